@@ -1,0 +1,31 @@
+# Everything runs in .venv, which needs only python3.11, pip and make.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test lint types tests clean
+
+help:  ## list what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# pip of 3.11 does not know dependency groups yet, hence the upgrade.
+$(BIN)/.ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@
+
+test: $(BIN)/.ready lint types tests  ## ruff, mypy --strict, pytest
+
+lint: $(BIN)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(BIN)/.ready
+	$(BIN)/mypy
+
+tests: $(BIN)/.ready
+	$(BIN)/python -m pytest
+
+clean:  ## remove what was built
+	rm -rf $(VENV) build dist demo

@@ -1,0 +1,72 @@
+"""Concurrent, verified progressive uploads to api.video.
+
+>>> import asyncio
+>>> from async_uploader import upload
+>>> video = asyncio.run(upload("movie.mp4", title="Holidays"))  # doctest: +SKIP
+
+Only what is listed here is public. The names are loaded when they are first used, so that importing the package
+costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from ._client import Client, upload
+    from ._errors import (
+        ApiError,
+        AuthenticationError,
+        ConfigurationError,
+        SourceError,
+        SourceFailed,
+        TransportError,
+        UploaderError,
+        UploadFailed,
+    )
+    from ._models import UploadToken, Video, VideoAssets, VideoStatus
+    from ._options import ContainerDetails, UploadOptions
+    from ._progress import Progress
+
+__all__ = (
+    "ApiError",
+    "AuthenticationError",
+    "Client",
+    "ConfigurationError",
+    "ContainerDetails",
+    "Progress",
+    "SourceError",
+    "SourceFailed",
+    "TransportError",
+    "UploadFailed",
+    "UploadOptions",
+    "UploadToken",
+    "UploaderError",
+    "Video",
+    "VideoAssets",
+    "VideoStatus",
+    "__version__",
+    "upload",
+)
+
+_HOMES = {
+    "_client": ("Client", "upload"),
+    "_models": ("UploadToken", "Video", "VideoAssets", "VideoStatus"),
+    "_options": ("ContainerDetails", "UploadOptions"),
+    "_progress": ("Progress",),
+}
+
+
+def __getattr__(name: str) -> object:
+    if name in __all__:
+        home = next((module for module, names in _HOMES.items() if name in names), "_errors")
+        value = globals()[name] = getattr(import_module(f".{home}", __name__), name)
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

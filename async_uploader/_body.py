@@ -1,0 +1,152 @@
+"""A part on its way: one multipart file field of known length, read while it is sent.
+
+Rejected: ``aiohttp.FormData`` (holds the part), an async generator (chunked transfer coding), a fresh ``bytes``
+a block (20 times the page faults). Instead one block is read into a buffer and written, and the buffer is used
+again as soon as the transport holds nothing of it. That last condition is checked and not assumed, because
+event loops differ: asyncio 3.11 copies what it could not send, later versions and uvloop keep a view.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Final, Protocol
+
+from aiohttp import payload
+
+from ._errors import UploaderError
+from ._limits import MIB
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from aiohttp.abc import AbstractStreamWriter
+
+# Below 1 MiB the hop into a reading thread costs more than the read; above, only memory grows.
+BLOCK_BYTES: Final = MIB
+
+
+class Reader(Protocol):
+    """One attempt's view of a part's bytes."""
+
+    async def readinto(self, buffer: memoryview) -> int:
+        """Fill the buffer's start; 0 at the end."""
+        ...
+
+
+OpenPart = Callable[[], AbstractAsyncContextManager[Reader]]
+
+
+class BlockPool:
+    """Blocks that are not in use, for all parts of a client. Peak memory: one block a part in flight."""
+
+    def __init__(self) -> None:
+        self._free: list[memoryview] = []
+
+    def take(self) -> memoryview:
+        """A block that nobody else holds."""
+        return self._free.pop() if self._free else memoryview(bytearray(BLOCK_BYTES))
+
+    def give_back(self, block: memoryview) -> None:
+        """Only for a block that neither a thread nor a transport can still touch."""
+        self._free.append(block)
+
+
+class PartBody(payload.Payload):
+    """The multipart body of one attempt to send one part.
+
+    :param open_part: opens the part's bytes
+    :param size_bytes: how many there are
+    :param filename: goes into the file field, quoted; the service shows it as a title
+    :param form_fields: sent before the file
+    :param on_sent: told how many bytes of the part have left, block by block
+    """
+
+    def __init__(
+        self,
+        open_part: OpenPart,
+        *,
+        size_bytes: int,
+        filename: str,
+        form_fields: Mapping[str, str],
+        pool: BlockPool,
+        on_sent: Callable[[int], None],
+    ) -> None:
+        boundary = secrets.token_hex(16)
+        super().__init__(None, content_type=f"multipart/form-data; boundary={boundary}")
+        self._head = _preamble(boundary, filename=filename, form_fields=form_fields)
+        self._tail = f"\r\n--{boundary}--\r\n".encode()
+        self._size = len(self._head) + size_bytes + len(self._tail)
+        self._open_part = open_part
+        self._pool = pool
+        self._on_sent = on_sent
+        self._transport: asyncio.WriteTransport | None = None
+        #: Why the source could not be read to its end; aiohttp would bury it.
+        self.failure: UploaderError | None = None
+
+    @property
+    def transport(self) -> asyncio.WriteTransport | None:
+        """The connection, once the body has begun to go out on it."""
+        return self._transport
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002
+        """Not possible: the body is never held."""
+        raise TypeError("a part's body is not held in memory")
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Send the whole body once."""
+        await self.write_with_length(writer, None)
+
+    async def write_with_length(self, writer: AbstractStreamWriter, _content_length: int | None) -> None:
+        """Send the whole body once: its length is known, and aiohttp's idea of it is the same."""
+        transport = self._transport = writer.transport
+        assert transport is not None
+        # Drain has to mean "the transport holds nothing". The TLS transport compares with >=, so 0 would
+        # make it wait for ever; the plain one with >.
+        transport.set_write_buffer_limits(high=1 if transport.get_extra_info("ssl_object") else 0, low=0)
+        try:
+            await writer.write(self._head)
+            await self._write_part(writer, transport)
+            await writer.write(self._tail)
+        except BaseException as exc:
+            if isinstance(exc, UploaderError):
+                self.failure = exc
+            # close() would first try to send what is buffered, to a peer that may have stalled.
+            transport.abort()
+            raise
+
+    async def _write_part(self, writer: AbstractStreamWriter, transport: asyncio.WriteTransport) -> None:
+        block = self._pool.take()
+        async with self._open_part() as reader:
+            while count := await reader.readinto(block):
+                await writer.write(block[:count])
+                await writer.drain()
+                self._on_sent(count)
+                if transport.get_write_buffer_size():
+                    block = self._pool.take()
+        # Not in a finally: after an error or a cancellation a thread may still write into the block.
+        self._pool.give_back(block)
+
+
+def _preamble(boundary: str, *, filename: str, form_fields: Mapping[str, str]) -> bytes:
+    lines = []
+    for name, value in form_fields.items():
+        lines += [f"--{boundary}", f'Content-Disposition: form-data; name="{quoted(name)}"', "", value]
+    lines += [
+        f"--{boundary}",
+        f'Content-Disposition: form-data; name="file"; filename="{quoted(filename)}"',
+        "Content-Type: application/octet-stream",
+        "",
+        "",
+    ]
+    return "\r\n".join(lines).encode()
+
+
+def quoted(value: str) -> str:
+    """A field or file name as browsers write it into a multipart header (WHATWG HTML, "multipart/form-data").
+
+    Quotes and line ends are percent-encoded, so a name cannot end its header, and so is the backslash, which
+    some parsers take for an escape. Any other character arrives as it is, in UTF-8.
+    """
+    return value.replace("\\", "%5C").replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")

@@ -1,0 +1,347 @@
+"""The public face: :func:`upload` and :class:`Client`. Here the rooms are put together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, Final, Literal, Self, TypeVar, Unpack
+
+import anyio
+
+from ._address import parse_base_url
+from ._credentials import ApiKey, DelegatedToken
+from ._errors import ApiError, ConfigurationError, UploaderError
+from ._http import Http
+from ._limits import MAX_PAGE_SIZE, MAX_UPLOAD_TOKEN_TTL_SECONDS
+from ._models import UploadToken, Video, VideoStatus
+from ._options import ContainerDetails, TransferOptions, UploadOptions, container_payload, split_options
+from ._pacing import Pacing, RetryPolicy
+from ._plan import plan_parts
+from ._ratelimit import Kind, RateLimiter
+from ._service import Service
+from ._source import FileSource
+from ._transfer import Job, Transfer
+from ._version import __version__
+
+T = TypeVar("T")
+M = TypeVar("M", Video, UploadToken)
+
+Source = str | os.PathLike[str]
+
+# Reads are short; more threads than this only queue on the disk.
+_READING_THREADS: Final = 8
+_FIRST_POLL_SECONDS: Final = 1.0
+_LAST_POLL_SECONDS: Final = 10.0
+
+
+class Client:
+    """One connection pool, one bearer token and one rate limiter, for any number of uploads at once.
+
+    Use as an async context manager::
+
+        async with Client() as client:
+            video = await client.upload("movie.mp4", title="Holidays")
+
+    :param api_key: the account's key; default ``APIVIDEO_API_KEY``
+    :param upload_token: an upload token, to upload without a key; default ``APIVIDEO_UPLOAD_TOKEN``. What is
+        given as a parameter goes before what the environment has, and there a key before a token
+    :param base_url: ``"production"``, ``"sandbox"`` or a URL; default ``APIVIDEO_BASE_URL``, else production
+    :param allow_plain_http: accept an ``http://`` URL of another machine, to which credentials travel in clear
+    :raises ConfigurationError: no credentials, two of them, or a base URL that cannot be used
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str | None = None,
+        upload_token: str | None = None,
+        base_url: str | None = None,
+        allow_plain_http: bool = False,
+    ) -> None:
+        address = base_url or os.environ.get("APIVIDEO_BASE_URL") or "production"
+        self._http = Http(
+            parse_base_url(address, allow_plain_http=allow_plain_http),
+            headers={"AV-Origin-Client": f"async-uploader:{__version__}"},
+        )
+        self._limiter = RateLimiter()
+        self._pacing = Pacing(limiter=self._limiter)
+        self._service = Service(self._http, _credential(api_key, upload_token), self._limiter)
+        self._threads = ThreadPoolExecutor(_READING_THREADS, thread_name_prefix="async_uploader-read")
+
+    async def __aenter__(self) -> Self:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        with anyio.move_on_after(1, shield=True):
+            await self._http.__aexit__(*exc_info)
+
+    async def upload(self, source: Source, **options: Unpack[UploadOptions]) -> Video:
+        """Upload a video: create the container, send the parts, close, verify.
+
+        :param source: the path of a file
+        :param title: the container's title; default the file's name
+        :param description: and ``tags``, ``metadata`` (a mapping), ``public``, ``panoramic``, ``mp4_support``,
+            ``player_id``, ``language``, ``transcript``, ``transcript_summary``,
+            ``transcript_summary_attributes``, ``watermark``, ``clip``: the container's other details, as the
+            service has them
+        :param video_id: an existing container to fill instead of creating one
+        :param ranges: ``"part"`` (progressive, the default) or ``"bytes"``
+        :param part_size: bytes in a part, 5 MiB to 200 MiB; default: planned
+        :param concurrency: parts in flight at once; default 8
+        :param max_attempts: tries for one request without progress in between; default 8
+        :param stall_timeout: seconds without one byte moving, either way, before a request is given up and
+            tried again; default 30
+        :param on_progress: called (plain or async) with a :class:`Progress`, up to ten times a second
+        :returns: the finished Video
+        :raises ConfigurationError: an option is out of its range; nothing was sent
+        :raises SourceError: the source is missing, empty, unreadable or too big; nothing was sent
+        :raises ApiError: the container could not be created
+        :raises TransportError: the service did not answer, before there was a container
+        :raises UploadFailed: the container exists, and filling it failed; the cause is chained
+        """
+        job, payload = await self._job(source, options)
+        service = self._service.with_stall(job.options.stall_timeout)
+        pacing = Pacing(limiter=self._limiter, policy=RetryPolicy(max_attempts=job.options.max_attempts))
+        video_id = job.options.video_id
+        if video_id is None and not service.delegated:
+            created = await pacing.run(
+                Kind.WRITE, lambda: service.create_video(payload), what=f"{job.source.name}, create"
+            )
+            video_id = created.video_id
+        return await Transfer(job, service=service, pacing=pacing, video_id=video_id).run()
+
+    async def check_source(self, source: Source, **options: Unpack[UploadOptions]) -> None:
+        """Check a source and its options as :meth:`upload` would, without sending anything.
+
+        :raises ConfigurationError: an option is out of its range
+        :raises SourceError: the source is missing, empty, unreadable or too big
+        """
+        await self._job(source, options)
+
+    async def _job(self, source: Source, options: UploadOptions) -> tuple[Job, dict[str, Any]]:
+        transfer, payload = split_options(options)
+        if self._service.delegated:
+            _check_delegated(transfer, payload)
+        if not isinstance(source, str | os.PathLike):
+            raise TypeError(f"source must be a path, not {type(source).__name__}")
+        file = await FileSource.open(source, threads=self._threads)
+        plan = plan_parts(file.size_bytes, part_bytes=transfer.part_size, concurrency=transfer.concurrency)
+        payload.setdefault("title", file.name)
+        return Job(source=file, plan=plan, options=transfer), payload
+
+    async def create_video(self, **details: Unpack[ContainerDetails]) -> Video:
+        """Create an empty container; ``title`` is required. See :meth:`upload` for the details.
+
+        :raises ConfigurationError: a detail has the wrong type
+        :raises ApiError: the service refused
+        """
+        payload = container_payload(details)
+        if "title" not in payload:
+            raise ConfigurationError("A video needs a title.")
+        return await self._write("create", lambda: self._service.create_video(payload))
+
+    async def import_video(self, source: str, **details: Unpack[ContainerDetails]) -> Video:
+        """Have the service fetch a video from a URL, or clone one of the account's.
+
+        :param source: an ``http(s)://`` URL, or a videoId
+        :returns: the new container, at once; :meth:`wait_until_playable` follows what becomes of it
+        :raises ApiError: the service refused
+        """
+        if not source.strip():
+            raise ConfigurationError("The source to import must be a URL or a videoId, not empty.")
+        title = source.partition("?")[0].rstrip("/").rpartition("/")[2] or source
+        payload = {"title": title, **container_payload(details), "source": source}
+        return await self._write("import", lambda: self._service.create_video(payload))
+
+    async def get_video(self, video_id: str) -> Video:
+        """A container and its details.
+
+        :raises ApiError: there is none (404), or the service refused otherwise
+        """
+        return await self._read("video", lambda: self._service.get_video(video_id))
+
+    async def get_status(self, video_id: str) -> VideoStatus:
+        """What has arrived of a video, and how far its encoding is.
+
+        :raises ApiError: there is no such video (404), or the service refused otherwise
+        """
+        return await self._read("status", lambda: self._service.get_status(video_id))
+
+    async def list_videos(
+        self,
+        *,
+        title: str | None = None,
+        description: str | None = None,
+        tags: Sequence[str] = (),
+        metadata: Mapping[str, str] | None = None,
+        sort_by: Literal["title", "createdAt", "publishedAt", "updatedAt"] | None = None,
+        sort_order: Literal["asc", "desc"] | None = None,
+        limit: int | None = None,
+    ) -> list[Video]:
+        """The account's videos, all pages of them.
+
+        :param tags: only videos with all of these
+        :param metadata: only videos with all of these entries
+        :param limit: at most so many; default all
+        :raises ApiError: the service refused
+        """
+        filters = {
+            "title": title,
+            "description": description,
+            "tags[]": list(tags),
+            **{f"metadata[{key}]": text for key, text in (metadata or {}).items()},
+            "sortBy": sort_by,
+            "sortOrder": sort_order,
+        }
+        query = {name: value for name, value in filters.items() if value}
+        return await self._all_pages("videos", self._service.list_videos, query, limit=limit)
+
+    async def delete_video(self, video_id: str) -> None:
+        """Delete a video or container, for good.
+
+        :raises ApiError: there is none (404), or the service refused otherwise
+        """
+        await self._delete("delete", lambda: self._service.delete_video(video_id))
+
+    async def wait_until_playable(self, video_id: str, *, timeout: float | None = None) -> VideoStatus:
+        """Ask for the status, less and less often, until the video can be played.
+
+        :param timeout: seconds; default: no limit
+        :raises UploaderError: every encoding failed, or the time is up
+        """
+        pause_seconds = _FIRST_POLL_SECONDS
+        with anyio.move_on_after(timeout):
+            while True:
+                status = await self.get_status(video_id)
+                if status.encoding.playable:
+                    return status
+                states = {quality.status for quality in status.encoding.qualities}
+                if states == {"failed"}:
+                    raise UploaderError(f"Video {video_id} cannot be played: all of its encodings failed.")
+                await anyio.sleep(pause_seconds)
+                pause_seconds = min(pause_seconds * 1.5, _LAST_POLL_SECONDS)
+        raise UploaderError(f"Video {video_id} was not playable within {timeout:g} s.")
+
+    async def create_upload_token(self, *, ttl_seconds: int = 0) -> UploadToken:
+        """Make a token that lets its bearer upload, and nothing else.
+
+        :param ttl_seconds: how long it lives; 0 (the default) = for ever
+        :raises ConfigurationError: ``ttl_seconds`` is out of its range
+        :raises ApiError: the service refused
+        """
+        if not 0 <= ttl_seconds <= MAX_UPLOAD_TOKEN_TTL_SECONDS:
+            raise ConfigurationError(
+                f"ttl_seconds must be from 0 (for ever) to {MAX_UPLOAD_TOKEN_TTL_SECONDS:,}, not {ttl_seconds!r}."
+            )
+        return await self._write("token", lambda: self._service.create_upload_token(ttl_seconds))
+
+    async def list_upload_tokens(self, *, limit: int | None = None) -> list[UploadToken]:
+        """The account's upload tokens.
+
+        :param limit: at most so many; default all
+        :raises ApiError: the service refused
+        """
+        return await self._all_pages("tokens", self._service.list_upload_tokens, {}, limit=limit)
+
+    async def get_upload_token(self, token: str) -> UploadToken:
+        """What is known of a token.
+
+        :raises ApiError: there is none (404), or the service refused otherwise
+        """
+        return await self._read("token", lambda: self._service.get_upload_token(token))
+
+    async def delete_upload_token(self, token: str) -> None:
+        """Revoke a token.
+
+        :raises ApiError: there is none (404), or the service refused otherwise
+        """
+        await self._delete("token", lambda: self._service.delete_upload_token(token))
+
+    async def _read(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
+        return await self._pacing.run(Kind.READ, request, what=what)
+
+    async def _write(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
+        return await self._pacing.run(Kind.WRITE, request, what=what)
+
+    async def _delete(self, what: str, request: Callable[[], Awaitable[None]]) -> None:
+        tried = False
+
+        async def once() -> None:
+            nonlocal tried
+            try:
+                await request()
+            except ApiError as exc:
+                # Gone on a second try: the first had worked, only its answer was lost.
+                if not (tried and exc.status == 404):
+                    raise
+            finally:
+                tried = True
+
+        await self._write(what, once)
+
+    async def _all_pages(
+        self,
+        what: str,
+        get_page: Callable[[Mapping[str, str | list[str]]], Awaitable[tuple[list[M], int]]],
+        query: Mapping[str, str | list[str]],
+        *,
+        limit: int | None,
+    ) -> list[M]:
+        found: list[M] = []
+        page, pages = 0, 1
+        while page < pages and (limit is None or len(found) < limit):
+            page += 1
+            paged = {**query, "currentPage": str(page), "pageSize": str(MAX_PAGE_SIZE)}
+            items, pages = await self._read(what, partial(get_page, paged))
+            found += items
+        return found[:limit]
+
+
+async def upload(
+    source: Source,
+    *,
+    api_key: str | None = None,
+    upload_token: str | None = None,
+    base_url: str | None = None,
+    allow_plain_http: bool = False,
+    **options: Unpack[UploadOptions],
+) -> Video:
+    """Upload one video, from authentication to verification. See :class:`Client` and :meth:`Client.upload`.
+
+    >>> video = asyncio.run(upload("movie.mp4", title="Holidays"))  # doctest: +SKIP
+    """
+    async with Client(
+        api_key=api_key, upload_token=upload_token, base_url=base_url, allow_plain_http=allow_plain_http
+    ) as client:
+        return await client.upload(source, **options)
+
+
+def _credential(api_key: str | None, upload_token: str | None) -> ApiKey | DelegatedToken:
+    if api_key and upload_token:
+        raise ConfigurationError("Give an API key or an upload token, not both.")
+    if not api_key and not upload_token:
+        api_key = os.environ.get("APIVIDEO_API_KEY")
+        upload_token = None if api_key else os.environ.get("APIVIDEO_UPLOAD_TOKEN")
+    for secret, kind in ((api_key, ApiKey), (upload_token, DelegatedToken)):
+        if secret:
+            if not secret.isascii() or not secret.isprintable() or " " in secret:
+                raise ConfigurationError("The credential contains characters that none has; copy it again.")
+            return kind(secret=secret)
+    raise ConfigurationError(
+        "No credentials: set APIVIDEO_API_KEY (or APIVIDEO_UPLOAD_TOKEN), or give api_key or upload_token."
+    )
+
+
+def _check_delegated(options: TransferOptions, payload: Mapping[str, Any]) -> None:
+    """An upload token cannot say anything about the container: do not pretend that it can."""
+    named = sorted(payload)
+    if named:
+        raise ConfigurationError(
+            f"An upload token cannot set {', '.join(named)}: its videos are named after the file. Use an API key."
+        )
+    if options.video_id is not None:
+        raise ConfigurationError("An upload token makes its own video; video_id needs an API key.")

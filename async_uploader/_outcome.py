@@ -1,0 +1,78 @@
+"""What an attempt to send a part has come to. Pure.
+
+Every hard case is a row here; the coordinator, the journal and the final answer know only the verdicts.
+
+======================================================  ====================  =============
+what came back                                          an earlier attempt    verdict
+======================================================  ====================  =============
+any 2xx                                                 (any)                 STORED
+``part-already-sent``, ``range-overlap``,               may have arrived      STORED
+``video-source-already-uploaded``                       did not               CONFLICT
+nothing: connection lost, stalled, answer cut off       (any)                 UNKNOWN
+408, 5xx: it may have been stored before that           (any)                 UNKNOWN
+nothing: never connected                                (any)                 NOT_STORED
+429                                                     (any)                 NOT_STORED
+any other refusal, or the source failed                 (any)                 REFUSED
+======================================================  ====================  =============
+
+UNKNOWN and NOT_STORED are tried again, CONFLICT and REFUSED end the upload.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Final
+
+from ._errors import ApiError, TransportError, UploaderError
+from ._models import VideoStatus
+
+_ALREADY: Final = frozenset(
+    {
+        "video-content-range-by-part-part-already-sent",
+        "video-content-range-by-bytes-range-overlap",
+        "video-source-already-uploaded",
+    }
+)
+# Words of `ingest.status` that say that the source is whole. Others, known or not, say nothing.
+_WHOLE: Final = frozenset({"uploaded", "ingested"})
+
+
+class Verdict(Enum):
+    """The outcomes of an attempt; the module's text tells which is which."""
+
+    STORED = auto()
+    CONFLICT = auto()
+    UNKNOWN = auto()
+    NOT_STORED = auto()
+    REFUSED = auto()
+
+
+def judge(error: UploaderError | None, *, maybe_received: bool) -> Verdict:
+    """The verdict on an attempt that ended in ``error``, or in a 2xx (None).
+
+    :param maybe_received: an earlier attempt at the same part ended UNKNOWN
+    """
+    match error:
+        case None:
+            return Verdict.STORED
+        case ApiError() if error.slug in _ALREADY:
+            return Verdict.STORED if maybe_received else Verdict.CONFLICT
+        case ApiError() if error.status == 408 or error.status >= 500:
+            return Verdict.UNKNOWN
+        case ApiError() if error.status == 429:
+            return Verdict.NOT_STORED
+        case TransportError():
+            return Verdict.UNKNOWN if error.maybe_received else Verdict.NOT_STORED
+        case _:
+            return Verdict.REFUSED
+
+
+def is_whole(status: VideoStatus, *, total_bytes: int) -> bool | None:
+    """Whether the service has the whole source: None while it cannot be told yet.
+
+    False means that it never will be: the service has put together something of another size.
+    """
+    ingest = status.ingest
+    if ingest.status in _WHOLE:
+        return ingest.filesize in (None, total_bytes)
+    return True if ingest.filesize == total_bytes else None

@@ -1,0 +1,109 @@
+"""What is tried again, after how long, and when to give up.
+
+Retrying itself is tenacity's; this is the policy. An attempt counts only against a standstill: when the upload
+has got on since the last failure, the next one is the first again, so a long upload over a bad line is not
+ended by the sum of its troubles.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import anyio
+import tenacity
+
+from ._errors import ApiError, TransportError
+from ._options import DEFAULT_MAX_ATTEMPTS
+from ._ratelimit import Kind, RateLimiter
+
+log: Final = logging.getLogger("async_uploader")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """Exponential backoff with full jitter: before try n, a random time up to ``first * 2**(n-1)`` seconds.
+
+    :param max_attempts: tries for one request without any progress in between
+    :param first_backoff_seconds: upper end of the first wait
+    :param max_backoff_seconds: upper end of every wait; what the service itself asks for may be longer
+    """
+
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS
+    first_backoff_seconds: float = 0.5
+    max_backoff_seconds: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pacing:
+    """When requests of one credential go out: the account's window, and the patience of one caller."""
+
+    limiter: RateLimiter
+    policy: RetryPolicy = RetryPolicy()
+
+    async def run(
+        self,
+        kind: Kind,
+        request: Callable[[], Awaitable[T]],
+        *,
+        what: str,
+        progress: Callable[[], int] | None = None,
+    ) -> T:
+        """Call ``request`` in its turn until it returns, fails for good, or has failed too often.
+
+        :param what: names the request in the log
+        :param progress: a number that grows as the upload gets on
+        :raises UploaderError: the last attempt's own error
+        """
+        seen = progress() if progress else 0
+
+        def try_again(state: tenacity.RetryCallState) -> bool:
+            nonlocal seen
+            if progress and progress() > seen:
+                seen = progress()
+                state.attempt_number = 1
+            error = state.outcome.exception() if state.outcome else None
+            return error is not None and is_retryable(error)
+
+        def tell(state: tenacity.RetryCallState) -> None:
+            error = state.outcome.exception() if state.outcome else None
+            log.warning("%s: %s Again in %.1f s.", what, error, state.upcoming_sleep)
+
+        backoff = tenacity.wait_random_exponential(
+            multiplier=self.policy.first_backoff_seconds, max=self.policy.max_backoff_seconds
+        )
+        retrying = tenacity.AsyncRetrying(
+            retry=try_again,
+            wait=lambda state: max(backoff(state), asked_wait_seconds(state)),
+            stop=tenacity.stop_after_attempt(self.policy.max_attempts),
+            before_sleep=tell,
+            sleep=anyio.sleep,
+            reraise=True,
+        )
+
+        async def in_turn() -> T:
+            await self.limiter.turn(kind)
+            return await request()
+
+        return await retrying(in_turn)
+
+
+def is_retryable(error: BaseException) -> bool:
+    """Whether the same request can fare better later. Cancellation never does."""
+    match error:
+        case TransportError():
+            return error.retryable
+        case ApiError():
+            return error.status in (408, 429) or error.status >= 500
+        case _:
+            return False
+
+
+def asked_wait_seconds(state: tenacity.RetryCallState) -> float:
+    """How long the service asked to wait, 0 where it did not."""
+    error = state.outcome.exception() if state.outcome else None
+    return (error.retry_after_seconds or 0.0) if isinstance(error, ApiError) else 0.0

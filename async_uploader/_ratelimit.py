@@ -1,0 +1,146 @@
+"""The account's rate limit, learned from the answers and spent before a request is sent.
+
+The service counts requests a minute for a whole account, separately for uploads, writes and reads, and tells
+the state of the window with each answer (contract: ``X-RateLimit-*``). A part that is refused with 429 after
+its body was sent has wasted the user's line, so a part waits *before* it is sent.
+
+Two things make that harder than counting down. Answers to parts arrive out of order and late, so what one says
+may be older than what was spent since: the lower of the two counts holds. And nothing is known about uploads
+until the first of them has been answered, which is one whole part late: until then the limit of writes or
+reads, which is known from creating or looking at the container, gives it (they stand in a fixed proportion).
+
+The window is pure: time is passed in. :class:`RateLimiter` is the one place that waits.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final
+
+import anyio
+
+from ._limits import RATE_WINDOW_SECONDS, READS_A_MINUTE, UPLOADS_A_MINUTE, WRITES_A_MINUTE
+
+# The service rounds the time to its reset to whole seconds.
+_ROUNDING_SECONDS: Final = 1.0
+# Clocks differ a little; going exactly at the reset would be a race.
+_MARGIN_SECONDS: Final = 0.05
+
+
+class Kind(StrEnum):
+    """What the service counts apart. ``AUTH`` has no limit."""
+
+    UPLOAD = "upload"
+    WRITE = "write"
+    READ = "read"
+    AUTH = "auth"
+
+
+# How many times more of a kind than uploads an account may make: at least so many in production and sandbox.
+_TIMES_UPLOADS: Final = {
+    Kind.WRITE: WRITES_A_MINUTE // UPLOADS_A_MINUTE,
+    Kind.READ: READS_A_MINUTE // UPLOADS_A_MINUTE,
+}
+
+
+class Window:
+    """What is known of one kind's present window."""
+
+    def __init__(self) -> None:
+        self.limit: int | None = None
+        self.left = 0
+        self.resets_at = -math.inf
+        self.length_seconds = 0.0
+        self._last_take = 0.0
+
+    def learn(self, now: float, *, limit: int, remaining: int, reset_seconds: float) -> None:
+        """What an answer says: of a new window if it resets clearly later than the one that was known."""
+        resets_at = now + reset_seconds
+        if self.limit is None or resets_at > self.resets_at + _ROUNDING_SECONDS:
+            self.left, self.resets_at = remaining, resets_at
+        else:
+            self.left, self.resets_at = min(self.left, remaining), min(self.resets_at, resets_at)
+        self.limit = limit
+        self.length_seconds = max(self.length_seconds, reset_seconds)
+
+    def close(self, now: float, *, seconds: float) -> None:
+        """A request was refused: nothing more for so long, whatever was known."""
+        self.limit = self.limit or 1
+        self.left = 0
+        self.resets_at = now + seconds
+
+    def wait_seconds(self, now: float, *, demand: int) -> float:
+        """How long the next request has to wait; 0 when it may go.
+
+        What is left of a window is spread over its time, so that the line is used steadily and others of the
+        same account get in between, unless all that is still wanted (``demand``) fits: then waiting would gain
+        nothing.
+        """
+        if self.limit is None or now >= self.resets_at + _MARGIN_SECONDS:
+            return 0.0
+        if self.left <= 0:
+            return self.resets_at + _MARGIN_SECONDS - now
+        if demand <= self.left:
+            return 0.0
+        spacing_seconds = (self.resets_at - self._last_take) / (self.left + 1)
+        return max(0.0, self._last_take + spacing_seconds - now)
+
+    def take(self, now: float) -> None:
+        """A request goes out."""
+        if self.limit is not None and now >= self.resets_at + _MARGIN_SECONDS:
+            # A new window; that it starts only now is the latest it can, an answer will correct it.
+            self.left, self.resets_at = self.limit, now + self.length_seconds
+        self.left -= 1
+        self._last_take = now
+
+
+class RateLimiter:
+    """All windows of one credential, shared by everything that uses it."""
+
+    def __init__(self) -> None:
+        self._windows: defaultdict[Kind, Window] = defaultdict(Window)
+        self._turns: defaultdict[Kind, anyio.Lock] = defaultdict(anyio.Lock)
+        self._demand: defaultdict[Kind, int] = defaultdict(int)
+        self._news = anyio.Event()
+
+    def expect(self, kind: Kind, count: int) -> None:
+        """``count`` requests more (or less) will come; each turn takes one off."""
+        self._demand[kind] += count
+
+    def learn(self, kind: Kind, status: int, headers: Mapping[str, str]) -> None:
+        """Take note of what an answer's headers say."""
+        if kind is Kind.AUTH:
+            return
+        now = anyio.current_time()
+        limit, remaining, reset = (
+            _number(headers.get(f"X-RateLimit-{name}")) for name in ("Limit", "Remaining", "Retry-After")
+        )
+        if limit is not None and remaining is not None and reset is not None:
+            self._windows[kind].learn(now, limit=limit, remaining=remaining, reset_seconds=reset)
+            uploads = self._windows[Kind.UPLOAD]
+            if uploads.limit is None:
+                known = max(1, limit // _TIMES_UPLOADS[kind])
+                uploads.learn(now, limit=known, remaining=known, reset_seconds=reset)
+        if status == 429:
+            wait = reset if reset is not None else _number(headers.get("Retry-After"))
+            self._windows[kind].close(now, seconds=RATE_WINDOW_SECONDS if wait is None else wait)
+        self._news.set()
+        self._news = anyio.Event()
+
+    async def turn(self, kind: Kind) -> None:
+        """Wait until a request of this kind may go out. First come, first served."""
+        window = self._windows[kind]
+        async with self._turns[kind]:
+            while wait := window.wait_seconds(anyio.current_time(), demand=self._demand[kind]):
+                with anyio.move_on_after(wait):
+                    await self._news.wait()
+            window.take(anyio.current_time())
+            self._demand[kind] = max(0, self._demand[kind] - 1)
+
+
+def _number(text: str | None) -> int | None:
+    # isascii: isdigit() alone accepts digits that int() does not.
+    return int(text) if text is not None and text.isascii() and text.isdigit() else None

@@ -35,6 +35,7 @@ class Reader(Protocol):
         ...
 
 
+# Opens a part's bytes for one attempt.
 OpenPart = Callable[[], AbstractAsyncContextManager[Reader]]
 
 
@@ -56,7 +57,8 @@ class BlockPool:
 class PartBody(payload.Payload):
     """The multipart body of one attempt to send one part.
 
-    :param open_part: opens the part's bytes
+    :param reader: gives the part's bytes. Opened and closed by the caller: this body is written by a task of
+        aiohttp's, which can be cancelled in ways that no shield of ours withstands
     :param size_bytes: how many there are
     :param filename: goes into the file field, quoted; the service shows it as a title
     :param form_fields: sent before the file
@@ -65,7 +67,7 @@ class PartBody(payload.Payload):
 
     def __init__(
         self,
-        open_part: OpenPart,
+        reader: Reader,
         *,
         size_bytes: int,
         filename: str,
@@ -78,7 +80,7 @@ class PartBody(payload.Payload):
         self._head = _preamble(boundary, filename=filename, form_fields=form_fields)
         self._tail = f"\r\n--{boundary}--\r\n".encode()
         self._size = len(self._head) + size_bytes + len(self._tail)
-        self._open_part = open_part
+        self._reader = reader
         self._pool = pool
         self._on_sent = on_sent
         self._transport: asyncio.WriteTransport | None = None
@@ -118,13 +120,12 @@ class PartBody(payload.Payload):
 
     async def _write_part(self, writer: AbstractStreamWriter, transport: asyncio.WriteTransport) -> None:
         block = self._pool.take()
-        async with self._open_part() as reader:
-            while count := await reader.readinto(block):
-                await writer.write(block[:count])
-                await writer.drain()
-                self._on_sent(count)
-                if transport.get_write_buffer_size():
-                    block = self._pool.take()
+        while count := await self._reader.readinto(block):
+            await writer.write(block[:count])
+            await writer.drain()
+            self._on_sent(count)
+            if transport.get_write_buffer_size():
+                block = self._pool.take()
         # Not in a finally: after an error or a cancellation a thread may still write into the block.
         self._pool.give_back(block)
 

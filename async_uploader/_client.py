@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
-from typing import Any, Final, Literal, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, Unpack
 
 import anyio
 
@@ -22,8 +23,12 @@ from ._plan import plan_parts
 from ._ratelimit import Kind, RateLimiter
 from ._service import Service
 from ._source import FileSource
-from ._transfer import Job, Transfer
+from ._transfer import Job
+from ._upload import Upload
 from ._version import __version__
+
+if TYPE_CHECKING:
+    from ._resume import Keeper, Resume
 
 T = TypeVar("T")
 M = TypeVar("M", Video, UploadToken)
@@ -67,7 +72,9 @@ class Client:
         )
         self._limiter = RateLimiter()
         self._pacing = Pacing(limiter=self._limiter)
-        self._service = Service(self._http, _credential(api_key, upload_token), self._limiter)
+        self._credential = _credential(api_key, upload_token)
+        self._service = Service(self._http, self._credential, self._limiter)
+        self._keeper: Keeper | None = None
         self._threads = ThreadPoolExecutor(_READING_THREADS, thread_name_prefix="async_uploader-read")
 
     async def __aenter__(self) -> Self:
@@ -76,6 +83,9 @@ class Client:
 
     async def __aexit__(self, *exc_info: object) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._keeper is not None:
+            self._keeper.close()
+            self._keeper = None
         with anyio.move_on_after(1, shield=True):
             await self._http.__aexit__(*exc_info)
 
@@ -95,6 +105,10 @@ class Client:
         :param max_attempts: tries for one request without progress in between; default 8
         :param stall_timeout: seconds without one byte moving, either way, before a request is given up and
             tried again; default 30
+        :param resume: go on with an interrupted upload of the same file. ``"local"``: by a journal on this
+            machine, which also survives kill -9. True: also from another machine or without the journal, by two
+            entries that the container's metadata carries until it is finished. Default False: nothing is
+            remembered, and what fails is deleted
         :param on_progress: called (plain or async) with a :class:`Progress`, up to ten times a second
         :returns: the finished Video
         :raises ConfigurationError: an option is out of its range; nothing was sent
@@ -106,13 +120,25 @@ class Client:
         job, payload = await self._job(source, options)
         service = self._service.with_stall(job.options.stall_timeout)
         pacing = Pacing(limiter=self._limiter, policy=RetryPolicy(max_attempts=job.options.max_attempts))
-        video_id = job.options.video_id
-        if video_id is None and not service.delegated:
-            created = await pacing.run(
-                Kind.WRITE, lambda: service.create_video(payload), what=f"{job.source.name}, create"
-            )
-            video_id = created.video_id
-        return await Transfer(job, service=service, pacing=pacing, video_id=video_id).run()
+        parts = Upload(job=job, payload=payload, service=service, pacing=pacing, resume=None)
+        if not job.options.resume:
+            return await parts.run()
+        async with self._resume(job, service, pacing) as resume:
+            return await replace(parts, resume=resume).run()
+
+    def _resume(self, job: Job, service: Service, pacing: Pacing) -> Resume:
+        # Loaded only now: SQLite and the locks are of no use to an upload that does not resume.
+        from ._resume import Keeper, Resume, account_of  # noqa: PLC0415
+
+        self._keeper = self._keeper or Keeper()
+        return Resume(
+            job.source,
+            options=job.options,
+            account=account_of(self._credential.secret, str(self._http.base_url)),
+            keeper=self._keeper,
+            service=service,
+            pacing=pacing,
+        )
 
     async def check_source(self, source: Source, **options: Unpack[UploadOptions]) -> None:
         """Check a source and its options as :meth:`upload` would, without sending anything.

@@ -112,7 +112,8 @@ class UploadFailed(UploaderError):
     :ivar parts_total: parts in all, where it was known
     :ivar acknowledged_bytes: bytes of the acknowledged parts
     :ivar total_bytes: the source's size, where it was known
-    :ivar resumable: the container can still be completed
+    :ivar resumable: the container was kept, and the same upload with ``resume`` goes on
+    :ivar advice: what became of the container, and what to do
     """
 
     def __init__(
@@ -135,6 +136,10 @@ class UploadFailed(UploaderError):
         self.acknowledged_bytes = acknowledged_bytes
         self.total_bytes = total_bytes
         self.resumable = resumable
+        self.advice = ""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} {self.advice}".rstrip()
 
 
 class SourceFailed(UploadFailed, SourceError):

@@ -5,6 +5,7 @@ This is the only module that knows aiohttp's exceptions. It knows no endpoint, a
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import platform
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ._body import PartBody
 
 CONNECT_TIMEOUT_SECONDS: Final = 30.0
+CONTINUE_TIMEOUT_SECONDS: Final = 1.0
 
 # No answer of the service comes near it; a proxy's page that does is cut off.
 _MAX_ANSWER_BYTES: Final = 16 * MIB
@@ -83,6 +85,22 @@ class Answer:
         return max((wait for wait in waits if wait is not None), default=None)
 
 
+class _Request(aiohttp.ClientRequest):
+    """A request that does not wait for ``100 Continue`` for ever: RFC 9110, 10.1.1, has it sent all the same
+    after a while, since not every server knows the word. aiohttp would wait on.
+    """
+
+    def update_expect_continue(self, expect: bool = False) -> None:  # noqa: FBT001, FBT002 - aiohttp's signature
+        super().update_expect_continue(expect)
+        if (go_on := self._continue) is not None:
+            self.loop.call_later(CONTINUE_TIMEOUT_SECONDS, _settle, go_on)
+
+
+def _settle(future: asyncio.Future[bool]) -> None:
+    if not future.done():
+        future.set_result(True)
+
+
 class Http:
     """A session with one host. Use as an async context manager."""
 
@@ -100,6 +118,7 @@ class Http:
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=None),
             timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
+            request_class=_Request,
             proxy=proxy,
             proxy_auth=proxy_auth,
         )

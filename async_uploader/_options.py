@@ -52,7 +52,7 @@ class UploadOptions(ContainerDetails, total=False):
     concurrency: int | None
     max_attempts: int
     stall_timeout: float
-    resume: bool
+    resume: bool | Literal["local"]
     on_progress: OnProgress | None
 
 
@@ -69,7 +69,7 @@ class TransferOptions:
     concurrency: int | None = None
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
     stall_timeout: float = DEFAULT_STALL_TIMEOUT_SECONDS
-    resume: bool = False
+    resume: bool | Literal["local"] = False
     on_progress: OnProgress | None = None
 
     def __post_init__(self) -> None:
@@ -84,6 +84,8 @@ class TransferOptions:
             raise ConfigurationError(
                 f"stall_timeout must be a number of seconds above 0, not {self.stall_timeout!r}."
             )
+        if self.resume not in (True, False, "local"):
+            raise ConfigurationError(f"resume must be True, False or 'local', not {self.resume!r}.")
         if self.video_id is not None and not str(self.video_id).isalnum():
             raise ConfigurationError(f"video_id must be letters and digits, not {self.video_id!r}.")
 

@@ -20,11 +20,13 @@ UNKNOWN and NOT_STORED are tried again, CONFLICT and REFUSED end the upload.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum, auto
 from typing import Final
 
 from ._errors import ApiError, TransportError, UploaderError
 from ._models import VideoStatus
+from ._plan import Part
 
 _ALREADY: Final = frozenset(
     {
@@ -65,6 +67,20 @@ def judge(error: UploaderError | None, *, maybe_received: bool) -> Verdict:
             return Verdict.UNKNOWN if error.maybe_received else Verdict.NOT_STORED
         case _:
             return Verdict.REFUSED
+
+
+def received_parts(status: VideoStatus, parts: Iterable[Part], *, ranges: str) -> frozenset[int]:
+    """The numbers of those ``parts`` that the service has, by what it lists of parts or of byte ranges."""
+    if ranges == "part":
+        listed = status.ingest.received_parts
+        numbers = frozenset(listed.parts if listed else ())
+        return frozenset(part.number for part in parts if part.number in numbers)
+    spans = [(span.first, span.last) for span in status.ingest.received_bytes]
+    return frozenset(
+        part.number
+        for part in parts
+        if any(first <= part.offset and part.end - 1 <= last for first, last in spans)
+    )
 
 
 def is_whole(status: VideoStatus, *, total_bytes: int) -> bool | None:

@@ -45,25 +45,37 @@ class Pacing:
     limiter: RateLimiter
     policy: RetryPolicy = RetryPolicy()
 
-    async def run(
-        self,
-        kind: Kind,
-        request: Callable[[], Awaitable[T]],
-        *,
-        what: str,
-        progress: Callable[[], int] | None = None,
-    ) -> T:
+    async def run(self, kind: Kind, request: Callable[[], Awaitable[T]], *, what: str) -> T:
         """Call ``request`` in its turn until it returns, fails for good, or has failed too often.
+
+        :param what: names the request in the log
+        :raises UploaderError: the last attempt's own error
+        """
+
+        async def attempt() -> T:
+            return await self.in_turn(kind, request)
+
+        return await self.persist(attempt, what=what)
+
+    async def in_turn(self, kind: Kind, request: Callable[[], Awaitable[T]]) -> T:
+        """Call ``request`` once, when the account's window allows it."""
+        await self.limiter.turn(kind)
+        return await request()
+
+    async def persist(
+        self, attempt: Callable[[], Awaitable[T]], *, what: str, progress: Callable[[], int] = lambda: 0
+    ) -> T:
+        """Call ``attempt`` until it returns, fails for good, or has failed too often.
 
         :param what: names the request in the log
         :param progress: a number that grows as the upload gets on
         :raises UploaderError: the last attempt's own error
         """
-        seen = progress() if progress else 0
+        seen = progress()
 
         def try_again(state: tenacity.RetryCallState) -> bool:
             nonlocal seen
-            if progress and progress() > seen:
+            if progress() > seen:
                 seen = progress()
                 state.attempt_number = 1
             error = state.outcome.exception() if state.outcome else None
@@ -84,12 +96,7 @@ class Pacing:
             sleep=anyio.sleep,
             reraise=True,
         )
-
-        async def in_turn() -> T:
-            await self.limiter.turn(kind)
-            return await request()
-
-        return await retrying(in_turn)
+        return await retrying(attempt)
 
 
 def is_retryable(error: BaseException) -> bool:

@@ -108,7 +108,7 @@ class RateLimiter:
 
     def expect(self, kind: Kind, count: int) -> None:
         """``count`` requests more (or less) will come; each turn takes one off."""
-        self._demand[kind] += count
+        self._demand[kind] = max(0, self._demand[kind] + count)
 
     def learn(self, kind: Kind, status: int, headers: Mapping[str, str]) -> None:
         """Take note of what an answer's headers say."""
@@ -138,7 +138,7 @@ class RateLimiter:
                 with anyio.move_on_after(wait):
                     await self._news.wait()
             window.take(anyio.current_time())
-            self._demand[kind] = max(0, self._demand[kind] - 1)
+            self.expect(kind, -1)
 
 
 def _number(text: str | None) -> int | None:

@@ -6,7 +6,8 @@ here, and nothing else is tried twice here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, nullcontext
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, Final, Self, TypeVar
@@ -38,6 +39,38 @@ class PartAnswer:
     status: int
     video_id: str | None
     video: Video | None
+
+
+@dataclass(kw_only=True)
+class _PartToSend:
+    """A part as often as it takes: opened and read again for each body."""
+
+    open_part: OpenPart
+    size_bytes: int
+    filename: str
+    form_fields: Mapping[str, str]
+    pool: BlockPool
+    on_sent: Callable[[int], None]
+    _sent_bytes: int = 0
+
+    @asynccontextmanager
+    async def body(self) -> AsyncIterator[PartBody]:
+        """A body for one request. What an earlier one had sent counts as not sent."""
+        self.on_sent(-self._sent_bytes)
+        self._sent_bytes = 0
+        async with self.open_part() as reader:
+            yield PartBody(
+                reader,
+                size_bytes=self.size_bytes,
+                filename=self.filename,
+                form_fields=self.form_fields,
+                pool=self.pool,
+                on_sent=self._count,
+            )
+
+    def _count(self, count_bytes: int) -> None:
+        self._sent_bytes += count_bytes
+        self.on_sent(count_bytes)
 
 
 def part_range(part: Part) -> str:
@@ -112,18 +145,19 @@ class Service:
         path: str,
         *,
         headers: Mapping[str, str] | None = None,
-        new_body: Callable[[], PartBody] | None = None,
+        part: _PartToSend | None = None,
         **request: Any,
     ) -> Answer:
         async def send(authorization: Mapping[str, str]) -> Answer:
-            answer = await self._http.exchange(
-                method,
-                path,
-                headers={**(headers or {}), **authorization},
-                body=new_body() if new_body else None,
-                stall_seconds=self._stall_seconds,
-                **request,
-            )
+            async with part.body() if part else nullcontext() as body:
+                answer = await self._http.exchange(
+                    method,
+                    path,
+                    headers={**(headers or {}), **authorization},
+                    body=body,
+                    stall_seconds=self._stall_seconds,
+                    **request,
+                )
             self._limiter.learn(kind, answer.status, answer.headers)
             return answer
 
@@ -132,9 +166,10 @@ class Service:
         token = await self._bearer.token()
         answer = await send({"Authorization": f"Bearer {token}"})
         for _ in range(_MAX_RENEWALS):
-            if answer.status == 401:
-                token = await self._bearer.token(refused=token)
-                answer = await send({"Authorization": f"Bearer {token}"})
+            if answer.status != 401:
+                break
+            token = await self._bearer.token(refused=token)
+            answer = await send({"Authorization": f"Bearer {token}"})
         return answer.raise_for_status()
 
     def _needs_key(self) -> None:
@@ -180,41 +215,33 @@ class Service:
         content_range: str,
         filename: str,
         video_id: str | None,
+        expect_continue: bool,
         on_sent: Callable[[int], None],
     ) -> PartAnswer:
         """``POST /videos/{videoId}/source``, or ``POST /upload`` with an upload token.
 
         :param open_part: opens the part's bytes; called again for each body that is sent
         :param video_id: the container; None with an upload token whose first part this is
+        :param expect_continue: let the service refuse before the body leaves (RFC 9110, 10.1.1), for a round
+            trip: worth it where a refusal is likely, as on a second try
         :param on_sent: told how many bytes of the part have left; the sum taken back with a negative number
             when the body has to be sent again
         """
-        sent_bytes = 0
-
-        def count(count_bytes: int) -> None:
-            nonlocal sent_bytes
-            sent_bytes += count_bytes
-            on_sent(count_bytes)
-
-        def new_body() -> PartBody:
-            if sent_bytes:
-                count(-sent_bytes)
-            return PartBody(
-                open_part,
-                size_bytes=size_bytes,
-                filename=filename,
-                form_fields={"videoId": video_id} if self.delegated and video_id else {},
-                pool=self._pool,
-                on_sent=count,
-            )
-
+        part = _PartToSend(
+            open_part=open_part,
+            size_bytes=size_bytes,
+            filename=filename,
+            form_fields={"videoId": video_id} if self.delegated and video_id else {},
+            pool=self._pool,
+            on_sent=on_sent,
+        )
         answer = await self._call(
             Kind.UPLOAD,
             "POST",
             _path("videos", video_id or "", "source") if not self.delegated else "upload",
             query={"token": self._upload_token} if self._upload_token else None,
-            headers={"Content-Range": content_range},
-            new_body=new_body,
+            headers={"Content-Range": content_range, **({"Expect": "100-continue"} if expect_continue else {})},
+            part=part,
         )
         told = answer.json()
         identifier = told.get("videoId")

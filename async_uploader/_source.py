@@ -7,6 +7,8 @@ file that changes under the upload ends it before a part of the other file can c
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
 import os
 import stat
 from collections.abc import AsyncIterator
@@ -14,17 +16,22 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 import aiofiles
 import aiofiles.os
 from aiofiles.threadpool.binary import AsyncFileIO
-from anyio import CancelScope
+from anyio import CancelScope, move_on_after
 
 from ._errors import SourceError
-from ._limits import MAX_VIDEO_BYTES
+from ._limits import KIB, MAX_VIDEO_BYTES
 from ._plan import Part
 from ._units import format_size
+
+# A read that takes longer than this hangs; its descriptor is then left to it.
+_CLOSE_SECONDS: Final = 0.5
+_SAMPLES: Final = 256
+_SAMPLE_BYTES: Final = 16 * KIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,9 +84,28 @@ class FileSource:
         return os.fsencode(self.path.name).decode("utf-8", "replace")
 
     @property
+    def shown(self) -> str:
+        """The path for a message."""
+        return _shown(self.path)
+
+    @property
     def size_bytes(self) -> int:
         """The size that the upload will have."""
         return self.identity.size_bytes
+
+    async def sample(self) -> str:
+        """A hash of the size and of 256 blocks spread over the file: the same content, wherever it lies.
+
+        Reading all of a large file first would cost minutes; a file that differs only between the blocks is
+        told from this one by its identity, on the same machine.
+
+        :raises SourceError: the file cannot be read
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._threads, _sample, self.path, self.size_bytes)
+        except OSError as exc:
+            raise SourceError(f"{_shown(self.path)} cannot be read: {exc.strerror}.") from exc
 
     @asynccontextmanager
     async def reading(self, part: Part) -> AsyncIterator[SliceReader]:
@@ -92,11 +118,13 @@ class FileSource:
             file = await self._open()
         except OSError as exc:
             raise SourceError(f"{_shown(self.path)} cannot be read: {exc.strerror}.") from exc
+        reader = SliceReader(self, file, part.size_bytes)
         try:
             await file.seek(part.offset)
-            yield SliceReader(self, file, part.size_bytes)
+            yield reader
         finally:
-            with CancelScope(shield=True):
+            with move_on_after(_CLOSE_SECONDS, shield=True):
+                await reader.settle()
                 await file.close()
 
     async def _open(self) -> AsyncFileIO:
@@ -123,6 +151,7 @@ class SliceReader:
         self._source = source
         self._file = file
         self._left_bytes = size_bytes
+        self._read: asyncio.Future[int | None] | None = None
 
     async def readinto(self, buffer: memoryview) -> int:
         """Fill the buffer's start; returns how many bytes, 0 at the end of the part.
@@ -134,8 +163,10 @@ class SliceReader:
         if not self._left_bytes:
             return 0
         try:
-            # None would mean "would block", which a regular file never says.
-            count = await self._file.readinto(buffer[: self._left_bytes]) or 0
+            self._read = asyncio.ensure_future(self._file.readinto(buffer[: self._left_bytes]))
+            # Shielded, so that settle() can wait for the thread. None would mean "would block", which a
+            # regular file never says.
+            count = await asyncio.shield(self._read) or 0
         except OSError as exc:
             raise SourceError(f"{_shown(self._source.path)} cannot be read: {exc.strerror}.") from exc
         self._left_bytes -= count
@@ -146,6 +177,21 @@ class SliceReader:
         if not count:
             raise SourceError(f"{_shown(self._source.path)} ended before the size that it reports.")
         return count
+
+    async def settle(self) -> None:
+        """Wait for a read that was cancelled: its thread still uses the descriptor."""
+        if self._read is not None:
+            await asyncio.gather(self._read, return_exceptions=True)
+
+
+def _sample(path: Path, size_bytes: int) -> str:
+    digest = hashlib.blake2b(str(size_bytes).encode(), digest_size=16)
+    step_bytes = max(1, size_bytes // _SAMPLES)
+    with path.open("rb") as file:
+        for offset in (*range(0, size_bytes, max(step_bytes, _SAMPLE_BYTES)), max(0, size_bytes - _SAMPLE_BYTES)):
+            file.seek(offset)
+            digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()
 
 
 def _check_kind(path: Path, status: os.stat_result) -> None:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -19,7 +19,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from ._errors import ApiError, SourceError, SourceFailed, UploaderError, UploadFailed
 from ._models import Video
 from ._options import TransferOptions
-from ._outcome import Verdict, is_whole, judge
+from ._outcome import Verdict, is_whole, judge, received_parts
 from ._pacing import Pacing
 from ._plan import Part, Plan
 from ._progress import Ledger, Reporter
@@ -27,6 +27,9 @@ from ._ratelimit import Kind
 from ._service import PartAnswer, Service, byte_range, part_range
 from ._source import FileSource
 from ._units import format_size
+
+if TYPE_CHECKING:
+    from ._resume import Resume
 
 T = TypeVar("T")
 
@@ -46,25 +49,41 @@ class Job:
     options: TransferOptions
 
 
-class _Dead(UploaderError):
-    """An end that going on later cannot mend."""
+class Conflict(UploaderError):
+    """The container holds, or may hold, what this upload did not put there: hands off."""
 
 
 class Transfer:
     """One upload into one container.
 
+    :param resume: is told what arrives
     :param video_id: the container; None with an upload token, whose first part makes it
+    :param received: parts that the service has already
     """
 
-    def __init__(self, job: Job, *, service: Service, pacing: Pacing, video_id: str | None) -> None:
+    def __init__(
+        self,
+        job: Job,
+        *,
+        service: Service,
+        pacing: Pacing,
+        resume: Resume | None,
+        video_id: str | None,
+        received: frozenset[int],
+    ) -> None:
         self._source = job.source
         self._plan = job.plan
         self._options = job.options
         self._service = service
         self._pacing = pacing
-        self._video_id = video_id
+        self._resume = resume
+        self.video_id = video_id
+        self._parts = [part for part in job.plan.parts() if part.number not in received]
         self._video: Video | None = None
         self._ledger = Ledger(total_bytes=job.plan.total_bytes, parts_total=job.plan.parts_total)
+        for part in job.plan.parts():
+            if part.number in received:
+                self._ledger.acknowledged(part.number, part.size_bytes)
         self._failure: Exception | None = None
         self._failed_part: Part | None = None
         self._scope = anyio.CancelScope()
@@ -75,14 +94,12 @@ class Transfer:
         :raises UploadFailed: it did not work out; the cause is chained
         """
         reporter = Reporter(self._ledger, self._options.on_progress)
-        self._pacing.limiter.expect(Kind.UPLOAD, self._plan.parts_total)
+        self._pacing.limiter.expect(Kind.UPLOAD, len(self._parts))
         try:
             with self._scope:
                 async with anyio.create_task_group() as group:
                     group.start_soon(self._guarded, reporter.run)
-                    await self._guarded(self._send_all)
-                    await self._guarded(self._conclude)
-                    group.cancel_scope.cancel()
+                    group.start_soon(self._guarded, self._fill)
         finally:
             self._pacing.limiter.expect(Kind.UPLOAD, self._ledger.parts_done - self._plan.parts_total)
         await self._guarded(reporter.tell)
@@ -99,9 +116,14 @@ class Transfer:
             self._failure = self._failure or exc
             self._scope.cancel()
 
+    async def _fill(self) -> None:
+        await self._send_all()
+        await self._conclude()
+        self._scope.cancel()
+
     async def _send_all(self) -> None:
-        parts = self._plan.parts()
-        if self._video_id is None:
+        parts = iter(self._parts)
+        if self.video_id is None:
             # Two first parts would make two videos: the first goes alone and brings the videoId.
             await self._deliver(next(parts))
         hand_over, parts_to_send = anyio.create_memory_object_stream[Part](0)
@@ -124,34 +146,31 @@ class Transfer:
     async def _deliver(self, part: Part) -> None:
         """Send one part until the service has it."""
         maybe_received = False
+        is_retry = False
 
         async def attempt() -> PartAnswer | None:
-            nonlocal maybe_received
+            nonlocal maybe_received, is_retry
+            if maybe_received and await self._has_arrived(part):
+                log.info("%s had arrived.", self._named(part))
+                return None
             try:
-                return await self._send(part)
+                send = partial(self._send, part, expect_continue=is_retry)
+                return await self._pacing.in_turn(Kind.UPLOAD, send)
             except UploaderError as exc:
                 self._ledger.taken_back(part.number)
                 verdict = judge(exc, maybe_received=maybe_received)
                 if verdict is Verdict.STORED:
-                    log.info("Part %d had arrived already.", part.number)
+                    log.info("%s had arrived.", self._named(part))
                     return None
-                if verdict is Verdict.UNKNOWN and self._video_id is None and part.last:
-                    raise _Dead(
-                        f"{exc} The only part may have made a video, which an upload token cannot ask about; "
-                        "sent again, it could make a second one. Look into the account first."
-                    ) from exc
-                if verdict is Verdict.CONFLICT:
-                    raise _Dead(f"{exc} This upload had not sent it: someone else writes to this video.") from exc
-                maybe_received |= verdict is Verdict.UNKNOWN
+                self._raise_if_final(verdict, part, exc)
                 self._pacing.limiter.expect(Kind.UPLOAD, 1)
+                maybe_received |= verdict is Verdict.UNKNOWN
+                is_retry = True
                 raise
 
         try:
-            answer = await self._pacing.run(
-                Kind.UPLOAD,
-                attempt,
-                what=f"{self._source.name}, part {part.number}",
-                progress=lambda: self._ledger.acknowledged_bytes,
+            answer = await self._pacing.persist(
+                attempt, what=self._named(part), progress=lambda: self._ledger.acknowledged_bytes
             )
         except Exception:
             self._failed_part = self._failed_part or part
@@ -161,16 +180,56 @@ class Transfer:
             # The completing request brings the finished Video; which one that is, only the order of answers
             # tells. So the latest stands.
             self._video = answer.video or self._video
-            self._video_id = self._video_id or answer.video_id
+            if self.video_id is None:
+                await self._made(answer.video_id)
+        if self._resume:
+            await self._resume.acknowledged(part.number)
 
-    async def _send(self, part: Part) -> PartAnswer:
+    def _named(self, part: Part) -> str:
+        return f"{self._source.name}, part {part.number}"
+
+    def _raise_if_final(self, verdict: Verdict, part: Part, error: UploaderError) -> None:
+        if verdict is Verdict.CONFLICT:
+            raise Conflict(f"{error} This upload had not sent it: someone else writes to this video.") from error
+        if verdict is Verdict.UNKNOWN and self.video_id is None and part.last:
+            raise Conflict(
+                f"{error} The only part may have made a video, which an upload token cannot ask about; sent "
+                "again, it could make a second one. Look into the account first."
+            ) from error
+
+    async def _has_arrived(self, part: Part) -> bool:
+        """Ask before a part is sent again, so that no byte goes out twice; an upload token cannot."""
+        if self._service.delegated or self.video_id is None:
+            return False
+        video_id = self.video_id
+        status = await self._pacing.in_turn(Kind.READ, lambda: self._service.get_status(video_id))
+        return bool(
+            is_whole(status, total_bytes=self._plan.total_bytes)
+            or received_parts(status, [part], ranges=self._options.ranges)
+        )
+
+    async def _made(self, video_id: str | None) -> None:
+        """The first part of an upload token has made the container."""
+        if video_id is None:
+            raise UploaderError("The service did not tell which video it made of the first part.")
+        self.video_id = video_id
+        if self._resume:
+            await self._resume.record(
+                video_id,
+                ranges=self._options.ranges,
+                part_bytes=self._plan.part_bytes,
+                received=frozenset(),
+            )
+
+    async def _send(self, part: Part, *, expect_continue: bool) -> PartAnswer:
         by_part = self._options.ranges == "part"
         return await self._service.send_part(
             lambda: self._source.reading(part),
             size_bytes=part.size_bytes,
             content_range=part_range(part) if by_part else byte_range(part, self._plan.total_bytes),
             filename=self._source.name,
-            video_id=self._video_id,
+            video_id=self.video_id,
+            expect_continue=expect_continue,
             on_sent=lambda count_bytes: self._ledger.sent(part.number, count_bytes),
         )
 
@@ -181,10 +240,10 @@ class Transfer:
             if self._video is None:
                 raise UploaderError("Every part was accepted, but no answer brought the finished video.")
             return
-        assert self._video_id is not None
-        await self._come_together(self._video_id)
+        assert self.video_id is not None
+        await self._come_together(self.video_id)
         if self._video is None:
-            self._video = await self._ask("video", lambda: self._service.get_video(self._video_id or ""))
+            self._video = await self._ask("video", lambda: self._service.get_video(self.video_id or ""))
 
     async def _ask(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
         return await self._pacing.run(Kind.READ, request, what=f"{self._source.name}, {what}")
@@ -198,7 +257,7 @@ class Transfer:
             if whole:
                 return
             if whole is False:
-                raise _Dead(
+                raise Conflict(
                     f"The service put together {status.ingest.filesize:,} bytes of a source of "
                     f"{self._plan.total_bytes:,} bytes."
                 )
@@ -215,21 +274,21 @@ class Transfer:
         text = str(cause) if isinstance(cause, UploaderError) else f"{type(cause).__name__}: {cause}."
         if self._failed_part is not None:
             text = f"Part {self._failed_part.number} of {progress.parts_total}: {text}"
-        if self._video_id is not None:
+        if self.video_id is not None:
             text += (
                 f" {progress.parts_done} of {progress.parts_total} parts "
-                f"({format_size(progress.acknowledged_bytes)}) had arrived in video {self._video_id}."
+                f"({format_size(progress.acknowledged_bytes)}) had arrived in video {self.video_id}."
             )
         kind = SourceFailed if isinstance(cause, SourceError) else UploadFailed
         return kind(
             text,
-            video_id=self._video_id,
+            video_id=self.video_id,
             part_number=self._failed_part.number if self._failed_part else None,
             parts_done=progress.parts_done,
             parts_total=progress.parts_total,
             acknowledged_bytes=progress.acknowledged_bytes,
             total_bytes=progress.total_bytes,
-            resumable=_is_resumable(cause) and self._video_id is not None and not self._service.delegated,
+            resumable=_is_resumable(cause) and self.video_id is not None,
         )
 
 
@@ -238,7 +297,7 @@ def _is_resumable(cause: Exception) -> bool:
     match cause:
         case ApiError():
             return cause.status in (401, 403, 408, 429) or cause.status >= 500
-        case _Dead() | SourceError():
+        case Conflict() | SourceError():
             return False
         case _:
             return True

@@ -1,0 +1,141 @@
+"""One upload: a container, a transfer into it, and what becomes of the container when that fails.
+
+==========================================  =================  ========================================
+how it ended                                resume             the container
+==========================================  =================  ========================================
+finished                                    (any)              is the video
+failed, could go on; or cancelled           yes                is kept, and the journal knows it
+failed, could go on; or cancelled           no                 is deleted
+failed for good                             (any)              is deleted
+failed: someone else writes to it           (any)              is left alone
+==========================================  =================  ========================================
+
+A container that the caller named (``video_id``) is never deleted, nor can an upload token delete one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from ._errors import UploaderError, UploadFailed
+from ._models import Video
+from ._pacing import Pacing
+from ._plan import Plan
+from ._ratelimit import Kind
+from ._service import Service
+from ._transfer import Conflict, Job, Transfer
+
+if TYPE_CHECKING:
+    from ._resume import Begun, Resume
+
+log: Final = logging.getLogger("async_uploader")
+
+# Cancellation must stop within a second, the last request included.
+_DISCARD_SECONDS: Final = 0.8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """One upload from its container to its verified video.
+
+    :param payload: the JSON of the container to create
+    :param resume: what is known of earlier tries; None to know nothing and leave nothing
+    """
+
+    job: Job
+    payload: Mapping[str, Any]
+    service: Service
+    pacing: Pacing
+    resume: Resume | None
+
+    async def run(self) -> Video:
+        """Do it.
+
+        :raises ApiError, TransportError: there is no container yet
+        :raises UploadFailed: there is
+        """
+        begun = await self.resume.begun() if self.resume else None
+        job = self.job if begun is None else _as_begun(self.job, begun)
+        if begun is not None and begun.whole:
+            video = await self._ask(begun.video_id)
+        else:
+            video_id = begun.video_id if begun else await self._container()
+            received = begun.received if begun else frozenset[int]()
+            transfer = Transfer(
+                job,
+                service=self.service,
+                pacing=self.pacing,
+                resume=self.resume,
+                video_id=video_id,
+                received=received,
+            )
+            video = await self._see_through(transfer, job, received)
+        if self.resume:
+            await self.resume.forget()
+            video = await self.resume.unmark(video)
+        return video
+
+    async def _see_through(self, transfer: Transfer, job: Job, received: frozenset[int]) -> Video:
+        try:
+            if self.resume and transfer.video_id:
+                await self.resume.record(
+                    transfer.video_id,
+                    ranges=job.options.ranges,
+                    part_bytes=job.plan.part_bytes,
+                    received=received,
+                )
+            return await transfer.run()
+        except UploadFailed as exc:
+            is_conflict = isinstance(exc.__cause__, Conflict)
+            keep = self.resume is not None and exc.resumable
+            exc.advice = await self._settle(transfer.video_id, keep=keep, leave=is_conflict)
+            exc.resumable = keep
+            raise
+        except BaseException:
+            await self._settle(transfer.video_id, keep=self.resume is not None, leave=False)
+            raise
+
+    async def _container(self) -> str | None:
+        if self.job.options.video_id is not None or self.service.delegated:
+            return self.job.options.video_id
+        payload = dict(self.payload)
+        if self.resume and (marks := self.resume.marks(self.job.plan)):
+            payload["metadata"] = [*payload.get("metadata", []), *marks]
+        video = await self.pacing.run(
+            Kind.WRITE, lambda: self.service.create_video(payload), what=f"{self.job.source.name}, create"
+        )
+        return video.video_id
+
+    async def _ask(self, video_id: str) -> Video:
+        return await self.pacing.run(
+            Kind.READ, lambda: self.service.get_video(video_id), what=f"{self.job.source.name}, video"
+        )
+
+    async def _settle(self, video_id: str | None, *, keep: bool, leave: bool) -> str:
+        """Decide what becomes of the container; returns a sentence about it."""
+        if keep:
+            return "Upload it again to go on from there."
+        if self.resume:
+            await self.resume.forget()
+        if video_id is None:
+            return ""
+        if leave or self.service.delegated or self.job.options.video_id is not None:
+            return "The video was left as it is."
+        with anyio.move_on_after(_DISCARD_SECONDS, shield=True):
+            try:
+                await self.service.delete_video(video_id)
+            except UploaderError as exc:
+                log.info("Video %s could not be deleted: %s", video_id, exc)
+            else:
+                return "The unfinished video was deleted."
+        return "The unfinished video could not be deleted; the service removes it after 7 days."
+
+
+def _as_begun(job: Job, begun: Begun) -> Job:
+    plan = Plan(total_bytes=job.plan.total_bytes, part_bytes=begun.part_bytes, concurrency=job.plan.concurrency)
+    return replace(job, plan=plan, options=replace(job.options, ranges=begun.ranges))

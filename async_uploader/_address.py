@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import urllib.request
 from typing import Final
 
-from aiohttp import BasicAuth
 from yarl import URL
 
 from ._errors import ConfigurationError
@@ -48,8 +48,10 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
-def environment_proxy(url: URL) -> tuple[URL | None, BasicAuth | None]:
-    """The proxy that ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``NO_PROXY`` ask for; never one to this machine.
+def environment_proxy(url: URL) -> tuple[URL | None, dict[str, str]]:
+    """The proxy that ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``NO_PROXY`` ask for, and headers for it.
+
+    None to this machine, whatever they say.
 
     aiohttp's ``trust_env`` is not used: it would also send what ``~/.netrc`` says about the host, beside or
     in place of our own credentials.
@@ -57,13 +59,15 @@ def environment_proxy(url: URL) -> tuple[URL | None, BasicAuth | None]:
     host = url.host or ""
     address = urllib.request.getproxies().get(url.scheme)
     if not address or is_loopback(host) or urllib.request.proxy_bypass(host):
-        return None, None
+        return None, {}
     try:
         proxy = URL(address if "://" in address else f"http://{address}")
     except ValueError as exc:
         raise ConfigurationError(f"The {url.scheme.upper()}_PROXY variable is malformed.") from exc
-    auth = BasicAuth(proxy.user, proxy.password or "") if proxy.user else None
-    return proxy.with_user(None), auth
+    if not proxy.user:
+        return proxy, {}
+    login = base64.b64encode(f"{proxy.user}:{proxy.password or ''}".encode()).decode()
+    return proxy.with_user(None), {"Proxy-Authorization": f"Basic {login}"}
 
 
 def _shown(text: str) -> str:

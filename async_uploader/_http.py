@@ -110,7 +110,7 @@ class Http:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        proxy, proxy_auth = environment_proxy(self.base_url)
+        self._proxy, self._proxy_headers = environment_proxy(self.base_url)
         self._session = aiohttp.ClientSession(
             headers={"User-Agent": f"async-uploader Python/{platform.python_version()}", **self._headers},
             # The workers bound the connections, no limit of the pool does. No total timeout either: only
@@ -119,8 +119,6 @@ class Http:
             timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
             request_class=_Request,
-            proxy=proxy,
-            proxy_auth=proxy_auth,
         )
         return self
 
@@ -156,6 +154,8 @@ class Http:
                     json=json_body,
                     data=body,
                     allow_redirects=False,
+                    proxy=self._proxy,
+                    proxy_headers=self._proxy_headers,
                 ) as response:
                     watch.moved()
                     content = await response.content.read(_MAX_ANSWER_BYTES)

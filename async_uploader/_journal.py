@@ -28,7 +28,7 @@ _SCHEMA_VERSION: Final = 1
 _SCHEMA: Final = """
 CREATE TABLE upload (
     id INTEGER PRIMARY KEY,
-    path BLOB NOT NULL,          -- as the file system has it; it need not be UTF-8
+    path BLOB NOT NULL,          -- as the file system has it, UTF-8 or not
     account TEXT NOT NULL,       -- a fingerprint of credential and host, see Account
     base_url TEXT NOT NULL,
     video_id TEXT NOT NULL,

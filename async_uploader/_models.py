@@ -28,10 +28,11 @@ class Model(msgspec.Struct, rename=camel, frozen=True, kw_only=True):
     @classmethod
     def from_answer(cls, answer: Mapping[str, Any]) -> Self:
         """Read a JSON object of the service. Never fails on one that has the required fields."""
+        fields = _each_with_raw(answer)
         try:
-            return msgspec.convert({**answer, "raw": answer}, cls)
+            return msgspec.convert(fields, cls)
         except msgspec.ValidationError:
-            return msgspec.convert({**_readable_fields(answer, cls), "raw": answer}, cls)
+            return msgspec.convert(_readable(fields, cls), cls)
 
     def __getattr__(self, name: str) -> Any:
         # Only asked for names that the type does not have.
@@ -42,11 +43,19 @@ class Model(msgspec.Struct, rename=camel, frozen=True, kw_only=True):
         raise AttributeError(f"{type(self).__name__} has no field {name!r}")
 
 
-def _readable_fields(answer: Mapping[str, Any], model: type[Model]) -> dict[str, Any]:
+def _each_with_raw(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_each_with_raw(item) for item in value]
+    if isinstance(value, Mapping):
+        return {**{key: _each_with_raw(item) for key, item in value.items()}, "raw": value}
+    return value
+
+
+def _readable(fields: Mapping[str, Any], model: type[Model]) -> dict[str, Any]:
     readable = {}
     for field in msgspec.structs.fields(model):
-        if field.encode_name in answer:
-            value = answer[field.encode_name]
+        if field.encode_name in fields:
+            value = fields[field.encode_name]
             try:
                 msgspec.convert(value, field.type)
             except msgspec.ValidationError:

@@ -21,7 +21,7 @@ def parse_size(text: str) -> int:
 
     :raises ConfigurationError: it is none of these
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)\s*", text)
     factor = _FACTORS.get(match[2].lower()) if match else None
     if match is None or factor is None:
         raise ConfigurationError(f"{text!r} is not a size; write it as 50MiB, 50MB or a number of bytes.")

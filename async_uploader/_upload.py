@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 log: Final = logging.getLogger("async_uploader")
 
 # Cancellation must stop within a second, the last request included.
-_DISCARD_SECONDS: Final = 0.8
+_DISCARD_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,44 @@
+"""What all tests share: files of any size, an account to upload to, and a state directory of their own."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture(autouse=True)
+def _own_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the user's settings or state, or leaves any."""
+    for name in ("APIVIDEO_API_KEY", "APIVIDEO_UPLOAD_TOKEN", "APIVIDEO_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+@pytest.fixture
+def make_file(tmp_path: Path) -> Callable[..., Path]:
+    """``make_file(size_bytes, name="movie.mp4")``: a file of bytes that repeat nowhere near a part's size."""
+
+    def make(size_bytes: int, name: str = "movie.mp4") -> Path:
+        path = tmp_path / name
+        path.write_bytes(random.Random(size_bytes).randbytes(size_bytes))
+        return path
+
+    return make
+
+
+def sha256(path: Path) -> str:
+    """A file's SHA-256, as the emulator gives it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """aiohttp runs on asyncio only."""
+    return "asyncio"

@@ -96,6 +96,21 @@ class _Request(aiohttp.ClientRequest):
             self.loop.call_later(CONTINUE_TIMEOUT_SECONDS, _settle, go_on)
 
 
+class _LostError(aiohttp.ClientError):
+    """Wraps what made aiohttp lose a connection (its ``__cause__``)."""
+
+
+async def _once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Keep aiohttp from quietly repeating a DELETE or GET whose connection was lost.
+
+    What is tried again is decided elsewhere, by who knows that there has been a first time.
+    """
+    try:
+        return await send(request)
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
+        raise _LostError from exc
+
+
 def _settle(future: asyncio.Future[bool]) -> None:
     if not future.done():
         future.set_result(True)
@@ -119,6 +134,7 @@ class Http:
             timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
             request_class=_Request,
+            middlewares=(_once,),
         )
         return self
 
@@ -171,10 +187,11 @@ class Http:
         except (aiohttp.ClientError, OSError) as exc:
             if body is not None and body.failure is not None:
                 raise body.failure from exc
-            raise translated(exc) from exc
+            cause = exc.__cause__ if isinstance(exc, _LostError) else exc
+            raise translated(cause) from cause
 
 
-def translated(exc: Exception) -> TransportError:
+def translated(exc: BaseException | None) -> TransportError:
     """Our error for one of aiohttp's or the system's. The one place where foreign exceptions are named."""
     maybe_received, retryable = False, True
     match exc:

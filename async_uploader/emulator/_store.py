@@ -1,0 +1,415 @@
+"""Containers, their sources and the tokens: in memory for answering, in the data directory for good.
+
+    emulator.lock          held while an emulator uses the directory
+    bearers.json           access and refresh tokens
+    upload-tokens/to….json
+    videos/vi…/video.json  a container's details, and its finished source's size and SHA-256
+    videos/vi…/…           pieces and the source, see `_source`
+    tmp/                   bodies on their way in, deleted videos on their way out
+
+The directory is the truth, read once at the start; there is no database. The received pieces are files anyway,
+and a second record of them could disagree with them after a kill; what else there is is small, and one file for
+each entity, replaced atomically, keeps the cost of a change independent of how many there are.
+
+Three executors keep the event loop free: one thread for the small files, so that two writes of the same file
+keep their order; several for bodies; and a nice one for joining and hashing, so that these never hold up bodies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import re
+import secrets
+import shutil
+import string
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+
+import msgspec
+
+from ._credentials import Bearers, UploadToken
+from ._problems import Problem
+from ._rules import Piece, Range, Upload, Whole, check_range, check_size
+from ._source import SourceFile, Stopped, piece_name
+from ._spool import Spool
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+T = TypeVar("T")
+Origin = Literal["upload", "copy", "download"]
+
+VIDEO_ID: Final = re.compile(r"vi[0-9A-Za-z]{1,40}")
+# How long the completing answer waits for a source to become one file; joining goes on after that.
+JOINING_PATIENCE_SECONDS: Final = 5.0
+_ALPHABET: Final = string.ascii_letters + string.digits
+
+
+@dataclass(slots=True)
+class Container:
+    """What is written to `video.json`."""
+
+    video_id: str
+    created_s: float
+    updated_s: float
+    details: dict[str, object]
+    origin: Origin = "upload"
+    size_bytes: int | None = None
+    sha256: str | None = None
+    failed: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Video:
+    container: Container
+    source: SourceFile
+    upload: Upload = field(default_factory=Upload)
+    deleted: bool = False
+    joining: asyncio.Task[None] | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """One file with a known SHA-256."""
+        return self.container.sha256 is not None
+
+    @property
+    def filesize(self) -> int | None:
+        return self.upload.landed_bytes if self.upload.is_complete else self.container.size_bytes
+
+    @property
+    def ingest_status(self) -> str | None:
+        if self.container.origin == "upload":
+            return "uploaded" if self.upload.is_complete else "uploading"
+        return "ingested" if self.is_finished else "ingesting"
+
+    @property
+    def state(self) -> str:
+        """Everything about the source in one word, as `VideoView` explains."""
+        if self.is_finished:
+            return "finished"
+        if self.container.origin != "upload":
+            return "failed" if self.container.failed else "importing"
+        if self.upload.is_complete:
+            return "uploaded"
+        return "uploading" if self.upload.landed_pieces else "empty"
+
+    @property
+    def encoding_status(self) -> str | None:
+        if self.container.failed:
+            return "failed"
+        if self.is_finished:
+            return "encoded"
+        return "waiting" if self.upload.is_complete else None
+
+
+class Store:
+    """All state. Changes are made on the event loop, between two awaits; only files are touched in threads."""
+
+    def __init__(self, root: Path | None, on_change: Callable[[], None]) -> None:
+        self._is_temporary = root is None
+        self._root = root
+        self.videos: dict[str, Video] = {}
+        self.upload_tokens: dict[str, UploadToken] = {}
+        self.bearers = Bearers()
+        self._on_change = on_change
+        self._stop = threading.Event()
+        self._small = ThreadPoolExecutor(1, "emulator-small")
+        self._bodies = ThreadPoolExecutor(4, "emulator-body")
+        self._joining = ThreadPoolExecutor(1, "emulator-join", _be_nice)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._background: set[asyncio.Task[Any]] = set()
+        self._lock = -1
+
+    # Opening and closing
+
+    async def open(self) -> None:
+        """Take the directory and read it."""
+        await self._run(self._small, self._load)
+        for video in self.videos.values():
+            self._join(video)
+
+    async def close(self) -> None:
+        """Let what has begun to land finish, stop joining, release the directory."""
+        self._stop.set()
+        for task in self._background:
+            task.cancel()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._run(self._small, self._leave)
+        self._small.shutdown()  # its thread has nothing left to do
+
+    @property
+    def root(self) -> Path:
+        assert self._root is not None
+        return self._root
+
+    # Containers
+
+    def video(self, video_id: str) -> Video:
+        video = self.videos.get(video_id)
+        if video is None:
+            raise Problem("resource-not-found", name="videoId")
+        return video
+
+    async def create(self, details: dict[str, object], origin: Origin = "upload") -> Video:
+        """A new container; a caller that is cancelled does not leave half of one."""
+        return await asyncio.shield(self._task(self._create(details, origin)))
+
+    async def _create(self, details: dict[str, object], origin: Origin) -> Video:
+        now = time.time()
+        container = Container(_new_id("vi"), now, now, details, origin)
+        directory = self.root / "videos" / container.video_id
+        video = Video(container, SourceFile(directory, self._stop))
+        await self._run(self._small, directory.mkdir)
+        await self._save(video)
+        self.videos[container.video_id] = video
+        self._on_change()
+        return video
+
+    async def update(self, video: Video, details: dict[str, object]) -> None:
+        video.container.details.update(details)
+        video.container.updated_s = time.time()
+        await self._save(video)
+        self._on_change()
+
+    async def delete(self, video: Video) -> None:
+        """Gone at once; the files follow when nobody works on them any more."""
+        video.deleted = True
+        del self.videos[video.container.video_id]
+        self._on_change()
+        await asyncio.shield(self._task(self._delete(video)))
+
+    async def _delete(self, video: Video) -> None:
+        if video.joining is not None:
+            await asyncio.wait([video.joining])
+        # Moved first, so that whoever still comes with a file finds no directory to put it in.
+        grave = self.root / "tmp" / video.container.video_id
+        await self._run(self._small, video.source.directory.rename, grave)
+        await self._run(self._bodies, _remove, grave)
+
+    # Pieces
+
+    def spool(self) -> Spool:
+        return Spool(self.root / "tmp")
+
+    async def write(self, spool: Spool, buffers: list[bytes | memoryview]) -> None:
+        await self._run(self._bodies, spool.write, buffers)
+
+    def discard(self, spool: Spool) -> None:
+        self._bodies.submit(spool.discard)
+
+    def land(self, video: Video, wanted: Range, spool: Spool, size_bytes: int) -> Awaitable[bool]:
+        """Keep a body as a piece of the video; the result tells whether this completed the upload.
+
+        Others may have landed while the body came in, so it is judged again, and reserved in the same step.
+        From here on the spool is the store's, and a caller that is cancelled stops nothing: half a landing
+        would be neither received nor refused.
+        """
+        check_range(video.upload, wanted)
+        check_size(video.upload, wanted, size_bytes)
+        return self.keep(video, wanted, spool, size_bytes)
+
+    def keep(self, video: Video, wanted: Range, spool: Spool, size_bytes: int) -> Awaitable[bool]:
+        """`land` without a judgement, for sources that the service fetched itself."""
+        if video.deleted:
+            raise Problem("resource-not-found", name="videoId")
+        piece = Piece(wanted, size_bytes)
+        video.upload.reserve(piece)
+        return asyncio.shield(self._task(self._land(video, piece, spool)))
+
+    async def _land(self, video: Video, piece: Piece, spool: Spool) -> bool:
+        try:
+            await self._run(self._bodies, spool.keep, video.source.directory / piece_name(piece.range))
+        except OSError as error:
+            video.upload.release(piece)
+            self.discard(spool)
+            raise Problem("resource-not-found", name="videoId") from error
+        if video.deleted:
+            raise Problem("resource-not-found", name="videoId")
+        video.upload.land(piece)
+        self._join(video)
+        self._on_change()
+        return video.upload.is_complete
+
+    async def copy_source(self, origin: Video, video: Video) -> None:
+        """Clone a finished source. A hard link will do: finished sources never change."""
+        target = video.source.directory / piece_name(Whole())
+        try:
+            await self._run(self._bodies, _link, origin.source.path, target)
+        except OSError:  # the original was deleted meanwhile
+            await self.fail(video)
+            return
+        piece = Piece(Whole(), origin.container.size_bytes or 0)
+        video.upload.reserve(piece)
+        video.upload.land(piece)
+        self._join(video)
+
+    async def fail(self, video: Video) -> None:
+        """Note that an import has failed for good."""
+        video.container.failed = True
+        await self._save(video)
+        self._on_change()
+
+    # Joining
+
+    async def joined(self, video: Video) -> None:
+        """Return once the source is one file, or shortly: an answer must not outlast its client's patience."""
+        if video.joining is not None:
+            await asyncio.wait([video.joining], timeout=JOINING_PATIENCE_SECONDS)
+
+    def _join(self, video: Video) -> None:
+        """Go on joining this video's pieces, unless that is being done."""
+        if not video.is_finished and (video.joining is None or video.joining.done()):
+            video.joining = self._task(self._join_pieces(video))
+
+    async def _join_pieces(self, video: Video) -> None:
+        upload = video.upload
+        with suppress(Stopped):
+            while not video.deleted and (piece := upload.next_to_merge()):
+                await self._run(self._joining, video.source.append, piece, upload.merged_bytes)
+                upload.merge(piece)
+            if upload.is_complete and not video.deleted:
+                await self._run(self._joining, video.source.hash_prefix, upload.merged_bytes)
+                video.container.size_bytes = upload.merged_bytes
+                video.container.sha256 = video.source.sha256()
+                await self._save(video)
+                self._on_change()
+
+    # Tokens
+
+    async def save_bearers(self) -> None:
+        await self._replace(self.root / "bearers.json", self.bearers)
+
+    async def create_upload_token(self, ttl_s: int) -> UploadToken:
+        token = UploadToken(_new_id("to"), ttl_s, time.time())
+        await self._replace(self._token_path(token), token)
+        self.upload_tokens[token.token] = token
+        return token
+
+    async def delete_upload_token(self, token: UploadToken) -> None:
+        del self.upload_tokens[token.token]
+        await self._run(self._small, self._token_path(token).unlink)
+
+    def live_upload_token(self, value: str) -> UploadToken | None:
+        token = self.upload_tokens.get(value)
+        return token if token is not None and token.is_live(time.time()) else None
+
+    def _token_path(self, token: UploadToken) -> Path:
+        return self.root / "upload-tokens" / f"{token.token}.json"
+
+    # Files
+
+    async def _save(self, video: Video) -> None:
+        try:
+            await self._replace(video.source.directory / "video.json", video.container)
+        except FileNotFoundError:
+            if not video.deleted:
+                raise
+
+    async def _replace(self, path: Path, content: object) -> None:
+        """Write a small file so that a reader finds the old or the new one, also after a kill."""
+        await self._run(self._small, _write_atomically, path, msgspec.json.encode(content))
+
+    def _load(self) -> None:
+        if self._root is None:
+            self._root = Path(tempfile.mkdtemp(prefix="emulator-"))
+        try:
+            self._take()
+            self._read()
+        except (OSError, msgspec.MsgspecError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ValueError(f"The data directory {self.root} cannot be used: {reason}.") from error
+
+    def _take(self) -> None:
+        """Make the directory ours; one that holds anything else is left alone, for files are deleted in it."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        lock = self.root / "emulator.lock"
+        if not lock.exists() and any(self.root.iterdir()):
+            raise ValueError(f"The data directory {self.root} is not empty, and not an emulator's.")
+        self._lock = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(f"Another emulator uses the data directory {self.root}.") from error
+
+    def _read(self) -> None:
+        _remove(self.root / "tmp")
+        for name in ("tmp", "videos", "upload-tokens"):
+            (self.root / name).mkdir(exist_ok=True)
+        if (self.root / "bearers.json").exists():
+            self.bearers = msgspec.json.decode((self.root / "bearers.json").read_bytes(), type=Bearers)
+        for path in (self.root / "upload-tokens").glob("*.json"):
+            token = msgspec.json.decode(path.read_bytes(), type=UploadToken)
+            self.upload_tokens[token.token] = token
+        for directory in (self.root / "videos").iterdir():
+            self._read_video(directory)
+
+    def _read_video(self, directory: Path) -> None:
+        try:
+            container = msgspec.json.decode((directory / "video.json").read_bytes(), type=Container)
+        except FileNotFoundError:  # killed while it was being created
+            _remove(directory)
+            return
+        source = SourceFile(directory, self._stop)
+        self.videos[container.video_id] = Video(container, source, source.recover())
+
+    def _leave(self) -> None:
+        self._bodies.shutdown()
+        self._joining.shutdown()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+        if self._is_temporary and self._root is not None:
+            _remove(self._root)
+            self._root = None
+
+    async def _run(self, executor: ThreadPoolExecutor, function: Callable[..., T], *arguments: object) -> T:
+        """Work in a thread; a caller that is cancelled leaves it to be done."""
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(executor, function, *arguments))
+
+    def in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Let work run that no request waits for; it is broken off when the store closes."""
+        task = self._task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    def _task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    temporary = path.with_suffix(".new")
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(content)
+    temporary.replace(path)
+
+
+def _be_nice() -> None:
+    """Leave the processor to the requests; Linux gives every thread a niceness of its own."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except OSError:  # not every file system has them
+        shutil.copyfile(source, target)
+
+
+def _remove(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _new_id(prefix: str) -> str:
+    return prefix + "".join(secrets.choice(_ALPHABET) for _ in range(24))

@@ -1,0 +1,149 @@
+"""A running emulator and a small client that knows nothing of the uploader."""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import aiohttp
+import pytest
+
+from async_uploader.emulator import Emulator
+
+MIB = 1024 * 1024
+PART = 5 * MIB
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    json: Any
+
+    @property
+    def slug(self) -> str:
+        return str(self.json["type"]).rpartition("/")[2]
+
+
+class Api:
+    """One call a method; `expect` is checked where it is given."""
+
+    def __init__(self, session: aiohttp.ClientSession, url: str, authorization: str | None) -> None:
+        self.session = session
+        self.url = url
+        self.authorization = authorization
+        self.get = partial(self.call, "GET")
+        self.post = partial(self.call, "POST")
+        self.patch = partial(self.call, "PATCH")
+        self.delete = partial(self.call, "DELETE")
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        expect: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> Reply:
+        sent = {} if self.authorization is None else {"Authorization": self.authorization}
+        sent.update(headers or {})
+        async with self.session.request(
+            method, self.url + path, headers=sent, allow_redirects=False, **options
+        ) as answer:
+            body = await answer.read()
+            is_json = "json" in answer.headers.get("Content-Type", "")
+            reply = Reply(
+                answer.status, answer.headers, body, await answer.json(content_type=None) if is_json else None
+            )
+        assert expect in (None, reply.status), reply
+        return reply
+
+    async def create(self, title: str = "a video", **details: object) -> str:
+        reply = await self.post("/videos", json={"title": title, **details})
+        assert reply.status in (201, 202), reply
+        return str(reply.json["videoId"])
+
+    async def send(
+        self,
+        video_id: str,
+        data: bytes,
+        content_range: str | None = None,
+        *,
+        expect: int | None = None,
+        **options: Any,
+    ) -> Reply:
+        headers = {} if content_range is None else {"Content-Range": content_range}
+        return await self.post(
+            f"/videos/{video_id}/source", data=form(data), headers=headers, expect=expect, **options
+        )
+
+    async def send_with_token(
+        self, token: str, data: bytes, content_range: str | None = None, video_id: str | None = None
+    ) -> Reply:
+        headers = {} if content_range is None else {"Content-Range": content_range}
+        fields = {} if video_id is None else {"videoId": video_id}
+        return await self.post("/upload", params={"token": token}, data=form(data, **fields), headers=headers)
+
+    async def status(self, video_id: str) -> Any:
+        return (await self.get(f"/videos/{video_id}/status", expect=200)).json
+
+    async def token(self, ttl: int = 0) -> str:
+        return str((await self.post("/upload-tokens", json={"ttl": ttl}, expect=200)).json["token"])
+
+
+def form(data: bytes, **fields: str) -> aiohttp.MultipartWriter:
+    """A form of known length: the fields, then the file."""
+    writer = aiohttp.MultipartWriter("form-data")
+    for name, value in fields.items():
+        writer.append(value).set_content_disposition("form-data", name=name)
+    writer.append(io.BytesIO(data), {"Content-Type": "video/mp4"}).set_content_disposition(
+        "form-data", name="file", filename="movie.mp4"
+    )
+    return writer
+
+
+def content(size: int, seed: int = 0) -> bytes:
+    """Bytes that differ everywhere, so that a piece in the wrong place is seen."""
+    block = b"".join((seed * 1_000_003 + n).to_bytes(8, "little") for n in range(4096))
+    return (block * (size // len(block) + 1))[:size]
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def no_errors_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """No request may make the emulator log an error."""
+    yield
+    assert [record for record in caplog.get_records("call") if record.levelno >= logging.ERROR] == []
+
+
+@pytest.fixture
+async def emulator() -> AsyncIterator[Emulator]:
+    async with Emulator() as running:
+        yield running
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(20)) as running:
+        yield running
+
+
+@pytest.fixture
+def api(emulator: Emulator, session: aiohttp.ClientSession) -> Api:
+    return Api(session, emulator.url, basic("local-key"))
+
+
+def basic(user: str, password: str = "") -> str:
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()

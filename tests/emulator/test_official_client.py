@@ -1,0 +1,144 @@
+"""The official Python client uploads here as it does to the service."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import apivideo
+import pytest
+from apivideo.api.upload_tokens_api import UploadTokensApi
+from apivideo.api.videos_api import VideosApi
+
+from async_uploader.emulator import Emulator
+
+from .conftest import PART, content
+
+pytestmark = pytest.mark.anyio
+
+SIZES = [PART, PART + 1, 1000]
+
+
+class Client(apivideo.AuthenticatedApiClient):  # type: ignore[misc]
+    """Talks to the emulator: the official client knows only its own two hosts."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__("local-key")
+        self.configuration.host = url
+        self.connect()
+
+
+async def with_client(emulator: Emulator, work: Callable[[Client], Any]) -> Any:
+    """Run blocking calls of the client in a thread."""
+
+    def run() -> Any:
+        client = Client(emulator.url)
+        try:
+            return work(client)
+        finally:
+            client.rest_client.pool_manager.clear()
+            client.close()
+
+    return await asyncio.to_thread(run)
+
+
+@pytest.fixture
+def pieces(tmp_path: Path) -> list[Path]:
+    """A video that was cut beforehand."""
+    paths = []
+    for number, size in enumerate(SIZES):
+        paths.append(tmp_path / f"piece-{number}.mp4")
+        paths[-1].write_bytes(content(size, number))
+    return paths
+
+
+WHOLE = b"".join(content(size, number) for number, size in enumerate(SIZES))
+
+
+@pytest.fixture
+def movie(tmp_path: Path) -> Path:
+    """The same video in one file."""
+    path = tmp_path / "movie.mp4"
+    path.write_bytes(WHOLE)
+    return path
+
+
+async def _check(emulator: Emulator, video: Any) -> None:
+    assert video.assets.player.startswith(emulator.url)
+    view = await emulator.finished(video.video_id)
+    assert view.sha256 == hashlib.sha256(WHOLE).hexdigest()
+    assert {request.status for request in emulator.requests} <= {200, 201}
+
+
+async def test_whole_file(emulator: Emulator, movie: Path) -> None:
+    """A file in one request, and in the client's own chunks."""
+    for chunk_size in (50 * PART, PART):
+
+        def work(client: Client, chunk_size: int = chunk_size) -> Any:
+            client.configuration.chunk_size = chunk_size
+            videos = VideosApi(client)
+            video = videos.create({"title": "Movie", "tags": ["a"], "metadata": [{"key": "k", "value": "v"}]})
+            with movie.open("rb") as file:
+                return videos.upload(video.video_id, file)
+
+        await _check(emulator, await with_client(emulator, work))
+
+
+async def test_progressive_session(emulator: Emulator, pieces: list[Path]) -> None:
+    """Pieces one after the other, the last one told as such."""
+
+    def work(client: Client) -> Any:
+        videos = VideosApi(client)
+        video = videos.create({"title": "Pieces"})
+        return _send(videos.create_upload_progressive_session(video.video_id), pieces)
+
+    await _check(emulator, await with_client(emulator, work))
+
+
+async def test_upload_token(emulator: Emulator, movie: Path, pieces: list[Path]) -> None:
+    """Delegated: whole, and by pieces."""
+
+    def token(client: Client) -> str:
+        return str(UploadTokensApi(client).create_token({"ttl": 60}).token)
+
+    def whole(client: Client) -> Any:
+        with movie.open("rb") as file:
+            return VideosApi(client).upload_with_upload_token(token(client), file)
+
+    def progressive(client: Client) -> Any:
+        videos = VideosApi(client)
+        video = videos.create({"title": "Delegated"})
+        session = videos.create_upload_with_upload_token_progressive_session(token(client), video.video_id)
+        return _send(session, pieces)
+
+    await _check(emulator, await with_client(emulator, whole))
+    await _check(emulator, await with_client(emulator, progressive))
+
+
+async def test_reading(emulator: Emulator) -> None:
+    """Its models take what the emulator answers."""
+
+    def work(client: Client) -> Any:
+        videos = VideosApi(client)
+        video = videos.create({"title": "Read me", "tags": ["a", "b"], "metadata": [{"key": "k", "value": "v"}]})
+        videos.update(video.video_id, {"description": "changed"})
+        status = videos.get_status(video.video_id)
+        listed = videos.list(tags=["a"], metadata={"k": "v"})
+        videos.delete(video.video_id)
+        return status, listed
+
+    status, listed = await with_client(emulator, work)
+    assert status.ingest.status == "uploading"
+    assert [video.description for video in listed.data] == ["changed"]
+    assert len(emulator.videos) == 0
+
+
+def _send(session: Any, pieces: list[Path]) -> Any:
+    for piece in pieces[:-1]:
+        with piece.open("rb") as file:
+            session.uploadPart(file)
+    with pieces[-1].open("rb") as file:
+        return session.uploadLastPart(file)

@@ -1,0 +1,330 @@
+"""The endpoints beyond their shape: credentials, filters, pages, upload tokens, imports."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import time
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from async_uploader.emulator import Emulator
+
+from .conftest import PART, Api, basic, content, form
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize(
+    ("authorization", "slug"),
+    [
+        (None, "authentication-missing-authorization-header"),
+        ("", "authentication-invalid-authorization-header-value"),
+        ("Basic", "authentication-invalid-authorization-header-value"),
+        ("Basic !!!", "authentication-invalid-authorization-header-value"),
+        ("Basic bm9jb2xvbg==", "authentication-invalid-authorization-header-value"),
+        (basic("local-key", "password"), "authentication-invalid-authorization-header-value"),
+        ("Digest x", "authentication-invalid-authorization-header-value"),
+        ("Bearer ", "authentication-invalid-authorization-header-value"),
+        (basic("other"), "authentication-invalid-api-key"),
+        (basic("ключ"), "authentication-invalid-api-key"),
+        ("Bearer unknown", "authentication-invalid-access-token"),
+    ],
+)
+async def test_refused_credentials(api: Api, authorization: str | None, slug: str) -> None:
+    """Each wrong way of saying who one is has a name."""
+    api.authorization = authorization
+    assert (await api.get("/videos", expect=401)).slug == slug
+
+
+async def test_bearer_life(api: Api, emulator: Emulator) -> None:
+    """A token works until it expires; refreshing uses the refresh token up."""
+    first = (await api.post("/auth/api-key", json={"apiKey": "local-key"}, expect=200)).json
+    api.authorization = f"{first['token_type']} {first['access_token']}"
+    await api.get("/videos", expect=200)
+    emulator.expire_tokens()
+    assert (await api.get("/videos", expect=401)).slug == "authentication-invalid-access-token"
+    second = (await api.post("/auth/refresh", json={"refreshToken": first["refresh_token"]}, expect=200)).json
+    api.authorization = f"Bearer {second['access_token']}"
+    await api.get("/videos", expect=200)
+    again = await api.post("/auth/refresh", json={"refreshToken": first["refresh_token"]}, expect=400)
+    assert again.slug == "authentication-invalid-user-credentials"
+    emulator.revoke_refresh_tokens()
+    await api.post("/auth/refresh", json={"refreshToken": second["refresh_token"]}, expect=400)
+    await api.get("/videos", expect=200)
+    statistics = emulator.statistics()
+    assert (statistics.logins, statistics.refreshes, statistics.live_access_tokens) == (1, 1, 1)
+
+
+async def test_tokens_expire_by_themselves(
+    session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`token_ttl` is how long a bearer token lives."""
+    async with Emulator(token_ttl=60) as emulator:
+        api = Api(session, emulator.url, None)
+        pair = (await api.post("/auth/api-key", json={"apiKey": "local-key"}, expect=200)).json
+        now = time.time()
+        monkeypatch.setattr("time.time", lambda: now + 61)
+        assert pair["expires_in"] == 60
+        assert emulator.statistics().live_access_tokens == 0
+        await api.get("/videos", headers={"Authorization": f"Bearer {pair['access_token']}"}, expect=401)
+
+
+@pytest.mark.parametrize(
+    ("payload", "slug", "name"),
+    [
+        ({}, "attribute-required", "title"),
+        ({"title": ""}, "invalid-attribute", "title"),
+        ({"title": None}, "invalid-attribute", "title"),
+        ({"title": "t", "nonsense": 1}, "invalid-attribute", "nonsense"),
+        ({"title": "t", "public": "yes"}, "invalid-attribute", "public"),
+        ({"title": "t", "tags": "a"}, "invalid-attribute", "tags"),
+        ({"title": "t", "tags": [1]}, "invalid-attribute", "tags"),
+        ({"title": "t", "metadata": {"k": "v"}}, "invalid-attribute", "metadata"),
+        ({"title": "t", "metadata": [{"key": "k"}]}, "invalid-attribute", "metadata"),
+        ({"title": "t", "metadata": [{"key": "k", "value": 1}]}, "invalid-attribute", "metadata"),
+        ({"title": "t", "language": "xx"}, "invalid-attribute", "language"),
+        ({"title": "t", "clip": {"startTimecode": "noon"}}, "invalid-attribute", "clip"),
+        ({"title": "t", "watermark": {"colour": "red"}}, "invalid-attribute", "watermark"),
+        (
+            {"title": "t", "transcriptSummaryAttributes": ["haiku"]},
+            "invalid-attribute",
+            "transcriptSummaryAttributes",
+        ),
+        ({"title": "t", "source": "nonsense"}, "invalid-attribute", "source"),
+        ({"title": "t", "source": "ftp://host/x"}, "invalid-attribute", "source"),
+        ({"title": "t", "source": "http://[/x"}, "invalid-attribute", "source"),
+        ({"title": "t", "source": "viUnknown"}, "invalid-attribute", "source"),
+        ([], "invalid-payload", None),
+        ("text", "invalid-payload", None),
+    ],
+)
+async def test_refused_details(api: Api, emulator: Emulator, payload: object, slug: str, name: str | None) -> None:
+    """A container with anything wrong in it is not created."""
+    reply = await api.post("/videos", json=payload, expect=400)
+    assert (reply.slug, reply.json.get("name")) == (slug, name)
+    assert len(emulator.videos) == 0
+
+
+async def test_all_wrong_details_are_named(api: Api) -> None:
+    """The first problem is the answer, the others are in it."""
+    reply = await api.post("/videos", json={"nonsense": 1, "public": 2}, expect=400)
+    assert reply.json["name"] == "title"
+    assert [problem["name"] for problem in reply.json["problems"]] == ["nonsense", "public"]
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"title": NaN}', b"[" * 100_000, b'{"title": "\\ud800"}'])
+async def test_no_json(api: Api, body: bytes) -> None:
+    """What is no JSON is no payload."""
+    assert (await api.post("/videos", data=body, expect=400)).slug == "invalid-payload"
+
+
+async def test_too_much_json(api: Api) -> None:
+    """A megabyte of details is enough."""
+    assert (await api.post("/videos", data=io.BytesIO(b" " * 1_100_000), expect=400)).slug == "invalid-payload"
+
+
+async def test_update(api: Api) -> None:
+    """PATCH replaces what it names and leaves the rest."""
+    video_id = await api.create("old", tags=["a", "b"], metadata=[{"key": "k", "value": "v"}])
+    changed = (await api.patch(f"/videos/{video_id}", json={"title": "new", "tags": []}, expect=200)).json
+    assert (changed["title"], changed["tags"]) == ("new", [])
+    assert changed["metadata"] == [{"key": "k", "value": "v"}]
+    assert (await api.get(f"/videos/{video_id}")).json == changed
+
+
+@pytest.fixture
+async def listed(api: Api) -> Api:
+    """Five containers to find."""
+    await api.create("red apple", tags=["fruit", "red"], metadata=[{"key": "a", "value": "1"}])
+    await api.create("green apple", tags=["fruit"], description="sour")
+    await api.create("pear", tags=["fruit"], metadata=[{"key": "a", "value": "2"}, {"key": "b", "value": "1"}])
+    await api.create("car", tags=["red"])
+    await api.create("Zebra")
+    return api
+
+
+@pytest.mark.parametrize(
+    ("params", "titles"),
+    [
+        ([], ["Zebra", "car", "pear", "green apple", "red apple"]),
+        ([("title", "apple")], ["green apple", "red apple"]),
+        ([("tags[]", "fruit"), ("tags[]", "red")], ["red apple"]),
+        ([("tags", "red")], ["car", "red apple"]),
+        ([("metadata[a]", "1")], ["red apple"]),
+        ([("metadata[a]", "2"), ("metadata[b]", "1")], ["pear"]),
+        ([("metadata[a]", "1"), ("metadata[b]", "1")], []),
+        ([("description", "sour")], ["green apple"]),
+        ([("liveStreamId", "li1")], []),
+        ([("sortBy", "title")], ["Zebra", "car", "green apple", "pear", "red apple"]),
+        ([("sortBy", "title"), ("sortOrder", "desc")], ["red apple", "pear", "green apple", "car", "Zebra"]),
+        ([("sortBy", "createdAt")], ["red apple", "green apple", "pear", "car", "Zebra"]),
+        ([("currentPage", "2"), ("pageSize", "2")], ["pear", "green apple"]),
+        ([("currentPage", "9")], []),
+    ],
+)
+async def test_listing(listed: Api, params: list[tuple[str, str]], titles: list[str]) -> None:
+    """Filters are joined by and; the newest comes first unless asked otherwise."""
+    page = (await listed.get("/videos", params=params, expect=200)).json
+    assert [video["title"] for video in page["data"]] == titles
+
+
+async def test_page_links(listed: Api) -> None:
+    """The links lead through all pages, keeping the query."""
+    await listed.create("both", tags=["red", "fruit"])
+    titles: list[str] = []
+    page: Any = None
+    links: dict[str, str] = {}
+    url: str | None = f"{listed.url}/videos?pageSize=1&tags[]=fruit&tags[]=red&sortBy=title"
+    while url:
+        page = (await listed.get(url.removeprefix(listed.url), expect=200)).json
+        titles += [video["title"] for video in page["data"]]
+        links = {link["rel"]: link["uri"] for link in page["pagination"]["links"]}
+        url = links.get("next")
+    assert titles == ["both", "red apple"]
+    assert page["pagination"]["itemsTotal"] == 2
+    assert page["pagination"]["pagesTotal"] == 2
+    assert "previous" in links
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("currentPage", "0"),
+        ("currentPage", "x"),
+        ("pageSize", "101"),
+        ("pageSize", "9" * 30),
+        ("sortBy", "size"),
+        ("sortOrder", "up"),
+    ],
+)
+async def test_refused_queries(api: Api, name: str, value: str) -> None:
+    """A page or an order that cannot be is an invalid attribute."""
+    reply = await api.get("/videos", params={name: value}, expect=400)
+    assert (reply.slug, reply.json["name"]) == ("invalid-attribute", name)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "slug"),
+    [
+        ("GET", "/", 404, "unrecognized-request-url"),
+        ("GET", "/videos/", 404, "unrecognized-request-url"),
+        ("GET", "/videos/a/b/c", 404, "unrecognized-request-url"),
+        ("PUT", "/videos", 405, "method-not-allowed"),
+        ("POST", "/videos/viX", 405, "method-not-allowed"),
+        ("TRACE", "/upload", 405, "method-not-allowed"),
+        ("GET", "/videos/..%2f..%2fetc", 404, "unrecognized-request-url"),
+        ("GET", "/videos/%2e%2e", 404, "unrecognized-request-url"),
+        ("GET", "/videos/vi%00", 404, "resource-not-found"),
+        ("GET", "/upload-tokens/..%2fbearers.json", 404, "unrecognized-request-url"),
+        ("DELETE", "/upload-tokens/bearers", 404, "resource-not-found"),
+    ],
+)
+async def test_unknown_urls(api: Api, method: str, path: str, status: int, slug: str) -> None:
+    """What is not there is not found, path tricks included."""
+    assert (await api.call(method, path, expect=status)).slug == slug
+
+
+async def test_upload_token_makes_one_video(api: Api, emulator: Emulator) -> None:
+    """The first part makes the video, named after the file; the others name the video."""
+    token = await api.token()
+    api.authorization = None
+    first = await api.send_with_token(token, content(PART), "part 1/*")
+    video_id = first.json["videoId"]
+    other = await api.send_with_token(token, b"end", "part 2/2", video_id)
+    assert (first.status, other.status, other.json["title"]) == (201, 201, "movie.mp4")
+    view = await emulator.finished(video_id)
+    assert view.sha256 == hashlib.sha256(content(PART) + b"end").hexdigest()
+    assert len(emulator.videos) == 1
+
+
+async def test_two_first_parts_make_two_videos(api: Api, emulator: Emulator) -> None:
+    """Which is why the first part goes alone."""
+    token = await api.token()
+    await asyncio.gather(*(api.send_with_token(token, content(PART), f"part {n}/2") for n in (1, 2)))
+    assert len(emulator.videos) == 2
+
+
+async def test_upload_token_refusals(api: Api) -> None:
+    """Missing, unknown and deleted tokens; and videos that are not there."""
+    token = await api.token()
+    assert (await api.post("/upload", data=form(b"x"), expect=401)).slug == "authentication-missing-upload-token"
+    assert (await api.send_with_token("toX", b"x")).slug == "authentication-invalid-upload-token"
+    assert (await api.send_with_token(token, b"x", None, "viX")).slug == "resource-not-found"
+    writer = form(b"x")
+    writer.append("viX").set_content_disposition("form-data", name="videoId")
+    late = await api.post("/upload", params={"token": token}, data=writer, expect=400)
+    assert (late.slug, late.json["name"]) == ("invalid-attribute", "videoId")
+    await api.delete(f"/upload-tokens/{token}", expect=204)
+    assert (await api.send_with_token(token, b"x")).slug == "authentication-invalid-upload-token"
+
+
+async def test_upload_token_expires(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A token with a ttl lives that long, one with 0 for ever."""
+    token, eternal = await api.token(ttl=60), await api.token(ttl=0)
+    now = time.time()
+    monkeypatch.setattr("time.time", lambda: now + 61)
+    assert (await api.send_with_token(token, b"x")).slug == "authentication-invalid-upload-token"
+    assert (await api.send_with_token(eternal, b"x")).status == 201
+    listed = (await api.get("/upload-tokens")).json["data"]
+    assert [(found["token"], found["expiresAt"]) for found in listed] == [(eternal, None)]
+
+
+@pytest.fixture
+async def web_site() -> Any:
+    """Somewhere to download from."""
+
+    async def movie(_: web.BaseRequest) -> web.Response:
+        return web.Response(body=content(300_000))
+
+    async def missing(_: web.BaseRequest) -> web.Response:
+        return web.Response(status=404)
+
+    app = web.Application()
+    app.router.add_get("/movie.mp4", movie)
+    app.router.add_get("/missing.mp4", missing)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+async def test_import_from_url(
+    api: Api, emulator: Emulator, web_site: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service fetches the bytes itself, however many there are, and takes no others."""
+    monkeypatch.setattr("async_uploader.emulator._rules.MAX_PART_BYTES", 1000)
+    video_id = await api.create(source=f"{web_site}/movie.mp4")
+    view = await emulator.finished(video_id)
+    assert view.sha256 == hashlib.sha256(content(300_000)).hexdigest()
+    status = await api.status(video_id)
+    assert (status["ingest"]["status"], status["encoding"]["playable"]) == ("ingested", True)
+    assert (await api.send(video_id, b"x", expect=400)).slug == "video-source-already-downloaded"
+
+
+@pytest.mark.parametrize("url", ["/missing.mp4", ":1/", "."])
+async def test_import_that_fails(api: Api, emulator: Emulator, web_site: str, url: str) -> None:
+    """An import that cannot succeed is told by a failed quality."""
+    video_id = await api.create(source=web_site + url if url.startswith("/") else "http://127.0.0.1" + url)
+    await emulator.wait_for(lambda e: e.videos[video_id].state == "failed")
+    status = await api.status(video_id)
+    assert (status["ingest"]["status"], status["encoding"]["playable"]) == ("ingesting", False)
+    assert [quality["status"] for quality in status["encoding"]["qualities"]] == ["failed"]
+
+
+async def test_clone(api: Api, emulator: Emulator) -> None:
+    """A clone has the same bytes, and outlives its original."""
+    original = await api.create()
+    await api.send(original, b"the bytes", expect=201)
+    await emulator.finished(original)
+    clone = await api.create(source=original)
+    view = await emulator.finished(clone)
+    await api.delete(f"/videos/{original}", expect=204)
+    assert view.source_path is not None
+    assert view.source_path.read_bytes() == b"the bytes"
+    assert (await api.send(clone, b"x", expect=400)).slug == "video-source-already-copied"

@@ -1,5 +1,5 @@
 # Everything runs in .venv, which needs only python3.11, pip and make.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -14,6 +14,9 @@ $(BIN)/.ready: pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --editable . --group dev
 	@touch $@
+
+demo: $(BIN)/.ready  ## upload a real video to a local service, and look at what arrived
+	$(BIN)/python examples/demo.py
 
 test: $(BIN)/.ready lint types tests  ## ruff, mypy --strict, pytest
 

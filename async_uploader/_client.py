@@ -65,7 +65,7 @@ class Client:
         base_url: str | None = None,
         allow_plain_http: bool = False,
     ) -> None:
-        address = base_url or os.environ.get("APIVIDEO_BASE_URL") or "production"
+        address = os.environ.get("APIVIDEO_BASE_URL") or "production" if base_url is None else base_url
         self._http = Http(
             parse_base_url(address, allow_plain_http=allow_plain_http),
             headers={"AV-Origin-Client": f"async-uploader:{__version__}"},
@@ -76,6 +76,11 @@ class Client:
         self._service = Service(self._http, self._credential, self._limiter)
         self._keeper: Keeper | None = None
         self._threads = ThreadPoolExecutor(_READING_THREADS, thread_name_prefix="async_uploader-read")
+
+    @property
+    def delegated(self) -> bool:
+        """Whether there is only an upload token: it can upload, and ask for nothing."""
+        return self._service.delegated
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()
@@ -347,9 +352,11 @@ async def upload(
 
 
 def _credential(api_key: str | None, upload_token: str | None) -> ApiKey | DelegatedToken:
-    if api_key and upload_token:
+    if api_key is not None and upload_token is not None:
         raise ConfigurationError("Give an API key or an upload token, not both.")
-    if not api_key and not upload_token:
+    if "" in (api_key, upload_token):
+        raise ConfigurationError("The credential that was given is empty; the environment is not asked then.")
+    if api_key is None and upload_token is None:
         api_key = os.environ.get("APIVIDEO_API_KEY")
         upload_token = None if api_key else os.environ.get("APIVIDEO_UPLOAD_TOKEN")
     for secret, kind in ((api_key, ApiKey), (upload_token, DelegatedToken)):

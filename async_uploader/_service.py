@@ -6,6 +6,7 @@ here, and nothing else is tried twice here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from copy import copy
@@ -22,6 +23,7 @@ from ._models import UploadToken, Video, VideoStatus
 from ._options import DEFAULT_STALL_TIMEOUT_SECONDS
 from ._plan import Part
 from ._ratelimit import Kind, RateLimiter
+from ._watch import StallWatch
 
 M = TypeVar("M")
 
@@ -127,7 +129,8 @@ class Service:
         return await self._pair("auth/refresh", {"refreshToken": token})
 
     async def _pair(self, path: str, body: Mapping[str, str]) -> TokenPair:
-        answer = await self._http.exchange("POST", path, json_body=body, stall_seconds=self._stall_seconds)
+        # No limit of its own: see _token.
+        answer = await self._http.exchange("POST", path, json_body=body, stall_seconds=math.inf)
         pair = answer.raise_for_status().json()
         access, refresh, ttl = (pair.get(key) for key in ("access_token", "refresh_token", "expires_in"))
         if not isinstance(access, str):
@@ -137,6 +140,11 @@ class Service:
             refresh=refresh if isinstance(refresh, str) else None,
             expires_in_seconds=ttl if isinstance(ttl, int | float) else TOKEN_TTL_SECONDS,
         )
+
+    async def _token(self, bearer: Bearer, *, refused: str | None = None) -> str:
+        # Whoever comes first renews the token for all, and each of them has a patience of its own.
+        with StallWatch(self._stall_seconds):
+            return await bearer.token(refused=refused)
 
     async def _call(
         self,
@@ -163,12 +171,12 @@ class Service:
 
         if self._bearer is None:
             return (await send({})).raise_for_status()
-        token = await self._bearer.token()
+        token = await self._token(self._bearer)
         answer = await send({"Authorization": f"Bearer {token}"})
         for _ in range(_MAX_RENEWALS):
             if answer.status != 401:
                 break
-            token = await self._bearer.token(refused=token)
+            token = await self._token(self._bearer, refused=token)
             answer = await send({"Authorization": f"Bearer {token}"})
         return answer.raise_for_status()
 

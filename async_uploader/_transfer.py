@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from ._errors import ApiError, SourceError, SourceFailed, UploaderError, UploadFailed
+from ._errors import ApiError, AuthenticationError, SourceError, SourceFailed, UploaderError, UploadFailed
 from ._models import Video
 from ._options import TransferOptions
 from ._outcome import Verdict, is_whole, judge, received_parts
@@ -176,6 +176,8 @@ class Transfer:
             self._failed_part = self._failed_part or part
             raise
         self._ledger.acknowledged(part.number, part.size_bytes)
+        done = self._ledger.snapshot()
+        log.info("%s: arrived, %d of %d parts are there.", self._named(part), done.parts_done, done.parts_total)
         if answer is not None:
             # The completing request brings the finished Video; which one that is, only the order of answers
             # tells. So the latest stands.
@@ -295,8 +297,10 @@ class Transfer:
 def _is_resumable(cause: Exception) -> bool:
     """Whether the same upload could go on later: not if what ended it would end it again."""
     match cause:
+        case AuthenticationError():  # a login that is refused is a 400
+            return True
         case ApiError():
-            return cause.status in (401, 403, 408, 429) or cause.status >= 500
+            return cause.status in (408, 429) or cause.status >= 500
         case Conflict() | SourceError():
             return False
         case _:

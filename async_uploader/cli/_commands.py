@@ -1,0 +1,146 @@
+"""The commands: each one a few calls of the library."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from async_uploader import __version__
+
+from ._flags import (
+    EmulatorFlags,
+    JsonFlags,
+    NewTokenFlags,
+    ServiceFlags,
+    TokenFlags,
+    UploadFlags,
+    VideoFlags,
+    VideoJsonFlags,
+)
+from ._loop import Interrupted, run_async
+from ._output import set_up_logging, show, show_columns, show_json
+from ._params import command
+
+if TYPE_CHECKING:
+    from async_uploader._client import Client
+    from async_uploader._models import UploadToken, VideoStatus
+
+T = TypeVar("T")
+
+app = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["--help", "-h"]})
+tokens = typer.Typer(no_args_is_help=True)
+app.add_typer(tokens, name="tokens", help="Tokens that let their bearer upload, and nothing else.")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        show(f"async-uploader {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+) -> None:
+    """Upload videos to api.video, in concurrent parts.
+
+    The API key is read from APIVIDEO_API_KEY.
+    """
+
+
+@command(app, UploadFlags)
+def upload(flags: UploadFlags) -> int:
+    """Upload one or more files; each becomes a video.
+
+    Everything is checked before anything is sent. With several sources, one that fails does not stop the others.
+    """
+    from ._upload import upload as run
+
+    set_up_logging(-1 if flags.quiet else flags.verbose)
+    return run_async(lambda: run(flags))
+
+
+@command(app, VideoJsonFlags)
+def status(flags: VideoJsonFlags) -> None:
+    """Show how far the service is with a video."""
+    answer = _ask(flags, lambda client: client.get_status(flags.video_id))
+    if flags.json:
+        show_json(answer.raw)
+    else:
+        show_columns(_status_rows(answer))
+
+
+def _status_rows(answer: VideoStatus) -> list[tuple[str, object]]:
+    ingest, encoding = answer.ingest, answer.encoding
+    rows: list[tuple[str, object]] = [("ingest", ingest.status or "nothing received")]
+    if ingest.filesize is not None:
+        rows.append(("size", f"{ingest.filesize} bytes"))
+    if ingest.received_parts is not None:
+        rows.append(("parts", f"{len(ingest.received_parts.parts)} of {ingest.received_parts.total or '?'}"))
+    rows += [("bytes", f"{one.first}-{one.last} of {one.total or '?'}") for one in ingest.received_bytes]
+    rows.append(("playable", "yes" if encoding.playable else "no"))
+    rows += [(f"{one.type} {one.quality}", one.status) for one in encoding.qualities]
+    return rows
+
+
+@command(app, VideoFlags)
+def delete(flags: VideoFlags) -> None:
+    """Delete a video for good."""
+    _ask(flags, lambda client: client.delete_video(flags.video_id))
+
+
+@command(tokens, NewTokenFlags, name="create")
+def create_token(flags: NewTokenFlags) -> None:
+    """Make a token and show it."""
+    token = _ask(flags, lambda client: client.create_upload_token(ttl_seconds=flags.ttl))
+    if flags.json:
+        show_json(token.raw)
+    else:
+        show(token.token)
+
+
+@command(tokens, JsonFlags, name="list")
+def list_tokens(flags: JsonFlags) -> None:
+    """Show all tokens and when they expire."""
+    found: list[UploadToken] = list(_ask(flags, lambda client: client.list_upload_tokens()))
+    if flags.json:
+        show_json([token.raw for token in found])
+    elif found:
+        show_columns([(token.token, token.expires_at or "for ever") for token in found])
+
+
+@command(tokens, TokenFlags, name="delete")
+def delete_token(flags: TokenFlags) -> None:
+    """Make a token useless."""
+    _ask(flags, lambda client: client.delete_upload_token(flags.token))
+
+
+def _ask(flags: ServiceFlags, request: Callable[[Client], Awaitable[T]]) -> T:
+    set_up_logging(flags.verbose)
+
+    async def ask() -> T:
+        from async_uploader._client import Client
+
+        async with Client(**flags.client_options()) as client:
+            return await request(client)
+
+    return run_async(ask)
+
+
+@command(app, EmulatorFlags)
+def emulator(flags: EmulatorFlags) -> None:
+    """Run a local service with the rules of api.video, to test against.
+
+    The first line of standard output tells the address. Ctrl-C or SIGTERM stops it, with exit code 0: there is
+    nothing that it leaves unfinished.
+    """
+    from ._local import serve
+
+    set_up_logging(flags.verbose)
+    with suppress(Interrupted):
+        run_async(lambda: serve(flags))

@@ -1,0 +1,64 @@
+"""From arguments to an exit code: every way in which a command can end."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer.main
+
+from async_uploader._errors import ConfigurationError, SourceError, UploaderError, UploadFailed
+
+from . import exit_interrupted
+from ._commands import app
+from ._flags import UploadFlags
+from ._loop import Interrupted
+from ._output import give_up_stdout, say, say_error, set_up_streams
+from ._params import UsageError
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command.
+
+    :return: the exit code
+    """
+    set_up_streams()
+    try:
+        code = typer.main.get_command(app).main(arguments, prog_name="async-uploader", standalone_mode=False)
+        sys.stdout.flush()
+    except UsageError as exc:
+        return _say_usage(exc)
+    except UploaderError as exc:
+        say_error(_with_option_name(exc))
+        return 2 if _is_impossible(exc) else 1
+    except BrokenPipeError:
+        give_up_stdout()
+        return 1
+    except OSError as exc:
+        say_error(exc)
+        give_up_stdout()
+        return 1
+    except Interrupted:
+        exit_interrupted()
+    return code or 0
+
+
+def _say_usage(exc: Exception) -> int:
+    message = exc.format_message()  # type: ignore[attr-defined]
+    context = getattr(exc, "ctx", None)
+    if message:  # without any arguments the help has been shown instead
+        say(f"error: {message}")
+        say(f"Try '{context.command_path if context else 'async-uploader'} --help'.")
+    return 2
+
+
+def _is_impossible(error: UploaderError) -> bool:
+    return isinstance(error, ConfigurationError | SourceError) and not isinstance(error, UploadFailed)
+
+
+def _with_option_name(error: UploaderError) -> UploaderError:
+    """``part_size must be …`` as ``--part-size must be …``: what the library calls a keyword is an option here."""
+    name, _, rest = str(error).partition(" ")
+    if isinstance(error, ConfigurationError) and name in UploadFlags.__dataclass_fields__:
+        return ConfigurationError(f"--{name.replace('_', '-')} {rest}").with_traceback(error.__traceback__)
+    return error

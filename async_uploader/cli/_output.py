@@ -1,0 +1,105 @@
+"""What the user reads: results on standard output, all else on standard error."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, TextIO
+
+LOGGER = logging.getLogger("async_uploader")
+
+
+def printable(text: object) -> str:
+    """One line of text that does nothing to a terminal: control characters and lone surrogates are escaped."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(text))
+
+
+def _write(stream: TextIO, text: str) -> None:
+    stream.write(f"{text}\n")
+    stream.flush()
+
+
+def say(text: object) -> None:
+    """A line for the user, on standard error. That nobody reads it is no reason to fail."""
+    with suppress(OSError):
+        _write(sys.stderr, printable(text))
+
+
+def say_error(error: Exception, *, source: str | None = None) -> None:
+    """The one plain message of a failure; with ``-vv`` also where it came from."""
+    say(f"error: {error}" if source is None else f"error: {source}: {error}")
+    LOGGER.debug("it came from here:", exc_info=error)
+
+
+def show(line: object) -> None:
+    """A line of the result, on standard output."""
+    _write(sys.stdout, printable(line))
+
+
+def show_json(document: Any) -> None:
+    """The whole result as one JSON document, on standard output."""
+    _write(sys.stdout, json.dumps(document, indent=2))
+
+
+def show_columns(rows: Sequence[tuple[str, object]]) -> None:
+    """Names and values, the values below each other."""
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        show(f"{name:<{width}}  {value}")
+
+
+class _Stderr(logging.StreamHandler[TextIO]):
+    """Writes to the standard error of the moment, which the progress bar replaces while it is drawn."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+class _Line(logging.Formatter):
+    """``warning: text``, and at DEBUG the time and the logger too."""
+
+    def __init__(self, *, debug: bool) -> None:
+        super().__init__("%(asctime)s %(name)s %(level)s%(message)s" if debug else "%(level)s%(message)s")
+        self._debug = debug
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
+        plain = record.levelno == logging.INFO and not self._debug
+        record.level = "" if plain else f"{record.levelname.lower()}: "
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+
+def set_up_logging(verbosity: int) -> None:
+    """Send the package's log to standard error.
+
+    :param verbosity: 0 for warnings, 1 for what happens, 2 for everything; -1 for errors only
+    """
+    level = (logging.WARNING, logging.INFO, logging.DEBUG, logging.ERROR)[min(verbosity, 2)]
+    handler = _Stderr()
+    handler.setFormatter(_Line(debug=level == logging.DEBUG))
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(level)
+    if verbosity >= 0:
+        # What it goes on with is news to everybody.
+        LOGGER.getChild("resume").setLevel(min(level, logging.INFO))
+    LOGGER.propagate = False
+
+
+def set_up_streams() -> None:
+    """Have both, also where the shell has closed one, and never fail on a character."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the process's life
+        getattr(sys, name).reconfigure(errors="backslashreplace")
+
+
+def give_up_stdout() -> None:
+    """Results cannot be written any more: let the interpreter's last flush find a place to go."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+    os.close(devnull)

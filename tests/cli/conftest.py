@@ -1,0 +1,170 @@
+"""The command line as its users run it: a process of its own, and a real local service beside it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from async_uploader import Client
+from async_uploader.emulator import Emulator
+
+T = TypeVar("T")
+
+MIB = 1024 * 1024
+KEY = "a-key-that-must-not-be-shown"
+
+
+@dataclass(frozen=True)
+class Service:
+    """An emulator in a thread of its own."""
+
+    emulator: Emulator
+    portal: BlockingPortal
+
+    def wait_for(self, predicate: Callable[[Emulator], object]) -> None:
+        """Return once it holds."""
+        self.portal.call(partial(self.emulator.wait_for, predicate))
+
+    def titles(self) -> list[str]:
+        """Of all videos."""
+        return [video.title for video in self.emulator.videos.values()]
+
+    def ask(self, request: Callable[[Client], Awaitable[T]]) -> T:
+        """What the library answers."""
+
+        async def ask() -> T:
+            async with Client(api_key=KEY, base_url=self.emulator.url) as client:
+                return await request(client)
+
+        return self.portal.call(ask)
+
+    def make_token(self) -> str:
+        """An upload token."""
+        return self.ask(lambda client: client.create_upload_token()).token
+
+
+@contextmanager
+def running_service(portal: BlockingPortal, **settings: Any) -> Iterator[Service]:
+    settings = {"api_key": KEY, **settings}
+
+    async def make() -> Emulator:
+        return Emulator(**settings)
+
+    with portal.wrap_async_context_manager(portal.call(make)) as emulator:
+        yield Service(emulator, portal)
+
+
+@pytest.fixture(scope="session")
+def portal() -> Iterator[BlockingPortal]:
+    with start_blocking_portal() as portal:
+        yield portal
+
+
+@pytest.fixture
+def start_service(portal: BlockingPortal) -> Callable[..., AbstractContextManager[Service]]:
+    return partial(running_service, portal)
+
+
+@pytest.fixture
+def service(portal: BlockingPortal) -> Iterator[Service]:
+    with running_service(portal) as service:
+        yield service
+
+
+class Cli(Protocol):
+    def __call__(self, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]: ...
+
+
+class StartCli(Protocol):
+    def __call__(self, *arguments: object, **environment: str) -> subprocess.Popen[str]: ...
+
+
+@contextmanager
+def started(
+    arguments: Iterable[object], directory: Path, environment: dict[str, str]
+) -> Iterator[subprocess.Popen[str]]:
+    """A command that runs in a directory, with nothing of this process's settings."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("APIVIDEO_", "COLUMNS"))}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "async_uploader", *map(str, arguments)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=directory,
+        env=clean | {"XDG_STATE_HOME": str(directory / "state"), "PYTHONWARNINGS": "error"} | environment,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
+    """What a command says until its end."""
+    out, err = process.communicate(timeout=30)
+    assert "Traceback" not in err, err
+    return subprocess.CompletedProcess((), process.returncode, out, err)
+
+
+@pytest.fixture
+def start_cli(tmp_path: Path) -> Iterator[StartCli]:
+    """Start a command in an empty directory."""
+    with ExitStack() as stack:
+
+        def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
+            return stack.enter_context(started(arguments, tmp_path, environment))
+
+        yield start
+
+
+@pytest.fixture
+def cli(start_cli: StartCli) -> Cli:
+    """Run a command to its end."""
+
+    def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        return finish(start_cli(*arguments, **environment))
+
+    return run
+
+
+@pytest.fixture
+def online(cli: Cli, service: Service) -> Cli:
+    """The same, at the service and with its key."""
+    return partial(cli, APIVIDEO_BASE_URL=service.emulator.url, APIVIDEO_API_KEY=KEY)
+
+
+@pytest.fixture
+def make_file(tmp_path: Path) -> Callable[..., Path]:
+    """A file of so many bytes; random ones, or none on the disk."""
+
+    def make(name: str, size: int, *, sparse: bool = False) -> Path:
+        path = tmp_path / name
+        with path.open("wb") as file:
+            if sparse:
+                file.truncate(size)
+            else:
+                file.write(os.urandom(size))
+        return path
+
+    return make
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """The block takes no longer."""
+    began = time.monotonic()
+    yield
+    assert time.monotonic() - began < seconds

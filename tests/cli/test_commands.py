@@ -1,0 +1,101 @@
+"""The commands beside `upload`."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import async_uploader
+
+from .conftest import KEY, Cli, Service, StartCli
+
+
+def test_status_for_people_and_programs(online: Cli, service: Service, make_file: Callable[..., Path]) -> None:
+    """Columns, or the service's own answer."""
+    path = make_file("movie.mp4", 10)
+    video_id = service.ask(lambda client: client.upload(path)).video_id
+    service.ask(lambda client: client.wait_until_playable(video_id))
+    people = online("status", video_id)
+    assert people.returncode == 0
+    rows = dict(line.split(maxsplit=1) for line in people.stdout.splitlines())
+    assert rows["size"] == "10 bytes"
+    assert rows["parts"] == "1 of 1"
+    assert rows["playable"] == "yes"
+    assert json.loads(online("status", video_id, "--json").stdout)["ingest"]["filesize"] == 10
+
+
+def test_delete(online: Cli, service: Service) -> None:
+    """The video is gone; a second time there is none."""
+    video_id = service.ask(lambda client: client.create_video(title="x")).video_id
+    assert online("delete", video_id).returncode == 0
+    assert not service.emulator.videos
+    again = online("delete", video_id)
+    assert again.returncode == 1
+    assert again.stderr.startswith("error: The service answered 404: ")
+
+
+def test_tokens(online: Cli) -> None:
+    """Created, listed, deleted."""
+    token = online("tokens", "create", "--ttl=60").stdout.strip()
+    other = json.loads(online("tokens", "create", "--json").stdout)
+    assert other["ttl"] == 0
+    assert {line.split()[0] for line in online("tokens", "list").stdout.splitlines()} == {token, other["token"]}
+    assert online("tokens", "delete", other["token"]).returncode == 0
+    assert [each["token"] for each in json.loads(online("tokens", "list", "--json").stdout)] == [token]
+
+
+def test_a_token_uploads_without_a_key(cli: Cli, service: Service, make_file: Callable[..., Path]) -> None:
+    """The token is all that `upload` needs."""
+    service_flags = (f"--upload-token={service.make_token()}", f"--base-url={service.emulator.url}")
+    done = cli("upload", make_file("movie.mp4", 11 << 20), "--part-size=5MiB", *service_flags)
+    assert done.returncode == 0, done.stderr
+    assert service.titles() == ["movie.mp4"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_emulator_says_where_it_is_and_stops(start_cli: StartCli, number: signal.Signals) -> None:
+    """The address is the first line of standard output; a signal is the usual end."""
+    process = start_cli("emulator", "--api-key", KEY, "--rate-limit", "5", "--fault", "list:status=503")
+    assert process.stdout is not None
+    listening, _, url = process.stdout.readline().strip().rpartition(" ")
+    assert listening == "listening on"
+    request = urllib.request.Request(f"{url}/auth/api-key", json.dumps({"apiKey": KEY}).encode(), method="POST")
+    with urllib.request.urlopen(request) as answer:
+        assert answer.status in (200, 201)
+    process.send_signal(number)
+    assert process.communicate(timeout=10) == ("", "")
+    assert process.returncode == 0
+
+
+def test_emulator_on_a_port_that_is_taken(cli: Cli) -> None:
+    """One plain message."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        done = cli("emulator", "--port", taken.getsockname()[1])
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "error: " in line
+    assert "in use" in line
+
+
+def test_help_and_version(cli: Cli) -> None:
+    """Both end well."""
+    assert cli("--version").stdout == f"async-uploader {async_uploader.__version__}\n"
+    assert "--part-size" in cli("upload", "--help").stdout
+
+
+def test_nothing_heavy_is_imported_early() -> None:
+    """What a command does not need, it does not wait for."""
+    program = (
+        "import sys; from async_uploader.cli import _main; "
+        "print({'aiohttp', 'rich', 'msgspec', 'async_uploader.emulator'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ._models import UploadToken, Video, VideoAssets, VideoStatus
     from ._options import ContainerDetails, UploadOptions
     from ._progress import Progress
+    from ._unfinished import UnfinishedUpload, forget_unfinished, list_unfinished
 
 __all__ = (
     "ApiError",
@@ -41,6 +42,7 @@ __all__ = (
     "SourceError",
     "SourceFailed",
     "TransportError",
+    "UnfinishedUpload",
     "UploadFailed",
     "UploadOptions",
     "UploadToken",
@@ -49,6 +51,8 @@ __all__ = (
     "VideoAssets",
     "VideoStatus",
     "__version__",
+    "forget_unfinished",
+    "list_unfinished",
     "upload",
 )
 
@@ -57,6 +61,7 @@ _HOMES = {
     "_models": ("UploadToken", "Video", "VideoAssets", "VideoStatus"),
     "_options": ("ContainerDetails", "UploadOptions"),
     "_progress": ("Progress",),
+    "_unfinished": ("UnfinishedUpload", "forget_unfinished", "list_unfinished"),
 }
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Final, Literal, Self, TypeVar
 
 import filelock
-from anyio import CancelScope
+from anyio import move_on_after
 
 from ._errors import ApiError, SourceError
 from ._journal import Account, Entry, Fingerprint, Journal, state_directory
@@ -46,6 +46,9 @@ log: Final = logging.getLogger("async_uploader.resume")
 # container only by an entry's exact value, and the plan is not known to who looks for it.
 MARK_SOURCE: Final = "async-uploader-source"
 MARK_PLAN: Final = "async-uploader-plan"
+
+# Cancellation must stop within a second, also where the disk hangs.
+_LAST_WRITE_SECONDS: Final = 0.5
 
 Ranges = Literal["part", "bytes"]
 
@@ -72,6 +75,17 @@ class Keeper:
     async def journal(self, call: Callable[[Journal], T]) -> T | None:
         """Do something with the journal; None when it cannot be used."""
         return await self._run(partial(call, self._journal))
+
+    async def journal_always(self, call: Callable[[Journal], T]) -> T | None:
+        """The same, also when cancelled meanwhile; but then a disk that hangs is not waited for."""
+        doing = asyncio.ensure_future(self.journal(call))
+        try:
+            return await asyncio.shield(doing)
+        except asyncio.CancelledError:
+            with move_on_after(_LAST_WRITE_SECONDS, shield=True):
+                await asyncio.wait([doing])
+            doing.cancel()
+            raise
 
     async def lock(self, name: str) -> filelock.FileLock | None:
         """A lock that dies with this process; None when there can be none.
@@ -173,8 +187,8 @@ class Resume:
     async def begun(self) -> Begun | None:
         """What to go on with, if there is something; the reasons against it are said."""
         begun = await self._from_journal()
-        if begun is None and self._is_marked:
-            begun = await self._from_mark()
+        if begun is None:
+            begun = await self.marked()
         if begun is not None:
             self._say(begun)
         return begun
@@ -236,8 +250,9 @@ class Resume:
             if status is not None and is_whole(status, total_bytes=entry.plan.total_bytes) is None:
                 await self._ask(Kind.WRITE, "delete", lambda: self._service.delete_video(entry.video_id))
 
-    async def _from_mark(self) -> Begun | None:
-        if self._options.video_id is not None:
+    async def marked(self) -> Begun | None:
+        """What the marks of the account's containers tell about this source."""
+        if not self._is_marked or self._options.video_id is not None:
             return None
         query: dict[str, str | list[str]] = {f"metadata[{MARK_SOURCE}]": self._fingerprint.sample}
         videos, _ = await self._ask(Kind.READ, "look for its mark", lambda: self._service.list_videos(query))
@@ -300,8 +315,7 @@ class Resume:
             part_bytes=part_bytes,
             parts_done=received,
         )
-        with CancelScope(shield=True):
-            self._entry = await self._keeper.journal(begin)
+        self._entry = await self._keeper.journal_always(begin)
 
     async def acknowledged(self, part_number: int) -> None:
         """Remember that the service has a part."""
@@ -312,8 +326,7 @@ class Resume:
         """There is nothing to go on with any more."""
         if (entry := self._entry) is not None:
             self._entry = None
-            with CancelScope(shield=True):
-                await self._keeper.journal(lambda journal: journal.forget(entry.id))
+            await self._keeper.journal_always(lambda journal: journal.forget(entry.id))
 
 
 def _arrived(

@@ -106,10 +106,16 @@ class Upload:
         payload = dict(self.payload)
         if self.resume and (marks := self.resume.marks(self.job.plan)):
             payload["metadata"] = [*payload.get("metadata", []), *marks]
-        video = await self.pacing.run(
-            Kind.WRITE, lambda: self.service.create_video(payload), what=f"{self.job.source.name}, create"
-        )
-        return video.video_id
+        was_tried = False
+
+        async def create() -> str:
+            nonlocal was_tried
+            if was_tried and self.resume and (made := await self.resume.marked()):
+                return made.video_id  # only the answer was lost
+            was_tried = True
+            return (await self.service.create_video(payload)).video_id
+
+        return await self.pacing.run(Kind.WRITE, create, what=f"{self.job.source.name}, create")
 
     async def _ask(self, video_id: str) -> Video:
         return await self.pacing.run(

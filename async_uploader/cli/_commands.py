@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from async_uploader import __version__
+from async_uploader._units import format_size
 
 from ._flags import (
     EmulatorFlags,
+    ForgetFlags,
     JsonFlags,
+    ListFlags,
     NewTokenFlags,
     ServiceFlags,
     TokenFlags,
@@ -27,6 +31,7 @@ from ._params import command
 if TYPE_CHECKING:
     from async_uploader._client import Client
     from async_uploader._models import UploadToken, VideoStatus
+    from async_uploader._unfinished import UnfinishedUpload
 
 T = TypeVar("T")
 
@@ -92,6 +97,42 @@ def _status_rows(answer: VideoStatus) -> list[tuple[str, object]]:
 def delete(flags: VideoFlags) -> None:
     """Delete a video for good."""
     _ask(flags, lambda client: client.delete_video(flags.video_id))
+
+
+@command(app, ListFlags)
+def uploads(flags: ListFlags) -> None:
+    """Show the uploads that were interrupted on this machine, and what they lack."""
+    from async_uploader import list_unfinished
+
+    set_up_logging(flags.verbose)
+    found = run_async(list_unfinished)
+    if flags.json:
+        show_json([_unfinished_json(one) for one in found])
+        return
+    for one in found:
+        lacking = format_size(one.total_bytes - one.acknowledged_bytes)
+        show(
+            f"{one.video_id}  {one.parts_done} of {one.parts_total} parts are there, {lacking} of "
+            f"{format_size(one.total_bytes)} to go  {one.path}  {one.base_url}"
+        )
+
+
+def _unfinished_json(one: UnfinishedUpload) -> dict[str, object]:
+    return {**asdict(one), "path": str(one.path)}
+
+
+@command(app, ForgetFlags)
+def forget(flags: ForgetFlags) -> None:
+    """Forget an interrupted upload; the same file will be uploaded from its beginning.
+
+    Its video stays, unless --delete is given: then it is deleted at the service first.
+    """
+    from async_uploader import forget_unfinished
+
+    if flags.delete:
+        _ask(flags, lambda client: client.delete_video(flags.video_id))
+    set_up_logging(flags.verbose)
+    run_async(lambda: forget_unfinished(flags.video_id))
 
 
 @command(tokens, NewTokenFlags, name="create")

@@ -81,6 +81,20 @@ class VideoFlags(ServiceFlags):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ListFlags(CommonFlags):
+    """A list of what this machine knows."""
+
+    json: Annotated[bool, option("--json", panel=_OUTPUT, help="Show it as one JSON document.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForgetFlags(VideoFlags):
+    """An upload to forget, by its video."""
+
+    delete: Annotated[bool, option("--delete", help="Delete the video at the service as well.")] = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class VideoJsonFlags(VideoFlags, JsonFlags):
     """The same, and shown."""
 

@@ -1,0 +1,89 @@
+"""What the journal of this machine still remembers: to be looked at, and to be forgotten."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import anyio.to_thread
+
+from ._errors import ConfigurationError, UploaderError
+from ._journal import Entry, Journal
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnfinishedUpload:
+    """An upload that was begun on this machine with ``resume``, and has not ended.
+
+    The counts are the journal's; the service may have more. ``started_at`` is in seconds since the epoch.
+    """
+
+    video_id: str
+    path: Path
+    base_url: str
+    started_at: float
+    parts_done: int
+    parts_total: int
+    acknowledged_bytes: int
+    total_bytes: int
+
+
+async def list_unfinished() -> list[UnfinishedUpload]:
+    """The uploads that could be gone on with, oldest first.
+
+    :raises UploaderError: the journal cannot be read
+    """
+    return [_shown(entry) for entry in await _read(Journal.unfinished)]
+
+
+async def forget_unfinished(video_id: str) -> UnfinishedUpload:
+    """Forget one, by its container. The container itself stays; :meth:`Client.delete_video` deletes it.
+
+    :returns: what was known of it
+    :raises ConfigurationError: there is none of this id
+    :raises UploaderError: the journal cannot be written
+    """
+
+    def forget(journal: Journal) -> Entry | None:
+        found = [entry for entry in journal.unfinished() if entry.video_id == video_id]
+        for entry in found:
+            journal.forget(entry.id)
+        return found[0] if found else None
+
+    entry = await _read(forget)
+    if entry is None:
+        raise ConfigurationError(f"There is no unfinished upload into video {video_id!r}.")
+    return _shown(entry)
+
+
+async def _read(call: Callable[[Journal], T]) -> T:
+    def work() -> T:
+        journal = Journal()
+        try:
+            return call(journal)
+        except (sqlite3.Error, OSError) as exc:
+            raise UploaderError(f"The journal {journal.path} cannot be used: {exc}.") from exc
+        finally:
+            journal.close()
+
+    return await anyio.to_thread.run_sync(work)
+
+
+def _shown(entry: Entry) -> UnfinishedUpload:
+    missing = entry.missing
+    parts_total, total_bytes = entry.plan.parts_total, entry.plan.total_bytes
+    return UnfinishedUpload(
+        video_id=entry.video_id,
+        path=entry.path,
+        base_url=entry.account.base_url,
+        started_at=entry.started_at,
+        parts_done=parts_total - len(missing),
+        parts_total=parts_total,
+        acknowledged_bytes=total_bytes - sum(part.size_bytes for part in missing),
+        total_bytes=total_bytes,
+    )

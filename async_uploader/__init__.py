@@ -27,9 +27,11 @@ if TYPE_CHECKING:
         UploaderError,
         UploadFailed,
     )
+    from ._many import UploadItem, UploadResult
     from ._models import UploadToken, Video, VideoAssets, VideoStatus
     from ._options import ContainerDetails, UploadOptions
     from ._progress import Progress
+    from ._session import UploadSession
     from ._unfinished import UnfinishedUpload, forget_unfinished, list_unfinished
 
 __all__ = (
@@ -44,7 +46,10 @@ __all__ = (
     "TransportError",
     "UnfinishedUpload",
     "UploadFailed",
+    "UploadItem",
     "UploadOptions",
+    "UploadResult",
+    "UploadSession",
     "UploadToken",
     "UploaderError",
     "Video",
@@ -60,7 +65,9 @@ _HOMES = {
     "_client": ("Client", "upload"),
     "_models": ("UploadToken", "Video", "VideoAssets", "VideoStatus"),
     "_options": ("ContainerDetails", "UploadOptions"),
+    "_many": ("UploadItem", "UploadResult"),
     "_progress": ("Progress",),
+    "_session": ("UploadSession",),
     "_unfinished": ("UnfinishedUpload", "forget_unfinished", "list_unfinished"),
 }
 

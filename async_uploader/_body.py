@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import payload
 
 from ._errors import UploaderError
 from ._limits import MIB
+from ._source import Reader
 
 if TYPE_CHECKING:
     import asyncio
@@ -25,18 +25,6 @@ if TYPE_CHECKING:
 
 # Below 1 MiB the hop into a reading thread costs more than the read; above, only memory grows.
 BLOCK_BYTES: Final = MIB
-
-
-class Reader(Protocol):
-    """One attempt's view of a part's bytes."""
-
-    async def readinto(self, buffer: memoryview) -> int:
-        """Fill the buffer's start; 0 at the end."""
-        ...
-
-
-# Opens a part's bytes for one attempt.
-OpenPart = Callable[[], AbstractAsyncContextManager[Reader]]
 
 
 class BlockPool:

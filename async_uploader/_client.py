@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, TypeVar, Unpack, cast
+from weakref import WeakSet
 
 import anyio
 
@@ -15,14 +17,17 @@ from ._address import parse_base_url
 from ._credentials import ApiKey, DelegatedToken
 from ._errors import ApiError, ConfigurationError, UploaderError
 from ._http import Http
-from ._limits import MAX_PAGE_SIZE, MAX_UPLOAD_TOKEN_TTL_SECONDS
+from ._limits import MAX_PAGE_SIZE, MAX_PART_BYTES, MAX_UPLOAD_TOKEN_TTL_SECONDS, MIB
+from ._many import UploadItem, Uploads
 from ._models import UploadToken, Video, VideoStatus
 from ._options import ContainerDetails, TransferOptions, UploadOptions, container_payload, split_options
 from ._pacing import Pacing, RetryPolicy
-from ._plan import plan_parts
+from ._plan import DEFAULT_CONCURRENCY, Plan, plan_parts, plan_stream
 from ._ratelimit import Kind, RateLimiter
 from ._service import Service
+from ._session import UploadSession
 from ._source import FileSource
+from ._stream import Budget, StreamSource, as_stream, is_pipe, path_of
 from ._transfer import Job
 from ._upload import Upload
 from ._version import __version__
@@ -31,12 +36,27 @@ if TYPE_CHECKING:
     from ._resume import Keeper, Resume
 
 T = TypeVar("T")
+
+
+class SupportsRead(Protocol):
+    """A binary file object, plain or asynchronous."""
+
+    def read(self, count_bytes: int, /) -> bytes | Awaitable[bytes]:
+        """At most so many bytes; none at the end."""
+        ...
+
+
 M = TypeVar("M", Video, UploadToken)
 
-Source = str | os.PathLike[str]
+#: What can be uploaded: a path, a binary file object, bytes, or an iterable or async iterable of bytes.
+Source = (
+    str | os.PathLike[str] | SupportsRead | bytes | bytearray | memoryview | Iterable[bytes] | AsyncIterable[bytes]
+)
+OpenSource = FileSource | StreamSource
 
 # Reads are short; more threads than this only queue on the disk.
 _READING_THREADS: Final = 8
+DEFAULT_BUFFER_BYTES: Final = 64 * MIB
 _FIRST_POLL_SECONDS: Final = 1.0
 _LAST_POLL_SECONDS: Final = 10.0
 
@@ -53,6 +73,9 @@ class Client:
     :param upload_token: an upload token, to upload without a key; default ``APIVIDEO_UPLOAD_TOKEN``. What is
         given as a parameter goes before what the environment has, and there a key before a token
     :param base_url: ``"production"``, ``"sandbox"`` or a URL; default ``APIVIDEO_BASE_URL``, else production
+    :param buffer_bytes: how many bytes of streams may be kept in memory, by all uploads together; default 64 MiB.
+        With C parts of P bytes in flight a stream keeps at most (C + 2) * P bytes; what is beyond
+        ``buffer_bytes`` goes to temporary files. Files need no such memory
     :param allow_plain_http: accept an ``http://`` URL of another machine, to which credentials travel in clear
     :raises ConfigurationError: no credentials, two of them, or a base URL that cannot be used
     """
@@ -63,8 +86,11 @@ class Client:
         api_key: str | None = None,
         upload_token: str | None = None,
         base_url: str | None = None,
+        buffer_bytes: int = DEFAULT_BUFFER_BYTES,
         allow_plain_http: bool = False,
     ) -> None:
+        if buffer_bytes < 0:
+            raise ConfigurationError(f"buffer_bytes must be a whole number of bytes from 0, not {buffer_bytes!r}.")
         address = os.environ.get("APIVIDEO_BASE_URL") or "production" if base_url is None else base_url
         self._http = Http(
             parse_base_url(address, allow_plain_http=allow_plain_http),
@@ -74,7 +100,9 @@ class Client:
         self._pacing = Pacing(limiter=self._limiter)
         self._credential = _credential(api_key, upload_token)
         self._service = Service(self._http, self._credential, self._limiter)
+        self._budget = Budget(buffer_bytes)
         self._keeper: Keeper | None = None
+        self._many: WeakSet[Uploads] = WeakSet()
         self._threads = ThreadPoolExecutor(_READING_THREADS, thread_name_prefix="async_uploader-read")
 
     @property
@@ -87,6 +115,8 @@ class Client:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
+        for uploads in list(self._many):
+            await uploads.aclose()
         self._threads.shutdown(wait=False, cancel_futures=True)
         if self._keeper is not None:
             self._keeper.close()
@@ -97,7 +127,8 @@ class Client:
     async def upload(self, source: Source, **options: Unpack[UploadOptions]) -> Video:
         """Upload a video: create the container, send the parts, close, verify.
 
-        :param source: the path of a file
+        :param source: the path of a file, a binary file object, bytes, or an iterable or async iterable of bytes
+            of any lengths. A file object is read from where it stands, and left open and where it stood
         :param title: the container's title; default the file's name
         :param description: and ``tags``, ``metadata`` (a mapping), ``public``, ``panoramic``, ``mp4_support``,
             ``player_id``, ``language``, ``transcript``, ``transcript_summary``,
@@ -114,6 +145,7 @@ class Client:
             machine, which also survives kill -9. True: also from another machine or without the journal, by two
             entries that the container's metadata carries until it is finished. Default False: nothing is
             remembered, and what fails is deleted
+        :param max_latency: for a stream that is live: seconds after which a part is closed early, if it has 5 MiB
         :param on_progress: called (plain or async) with a :class:`Progress`, up to ten times a second
         :returns: the finished Video
         :raises ConfigurationError: an option is out of its range; nothing was sent
@@ -122,23 +154,78 @@ class Client:
         :raises TransportError: the service did not answer, before there was a container
         :raises UploadFailed: the container exists, and filling it failed; the cause is chained
         """
-        job, payload = await self._job(source, options)
-        service = self._service.with_stall(job.options.stall_timeout)
-        pacing = Pacing(limiter=self._limiter, policy=RetryPolicy(max_attempts=job.options.max_attempts))
-        parts = Upload(job=job, payload=payload, service=service, pacing=pacing, resume=None)
-        if not job.options.resume:
-            return await parts.run()
-        async with self._resume(job, service, pacing) as resume:
-            return await replace(parts, resume=resume).run()
+        return await self._upload(source, options, slots=None)
 
-    def _resume(self, job: Job, service: Service, pacing: Pacing) -> Resume:
+    async def _upload(
+        self, source: Source, options: UploadOptions, *, slots: anyio.CapacityLimiter | None
+    ) -> Video:
+        transfer, payload = self._checked(options)
+        opened = await self._open(source, transfer)
+        try:
+            plan = self._plan(opened, transfer)
+            return await self._send(Job(source=opened, plan=plan, options=transfer, slots=slots), payload)
+        finally:
+            await opened.aclose()
+
+    async def _send(self, job: Job, payload: dict[str, Any]) -> Video:
+        source, options = job.source, job.options
+        await source.prime()
+        service = self._service.with_stall(options.stall_timeout)
+        pacing = Pacing(limiter=self._limiter, policy=RetryPolicy(max_attempts=options.max_attempts))
+        upload = Upload(
+            job=job,
+            payload={"title": source.name, **payload},
+            service=service,
+            pacing=pacing,
+            resume=None,
+        )
+        if not (options.resume and isinstance(source, FileSource)):
+            return await upload.run()
+        async with self._resume(source, options, service, pacing) as resume:
+            return await replace(upload, resume=resume).run()
+
+    def _checked(self, options: UploadOptions) -> tuple[TransferOptions, dict[str, Any]]:
+        transfer, payload = split_options(options)
+        if self.delegated:
+            _check_delegated(transfer, payload)
+        return transfer, payload
+
+    async def _open(self, source: Source, options: TransferOptions) -> OpenSource:
+        path = source if isinstance(source, str | os.PathLike) else path_of(source)
+        if path is not None and not await is_pipe(path, threads=self._threads):
+            return await FileSource.open(path, threads=self._threads)
+        return as_stream(
+            source,
+            budget=self._budget,
+            threads=self._threads,
+            max_latency_seconds=options.max_latency,
+        )
+
+    def _plan(self, source: OpenSource, options: TransferOptions) -> Plan:
+        if isinstance(source, FileSource):
+            if options.max_latency is not None:
+                raise ConfigurationError("max_latency is for streams; a file is all there already.")
+        elif options.resume is True:
+            raise ConfigurationError(f"A stream ({source.shown}) cannot be gone on with; leave resume out.")
+        if source.size_bytes is not None:
+            return plan_parts(source.size_bytes, part_bytes=options.part_size, concurrency=options.concurrency)
+        if options.ranges == "bytes":
+            raise ConfigurationError(
+                f"Byte ranges name the size of the whole in each part, and that of {source.shown} is not known; "
+                "use ranges='part'."
+            )
+        return plan_stream(
+            part_bytes=options.part_size, concurrency=options.concurrency, live=options.max_latency is not None
+        )
+
+    def _resume(self, source: FileSource, options: TransferOptions, service: Service, pacing: Pacing) -> Resume:
         # Loaded only now: SQLite and the locks are of no use to an upload that does not resume.
         from ._resume import Keeper, Resume, account_of  # noqa: PLC0415
 
         self._keeper = self._keeper or Keeper()
         return Resume(
-            job.source,
-            options=job.options,
+            source,
+            options=options,
             account=account_of(self._credential.secret, str(self._http.base_url)),
             keeper=self._keeper,
             service=service,
@@ -146,23 +233,69 @@ class Client:
         )
 
     async def check_source(self, source: Source, **options: Unpack[UploadOptions]) -> None:
-        """Check a source and its options as :meth:`upload` would, without sending anything.
+        """Check a source and its options as :meth:`upload` would, without sending or reading anything.
 
         :raises ConfigurationError: an option is out of its range
-        :raises SourceError: the source is missing, empty, unreadable or too big
+        :raises SourceError: a file is missing, empty, unreadable or too big
         """
-        await self._job(source, options)
+        transfer, _ = self._checked(options)
+        self._plan(await self._open(source, transfer), transfer)
 
-    async def _job(self, source: Source, options: UploadOptions) -> tuple[Job, dict[str, Any]]:
-        transfer, payload = split_options(options)
-        if self._service.delegated:
-            _check_delegated(transfer, payload)
-        if not isinstance(source, str | os.PathLike):
-            raise TypeError(f"source must be a path, not {type(source).__name__}")
-        file = await FileSource.open(source, threads=self._threads)
-        plan = plan_parts(file.size_bytes, part_bytes=transfer.part_size, concurrency=transfer.concurrency)
-        payload.setdefault("title", file.name)
-        return Job(source=file, plan=plan, options=transfer), payload
+    @asynccontextmanager
+    async def upload_session(self, **options: Unpack[UploadOptions]) -> AsyncIterator[UploadSession]:
+        """Upload what the caller cuts itself, as it comes: a recording in progress, say.
+
+        ::
+
+            async with client.upload_session(title="Live") as session:
+                await session.upload_part(data)  # as often as it takes
+                video = await session.upload_last_part(data)
+
+        Takes what :meth:`upload` takes, ``resume`` and ``ranges="bytes"`` aside. Leaving the block before the
+        last part cancels the upload and deletes its container.
+
+        :raises ConfigurationError: an option is out of its range
+        """
+        transfer, payload = self._checked(options)
+        session = UploadSession()
+        source = StreamSource(
+            session.chunks(),
+            name="recording",
+            budget=self._budget,
+            threads=self._threads,
+            cut_at_chunks=True,
+            max_latency_seconds=transfer.max_latency,
+        )
+        plan = replace(self._plan(source, transfer), part_bytes=transfer.part_size or MAX_PART_BYTES, grows=False)
+        try:
+            job = Job(source=source, plan=plan, options=transfer)
+            async with session.running(partial(self._send, job, payload)):
+                yield session
+        finally:
+            await source.aclose()
+
+    def upload_many(
+        self,
+        items: Iterable[Source | UploadItem] | AsyncIterable[Source | UploadItem],
+        *,
+        concurrency: int | None = None,
+    ) -> Uploads:
+        """Upload many videos, and get their results in the order in which they end.
+
+        One that fails does not stop the others: its result has the error.
+
+        :param items: sources, or :class:`UploadItem` for such with options of their own; taken as they are needed
+        :param concurrency: parts in flight at once, of all of them together, and files at once; default 8
+        :returns: an async iterator of :class:`UploadResult`; use it up, or use it as a context manager
+        """
+        uploads = Uploads(self._upload_item, items, concurrency=concurrency or DEFAULT_CONCURRENCY)
+        self._many.add(uploads)
+        return uploads
+
+    async def _upload_item(self, item: UploadItem, slots: anyio.CapacityLimiter) -> Video:
+        if item.is_url:
+            return await self.import_video(cast("str", item.source), **cast("ContainerDetails", item.options))
+        return await self._upload(cast("Source", item.source), item.options, slots=slots)
 
     async def create_video(self, **details: Unpack[ContainerDetails]) -> Video:
         """Create an empty container; ``title`` is required. See :meth:`upload` for the details.
@@ -338,6 +471,7 @@ async def upload(
     api_key: str | None = None,
     upload_token: str | None = None,
     base_url: str | None = None,
+    buffer_bytes: int = DEFAULT_BUFFER_BYTES,
     allow_plain_http: bool = False,
     **options: Unpack[UploadOptions],
 ) -> Video:
@@ -346,7 +480,11 @@ async def upload(
     >>> video = asyncio.run(upload("movie.mp4", title="Holidays"))  # doctest: +SKIP
     """
     async with Client(
-        api_key=api_key, upload_token=upload_token, base_url=base_url, allow_plain_http=allow_plain_http
+        api_key=api_key,
+        upload_token=upload_token,
+        base_url=base_url,
+        buffer_bytes=buffer_bytes,
+        allow_plain_http=allow_plain_http,
     ) as client:
         return await client.upload(source, **options)
 

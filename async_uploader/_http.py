@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 import platform
 import ssl
 import time
@@ -204,7 +205,9 @@ def translated(exc: BaseException | None) -> TransportError:
         case aiohttp.ConnectionTimeoutError():
             reason = f"no connection within {CONNECT_TIMEOUT_SECONDS:g} s"
         case aiohttp.ClientConnectorError():
-            reason = f"no connection to {exc.host}:{exc.port} ({exc.os_error.strerror or exc.os_error})"
+            # asyncio puts words and addresses of its own where the system's reason was.
+            why = os.strerror(exc.os_error.errno) if exc.os_error.errno else exc.os_error
+            reason = f"no connection to {exc.host}:{exc.port} ({why})"
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
             reason, retryable = "its address cannot be used", False
         case aiohttp.ClientHttpProxyError():

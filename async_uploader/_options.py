@@ -53,6 +53,7 @@ class UploadOptions(ContainerDetails, total=False):
     max_attempts: int
     stall_timeout: float
     resume: bool | Literal["local"]
+    max_latency: float | None
     on_progress: OnProgress | None
 
 
@@ -70,6 +71,7 @@ class TransferOptions:
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
     stall_timeout: float = DEFAULT_STALL_TIMEOUT_SECONDS
     resume: bool | Literal["local"] = False
+    max_latency: float | None = None
     on_progress: OnProgress | None = None
 
     def __post_init__(self) -> None:
@@ -84,6 +86,8 @@ class TransferOptions:
             raise ConfigurationError(
                 f"stall_timeout must be a number of seconds above 0, not {self.stall_timeout!r}."
             )
+        if self.max_latency is not None and not _is_positive(self.max_latency):
+            raise ConfigurationError(f"max_latency must be a number of seconds above 0, not {self.max_latency!r}.")
         if self.resume not in (True, False, "local"):
             raise ConfigurationError(f"resume must be True, False or 'local', not {self.resume!r}.")
         if self.video_id is not None and not str(self.video_id).isalnum():

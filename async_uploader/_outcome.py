@@ -83,12 +83,16 @@ def received_parts(status: VideoStatus, parts: Iterable[Part], *, ranges: str) -
     )
 
 
-def is_whole(status: VideoStatus, *, total_bytes: int) -> bool | None:
+def is_whole(status: VideoStatus, *, total_bytes: int | None) -> bool | None:
     """Whether the service has the whole source: None while it cannot be told yet.
 
     False means that it never will be: the service has put together something of another size.
+
+    :param total_bytes: the source's size; None while its end is not known, so that there can be no whole
     """
     ingest = status.ingest
+    if total_bytes is None:
+        return None
     if ingest.status in _WHOLE:
         return ingest.filesize in (None, total_bytes)
     return True if ingest.filesize == total_bytes else None

@@ -19,6 +19,7 @@ DEFAULT_CONCURRENCY: Final = 8
 
 # Large enough that the wait for an answer is short beside sending the part, on lines up to about 1 Gbit/s.
 _USUAL_PART_BYTES: Final = 32 * MIB
+_PARTS_BEFORE_GROWTH: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,19 +39,36 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The parts of a source of known size, and how many of them may be in flight."""
+    """How a source is cut, and how many parts may be in flight.
 
-    total_bytes: int
+    :param part_bytes: bytes in a part; in the first ones, if they grow
+    :param total_bytes: the source's size; None while its end is not known
+    :param grows: later parts are larger, see :meth:`size_of`
+    """
+
     part_bytes: int
     concurrency: int
+    total_bytes: int | None = None
+    grows: bool = False
+
+    def size_of(self, number: int) -> int:
+        """How many bytes a part has, unless the source ends in it.
+
+        A stream may end at once or go on for hours. Small parts leave early and are cheap to keep, but 100 of
+        them a minute are slow: so after 20 parts they begin to grow, in proportion to what has gone before.
+        """
+        if not self.grows:
+            return self.part_bytes
+        return min(self.part_bytes * max(1, number // _PARTS_BEFORE_GROWTH), MAX_PART_BYTES)
 
     @property
-    def parts_total(self) -> int:
-        """How many parts there are."""
-        return -(-self.total_bytes // self.part_bytes)
+    def parts_total(self) -> int | None:
+        """How many parts there are; None while it is not known."""
+        return None if self.total_bytes is None else -(-self.total_bytes // self.part_bytes)
 
     def parts(self) -> Iterator[Part]:
-        """All parts, in order."""
+        """All parts of a source of known size, in order."""
+        assert self.total_bytes is not None
         for index, offset in enumerate(range(0, self.total_bytes, self.part_bytes)):
             end = min(offset + self.part_bytes, self.total_bytes)
             yield Part(number=index + 1, offset=offset, size_bytes=end - offset, last=end == self.total_bytes)
@@ -76,3 +94,16 @@ def plan_parts(total_bytes: int, *, part_bytes: int | None = None, concurrency: 
             f"{format_size(part_bytes)}; choose a part size of at least {least}, or none."
         )
     return Plan(total_bytes=total_bytes, part_bytes=part_bytes, concurrency=in_flight)
+
+
+def plan_stream(*, part_bytes: int | None = None, concurrency: int | None = None, live: bool = False) -> Plan:
+    """Plan a source whose end is not known. Parts grow, unless their size is given or the source is live.
+
+    10,000 parts of the smallest size hold the biggest video that the service takes: so no stream runs out of
+    part numbers.
+    """
+    return Plan(
+        part_bytes=part_bytes or MIN_PART_BYTES,
+        concurrency=concurrency or DEFAULT_CONCURRENCY,
+        grows=part_bytes is None and not live,
+    )

@@ -63,6 +63,11 @@ class Ledger:
         self.acknowledged_bytes += size_bytes
         self.parts_done += 1
 
+    def ends(self, *, total_bytes: int, parts_total: int) -> None:
+        """The end of the source is known now."""
+        self.total_bytes = total_bytes
+        self.parts_total = parts_total
+
     def snapshot(self) -> Progress:
         """The present moment."""
         return Progress(

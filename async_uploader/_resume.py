@@ -119,7 +119,8 @@ class Keeper:
 
 
 def _locked(path: Path) -> filelock.FileLock:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in (path.parent.parent, path.parent):  # a mode holds for the last one that mkdir() makes
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = filelock.FileLock(path, mode=0o600, thread_local=False)
     lock.acquire(blocking=False)
     return lock
@@ -200,7 +201,7 @@ class Resume:
             return
         plan = Plan(total_bytes=self._source.size_bytes, part_bytes=begun.part_bytes, concurrency=1)
         log.info(
-            "%s: going on with video %s, where %d of %d parts have arrived.",
+            "%s: going on with video %s, where %d of %s parts have arrived.",
             *(name, begun.video_id, len(begun.received), plan.parts_total),
         )
         if self._options.part_size not in (None, begun.part_bytes) or self._options.ranges != begun.ranges:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote
 
-from ._body import BlockPool, OpenPart, PartBody
+from ._body import BlockPool, PartBody
 from ._credentials import ApiKey, Bearer, DelegatedToken, TokenPair, login_refused
 from ._errors import ApiError, ConfigurationError, UploaderError
 from ._http import Answer, Http
@@ -23,6 +23,7 @@ from ._models import UploadToken, Video, VideoStatus
 from ._options import DEFAULT_STALL_TIMEOUT_SECONDS
 from ._plan import Part
 from ._ratelimit import Kind, RateLimiter
+from ._source import Piece
 from ._watch import StallWatch
 
 M = TypeVar("M")
@@ -47,8 +48,7 @@ class PartAnswer:
 class _PartToSend:
     """A part as often as it takes: opened and read again for each body."""
 
-    open_part: OpenPart
-    size_bytes: int
+    piece: Piece
     filename: str
     form_fields: Mapping[str, str]
     pool: BlockPool
@@ -60,10 +60,10 @@ class _PartToSend:
         """A body for one request. What an earlier one had sent counts as not sent."""
         self.on_sent(-self._sent_bytes)
         self._sent_bytes = 0
-        async with self.open_part() as reader:
+        async with self.piece.open() as reader:
             yield PartBody(
                 reader,
-                size_bytes=self.size_bytes,
+                size_bytes=self.piece.part.size_bytes,
                 filename=self.filename,
                 form_fields=self.form_fields,
                 pool=self.pool,
@@ -217,9 +217,8 @@ class Service:
 
     async def send_part(
         self,
-        open_part: OpenPart,
+        piece: Piece,
         *,
-        size_bytes: int,
         content_range: str,
         filename: str,
         video_id: str | None,
@@ -228,7 +227,7 @@ class Service:
     ) -> PartAnswer:
         """``POST /videos/{videoId}/source``, or ``POST /upload`` with an upload token.
 
-        :param open_part: opens the part's bytes; called again for each body that is sent
+        :param piece: opened again for each body that is sent
         :param video_id: the container; None with an upload token whose first part this is
         :param expect_continue: let the service refuse before the body leaves (RFC 9110, 10.1.1), for a round
             trip: worth it where a refusal is likely, as on a second try
@@ -236,8 +235,7 @@ class Service:
             when the body has to be sent again
         """
         part = _PartToSend(
-            open_part=open_part,
-            size_bytes=size_bytes,
+            piece=piece,
             filename=filename,
             form_fields={"videoId": video_id} if self.delegated and video_id else {},
             pool=self._pool,

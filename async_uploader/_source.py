@@ -11,12 +11,13 @@ import asyncio
 import hashlib
 import os
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 import aiofiles
 import aiofiles.os
@@ -25,11 +26,11 @@ from anyio import CancelScope, move_on_after
 
 from ._errors import SourceError
 from ._limits import KIB, MAX_VIDEO_BYTES
-from ._plan import Part
+from ._plan import Part, Plan
 from ._units import format_size
 
-# A read that takes longer than this hangs; its descriptor is then left to it.
-_CLOSE_SECONDS: Final = 0.5
+# What takes longer than this hangs; its descriptor is then left to it.
+_SETTLE_SECONDS: Final = 0.4
 _SAMPLES: Final = 256
 _SAMPLE_BYTES: Final = 16 * KIB
 
@@ -49,6 +50,62 @@ class Identity:
         return cls(
             size_bytes=status.st_size, mtime_ns=status.st_mtime_ns, device=status.st_dev, inode=status.st_ino
         )
+
+
+class Reader(Protocol):
+    """One attempt's view of a part's bytes."""
+
+    async def readinto(self, buffer: memoryview) -> int:
+        """Fill the buffer's start; returns how many bytes, 0 at the end of the part."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Piece:
+    """A part and its bytes.
+
+    :param open: opens the bytes for one attempt
+    :param release: to be called once the service has the part
+    """
+
+    part: Part
+    open: Callable[[], AbstractAsyncContextManager[Reader]]
+    release: Callable[[], None]
+
+
+class Source(Protocol):
+    """Where the bytes of an upload are."""
+
+    @property
+    def name(self) -> str:
+        """What the video is called, unless it is given a title."""
+        ...
+
+    @property
+    def shown(self) -> str:
+        """The source for a message."""
+        ...
+
+    @property
+    def size_bytes(self) -> int | None:
+        """How many bytes there are, where that is known ahead."""
+        ...
+
+    async def prime(self) -> None:
+        """See that there is something to upload, before there is a container for it."""
+        ...
+
+    def pieces(self, plan: Plan, *, received: frozenset[int]) -> AsyncGenerator[Piece, None]:
+        """The parts that the service does not have yet, in order. The last one knows that it is."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of everything; what comes from the caller is left as it was."""
+        ...
+
+
+def _nothing_to_release() -> None:
+    """A slice of a file is read again, not kept."""
 
 
 class FileSource:
@@ -107,6 +164,18 @@ class FileSource:
         except OSError as exc:
             raise SourceError(f"{_shown(self.path)} cannot be read: {exc.strerror}.") from exc
 
+    async def prime(self) -> None:
+        """Nothing: it was looked at when it was opened."""
+
+    async def aclose(self) -> None:
+        """Nothing: descriptors are open only while a part is read."""
+
+    async def pieces(self, plan: Plan, *, received: frozenset[int]) -> AsyncGenerator[Piece, None]:
+        """All parts but those that the service has already, in order."""
+        for part in plan.parts():
+            if part.number not in received:
+                yield Piece(part=part, open=partial(self.reading, part), release=_nothing_to_release)
+
     @asynccontextmanager
     async def reading(self, part: Part) -> AsyncIterator[SliceReader]:
         """A reader of one part's bytes, for one attempt.
@@ -123,8 +192,8 @@ class FileSource:
             await file.seek(part.offset)
             yield reader
         finally:
-            with move_on_after(_CLOSE_SECONDS, shield=True):
-                await reader.settle()
+            await reader.settle()
+            with move_on_after(_SETTLE_SECONDS, shield=True):
                 await file.close()
 
     async def _open(self) -> AsyncFileIO:
@@ -144,29 +213,47 @@ class FileSource:
             )
 
 
+class Reads:
+    """Reads that happen in threads, one at a time, and can be waited for when their caller was cancelled.
+
+    A cancelled read may go on writing into its buffer: that buffer is not to be used again.
+    """
+
+    def __init__(self, readinto: Callable[[memoryview], Awaitable[int | None]]) -> None:
+        self._readinto = readinto
+        self._read: asyncio.Future[int | None] | None = None
+
+    async def readinto(self, buffer: memoryview) -> int:
+        """Fill the buffer's start; returns how many bytes, 0 at the end."""
+        # None would mean "would block", which a regular file never says.
+        self._read = asyncio.ensure_future(self._readinto(buffer))
+        return await asyncio.shield(self._read) or 0
+
+    async def settle(self) -> None:
+        """Wait until no thread uses the descriptor any more; not for one that hangs."""
+        if self._read is not None:
+            with move_on_after(_SETTLE_SECONDS, shield=True):
+                await asyncio.gather(self._read, return_exceptions=True)
+
+
 class SliceReader:
     """Reads one part of a file from its first byte to its last."""
 
     def __init__(self, source: FileSource, file: AsyncFileIO, size_bytes: int) -> None:
         self._source = source
-        self._file = file
+        self._reads = Reads(file.readinto)
         self._left_bytes = size_bytes
-        self._read: asyncio.Future[int | None] | None = None
+        self.settle = self._reads.settle
 
     async def readinto(self, buffer: memoryview) -> int:
         """Fill the buffer's start; returns how many bytes, 0 at the end of the part.
-
-        A cancelled call may go on writing into ``buffer`` from its thread: do not use that buffer again.
 
         :raises SourceError: the file has changed or cannot be read
         """
         if not self._left_bytes:
             return 0
         try:
-            self._read = asyncio.ensure_future(self._file.readinto(buffer[: self._left_bytes]))
-            # Shielded, so that settle() can wait for the thread. None would mean "would block", which a
-            # regular file never says.
-            count = await asyncio.shield(self._read) or 0
+            count = await self._reads.readinto(buffer[: self._left_bytes])
         except OSError as exc:
             raise SourceError(f"{_shown(self._source.path)} cannot be read: {exc.strerror}.") from exc
         self._left_bytes -= count
@@ -177,11 +264,6 @@ class SliceReader:
         if not count:
             raise SourceError(f"{_shown(self._source.path)} ended before the size that it reports.")
         return count
-
-    async def settle(self) -> None:
-        """Wait for a read that was cancelled: its thread still uses the descriptor."""
-        if self._read is not None:
-            await asyncio.gather(self._read, return_exceptions=True)
 
 
 def _sample(path: Path, size_bytes: int) -> str:

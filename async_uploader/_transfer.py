@@ -8,7 +8,8 @@ error comes out, never an exception group.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -25,7 +26,7 @@ from ._plan import Part, Plan
 from ._progress import Ledger, Reporter
 from ._ratelimit import Kind
 from ._service import PartAnswer, Service, byte_range, part_range
-from ._source import FileSource
+from ._source import Piece, Source
 from ._units import format_size
 
 if TYPE_CHECKING:
@@ -42,11 +43,15 @@ _LAST_POLL_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What is to be uploaded, and how."""
+    """What is to be uploaded, and how.
 
-    source: FileSource
+    :param slots: parts in flight that several uploads share; None for an upload on its own
+    """
+
+    source: Source
     plan: Plan
     options: TransferOptions
+    slots: anyio.CapacityLimiter | None = None
 
 
 class Conflict(UploaderError):
@@ -59,6 +64,7 @@ class Transfer:
     :param resume: is told what arrives
     :param video_id: the container; None with an upload token, whose first part makes it
     :param received: parts that the service has already
+    :param goes_on: an earlier process has begun, and may have had more parts on their way when it ended
     """
 
     def __init__(
@@ -70,6 +76,7 @@ class Transfer:
         resume: Resume | None,
         video_id: str | None,
         received: frozenset[int],
+        goes_on: bool,
     ) -> None:
         self._source = job.source
         self._plan = job.plan
@@ -78,10 +85,12 @@ class Transfer:
         self._pacing = pacing
         self._resume = resume
         self.video_id = video_id
-        self._parts = [part for part in job.plan.parts() if part.number not in received]
+        self._goes_on = goes_on
+        self._received = received
+        self._slots = job.slots or anyio.CapacityLimiter(job.plan.concurrency)
         self._video: Video | None = None
         self._ledger = Ledger(total_bytes=job.plan.total_bytes, parts_total=job.plan.parts_total)
-        for part in job.plan.parts():
+        for part in job.plan.parts() if received else ():
             if part.number in received:
                 self._ledger.acknowledged(part.number, part.size_bytes)
         self._failure: Exception | None = None
@@ -94,19 +103,25 @@ class Transfer:
         :raises UploadFailed: it did not work out; the cause is chained
         """
         reporter = Reporter(self._ledger, self._options.on_progress)
-        self._pacing.limiter.expect(Kind.UPLOAD, len(self._parts))
+        self._pacing.limiter.expect(Kind.UPLOAD, self._parts_left)
         try:
             with self._scope:
                 async with anyio.create_task_group() as group:
                     group.start_soon(self._guarded, reporter.run)
                     group.start_soon(self._guarded, self._fill)
         finally:
-            self._pacing.limiter.expect(Kind.UPLOAD, self._ledger.parts_done - self._plan.parts_total)
+            self._pacing.limiter.expect(Kind.UPLOAD, -self._parts_left)
         await self._guarded(reporter.tell)
         if self._failure is not None:
             raise self._failed(self._failure) from self._failure
         assert self._video is not None
         return self._video
+
+    @property
+    def _parts_left(self) -> int:
+        """How many parts are still to come, as far as is known."""
+        total = self._ledger.parts_total
+        return 0 if total is None else total - self._ledger.parts_done
 
     async def _guarded(self, step: Callable[[], Awaitable[None]]) -> None:
         """Run a step; its error becomes the upload's, if it is the first, and stops everything else."""
@@ -122,40 +137,48 @@ class Transfer:
         self._scope.cancel()
 
     async def _send_all(self) -> None:
-        parts = iter(self._parts)
-        if self.video_id is None:
-            # Two first parts would make two videos: the first goes alone and brings the videoId.
-            await self._deliver(next(parts))
-        hand_over, parts_to_send = anyio.create_memory_object_stream[Part](0)
-        async with anyio.create_task_group() as workers:
-            workers.start_soon(self._feed, parts, hand_over)
-            for _ in range(self._plan.concurrency):
-                workers.start_soon(self._work, parts_to_send.clone())
-            parts_to_send.close()
+        async with aclosing(self._source.pieces(self._plan, received=self._received)) as pieces:
+            if self.video_id is None:
+                # Two first parts would make two videos: the first goes alone and brings the videoId.
+                await self._deliver(self._cut(await anext(pieces)))
+            hand_over, to_send = anyio.create_memory_object_stream[Piece](0)
+            async with anyio.create_task_group() as workers:
+                workers.start_soon(self._guarded, partial(self._feed, pieces, hand_over))
+                for _ in range(self._plan.concurrency):
+                    workers.start_soon(self._work, to_send.clone())
+                to_send.close()
 
-    async def _feed(self, parts: Iterator[Part], hand_over: MemoryObjectSendStream[Part]) -> None:
+    async def _feed(self, pieces: AsyncGenerator[Piece, None], hand_over: MemoryObjectSendStream[Piece]) -> None:
         async with hand_over:
-            for part in parts:
-                await hand_over.send(part)
+            async for piece in pieces:
+                await hand_over.send(self._cut(piece))
 
-    async def _work(self, parts_to_send: MemoryObjectReceiveStream[Part]) -> None:
-        async with parts_to_send:
-            async for part in parts_to_send:
-                await self._guarded(partial(self._deliver, part))
+    def _cut(self, piece: Piece) -> Piece:
+        part = piece.part
+        if self._ledger.parts_total is None and part.last:
+            self._ledger.ends(total_bytes=part.end, parts_total=part.number)
+        return piece
 
-    async def _deliver(self, part: Part) -> None:
+    async def _work(self, to_send: MemoryObjectReceiveStream[Piece]) -> None:
+        async with to_send:
+            async for piece in to_send:
+                await self._guarded(partial(self._deliver, piece))
+
+    async def _deliver(self, piece: Piece) -> None:
         """Send one part until the service has it."""
-        maybe_received = False
-        is_retry = False
+        part = piece.part
+        maybe_received = self._goes_on
+        is_unknown = is_retry = False
 
         async def attempt() -> PartAnswer | None:
-            nonlocal maybe_received, is_retry
-            if maybe_received and await self._has_arrived(part):
+            nonlocal maybe_received, is_unknown, is_retry
+            if is_unknown and await self._has_arrived(part):
                 log.info("%s had arrived.", self._named(part))
                 return None
             try:
-                send = partial(self._send, part, expect_continue=is_retry)
-                return await self._pacing.in_turn(Kind.UPLOAD, send)
+                async with self._slots:
+                    send = partial(self._send, piece, expect_continue=is_retry)
+                    return await self._pacing.in_turn(Kind.UPLOAD, send)
             except UploaderError as exc:
                 self._ledger.taken_back(part.number)
                 verdict = judge(exc, maybe_received=maybe_received)
@@ -164,7 +187,8 @@ class Transfer:
                     return None
                 self._raise_if_final(verdict, part, exc)
                 self._pacing.limiter.expect(Kind.UPLOAD, 1)
-                maybe_received |= verdict is Verdict.UNKNOWN
+                is_unknown |= verdict is Verdict.UNKNOWN
+                maybe_received |= is_unknown
                 is_retry = True
                 raise
 
@@ -177,7 +201,10 @@ class Transfer:
             raise
         self._ledger.acknowledged(part.number, part.size_bytes)
         done = self._ledger.snapshot()
-        log.info("%s: arrived, %d of %d parts are there.", self._named(part), done.parts_done, done.parts_total)
+        log.info(
+            "%s: arrived, %s of %s parts are there.", self._named(part), done.parts_done, done.parts_total or "?"
+        )
+        piece.release()
         if answer is not None:
             # The completing request brings the finished Video; which one that is, only the order of answers
             # tells. So the latest stands.
@@ -206,7 +233,7 @@ class Transfer:
         video_id = self.video_id
         status = await self._pacing.in_turn(Kind.READ, lambda: self._service.get_status(video_id))
         return bool(
-            is_whole(status, total_bytes=self._plan.total_bytes)
+            is_whole(status, total_bytes=self._ledger.total_bytes)
             or received_parts(status, [part], ranges=self._options.ranges)
         )
 
@@ -223,12 +250,16 @@ class Transfer:
                 received=frozenset(),
             )
 
-    async def _send(self, part: Part, *, expect_continue: bool) -> PartAnswer:
-        by_part = self._options.ranges == "part"
+    async def _send(self, piece: Piece, *, expect_continue: bool) -> PartAnswer:
+        part, total_bytes = piece.part, self._plan.total_bytes
+        if self._options.ranges == "part":
+            content_range = part_range(part)
+        else:
+            assert total_bytes is not None, "checked before"
+            content_range = byte_range(part, total_bytes)
         return await self._service.send_part(
-            lambda: self._source.reading(part),
-            size_bytes=part.size_bytes,
-            content_range=part_range(part) if by_part else byte_range(part, self._plan.total_bytes),
+            piece,
+            content_range=content_range,
             filename=self._source.name,
             video_id=self.video_id,
             expect_continue=expect_continue,
@@ -255,13 +286,13 @@ class Transfer:
         deadline = anyio.current_time() + self._options.stall_timeout
         while True:
             status = await self._ask("status", lambda: self._service.get_status(video_id))
-            whole = is_whole(status, total_bytes=self._plan.total_bytes)
+            whole = is_whole(status, total_bytes=self._ledger.total_bytes)
             if whole:
                 return
             if whole is False:
                 raise Conflict(
                     f"The service put together {status.ingest.filesize:,} bytes of a source of "
-                    f"{self._plan.total_bytes:,} bytes."
+                    f"{self._ledger.total_bytes:,} bytes."
                 )
             if anyio.current_time() >= deadline:
                 raise UploaderError(
@@ -275,10 +306,12 @@ class Transfer:
         progress = self._ledger.snapshot()
         text = str(cause) if isinstance(cause, UploaderError) else f"{type(cause).__name__}: {cause}."
         if self._failed_part is not None:
-            text = f"Part {self._failed_part.number} of {progress.parts_total}: {text}"
+            of_all = "" if progress.parts_total is None else f" of {progress.parts_total}"
+            text = f"Part {self._failed_part.number}{of_all}: {text}"
         if self.video_id is not None:
+            of_all = "" if progress.parts_total is None else f" of {progress.parts_total}"
             text += (
-                f" {progress.parts_done} of {progress.parts_total} parts "
+                f" {progress.parts_done}{of_all} parts "
                 f"({format_size(progress.acknowledged_bytes)}) had arrived in video {self.video_id}."
             )
         kind = SourceFailed if isinstance(cause, SourceError) else UploadFailed

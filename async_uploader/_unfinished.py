@@ -76,7 +76,7 @@ async def _read(call: Callable[[Journal], T]) -> T:
 
 def _shown(entry: Entry) -> UnfinishedUpload:
     missing = entry.missing
-    parts_total, total_bytes = entry.plan.parts_total, entry.plan.total_bytes
+    parts_total, total_bytes = sum(1 for _ in entry.plan.parts()), entry.fingerprint.identity.size_bytes
     return UnfinishedUpload(
         video_id=entry.video_id,
         path=entry.path,

@@ -25,7 +25,6 @@ import anyio
 from ._errors import UploaderError, UploadFailed
 from ._models import Video
 from ._pacing import Pacing
-from ._plan import Plan
 from ._ratelimit import Kind
 from ._service import Service
 from ._transfer import Conflict, Job, Transfer
@@ -73,6 +72,7 @@ class Upload:
                 resume=self.resume,
                 video_id=video_id,
                 received=received,
+                goes_on=begun is not None,
             )
             video = await self._see_through(transfer, job, received)
         if self.resume:
@@ -143,5 +143,5 @@ class Upload:
 
 
 def _as_begun(job: Job, begun: Begun) -> Job:
-    plan = Plan(total_bytes=job.plan.total_bytes, part_bytes=begun.part_bytes, concurrency=job.plan.concurrency)
+    plan = replace(job.plan, part_bytes=begun.part_bytes)
     return replace(job, plan=plan, options=replace(job.options, ranges=begun.ranges))

@@ -1,0 +1,442 @@
+"""Sources that can be read only once: pipes, recordings that still run, iterables of bytes.
+
+Parts are cut as the bytes come, and leave while the source still runs. That a part is the last one is known when
+the source has ended behind it, so every part is handed out only once more bytes have come, or none will.
+
+A part has to be kept until it is acknowledged. One :class:`Budget` for all streams of a client bounds what is
+kept in memory; a part that does not fit into it is kept in a temporary file from its first byte. So, with C parts
+in flight of P bytes, a stream keeps at most ``budget`` bytes in memory and ``(C + 2) * P`` bytes in all, and reads
+its source no faster than the network takes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import stat
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from inspect import isawaitable, iscoroutinefunction
+from pathlib import Path
+from tempfile import SpooledTemporaryFile
+from typing import Any, Final, TypeVar
+
+import aiofiles.os
+import anyio
+
+from ._errors import SourceError
+from ._limits import MAX_VIDEO_BYTES, MIB, MIN_PART_BYTES
+from ._plan import Part, Plan
+from ._source import Piece, Reads
+from ._units import format_size
+
+T = TypeVar("T")
+Chunk = bytes | memoryview
+
+_CHUNK_BYTES: Final = MIB
+_END: Final = b""
+
+
+class Budget:
+    """How many bytes of streams may be kept in memory, by everything that shares it."""
+
+    def __init__(self, total_bytes: int) -> None:
+        self._free_bytes = total_bytes
+
+    def take(self, count_bytes: int) -> bool:
+        """Reserve memory; False if there is not enough of it."""
+        if count_bytes > self._free_bytes:
+            return False
+        self._free_bytes -= count_bytes
+        return True
+
+    def give_back(self, count_bytes: int) -> None:
+        """Reserved memory is free again."""
+        self._free_bytes += count_bytes
+
+
+class KeptPart:
+    """A part's bytes, from when they are cut until they are acknowledged; read as often as it takes.
+
+    They are kept in memory as long as the budget lasts, and all of them in a temporary file from then on.
+    """
+
+    def __init__(self, *, budget: Budget, threads: ThreadPoolExecutor) -> None:
+        self._budget = budget
+        self._threads = threads
+        self._reserved_bytes = 0
+        self._is_on_disk = False
+        self._file = SpooledTemporaryFile()  # noqa: SIM115 - see release()
+        self._batch: list[Chunk] = []
+        self._batch_bytes = 0
+        self.size_bytes = 0
+
+    async def append(self, chunk: Chunk) -> None:
+        """Add bytes at the end."""
+        self.size_bytes += len(chunk)
+        if not self._is_on_disk:
+            if self._budget.take(len(chunk)):
+                self._reserved_bytes += len(chunk)
+                self._file.write(chunk)
+                return
+            await self._spill()
+        self._batch.append(chunk)
+        self._batch_bytes += len(chunk)
+        if self._batch_bytes >= _CHUNK_BYTES:
+            await self.complete()
+
+    async def _spill(self) -> None:
+        self._is_on_disk = True
+        await self._in_thread(self._file.rollover)
+        self._give_back()
+
+    def _give_back(self) -> None:
+        self._budget.give_back(self._reserved_bytes)
+        self._reserved_bytes = 0
+
+    async def complete(self) -> None:
+        """Nothing more will be added now: what is not on disk yet, goes there."""
+        batch, self._batch, self._batch_bytes = self._batch, [], 0
+        if batch:
+            await self._in_thread(partial(self._file.write, b"".join(batch)))
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Reads]:
+        """A reader of all bytes, for one attempt."""
+        self._file.seek(0)
+        reader = Reads(self._readinto)
+        try:
+            yield reader
+        finally:
+            await reader.settle()
+
+    async def _readinto(self, buffer: memoryview) -> int:
+        if not self._is_on_disk:
+            return self._file.readinto(buffer)
+        return await self._in_thread(partial(self._file.readinto, buffer))
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        except OSError as exc:
+            raise SourceError(f"A part of the stream could not be kept on disk: {exc.strerror}.") from exc
+
+    def release(self) -> None:
+        """The bytes are not needed any more."""
+        self._give_back()
+        self._file.close()
+
+
+class StreamSource:
+    """Bytes that come once.
+
+    :param chunks: gives them, in pieces of any lengths
+    :param name: what the video is called
+    :param size_bytes: how many will come, where that is known
+    :param cut_at_chunks: a part ends where a chunk does, as soon as it has 5 MiB
+    :param max_latency_seconds: a part ends when it is so old, as soon as it has 5 MiB
+    """
+
+    def __init__(
+        self,
+        chunks: AsyncGenerator[Chunk, None],
+        *,
+        name: str,
+        budget: Budget,
+        threads: ThreadPoolExecutor,
+        size_bytes: int | None = None,
+        cut_at_chunks: bool = False,
+        max_latency_seconds: float | None = None,
+    ) -> None:
+        self._chunks = chunks
+        self.name = name
+        self.size_bytes = size_bytes
+        self._budget = budget
+        self._threads = threads
+        self._cut_at_chunks = cut_at_chunks
+        self._max_latency_seconds = max_latency_seconds
+        self._first: Chunk = _END
+        self._kept: set[KeptPart] = set()
+
+    @property
+    def shown(self) -> str:
+        """The source for a message."""
+        return self.name
+
+    async def prime(self) -> None:
+        """Wait for the first bytes: without any, there must be no container.
+
+        :raises SourceError: there are none, or the source failed
+        """
+        self._first = await self._next()
+        if self._first is _END:
+            raise SourceError(f"{self.shown} is empty; there is nothing to upload.")
+
+    async def aclose(self) -> None:
+        """Let go of everything that is still kept, and of the source."""
+        for kept in self._kept:
+            kept.release()
+        self._kept.clear()
+        with anyio.move_on_after(1, shield=True):
+            await self._chunks.aclose()
+
+    async def pieces(self, plan: Plan, *, received: frozenset[int]) -> AsyncGenerator[Piece, None]:
+        """Parts, as they fill."""
+        assert not received, "a stream begins at its beginning"
+        part = self._new_part(plan, number=1, offset=0)
+        async for chunk in self._all():
+            rest, is_chunk_start = memoryview(chunk), True
+            while rest:
+                # Asked only now that there are more bytes: so a part that is full is not the last one.
+                if part.is_full(at_chunk_end=is_chunk_start and self._cut_at_chunks):
+                    yield await self._piece(part, last=False)
+                    part = self._new_part(plan, number=part.number + 1, offset=part.end)
+                room_bytes = part.planned_bytes - part.kept.size_bytes
+                await part.kept.append(rest[:room_bytes])
+                rest, is_chunk_start = rest[room_bytes:], False
+            self._check_size(part.end)
+        if self.size_bytes not in (None, part.end):
+            raise SourceError(f"{self.shown} ended after {part.end:,} of {self.size_bytes:,} bytes.")
+        yield await self._piece(part, last=True)
+
+    async def _all(self) -> AsyncIterator[Chunk]:
+        chunk = self._first
+        while chunk is not _END:
+            yield chunk
+            chunk = await self._next()
+
+    async def _next(self) -> Chunk:
+        """The next bytes, or ``_END``. Never an empty chunk between."""
+        try:
+            async for chunk in self._chunks:
+                if len(chunk):
+                    return chunk
+        except SourceError:
+            raise
+        except Exception as exc:
+            raise SourceError(f"{self.shown} failed: {type(exc).__name__}: {exc}.") from exc
+        return _END
+
+    def _new_part(self, plan: Plan, *, number: int, offset: int) -> _Filling:
+        planned_bytes = plan.size_of(number)
+        if self.size_bytes is not None:
+            planned_bytes = min(planned_bytes, self.size_bytes - offset)
+        kept = KeptPart(budget=self._budget, threads=self._threads)
+        self._kept.add(kept)
+        return _Filling(
+            kept=kept,
+            number=number,
+            offset=offset,
+            planned_bytes=planned_bytes,
+            closes_at=anyio.current_time() + (self._max_latency_seconds or math.inf),
+        )
+
+    async def _piece(self, filled: _Filling, *, last: bool) -> Piece:
+        kept = filled.kept
+        await kept.complete()
+
+        def release() -> None:
+            self._kept.discard(kept)
+            kept.release()
+
+        part = Part(number=filled.number, offset=filled.offset, size_bytes=kept.size_bytes, last=last)
+        return Piece(part=part, open=kept.reading, release=release)
+
+    def _check_size(self, total_bytes: int) -> None:
+        if total_bytes > MAX_VIDEO_BYTES:
+            raise SourceError(
+                f"{self.shown} has more than the {format_size(MAX_VIDEO_BYTES)} that the service takes a video."
+            )
+        if self.size_bytes is not None and total_bytes > self.size_bytes:
+            raise SourceError(f"{self.shown} went on after its {self.size_bytes:,} bytes.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Filling:
+    """A part that is being cut."""
+
+    kept: KeptPart
+    number: int
+    offset: int
+    planned_bytes: int
+    closes_at: float
+
+    @property
+    def end(self) -> int:
+        return self.offset + self.kept.size_bytes
+
+    def is_full(self, *, at_chunk_end: bool) -> bool:
+        if self.kept.size_bytes >= self.planned_bytes:
+            return True
+        may_close = at_chunk_end or anyio.current_time() >= self.closes_at
+        return may_close and self.kept.size_bytes >= MIN_PART_BYTES
+
+
+def as_stream(
+    source: object,
+    *,
+    budget: Budget,
+    threads: ThreadPoolExecutor,
+    max_latency_seconds: float | None = None,
+) -> StreamSource:
+    """A stream of a binary file object, of bytes, or of an iterable or async iterable of bytes.
+
+    :raises TypeError: it is none of these
+    """
+    size_bytes = None
+    name = "stream"
+    chunks: AsyncGenerator[Chunk, None]
+    if isinstance(source, str | os.PathLike):
+        chunks, name = _pipe_chunks(source), Path(source).name
+    elif isinstance(source, bytes | bytearray | memoryview):
+        chunks, size_bytes = _one_chunk(memoryview(source).cast("B")), memoryview(source).nbytes
+    elif hasattr(source, "read"):
+        chunks, size_bytes, name = _file_chunks(source), _size_ahead(source), _name_of(source)
+    elif isinstance(source, AsyncIterable):
+        chunks = _async_chunks(source)
+    elif isinstance(source, Iterable):
+        chunks = _sync_chunks(source)
+    else:
+        raise TypeError(
+            "source must be a path, a binary file object, bytes, or an iterable or async iterable of bytes, "
+            f"not {type(source).__name__}"
+        )
+    return StreamSource(
+        chunks,
+        name=name,
+        budget=budget,
+        threads=threads,
+        size_bytes=size_bytes,
+        max_latency_seconds=max_latency_seconds,
+    )
+
+
+async def _one_chunk(data: memoryview) -> AsyncGenerator[Chunk, None]:
+    yield data
+
+
+async def _async_chunks(source: AsyncIterable[Any]) -> AsyncGenerator[Chunk, None]:
+    async for chunk in source:
+        yield _checked(chunk)
+
+
+async def _sync_chunks(source: Iterable[Any]) -> AsyncGenerator[Chunk, None]:
+    # A thread of its own: what blocks in it, holds up nobody else.
+    iterator = iter(source)
+    with _own_thread() as in_thread:
+        while (chunk := await in_thread(partial(next, iterator, None))) is not None:
+            yield _checked(chunk)
+
+
+async def _pipe_chunks(path: str | os.PathLike[str]) -> AsyncGenerator[Chunk, None]:
+    with _own_thread() as in_thread:
+        # In a thread: opening a named pipe waits for its writer.
+        file = await in_thread(partial(open, path, "rb", buffering=0))
+    try:
+        async with aclosing(_file_chunks(file)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+    finally:
+        file.close()
+
+
+async def _file_chunks(file: Any) -> AsyncGenerator[Chunk, None]:
+    # read1() gives what is there, where read() would wait for a whole block of a pipe.
+    read = getattr(file, "read1", file.read)
+    pipe = _pipe_of(file)
+    start = file.tell() if _is_seekable(file) else None
+    try:
+        with _own_thread() as in_thread:
+            while True:
+                if pipe is not None:
+                    # So that it can be cancelled: a thread that waits in read() cannot.
+                    await anyio.wait_readable(pipe)
+                chunk = await in_thread(partial(read, _CHUNK_BYTES))
+                if isawaitable(chunk):
+                    chunk = await chunk
+                if not chunk and chunk is not None:
+                    return
+                if chunk is not None:  # None: a raw stream that would block
+                    yield _checked(chunk)
+    finally:
+        if start is not None:
+            file.seek(start)
+
+
+@contextmanager
+def _own_thread() -> Iterator[Callable[[Callable[[], Any]], Awaitable[Any]]]:
+    thread = ThreadPoolExecutor(1, thread_name_prefix="async_uploader-stream")
+    try:
+        yield partial(asyncio.get_running_loop().run_in_executor, thread)
+    finally:
+        thread.shutdown(wait=False, cancel_futures=True)
+
+
+def _checked(chunk: object) -> Chunk:
+    if isinstance(chunk, bytes):
+        return chunk
+    if isinstance(chunk, bytearray | memoryview):
+        # The producer may use its buffer again as soon as it is asked for more.
+        return bytes(chunk)
+    hint = "; open it in binary mode ('rb')" if isinstance(chunk, str) else ""
+    raise SourceError(f"The stream gave {type(chunk).__name__} instead of bytes{hint}.")
+
+
+def _is_seekable(file: Any) -> bool:
+    # Asynchronous file objects answer with awaitables: those are read, but their position is theirs.
+    seekable = getattr(file, "seekable", None)
+    return callable(seekable) and seekable() is True and not iscoroutinefunction(file.seek)
+
+
+def _size_ahead(file: Any) -> int | None:
+    if not _is_seekable(file):
+        return None
+    here = file.tell()
+    size_bytes: int = file.seek(0, os.SEEK_END) - here
+    file.seek(here)
+    return max(size_bytes, 0)
+
+
+def _pipe_of(file: Any) -> int | None:
+    """The descriptor, if it can be waited for: of a pipe, a socket or a terminal, not of a file on disk."""
+    try:
+        descriptor = file.fileno()
+        mode = os.fstat(descriptor).st_mode
+    except (AttributeError, OSError, TypeError, ValueError):
+        return None
+    return descriptor if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(descriptor) else None
+
+
+def _name_of(file: Any) -> str:
+    name = getattr(file, "name", None) or getattr(file, "filename", None)
+    if not isinstance(name, str) or name.startswith("<"):
+        return "stream"
+    return Path(name).name or "stream"
+
+
+async def is_pipe(path: str | os.PathLike[str], *, threads: ThreadPoolExecutor) -> bool:
+    """Whether a path leads to something that can be read only once: a named pipe, ``/dev/stdin`` of a pipe."""
+    try:
+        status = await aiofiles.os.stat(path, executor=threads)
+    except (OSError, ValueError):
+        return False  # FileSource.open() says what is wrong
+    return stat.S_ISFIFO(status.st_mode) or stat.S_ISCHR(status.st_mode)
+
+
+def path_of(file: object) -> str | None:
+    """The path of a file object that stands at its beginning, if the path still leads to the same file.
+
+    Then it can be read by a descriptor of our own, in parts that need not be kept.
+    """
+    name = getattr(file, "name", None)
+    try:
+        if not isinstance(name, str) or not _is_seekable(file) or file.tell():  # type: ignore[attr-defined]
+            return None
+        there, here = os.stat(name), os.fstat(file.fileno())  # type: ignore[attr-defined]
+    except (AttributeError, OSError, TypeError, ValueError):
+        return None
+    return name if os.path.samestat(there, here) and stat.S_ISREG(here.st_mode) else None

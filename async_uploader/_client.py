@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, TypeVar, Unpack, cast
 from weakref import WeakSet
 
@@ -52,6 +53,7 @@ M = TypeVar("M", Video, UploadToken)
 Source = (
     str | os.PathLike[str] | SupportsRead | bytes | bytearray | memoryview | Iterable[bytes] | AsyncIterable[bytes]
 )
+OnStatus = Callable[[VideoStatus], Awaitable[object] | object]
 OpenSource = FileSource | StreamSource
 
 # Reads are short; more threads than this only queue on the disk.
@@ -371,16 +373,26 @@ class Client:
         """
         await self._delete("delete", lambda: self._service.delete_video(video_id))
 
-    async def wait_until_playable(self, video_id: str, *, timeout: float | None = None) -> VideoStatus:
+    async def wait_until_playable(
+        self, video_id: str, *, timeout: float | None = None, on_status: OnStatus | None = None
+    ) -> VideoStatus:
         """Ask for the status, less and less often, until the video can be played.
 
         :param timeout: seconds; default: no limit
+        :param on_status: called (plain or async) with each status that was not the same before
+        :returns: the last status
         :raises UploaderError: every encoding failed, or the time is up
+        :raises ApiError: there is no such video (404), or the service refused otherwise
         """
         pause_seconds = _FIRST_POLL_SECONDS
+        told: VideoStatus | None = None
         with anyio.move_on_after(timeout):
             while True:
                 status = await self.get_status(video_id)
+                if on_status is not None and status != told:
+                    answer, told = on_status(status), status
+                    if isawaitable(answer):
+                        await answer
                 if status.encoding.playable:
                     return status
                 states = {quality.status for quality in status.encoding.qualities}

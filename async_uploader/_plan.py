@@ -84,7 +84,7 @@ def plan_parts(total_bytes: int, *, part_bytes: int | None = None, concurrency: 
     """
     in_flight = concurrency or DEFAULT_CONCURRENCY
     if part_bytes is None:
-        rounds = -(-total_bytes // (_USUAL_PART_BYTES * in_flight))
+        rounds = max(1, -(-total_bytes // (_USUAL_PART_BYTES * in_flight)))
         equal = -(-total_bytes // (rounds * in_flight))
         part_bytes = min(max(equal, MIN_PART_BYTES), MAX_PART_BYTES)
     if total_bytes > part_bytes * MAX_PARTS:

@@ -111,10 +111,12 @@ class Keeper:
         except filelock.Timeout:
             raise
         except (sqlite3.Error, OSError) as exc:
+            if not self._is_broken:  # once, however many writes were waiting
+                log.warning(
+                    "%s cannot be used (%s): this upload goes on, but could not be resumed.",
+                    *(self._journal.path, exc),
+                )
             self._is_broken = True
-            log.warning(
-                "%s cannot be used (%s): this upload goes on, but could not be resumed.", self._journal.path, exc
-            )
             return None
 
 

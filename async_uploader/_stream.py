@@ -170,8 +170,9 @@ class StreamSource:
     async def prime(self) -> None:
         """Wait for the first bytes: without any, there must be no container.
 
-        :raises SourceError: there are none, or the source failed
+        :raises SourceError: there are none, the source failed, or is known to be too big
         """
+        self._check_size(self.size_bytes or 0)
         self._first = await self._next()
         if self._first is _END:
             raise SourceError(f"{self.shown} is empty; there is nothing to upload.")
@@ -348,7 +349,8 @@ async def _file_chunks(file: Any) -> AsyncGenerator[Chunk, None]:
     # read1() gives what is there, where read() would wait for a whole block of a pipe.
     read = getattr(file, "read1", file.read)
     pipe = _pipe_of(file)
-    start = file.tell() if _is_seekable(file) else None
+    can_seek = hasattr(file, "seekable") and await _called(file.seekable)
+    start = await _called(file.tell) if can_seek else None
     try:
         with _own_thread() as in_thread:
             while True:
@@ -364,7 +366,14 @@ async def _file_chunks(file: Any) -> AsyncGenerator[Chunk, None]:
                     yield _checked(chunk)
     finally:
         if start is not None:
-            file.seek(start)
+            with anyio.CancelScope(shield=True):
+                await _called(file.seek, start)
+
+
+async def _called(method: Callable[..., Any], *arguments: object) -> Any:
+    """The answer of a method of a file object, which may be an asynchronous one."""
+    answer = method(*arguments)
+    return await answer if isawaitable(answer) else answer
 
 
 @contextmanager
@@ -387,9 +396,9 @@ def _checked(chunk: object) -> Chunk:
 
 
 def _is_seekable(file: Any) -> bool:
-    # Asynchronous file objects answer with awaitables: those are read, but their position is theirs.
+    """Whether a file object can be asked for its size here and now: not an asynchronous one."""
     seekable = getattr(file, "seekable", None)
-    return callable(seekable) and seekable() is True and not iscoroutinefunction(file.seek)
+    return callable(seekable) and not iscoroutinefunction(seekable) and seekable() is True
 
 
 def _size_ahead(file: Any) -> int | None:

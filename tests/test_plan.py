@@ -43,6 +43,7 @@ def test_a_planned_source_is_cut_without_gaps_inside_the_service_s_bounds(
 ) -> None:
     plan = plan_parts(total_bytes, concurrency=concurrency)
     assert MIN_PART_BYTES <= plan.part_bytes <= MAX_PART_BYTES
+    assert plan.parts_total is not None
     assert plan.parts_total <= MAX_PARTS
     end = 0
     for number, part in enumerate(plan.parts(), start=1):
@@ -55,6 +56,7 @@ def test_a_planned_source_is_cut_without_gaps_inside_the_service_s_bounds(
 @pytest.mark.parametrize("concurrency", [1, 3, 4, 8, 16])
 def test_planned_parts_end_together(concurrency: int) -> None:
     plan = plan_parts(3_000_000_001, concurrency=concurrency)
+    assert plan.parts_total is not None
     assert plan.parts_total % concurrency == 0
     sizes = [part.size_bytes for part in plan.parts()]
     assert sizes[0] - sizes[-1] < plan.parts_total

@@ -1,0 +1,463 @@
+"""Sources of unknown length, sessions, and many files at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import io
+import os
+import random
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import aiofiles
+import anyio
+import pytest
+
+from async_uploader import (
+    Client,
+    ConfigurationError,
+    Progress,
+    SourceError,
+    SourceFailed,
+    UploaderError,
+    UploadFailed,
+    UploadItem,
+    UploadResult,
+)
+from async_uploader._limits import MAX_PART_BYTES, MAX_VIDEO_BYTES, MIN_PART_BYTES
+from async_uploader._plan import plan_stream
+from async_uploader.emulator import Emulator, Fault
+
+from .conftest import MIB, sha256
+
+PART = 5 * MIB
+SIZES = [1, PART - 1, PART, PART + 1, 2 * PART, 2 * PART + 1]
+
+
+@pytest.fixture(scope="module")
+def data() -> bytes:
+    return random.Random(7).randbytes(4 * PART)
+
+
+@pytest.fixture
+async def emulator() -> AsyncIterator[Emulator]:
+    async with Emulator() as emulator:
+        yield emulator
+
+
+@pytest.fixture
+async def client(emulator: Emulator) -> AsyncIterator[Client]:
+    async with Client(api_key="local-key", base_url=emulator.url) as client:
+        yield client
+
+
+def pieces(data: bytes, step: int) -> Iterator[bytes]:
+    for offset in range(0, len(data), step):
+        yield data[offset : offset + step]
+
+
+async def apieces(data: bytes, step: int) -> AsyncIterator[bytes]:
+    for piece in pieces(data, step):
+        yield piece
+
+
+@contextlib.contextmanager
+def piped(data: bytes) -> Iterator[io.BufferedReader]:
+    reading, writing = os.pipe()
+
+    def write() -> None:
+        with contextlib.suppress(BrokenPipeError), os.fdopen(writing, "wb") as file:
+            file.write(data)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    with os.fdopen(reading, "rb") as file:
+        yield file
+    writer.join()
+
+
+@contextlib.contextmanager
+def on_disk(data: bytes, path: Path) -> Iterator[io.BufferedReader]:
+    path.write_bytes(data)
+    with path.open("rb") as file:
+        yield file
+
+
+KINDS: dict[str, Callable[[bytes, Path], contextlib.AbstractContextManager[Any]]] = {
+    "generator of small pieces": lambda data, _path: contextlib.nullcontext(pieces(data, 99_991)),
+    "list of one piece": lambda data, _path: contextlib.nullcontext([data]),
+    "pieces with empty ones": lambda data, _path: contextlib.nullcontext([b"", data[:3], b"", data[3:], b""]),
+    "async generator": lambda data, _path: contextlib.nullcontext(apieces(data, 7 * MIB)),
+    "bytes": lambda data, _path: contextlib.nullcontext(data),
+    "memoryview": lambda data, _path: contextlib.nullcontext(memoryview(data)),
+    "BytesIO": lambda data, _path: contextlib.nullcontext(io.BytesIO(data)),
+    "open file": on_disk,
+    "pipe": lambda data, _path: piped(data),
+}
+
+
+@pytest.mark.parametrize("size_bytes", SIZES)
+@pytest.mark.parametrize("kind", KINDS)
+async def test_every_byte_arrives(
+    emulator: Emulator, client: Client, data: bytes, tmp_path: Path, kind: str, size_bytes: int
+) -> None:
+    content = data[:size_bytes]
+    seen: list[Progress] = []
+    with KINDS[kind](content, tmp_path / "movie.mp4") as source:
+        video = await client.upload(source, part_size=PART, concurrency=2, on_progress=seen.append)
+    copy = await emulator.finished(video.video_id)
+    assert copy.sha256 == hashlib.sha256(content).hexdigest()
+    parts = -(-size_bytes // PART)
+    assert copy.pieces[-1] == f"part {parts}/{parts}"
+    assert (seen[-1].acknowledged_bytes, seen[-1].total_bytes, seen[-1].parts_total) == (
+        size_bytes,
+        size_bytes,
+        parts,
+    )
+    assert all(now.acknowledged_bytes <= now.sent_bytes <= (now.total_bytes or size_bytes) for now in seen)
+    assert client._budget._free_bytes == 64 * MIB
+
+
+@pytest.mark.parametrize("kind", ["bytes", "BytesIO", "open file"])
+@pytest.mark.parametrize("size_bytes", SIZES)
+async def test_what_knows_its_size_can_go_as_byte_ranges(
+    emulator: Emulator, client: Client, data: bytes, tmp_path: Path, kind: str, size_bytes: int
+) -> None:
+    with KINDS[kind](data[:size_bytes], tmp_path / "movie.mp4") as source:
+        video = await client.upload(source, part_size=PART, ranges="bytes")
+    copy = await emulator.finished(video.video_id)
+    assert copy.sha256 == hashlib.sha256(data[:size_bytes]).hexdigest()
+    assert copy.pieces[0].startswith("bytes 0-")
+
+
+@pytest.mark.parametrize("start", [0, 5])
+@pytest.mark.parametrize("kind", ["BytesIO", "open file"])
+async def test_a_file_object_is_left_open_and_where_it_was(
+    emulator: Emulator, client: Client, data: bytes, tmp_path: Path, kind: str, start: int
+) -> None:
+    with KINDS[kind](data[:PART], tmp_path / "movie.mp4") as file:
+        file.seek(start)
+        video = await client.upload(file)
+        assert (file.tell(), file.closed) == (start, False)
+    assert (await emulator.finished(video.video_id)).sha256 == hashlib.sha256(data[start:PART]).hexdigest()
+
+
+async def test_asynchronous_file_objects(
+    emulator: Emulator, client: Client, make_file: Callable[..., Path]
+) -> None:
+    path = make_file(PART + 1)
+    async with aiofiles.open(path, "rb") as file:
+        video = await client.upload(file)
+    assert (await emulator.finished(video.video_id)).sha256 == sha256(path)
+
+
+async def test_a_socket_s_file(emulator: Emulator, client: Client, data: bytes) -> None:
+    here, there = socket.socketpair()
+
+    def send() -> None:
+        with there:
+            there.sendall(data[:PART])
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    with here, here.makefile("rb") as file:
+        video = await client.upload(file)
+    sender.join()
+    assert (await emulator.finished(video.video_id)).sha256 == hashlib.sha256(data[:PART]).hexdigest()
+
+
+async def test_a_named_pipe(emulator: Emulator, client: Client, data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "pipe.mp4"
+    os.mkfifo(path)
+    writer = threading.Thread(target=lambda: path.write_bytes(data[:PART]))
+    writer.start()
+    video = await client.upload(path)
+    writer.join()
+    copy = await emulator.finished(video.video_id)
+    assert (copy.sha256, copy.title) == (hashlib.sha256(data[:PART]).hexdigest(), "pipe.mp4")
+
+
+@pytest.mark.parametrize("source", [[], [b"", b""], io.BytesIO(), b"", "pipe"], ids=str)
+async def test_nothing_makes_no_container(emulator: Emulator, client: Client, source: Any) -> None:
+    with piped(b"") as pipe, pytest.raises(SourceError, match="is empty; there is nothing to upload"):
+        await client.upload(pipe if source == "pipe" else source)
+    assert not emulator.requests
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ([1, 2], "The stream gave int instead of bytes"),
+        (["text"], r"gave str instead of bytes; open it in binary mode \('rb'\)"),
+        (io.StringIO("text"), "gave str instead of bytes"),
+    ],
+    ids=str,
+)
+async def test_what_gives_no_bytes_makes_no_container(
+    emulator: Emulator, client: Client, source: Any, sentence: str
+) -> None:
+    with pytest.raises(SourceError, match=sentence):
+        await client.upload(source)
+    assert not emulator.requests
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"ranges": "bytes"}, "that of stream is not known; use ranges='part'"),
+        ({"resume": True}, "cannot be gone on with"),
+        ({"max_latency": 0}, "max_latency must be a number of seconds above 0"),
+    ],
+)
+async def test_what_a_stream_cannot_do(client: Client, options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ConfigurationError, match=sentence):
+        await client.upload(iter([b"x"]), **options)
+
+
+async def test_a_file_has_no_latency(client: Client, make_file: Callable[..., Path]) -> None:
+    with pytest.raises(ConfigurationError, match="max_latency is for streams"):
+        await client.upload(make_file(1), max_latency=1)
+
+
+async def test_a_stream_that_raises_ends_the_upload(emulator: Emulator, client: Client, data: bytes) -> None:
+    def breaking() -> Iterator[bytes]:
+        yield data[: 2 * PART]
+        raise ZeroDivisionError("in the producer")
+
+    with pytest.raises(SourceFailed, match="stream failed: ZeroDivisionError: in the producer") as caught:
+        await client.upload(breaking())
+    assert isinstance(caught.value.__cause__, SourceError)
+    assert isinstance(caught.value.__cause__.__cause__, ZeroDivisionError)
+    assert not emulator.videos
+    assert client._budget._free_bytes == 64 * MIB
+
+
+async def test_parts_leave_while_the_source_still_runs(emulator: Emulator, client: Client, data: bytes) -> None:
+    async def running() -> AsyncIterator[bytes]:
+        yield data[:PART]
+        yield b"more"
+        await emulator.wait_for(lambda emulator: any(view.pieces for view in emulator.videos.values()))
+        yield b"end"
+
+    video = await client.upload(running())
+    assert (await emulator.finished(video.video_id)).pieces == ("part 1/*", "part 2/2")
+
+
+async def test_an_old_part_is_closed_early(emulator: Emulator, client: Client, data: bytes) -> None:
+    async def live() -> AsyncIterator[bytes]:
+        yield data[: PART + 1]
+        await asyncio.sleep(0.02)
+        yield data[PART + 1 : 2 * PART]
+
+    video = await client.upload(live(), part_size=3 * PART, max_latency=0.01)
+    assert (await emulator.finished(video.video_id)).pieces == ("part 1/*", "part 2/2")
+
+
+@pytest.mark.parametrize("buffer_bytes", [0, 7 * MIB, 64 * MIB])
+async def test_a_slow_network_pushes_back_on_the_producer(data: bytes, buffer_bytes: int) -> None:
+    """With 2 parts of 5 MiB in flight, at most two more are cut: one to hand over, one being filled."""
+    produced = 0
+
+    def producing() -> Iterator[bytes]:
+        nonlocal produced
+        for piece in pieces(data * 3, MIB):
+            produced += len(piece)
+            yield piece
+
+    async with (
+        Emulator(connection_rate=20_000_000) as emulator,
+        Client(api_key="local-key", base_url=emulator.url, buffer_bytes=buffer_bytes) as client,
+    ):
+        ahead: list[int] = []
+        free: list[int] = []
+
+        def look(progress: Progress) -> None:
+            ahead.append(produced - progress.acknowledged_bytes)
+            free.append(client._budget._free_bytes)
+
+        video = await client.upload(producing(), part_size=PART, concurrency=2, on_progress=look)
+        assert (await emulator.finished(video.video_id)).sha256 == hashlib.sha256(data * 3).hexdigest()
+        assert max(ahead) <= 4 * PART + 2 * MIB
+        assert min(free) >= 0
+        assert client._budget._free_bytes == buffer_bytes
+
+
+def test_stream_parts_grow_and_the_biggest_video_fits() -> None:
+    plan = plan_stream()
+    sizes = [plan.size_of(number) for number in range(1, 10_001)]
+    assert sizes[:20] == [MIN_PART_BYTES] * 20
+    assert sizes == sorted(sizes)
+    assert max(sizes) == MAX_PART_BYTES
+    assert sum(sizes) >= MAX_VIDEO_BYTES
+    assert sum(plan_stream(live=True).size_of(number) for number in range(1, 10_001)) >= MAX_VIDEO_BYTES
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "part=2,times=1:cut,when=middle",
+        "part=2,times=1:cut,when=stored",
+        "completing:cut",
+        "part=first,times=2:status=503",
+    ],
+)
+@pytest.mark.parametrize("buffer_bytes", [0, 64 * MIB])
+async def test_a_kept_part_is_sent_again(emulator: Emulator, data: bytes, fault: str, buffer_bytes: int) -> None:
+    emulator.add_fault(Fault.parse(fault))
+    async with Client(api_key="local-key", base_url=emulator.url, buffer_bytes=buffer_bytes) as client:
+        video = await client.upload(pieces(data, 333_333), part_size=PART)
+    assert (await emulator.finished(video.video_id)).sha256 == hashlib.sha256(data).hexdigest()
+    assert (emulator.statistics().bytes_again, len(emulator.videos)) == (0, 1)
+
+
+async def test_a_waiting_pipe_can_be_cancelled(emulator: Emulator, client: Client) -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as file, os.fdopen(writing, "wb"):
+        with anyio.move_on_after(0.05):
+            await client.upload(file)
+        assert not [thread for thread in threading.enumerate() if "stream" in thread.name and thread.is_alive()]
+
+
+# Sessions
+
+
+async def test_a_session_s_parts_are_the_caller_s(emulator: Emulator, client: Client, data: bytes) -> None:
+    async with client.upload_session(title="Recording") as session:
+        await session.upload_part(data[: PART + 3])
+        await session.upload_part(data[PART + 3 : 2 * PART + 10])
+        video = await session.upload_last_part(data[2 * PART + 10 :])
+    copy = await emulator.finished(video.video_id)
+    sizes = [record.body_bytes for record in emulator.requests if record.endpoint == "upload"]
+    assert (copy.sha256, copy.title) == (hashlib.sha256(data).hexdigest(), "Recording")
+    assert [round(size / MIB, 1) for size in sorted(sizes)] == [5.0, 5.0, 10.0]
+
+
+async def test_small_pieces_are_merged(emulator: Emulator, client: Client, data: bytes) -> None:
+    async with client.upload_session() as session:
+        for piece in pieces(data, 3 * MIB):
+            await session.upload_part(piece)
+        video = await session.upload_last_part()
+    assert (await emulator.finished(video.video_id)).pieces == ("part 1/*", "part 2/*", "part 3/*", "part 4/4")
+
+
+@pytest.mark.parametrize("error", [None, KeyError("the caller's")])
+async def test_leaving_early_leaves_nothing_behind(
+    emulator: Emulator, client: Client, data: bytes, error: Exception | None
+) -> None:
+    with pytest.raises(KeyError) if error else contextlib.nullcontext():
+        async with client.upload_session() as session:
+            await session.upload_part(data[:PART])
+            await session.upload_part(data[PART:])
+            if error is not None:
+                raise error
+    assert not emulator.videos
+    assert client._budget._free_bytes == 64 * MIB
+
+
+async def test_a_session_that_fails_says_so_to_who_hands_over(
+    emulator: Emulator, client: Client, data: bytes
+) -> None:
+    emulator.add_fault(Fault.parse("part=1:problem=uploaded-file-invalid-file"))
+
+    async def hand_over_for_ever() -> None:
+        async with client.upload_session(concurrency=1) as session:
+            while True:
+                await session.upload_part(data[:PART])
+
+    with pytest.raises(UploadFailed, match="Part 1"):
+        await hand_over_for_ever()
+
+
+async def test_misuse_of_a_session(client: Client) -> None:
+    async with client.upload_session() as session:
+        await session.upload_last_part(b"x")
+        with pytest.raises(RuntimeError, match="the last part was handed over already"):
+            await session.upload_part(b"y")
+    with pytest.raises(SourceError, match="recording is empty"):
+        async with client.upload_session() as session:
+            await session.upload_last_part()
+
+
+# Many
+
+
+async def test_many(emulator: Emulator, client: Client, make_file: Callable[..., Path]) -> None:
+    paths = [make_file(100 + number, f"{number}.mp4") for number in range(30)]
+    items: list[Any] = [*paths, "missing.mp4", UploadItem(source=iter([b"stream"]), options={"title": "Live"})]
+    results: list[UploadResult] = [result async for result in client.upload_many(items, concurrency=4)]
+    assert len(results) == len(items)
+    assert [str(one.error) for one in results if one.error] == ["missing.mp4 does not exist."]
+    for one in results:
+        if one.video and isinstance(one.item.source, Path):
+            assert (await emulator.finished(one.video.video_id)).sha256 == sha256(one.item.source)
+    assert "Live" in {view.title for view in emulator.videos.values()}
+    assert emulator.statistics().peak_uploads_in_flight <= 4
+
+
+async def test_results_come_as_uploads_end(make_file: Callable[..., Path]) -> None:
+    big, small = make_file(30 * MIB, "big.mp4"), make_file(1, "small.mp4")
+    async with (
+        Emulator(connection_rate=20_000_000) as emulator,
+        Client(api_key="local-key", base_url=emulator.url) as client,
+        client.upload_many([big, small], concurrency=2) as results,
+    ):
+        order = [one.item.source async for one in results]
+    assert order == [small, big]
+
+
+async def test_many_can_be_given_up(emulator: Emulator, client: Client, make_file: Callable[..., Path]) -> None:
+    paths = [make_file(100, f"{number}.mp4") for number in range(20)]
+    async with client.upload_many(paths, concurrency=2) as results:
+        async for _ in results:
+            break
+    await emulator.wait_for(lambda emulator: emulator.statistics().uploads_in_flight == 0)
+    assert len(emulator.videos) < 10
+    assert not [task for task in asyncio.all_tasks() if "many uploads" in task.get_name()]
+
+
+async def test_many_that_are_forgotten_end_with_the_client(
+    emulator: Emulator, make_file: Callable[..., Path]
+) -> None:
+    paths = [make_file(100, f"{number}.mp4") for number in range(20)]
+    async with Client(api_key="local-key", base_url=emulator.url) as client:
+        results = client.upload_many(paths, concurrency=2)
+        async for _ in results:
+            break
+    assert not [task for task in asyncio.all_tasks() if "many uploads" in task.get_name()]
+
+
+@pytest.mark.parametrize("items", ["a.mp4", [7]])
+async def test_misuse_of_many(client: Client, items: Any) -> None:
+    with pytest.raises(TypeError):
+        _ = [one async for one in client.upload_many(items)]
+
+
+# What the service fetches by itself
+
+
+async def test_import_and_clone(emulator: Emulator, client: Client, make_file: Callable[..., Path]) -> None:
+    path = make_file(1000)
+    original = await client.upload(path)
+    states: list[bool | None] = []
+    clone = await client.import_video(original.video_id, title="Clone")
+    status = await client.wait_until_playable(
+        clone.video_id, timeout=20, on_status=lambda status: states.append(status.encoding.playable)
+    )
+    assert status.encoding.playable
+    assert states[-1] is True
+    copy = await emulator.finished(clone.video_id)
+    assert (copy.sha256, copy.title) == (sha256(path), "Clone")
+
+
+@pytest.mark.parametrize("ranges", ["part", "bytes"])
+async def test_waiting_for_what_never_plays(
+    client: Client, emulator: Emulator, ranges: Literal["part", "bytes"]
+) -> None:
+    empty = await client.create_video(title="Empty")
+    with pytest.raises(UploaderError, match=r"was not playable within 0\.05 s"):
+        await client.wait_until_playable(empty.video_id, timeout=0.05)

@@ -17,6 +17,7 @@ from aiohttp import payload
 from ._errors import UploaderError
 from ._limits import MIB
 from ._source import Reader
+from ._tcp import tcp_info
 
 if TYPE_CHECKING:
     import asyncio
@@ -72,6 +73,9 @@ class PartBody(payload.Payload):
         self._pool = pool
         self._on_sent = on_sent
         self._transport: asyncio.WriteTransport | None = None
+        #: How much has reached the other side, for the meter; the kernel's count where it tells.
+        self.delivered_bytes = 0
+        self.acked_before_bytes = 0
         #: Why the source could not be read to its end; aiohttp would bury it.
         self.failure: UploaderError | None = None
 
@@ -92,6 +96,8 @@ class PartBody(payload.Payload):
         """Send the whole body once: its length is known, and aiohttp's idea of it is the same."""
         transport = self._transport = writer.transport
         assert transport is not None
+        if (info := tcp_info(transport)) is not None:
+            self.acked_before_bytes = info.acked_bytes
         # Drain has to mean "the transport holds nothing". The TLS transport compares with >=, so 0 would
         # make it wait for ever; the plain one with >.
         transport.set_write_buffer_limits(high=1 if transport.get_extra_info("ssl_object") else 0, low=0)
@@ -112,6 +118,7 @@ class PartBody(payload.Payload):
             await writer.write(block[:count])
             await writer.drain()
             self._on_sent(count)
+            self.delivered_bytes += count
             if transport.get_write_buffer_size():
                 block = self._pool.take()
         # Not in a finally: after an error or a cancellation a thread may still write into the block.

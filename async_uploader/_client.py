@@ -23,7 +23,7 @@ from ._many import UploadItem, Uploads
 from ._models import UploadToken, Video, VideoStatus
 from ._options import ContainerDetails, TransferOptions, UploadOptions, container_payload, split_options
 from ._pacing import Pacing, RetryPolicy
-from ._plan import DEFAULT_CONCURRENCY, Plan, plan_parts, plan_stream
+from ._plan import Plan, plan_parts, plan_stream
 from ._ratelimit import Kind, RateLimiter
 from ._service import Service
 from ._session import UploadSession
@@ -58,6 +58,7 @@ OpenSource = FileSource | StreamSource
 
 # Reads are short; more threads than this only queue on the disk.
 _READING_THREADS: Final = 8
+MANY_CONCURRENCY: Final = 16
 DEFAULT_BUFFER_BYTES: Final = 64 * MIB
 _FIRST_POLL_SECONDS: Final = 1.0
 _LAST_POLL_SECONDS: Final = 10.0
@@ -102,10 +103,16 @@ class Client:
         self._pacing = Pacing(limiter=self._limiter)
         self._credential = _credential(api_key, upload_token)
         self._service = Service(self._http, self._credential, self._limiter)
+        self._buffer_bytes = buffer_bytes
         self._budget = Budget(buffer_bytes)
         self._keeper: Keeper | None = None
         self._many: WeakSet[Uploads] = WeakSet()
         self._threads = ThreadPoolExecutor(_READING_THREADS, thread_name_prefix="async_uploader-read")
+
+    @property
+    def base_url(self) -> str:
+        """The service that this client talks to."""
+        return str(self._http.base_url)
 
     @property
     def delegated(self) -> bool:
@@ -139,7 +146,7 @@ class Client:
         :param video_id: an existing container to fill instead of creating one
         :param ranges: ``"part"`` (progressive, the default) or ``"bytes"``
         :param part_size: bytes in a part, 5 MiB to 200 MiB; default: planned
-        :param concurrency: parts in flight at once; default 8
+        :param concurrency: parts in flight at once; default: as many as make it faster, up to 32
         :param max_attempts: tries for one request without progress in between; default 8
         :param stall_timeout: seconds without one byte moving, either way, before a request is given up and
             tried again; default 30
@@ -149,6 +156,9 @@ class Client:
             remembered, and what fails is deleted
         :param max_latency: for a stream that is live: seconds after which a part is closed early, if it has 5 MiB
         :param on_progress: called (plain or async) with a :class:`Progress`, up to ten times a second
+        :param on_video: called (plain or async) with the finished Video, once, before a journal forgets the upload:
+            what it has recorded needs never be sent again, wherever a crash comes between. Its errors are raised
+            as they are, and leave the video where it is
         :returns: the finished Video
         :raises ConfigurationError: an option is out of its range; nothing was sent
         :raises SourceError: the source is missing, empty, unreadable or too big; nothing was sent
@@ -217,7 +227,10 @@ class Client:
                 "use ranges='part'."
             )
         return plan_stream(
-            part_bytes=options.part_size, concurrency=options.concurrency, live=options.max_latency is not None
+            buffer_bytes=self._buffer_bytes,
+            part_bytes=options.part_size,
+            concurrency=options.concurrency,
+            live=options.max_latency is not None,
         )
 
     def _resume(self, source: FileSource, options: TransferOptions, service: Service, pacing: Pacing) -> Resume:
@@ -287,10 +300,10 @@ class Client:
         One that fails does not stop the others: its result has the error.
 
         :param items: sources, or :class:`UploadItem` for such with options of their own; taken as they are needed
-        :param concurrency: parts in flight at once, of all of them together, and files at once; default 8
+        :param concurrency: parts in flight at once, of all of them together, and files at once; default 16
         :returns: an async iterator of :class:`UploadResult`; use it up, or use it as a context manager
         """
-        uploads = Uploads(self._upload_item, items, concurrency=concurrency or DEFAULT_CONCURRENCY)
+        uploads = Uploads(self._upload_item, items, concurrency=concurrency or MANY_CONCURRENCY)
         self._many.add(uploads)
         return uploads
 
@@ -322,6 +335,15 @@ class Client:
         title = source.partition("?")[0].rstrip("/").rpartition("/")[2] or source
         payload = {"title": title, **container_payload(details), "source": source}
         return await self._write("import", lambda: self._service.create_video(payload))
+
+    async def update_video(self, video_id: str, **details: Unpack[ContainerDetails]) -> Video:
+        """Change details of a container: those that are given.
+
+        :raises ConfigurationError: a detail has the wrong type
+        :raises ApiError: there is none (404), or the service refused otherwise
+        """
+        payload = container_payload(details)
+        return await self._write("update", lambda: self._service.update_video(video_id, payload))
 
     async def get_video(self, video_id: str) -> Video:
         """A container and its details.

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final, Literal, TypedDict
 
@@ -15,9 +15,11 @@ import msgspec
 
 from ._errors import ConfigurationError
 from ._limits import MAX_PART_BYTES, MIN_PART_BYTES
-from ._models import camel
+from ._models import Video, camel
 from ._progress import OnProgress
 from ._units import format_size
+
+OnVideo = Callable[[Video], Awaitable[object] | object]
 
 MAX_CONCURRENCY: Final = 256
 DEFAULT_MAX_ATTEMPTS: Final = 8
@@ -55,6 +57,7 @@ class UploadOptions(ContainerDetails, total=False):
     resume: bool | Literal["local"]
     max_latency: float | None
     on_progress: OnProgress | None
+    on_video: OnVideo | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,7 @@ class TransferOptions:
     resume: bool | Literal["local"] = False
     max_latency: float | None = None
     on_progress: OnProgress | None = None
+    on_video: OnVideo | None = None
 
     def __post_init__(self) -> None:
         if self.ranges not in ("part", "bytes"):

@@ -15,10 +15,12 @@ from ._errors import ConfigurationError
 from ._limits import MAX_PART_BYTES, MAX_PARTS, MIB, MIN_PART_BYTES
 from ._units import format_size
 
-DEFAULT_CONCURRENCY: Final = 8
+# More connections than this gain nothing on any line that was measured; `Climb` finds how many do.
+MOST_CONNECTIONS: Final = 32
 
-# Large enough that the wait for an answer is short beside sending the part, on lines up to about 1 Gbit/s.
-_USUAL_PART_BYTES: Final = 32 * MIB
+# Enough parts to keep all connections busy and end together (a multiple of their number), and so few that a whole
+# upload fits into the account's 100 uploads a minute, up to 12.5 GiB.
+_USUAL_PARTS: Final = 2 * MOST_CONNECTIONS
 _PARTS_BEFORE_GROWTH: Final = 20
 
 
@@ -43,13 +45,16 @@ class Plan:
 
     :param part_bytes: bytes in a part; in the first ones, if they grow
     :param total_bytes: the source's size; None while its end is not known
+    :param concurrency: parts in flight at once; at most, if it adapts
     :param grows: later parts are larger, see :meth:`size_of`
+    :param adapts: how many are in flight is found out while the upload runs
     """
 
     part_bytes: int
     concurrency: int
     total_bytes: int | None = None
     grows: bool = False
+    adapts: bool = False
 
     def size_of(self, number: int) -> int:
         """How many bytes a part has, unless the source ends in it.
@@ -77,33 +82,40 @@ class Plan:
 def plan_parts(total_bytes: int, *, part_bytes: int | None = None, concurrency: int | None = None) -> Plan:
     """Plan a source of ``total_bytes``; what is None is chosen.
 
-    The chosen part size makes the parts equal and their number a multiple of ``concurrency``, so that all
-    workers end together, as far as the service's bounds leave room for it.
+    The parts are equal, and depend on nothing but the size and ``concurrency``: so another machine, or a later
+    run, cuts the same parts. Their number is a multiple of the connections where the service's bounds leave room
+    for it, so that all of these end together.
 
     :raises ConfigurationError: the source would need more than 10,000 parts of ``part_bytes``
     """
-    in_flight = concurrency or DEFAULT_CONCURRENCY
+    in_flight = concurrency or MOST_CONNECTIONS
     if part_bytes is None:
-        rounds = max(1, -(-total_bytes // (_USUAL_PART_BYTES * in_flight)))
-        equal = -(-total_bytes // (rounds * in_flight))
-        part_bytes = min(max(equal, MIN_PART_BYTES), MAX_PART_BYTES)
+        usual = max(in_flight, _USUAL_PARTS // in_flight * in_flight)
+        part_bytes = min(max(-(-total_bytes // usual), MIN_PART_BYTES), MAX_PART_BYTES)
     if total_bytes > part_bytes * MAX_PARTS:
         least = format_size(-(-total_bytes // MAX_PARTS // MIB) * MIB)
         raise ConfigurationError(
             f"A source of {format_size(total_bytes)} would need more than {MAX_PARTS:,} parts of "
             f"{format_size(part_bytes)}; choose a part size of at least {least}, or none."
         )
-    return Plan(total_bytes=total_bytes, part_bytes=part_bytes, concurrency=in_flight)
+    return Plan(total_bytes=total_bytes, part_bytes=part_bytes, concurrency=in_flight, adapts=concurrency is None)
 
 
-def plan_stream(*, part_bytes: int | None = None, concurrency: int | None = None, live: bool = False) -> Plan:
+def plan_stream(
+    *, buffer_bytes: int, part_bytes: int | None = None, concurrency: int | None = None, live: bool = False
+) -> Plan:
     """Plan a source whose end is not known. Parts grow, unless their size is given or the source is live.
+
+    No more of the first parts are in flight than fit into ``buffer_bytes``, beside the two that are being cut.
 
     10,000 parts of the smallest size hold the biggest video that the service takes: so no stream runs out of
     part numbers.
     """
+    first_bytes = part_bytes or MIN_PART_BYTES
+    fitting = min(max(buffer_bytes // first_bytes - 2, 2), MOST_CONNECTIONS)
     return Plan(
-        part_bytes=part_bytes or MIN_PART_BYTES,
-        concurrency=concurrency or DEFAULT_CONCURRENCY,
+        part_bytes=first_bytes,
+        concurrency=concurrency or fitting,
         grows=part_bytes is None and not live,
+        adapts=concurrency is None,
     )

@@ -55,14 +55,28 @@ class Window:
         self.resets_at = -math.inf
         self.length_seconds = 0.0
         self._last_take = 0.0
+        # The service opens a window when its first request arrives: until it has told when this one closes,
+        # ``resets_at`` is a guess, and too early by the way of that request.
+        self._is_guess = False
+        self._last_reset_at = -math.inf
 
-    def learn(self, now: float, *, limit: int, remaining: int, reset_seconds: float) -> None:
-        """What an answer says: of a new window if it resets clearly later than the one that was known."""
+    def learn(
+        self, now: float, *, limit: int, remaining: int, reset_seconds: float, is_guess: bool = False
+    ) -> None:
+        """What an answer says: of a new window if it resets clearly later than the one that was known.
+
+        :param is_guess: it is an answer to a request of another kind
+        """
         resets_at = now + reset_seconds
-        if self.limit is None or resets_at > self.resets_at + _ROUNDING_SECONDS:
+        if resets_at <= self._last_reset_at + _ROUNDING_SECONDS:
+            return  # late news of the window before
+        if self._is_guess:
+            self.left, self.resets_at = min(self.left, remaining), resets_at
+        elif self.limit is None or resets_at > self.resets_at + _ROUNDING_SECONDS:
             self.left, self.resets_at = remaining, resets_at
         else:
             self.left, self.resets_at = min(self.left, remaining), min(self.resets_at, resets_at)
+        self._is_guess = is_guess
         self.limit = limit
         self.length_seconds = max(self.length_seconds, reset_seconds)
 
@@ -71,6 +85,7 @@ class Window:
         self.limit = self.limit or 1
         self.left = 0
         self.resets_at = now + seconds
+        self._is_guess = False
 
     def wait_seconds(self, now: float, *, demand: int) -> float:
         """How long the next request has to wait; 0 when it may go.
@@ -91,7 +106,8 @@ class Window:
     def take(self, now: float) -> None:
         """A request goes out."""
         if self.limit is not None and now >= self.resets_at + _MARGIN_SECONDS:
-            # A new window; that it starts only now is the latest it can, an answer will correct it.
+            # A new window; an answer will tell when it closes.
+            self._last_reset_at, self._is_guess = self.resets_at, True
             self.left, self.resets_at = self.limit, now + self.length_seconds
         self.left -= 1
         self._last_take = now
@@ -123,7 +139,7 @@ class RateLimiter:
             uploads = self._windows[Kind.UPLOAD]
             if uploads.limit is None:
                 known = max(1, limit // _TIMES_UPLOADS[kind])
-                uploads.learn(now, limit=known, remaining=known, reset_seconds=reset)
+                uploads.learn(now, limit=known, remaining=known, reset_seconds=reset, is_guess=True)
         if status == 429:
             wait = reset if reset is not None else _number(headers.get("Retry-After"))
             self._windows[kind].close(now, seconds=RATE_WINDOW_SECONDS if wait is None else wait)

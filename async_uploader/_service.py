@@ -19,6 +19,7 @@ from ._credentials import ApiKey, Bearer, DelegatedToken, TokenPair, login_refus
 from ._errors import ApiError, ConfigurationError, UploaderError
 from ._http import Answer, Http
 from ._limits import TOKEN_TTL_SECONDS
+from ._meter import Meter
 from ._models import UploadToken, Video, VideoStatus
 from ._options import DEFAULT_STALL_TIMEOUT_SECONDS
 from ._plan import Part
@@ -53,6 +54,7 @@ class _PartToSend:
     form_fields: Mapping[str, str]
     pool: BlockPool
     on_sent: Callable[[int], None]
+    meter: Meter
     _sent_bytes: int = 0
 
     @asynccontextmanager
@@ -61,7 +63,7 @@ class _PartToSend:
         self.on_sent(-self._sent_bytes)
         self._sent_bytes = 0
         async with self.piece.open() as reader:
-            yield PartBody(
+            body = PartBody(
                 reader,
                 size_bytes=self.piece.part.size_bytes,
                 filename=self.filename,
@@ -69,6 +71,8 @@ class _PartToSend:
                 pool=self.pool,
                 on_sent=self._count,
             )
+            with self.meter.counting(body):
+                yield body
 
     def _count(self, count_bytes: int) -> None:
         self._sent_bytes += count_bytes
@@ -224,6 +228,7 @@ class Service:
         video_id: str | None,
         expect_continue: bool,
         on_sent: Callable[[int], None],
+        meter: Meter,
     ) -> PartAnswer:
         """``POST /videos/{videoId}/source``, or ``POST /upload`` with an upload token.
 
@@ -233,6 +238,7 @@ class Service:
             trip: worth it where a refusal is likely, as on a second try
         :param on_sent: told how many bytes of the part have left; the sum taken back with a negative number
             when the body has to be sent again
+        :param meter: counts what has reached the service
         """
         part = _PartToSend(
             piece=piece,
@@ -240,6 +246,7 @@ class Service:
             form_fields={"videoId": video_id} if self.delegated and video_id else {},
             pool=self._pool,
             on_sent=on_sent,
+            meter=meter,
         )
         answer = await self._call(
             Kind.UPLOAD,

@@ -16,13 +16,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from io import FileIO
 from pathlib import Path
 from typing import Final, Protocol, Self
 
-import aiofiles
 import aiofiles.os
+from aiofiles.threadpool import wrap
 from aiofiles.threadpool.binary import AsyncFileIO
-from anyio import CancelScope, move_on_after
+from anyio import move_on_after
 
 from ._errors import SourceError
 from ._limits import KIB, MAX_VIDEO_BYTES
@@ -197,10 +198,15 @@ class FileSource:
                 await file.close()
 
     async def _open(self) -> AsyncFileIO:
-        # Shielded: aiofiles would lose the descriptor if it were cancelled between open() and its return.
-        with CancelScope(shield=True):
-            file = await aiofiles.open(self.path, "rb", buffering=0, executor=self._threads)
-        return file  # noqa: RET504 - a scope might swallow, for all a type checker knows
+        # Shielded: the descriptor would be lost if this were cancelled between open() and its return.
+        loop = asyncio.get_running_loop()
+        opening = loop.run_in_executor(self._threads, _opened, self.path)
+        try:
+            file: AsyncFileIO = wrap(await asyncio.shield(opening), loop=loop, executor=self._threads)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close)
+            raise
+        return file
 
     async def _check_identity(self) -> None:
         try:
@@ -264,6 +270,16 @@ class SliceReader:
         if not count:
             raise SourceError(f"{_shown(self._source.path)} ended before the size that it reports.")
         return count
+
+
+def _opened(path: Path) -> FileIO:
+    return path.open("rb", buffering=0)
+
+
+def _close(opening: asyncio.Future[FileIO]) -> None:
+    """A file that has come when nobody waited for it any more."""
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
 
 
 def _sample(path: Path, size_bytes: int) -> str:

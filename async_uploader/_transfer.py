@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from ._climb import Climb, ClimbPolicy
 from ._errors import ApiError, AuthenticationError, SourceError, SourceFailed, UploaderError, UploadFailed
+from ._meter import Meter
 from ._models import Video
 from ._options import TransferOptions
 from ._outcome import Verdict, is_whole, judge, received_parts
@@ -36,6 +38,9 @@ T = TypeVar("T")
 
 log: Final = logging.getLogger("async_uploader")
 
+# How often the number of parts in flight is looked at.
+_CLIMBING_SECONDS: Final = 0.01
+_WATCHING_SECONDS: Final = 0.25
 # How often the status is asked once everything was accepted.
 _FIRST_POLL_SECONDS: Final = 0.1
 _LAST_POLL_SECONDS: Final = 5.0
@@ -45,7 +50,7 @@ _LAST_POLL_SECONDS: Final = 5.0
 class Job:
     """What is to be uploaded, and how.
 
-    :param slots: parts in flight that several uploads share; None for an upload on its own
+    :param slots: parts in flight that several uploads share; None for an upload on its own, which adapts
     """
 
     source: Source
@@ -87,7 +92,13 @@ class Transfer:
         self.video_id = video_id
         self._goes_on = goes_on
         self._received = received
+        self._in_flight: set[Piece] = set()
         self._slots = job.slots or anyio.CapacityLimiter(job.plan.concurrency)
+        self._meter = Meter()
+        self._climb: Climb | None = None
+        if job.slots is None and job.plan.adapts:
+            self._climb = Climb(ClimbPolicy(most=job.plan.concurrency), now=anyio.current_time())
+            self._slots.total_tokens = self._climb.connections
         self._video: Video | None = None
         self._ledger = Ledger(total_bytes=job.plan.total_bytes, parts_total=job.plan.parts_total)
         for part in job.plan.parts() if received else ():
@@ -108,9 +119,13 @@ class Transfer:
             with self._scope:
                 async with anyio.create_task_group() as group:
                     group.start_soon(self._guarded, reporter.run)
+                    group.start_soon(self._guarded, self._adapt)
                     group.start_soon(self._guarded, self._fill)
         finally:
             self._pacing.limiter.expect(Kind.UPLOAD, -self._parts_left)
+            for piece in self._in_flight:
+                # Handed over to a worker that was cancelled before it began; the slots may be shared.
+                self._slots.release_on_behalf_of(piece)
         await self._guarded(reporter.tell)
         if self._failure is not None:
             raise self._failed(self._failure) from self._failure
@@ -131,6 +146,17 @@ class Transfer:
             self._failure = self._failure or exc
             self._scope.cancel()
 
+    async def _adapt(self) -> None:
+        """Have as many parts in flight as are worth it."""
+        while (climb := self._climb) is not None:
+            await anyio.sleep(_CLIMBING_SECONDS if climb.is_climbing else _WATCHING_SECONDS)
+            self._slots.total_tokens = climb.step(
+                anyio.current_time(),
+                moved_bytes=self._meter.read(),
+                busy=self._slots.borrowed_tokens,
+                rtt_seconds=self._meter.rtt_seconds,
+            )
+
     async def _fill(self) -> None:
         await self._send_all()
         await self._conclude()
@@ -140,7 +166,7 @@ class Transfer:
         async with aclosing(self._source.pieces(self._plan, received=self._received)) as pieces:
             if self.video_id is None:
                 # Two first parts would make two videos: the first goes alone and brings the videoId.
-                await self._deliver(self._cut(await anext(pieces)))
+                await self._deliver_in_slot(await self._with_slot(await anext(pieces)))
             hand_over, to_send = anyio.create_memory_object_stream[Piece](0)
             async with anyio.create_task_group() as workers:
                 workers.start_soon(self._guarded, partial(self._feed, pieces, hand_over))
@@ -151,18 +177,28 @@ class Transfer:
     async def _feed(self, pieces: AsyncGenerator[Piece, None], hand_over: MemoryObjectSendStream[Piece]) -> None:
         async with hand_over:
             async for piece in pieces:
-                await hand_over.send(self._cut(piece))
+                await hand_over.send(await self._with_slot(piece))
 
-    def _cut(self, piece: Piece) -> Piece:
+    async def _with_slot(self, piece: Piece) -> Piece:
+        """Wait until one more part may be in flight: so no more than one part waits to be sent."""
         part = piece.part
         if self._ledger.parts_total is None and part.last:
             self._ledger.ends(total_bytes=part.end, parts_total=part.number)
+        await self._slots.acquire_on_behalf_of(piece)
+        self._in_flight.add(piece)
         return piece
+
+    async def _deliver_in_slot(self, piece: Piece) -> None:
+        try:
+            await self._deliver(piece)
+        finally:
+            self._in_flight.discard(piece)
+            self._slots.release_on_behalf_of(piece)
 
     async def _work(self, to_send: MemoryObjectReceiveStream[Piece]) -> None:
         async with to_send:
             async for piece in to_send:
-                await self._guarded(partial(self._deliver, piece))
+                await self._guarded(partial(self._deliver_in_slot, piece))
 
     async def _deliver(self, piece: Piece) -> None:
         """Send one part until the service has it."""
@@ -176,9 +212,8 @@ class Transfer:
                 log.info("%s had arrived.", self._named(part))
                 return None
             try:
-                async with self._slots:
-                    send = partial(self._send, piece, expect_continue=is_retry)
-                    return await self._pacing.in_turn(Kind.UPLOAD, send)
+                send = partial(self._send, piece, expect_continue=is_retry)
+                return await self._pacing.in_turn(Kind.UPLOAD, send)
             except UploaderError as exc:
                 self._ledger.taken_back(part.number)
                 verdict = judge(exc, maybe_received=maybe_received)
@@ -186,6 +221,8 @@ class Transfer:
                     log.info("%s had arrived.", self._named(part))
                     return None
                 self._raise_if_final(verdict, part, exc)
+                if self._climb is not None:
+                    self._climb.failed(anyio.current_time())
                 self._pacing.limiter.expect(Kind.UPLOAD, 1)
                 is_unknown |= verdict is Verdict.UNKNOWN
                 maybe_received |= is_unknown
@@ -264,6 +301,7 @@ class Transfer:
             video_id=self.video_id,
             expect_continue=expect_continue,
             on_sent=lambda count_bytes: self._ledger.sent(part.number, count_bytes),
+            meter=self._meter,
         )
 
     async def _conclude(self) -> None:

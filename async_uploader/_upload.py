@@ -18,6 +18,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -76,8 +77,14 @@ class Upload:
             )
             video = await self._see_through(transfer, job, received)
         if self.resume:
-            await self.resume.forget()
             video = await self.resume.unmark(video)
+        if self.job.options.on_video is not None:
+            answer = self.job.options.on_video(video)
+            if isawaitable(answer):
+                await answer
+        if self.resume:
+            # Last: a crash before this finds the whole video by the journal, and sends nothing again.
+            await self.resume.forget()
         return video
 
     async def _see_through(self, transfer: Transfer, job: Job, received: frozenset[int]) -> Video:

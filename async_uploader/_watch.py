@@ -1,32 +1,25 @@
 """A watchdog on bytes moving, because aiohttp has none for writes and any total timeout kills slow uploads.
 
 A request is given up when nothing has moved for a while, in either direction, and only then. What counts as
-moving is asked of the kernel where it tells (TCP_INFO: bytes that the peer has acknowledged), since a whole
-part can sit in socket buffers and drain slowly long after the last ``write()``. Elsewhere the transport's own
-buffer has to do.
+moving is asked of the kernel where it tells (bytes that the peer has acknowledged), since a whole part can sit in
+socket buffers and drain slowly long after the last ``write()``. Elsewhere the transport's own buffer has to do.
 """
 
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
-import sys
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
 from anyio import CancelScope
 
 from ._errors import TransportError
+from ._tcp import tcp_info
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from ._body import PartBody
-
-# struct tcp_info of Linux: tcpi_bytes_acked and tcpi_bytes_received, two u64 (since 4.1).
-_TCP_INFO_BYTES: Final = 136
-_TCP_INFO_COUNTS: Final = struct.Struct("=120xQQ")
 
 
 class StallWatch:
@@ -77,10 +70,5 @@ def _movement(body: PartBody | None) -> Hashable:
     transport = body.transport if body is not None else None
     if transport is None or transport.is_closing():
         return None
-    buffered = transport.get_write_buffer_size()
-    connection = transport.get_extra_info("socket")
-    if sys.platform == "linux" and connection is not None:
-        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO_BYTES)
-        if len(info) == _TCP_INFO_BYTES:
-            return (buffered, *_TCP_INFO_COUNTS.unpack(info))
-    return buffered
+    info = tcp_info(transport)
+    return (transport.get_write_buffer_size(), info and (info.acked_bytes, info.received_bytes))

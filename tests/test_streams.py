@@ -288,13 +288,20 @@ async def test_a_slow_network_pushes_back_on_the_producer(data: bytes, buffer_by
 
 
 def test_stream_parts_grow_and_the_biggest_video_fits() -> None:
-    plan = plan_stream()
+    plan = plan_stream(buffer_bytes=64 * MIB)
     sizes = [plan.size_of(number) for number in range(1, 10_001)]
     assert sizes[:20] == [MIN_PART_BYTES] * 20
     assert sizes == sorted(sizes)
     assert max(sizes) == MAX_PART_BYTES
     assert sum(sizes) >= MAX_VIDEO_BYTES
-    assert sum(plan_stream(live=True).size_of(number) for number in range(1, 10_001)) >= MAX_VIDEO_BYTES
+    live = plan_stream(buffer_bytes=64 * MIB, live=True)
+    assert sum(live.size_of(number) for number in range(1, 10_001)) >= MAX_VIDEO_BYTES
+
+
+@pytest.mark.parametrize(("buffer_bytes", "most"), [(0, 2), (25 * MIB, 3), (64 * MIB, 10), (1024 * MIB, 32)])
+def test_a_stream_s_parts_in_flight_fit_into_the_budget(buffer_bytes: int, most: int) -> None:
+    assert plan_stream(buffer_bytes=buffer_bytes).concurrency == most
+    assert plan_stream(buffer_bytes=buffer_bytes, concurrency=7).concurrency == 7
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,42 @@
+"""How much of an upload has reached the other side, at any moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ._tcp import tcp_info
+
+if TYPE_CHECKING:
+    from ._body import PartBody
+
+
+class Meter:
+    """Adds up the bodies that are on their way and those that were."""
+
+    def __init__(self) -> None:
+        self._bodies: set[PartBody] = set()
+        self._ended_bytes = 0
+        self.rtt_seconds = 0.0
+
+    @contextmanager
+    def counting(self, body: PartBody) -> Iterator[None]:
+        """Count a body while it is sent."""
+        self._bodies.add(body)
+        try:
+            yield
+        finally:
+            self._bodies.discard(body)
+            self._ended_bytes += self._delivered(body)
+
+    def read(self) -> int:
+        """Bytes that have reached the other side."""
+        return self._ended_bytes + sum(map(self._delivered, self._bodies))
+
+    def _delivered(self, body: PartBody) -> int:
+        if (transport := body.transport) is not None and (info := tcp_info(transport)) is not None:
+            self.rtt_seconds = info.rtt_seconds
+            # A kept connection has acknowledged other bodies before.
+            body.delivered_bytes = max(0, info.acked_bytes - body.acked_before_bytes)
+        return body.delivered_bytes

@@ -1,0 +1,59 @@
+"""How many connections a line is worth, on models of lines (see benchmarks/lines.py)."""
+
+from __future__ import annotations
+
+import pytest
+
+from async_uploader._climb import Climb, ClimbPolicy
+from async_uploader._limits import MIB
+from async_uploader._plan import plan_parts
+from benchmarks.lines import LINES, Line, simulate
+
+SIZE = 2048 * MIB
+PART = plan_parts(SIZE).part_bytes
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_a_climb_comes_near_the_best_fixed_number(name: str) -> None:
+    line = LINES[name]
+    best = min(
+        simulate(line, size_bytes=SIZE, part_bytes=PART, connections=count).seconds for count in (2, 4, 8, 16, 32)
+    )
+    run = simulate(line, size_bytes=SIZE, part_bytes=PART)
+    ramp_seconds = 0.15 + 3 * 12 * line.rtt_seconds
+    assert run.seconds <= best * 1.1 + ramp_seconds
+
+
+@pytest.mark.parametrize("link_rate", [2 * MIB, 20 * MIB, 50 * MIB])
+def test_a_shared_link_is_not_crowded(link_rate: float) -> None:
+    run = simulate(Line(connection_rate=25 * MIB, link_rate=link_rate), size_bytes=SIZE, part_bytes=PART)
+    assert run.peak <= 6
+    assert run.settled <= 5
+
+
+def test_connections_that_each_bring_their_own_are_all_used() -> None:
+    assert simulate(Line(connection_rate=5 * MIB), size_bytes=SIZE, part_bytes=PART).settled == 32
+
+
+def test_a_failure_gives_way_and_ends_the_climb() -> None:
+    climb = Climb(ClimbPolicy(), now=0.0)
+    climb.connections = 16
+    climb.failed(1.0)
+    assert (climb.connections, climb.is_climbing) == (12, False)
+    for _ in range(20):
+        climb.failed(1.0)
+    assert climb.connections == 1
+
+
+def test_nothing_is_judged_while_not_all_connections_are_used() -> None:
+    climb = Climb(ClimbPolicy(), now=0.0)
+    for tick in range(100):
+        assert climb.step(tick / 100, moved_bytes=tick * MIB, busy=1) == 2
+
+
+def test_never_more_than_allowed() -> None:
+    climb = Climb(ClimbPolicy(most=3), now=0.0)
+    moved = 0.0
+    for tick in range(1000):
+        moved += climb.connections * MIB
+        assert climb.step(tick / 100, moved_bytes=moved, busy=climb.connections) <= 3

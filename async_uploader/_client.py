@@ -3,40 +3,39 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, Unpack, cast
 from weakref import WeakSet
 
 import anyio
 
 from ._address import parse_base_url
-from ._credentials import ApiKey, DelegatedToken
-from ._errors import ApiError, ConfigurationError, UploaderError
+from ._chunks import chunks_of, is_pipe, path_of
+from ._credentials import find_credential
+from ._errors import ConfigurationError
 from ._http import Http
-from ._limits import MAX_PAGE_SIZE, MAX_PART_BYTES, MAX_UPLOAD_TOKEN_TTL_SECONDS, MIB
+from ._limits import MAX_PART_BYTES, MIB
 from ._many import UploadItem, Uploads
-from ._models import UploadToken, Video, VideoStatus
-from ._options import ContainerDetails, TransferOptions, UploadOptions, container_payload, split_options
+from ._models import Video
+from ._options import ContainerDetails, TransferOptions, UploadOptions, check_delegated, split_options
 from ._pacing import Pacing, RetryPolicy
 from ._plan import Plan, plan_parts, plan_stream
-from ._ratelimit import Kind, RateLimiter
+from ._ratelimit import RateLimiter
+from ._requests import Requests
 from ._service import Service
 from ._session import UploadSession
 from ._source import FileSource
-from ._stream import Budget, StreamSource, as_stream, is_pipe, path_of
+from ._stream import Budget, StreamSource
 from ._transfer import Job
 from ._upload import Upload
 from ._version import __version__
 
 if TYPE_CHECKING:
     from ._resume import Keeper, Resume
-
-T = TypeVar("T")
 
 
 class SupportsRead(Protocol):
@@ -47,24 +46,19 @@ class SupportsRead(Protocol):
         ...
 
 
-M = TypeVar("M", Video, UploadToken)
-
 #: What can be uploaded: a path, a binary file object, bytes, or an iterable or async iterable of bytes.
 Source = (
     str | os.PathLike[str] | SupportsRead | bytes | bytearray | memoryview | Iterable[bytes] | AsyncIterable[bytes]
 )
-OnStatus = Callable[[VideoStatus], Awaitable[object] | object]
 OpenSource = FileSource | StreamSource
 
 # Reads are short; more threads than this only queue on the disk.
 _READING_THREADS: Final = 8
 MANY_CONCURRENCY: Final = 16
 DEFAULT_BUFFER_BYTES: Final = 64 * MIB
-_FIRST_POLL_SECONDS: Final = 1.0
-_LAST_POLL_SECONDS: Final = 10.0
 
 
-class Client:
+class Client(Requests):
     """One connection pool, one bearer token and one rate limiter, for any number of uploads at once.
 
     Use as an async context manager::
@@ -100,9 +94,8 @@ class Client:
             headers={"AV-Origin-Client": f"async-uploader:{__version__}"},
         )
         self._limiter = RateLimiter()
-        self._pacing = Pacing(limiter=self._limiter)
-        self._credential = _credential(api_key, upload_token)
-        self._service = Service(self._http, self._credential, self._limiter)
+        self._credential = find_credential(api_key, upload_token)
+        super().__init__(Service(self._http, self._credential, self._limiter), Pacing(limiter=self._limiter))
         self._buffer_bytes = buffer_bytes
         self._budget = Budget(buffer_bytes)
         self._keeper: Keeper | None = None
@@ -156,9 +149,9 @@ class Client:
             remembered, and what fails is deleted
         :param max_latency: for a stream that is live: seconds after which a part is closed early, if it has 5 MiB
         :param on_progress: called (plain or async) with a :class:`Progress`, up to ten times a second
-        :param on_video: called (plain or async) with the finished Video, once, before a journal forgets the upload:
-            what it has recorded needs never be sent again, wherever a crash comes between. Its errors are raised
-            as they are, and leave the video where it is
+        :param on_video: called (plain or async) with the finished Video, once, before a journal forgets the
+            upload: what it has recorded needs never be sent again, wherever a crash comes between. Its errors are
+            raised as they are, and leave the video where it is
         :returns: the finished Video
         :raises ConfigurationError: an option is out of its range; nothing was sent
         :raises SourceError: the source is missing, empty, unreadable or too big; nothing was sent
@@ -199,15 +192,18 @@ class Client:
     def _checked(self, options: UploadOptions) -> tuple[TransferOptions, dict[str, Any]]:
         transfer, payload = split_options(options)
         if self.delegated:
-            _check_delegated(transfer, payload)
+            check_delegated(transfer, payload)
         return transfer, payload
 
     async def _open(self, source: Source, options: TransferOptions) -> OpenSource:
         path = source if isinstance(source, str | os.PathLike) else path_of(source)
         if path is not None and not await is_pipe(path, threads=self._threads):
             return await FileSource.open(path, threads=self._threads)
-        return as_stream(
-            source,
+        chunks, name, size_bytes = chunks_of(source)
+        return StreamSource(
+            chunks,
+            name=name,
+            size_bytes=size_bytes,
             budget=self._budget,
             threads=self._threads,
             max_latency_seconds=options.max_latency,
@@ -312,192 +308,6 @@ class Client:
             return await self.import_video(cast("str", item.source), **cast("ContainerDetails", item.options))
         return await self._upload(cast("Source", item.source), item.options, slots=slots)
 
-    async def create_video(self, **details: Unpack[ContainerDetails]) -> Video:
-        """Create an empty container; ``title`` is required. See :meth:`upload` for the details.
-
-        :raises ConfigurationError: a detail has the wrong type
-        :raises ApiError: the service refused
-        """
-        payload = container_payload(details)
-        if "title" not in payload:
-            raise ConfigurationError("A video needs a title.")
-        return await self._write("create", lambda: self._service.create_video(payload))
-
-    async def import_video(self, source: str, **details: Unpack[ContainerDetails]) -> Video:
-        """Have the service fetch a video from a URL, or clone one of the account's.
-
-        :param source: an ``http(s)://`` URL, or a videoId
-        :returns: the new container, at once; :meth:`wait_until_playable` follows what becomes of it
-        :raises ApiError: the service refused
-        """
-        if not source.strip():
-            raise ConfigurationError("The source to import must be a URL or a videoId, not empty.")
-        title = source.partition("?")[0].rstrip("/").rpartition("/")[2] or source
-        payload = {"title": title, **container_payload(details), "source": source}
-        return await self._write("import", lambda: self._service.create_video(payload))
-
-    async def update_video(self, video_id: str, **details: Unpack[ContainerDetails]) -> Video:
-        """Change details of a container: those that are given.
-
-        :raises ConfigurationError: a detail has the wrong type
-        :raises ApiError: there is none (404), or the service refused otherwise
-        """
-        payload = container_payload(details)
-        return await self._write("update", lambda: self._service.update_video(video_id, payload))
-
-    async def get_video(self, video_id: str) -> Video:
-        """A container and its details.
-
-        :raises ApiError: there is none (404), or the service refused otherwise
-        """
-        return await self._read("video", lambda: self._service.get_video(video_id))
-
-    async def get_status(self, video_id: str) -> VideoStatus:
-        """What has arrived of a video, and how far its encoding is.
-
-        :raises ApiError: there is no such video (404), or the service refused otherwise
-        """
-        return await self._read("status", lambda: self._service.get_status(video_id))
-
-    async def list_videos(
-        self,
-        *,
-        title: str | None = None,
-        description: str | None = None,
-        tags: Sequence[str] = (),
-        metadata: Mapping[str, str] | None = None,
-        sort_by: Literal["title", "createdAt", "publishedAt", "updatedAt"] | None = None,
-        sort_order: Literal["asc", "desc"] | None = None,
-        limit: int | None = None,
-    ) -> list[Video]:
-        """The account's videos, all pages of them.
-
-        :param tags: only videos with all of these
-        :param metadata: only videos with all of these entries
-        :param limit: at most so many; default all
-        :raises ApiError: the service refused
-        """
-        filters = {
-            "title": title,
-            "description": description,
-            "tags[]": list(tags),
-            **{f"metadata[{key}]": text for key, text in (metadata or {}).items()},
-            "sortBy": sort_by,
-            "sortOrder": sort_order,
-        }
-        query = {name: value for name, value in filters.items() if value}
-        return await self._all_pages("videos", self._service.list_videos, query, limit=limit)
-
-    async def delete_video(self, video_id: str) -> None:
-        """Delete a video or container, for good.
-
-        :raises ApiError: there is none (404), or the service refused otherwise
-        """
-        await self._delete("delete", lambda: self._service.delete_video(video_id))
-
-    async def wait_until_playable(
-        self, video_id: str, *, timeout: float | None = None, on_status: OnStatus | None = None
-    ) -> VideoStatus:
-        """Ask for the status, less and less often, until the video can be played.
-
-        :param timeout: seconds; default: no limit
-        :param on_status: called (plain or async) with each status that was not the same before
-        :returns: the last status
-        :raises UploaderError: every encoding failed, or the time is up
-        :raises ApiError: there is no such video (404), or the service refused otherwise
-        """
-        pause_seconds = _FIRST_POLL_SECONDS
-        told: VideoStatus | None = None
-        with anyio.move_on_after(timeout):
-            while True:
-                status = await self.get_status(video_id)
-                if on_status is not None and status != told:
-                    answer, told = on_status(status), status
-                    if isawaitable(answer):
-                        await answer
-                if status.encoding.playable:
-                    return status
-                states = {quality.status for quality in status.encoding.qualities}
-                if states == {"failed"}:
-                    raise UploaderError(f"Video {video_id} cannot be played: all of its encodings failed.")
-                await anyio.sleep(pause_seconds)
-                pause_seconds = min(pause_seconds * 1.5, _LAST_POLL_SECONDS)
-        raise UploaderError(f"Video {video_id} was not playable within {timeout:g} s.")
-
-    async def create_upload_token(self, *, ttl_seconds: int = 0) -> UploadToken:
-        """Make a token that lets its bearer upload, and nothing else.
-
-        :param ttl_seconds: how long it lives; 0 (the default) = for ever
-        :raises ConfigurationError: ``ttl_seconds`` is out of its range
-        :raises ApiError: the service refused
-        """
-        if not 0 <= ttl_seconds <= MAX_UPLOAD_TOKEN_TTL_SECONDS:
-            raise ConfigurationError(
-                f"ttl_seconds must be from 0 (for ever) to {MAX_UPLOAD_TOKEN_TTL_SECONDS:,}, not {ttl_seconds!r}."
-            )
-        return await self._write("token", lambda: self._service.create_upload_token(ttl_seconds))
-
-    async def list_upload_tokens(self, *, limit: int | None = None) -> list[UploadToken]:
-        """The account's upload tokens.
-
-        :param limit: at most so many; default all
-        :raises ApiError: the service refused
-        """
-        return await self._all_pages("tokens", self._service.list_upload_tokens, {}, limit=limit)
-
-    async def get_upload_token(self, token: str) -> UploadToken:
-        """What is known of a token.
-
-        :raises ApiError: there is none (404), or the service refused otherwise
-        """
-        return await self._read("token", lambda: self._service.get_upload_token(token))
-
-    async def delete_upload_token(self, token: str) -> None:
-        """Revoke a token.
-
-        :raises ApiError: there is none (404), or the service refused otherwise
-        """
-        await self._delete("token", lambda: self._service.delete_upload_token(token))
-
-    async def _read(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
-        return await self._pacing.run(Kind.READ, request, what=what)
-
-    async def _write(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
-        return await self._pacing.run(Kind.WRITE, request, what=what)
-
-    async def _delete(self, what: str, request: Callable[[], Awaitable[None]]) -> None:
-        tried = False
-
-        async def once() -> None:
-            nonlocal tried
-            try:
-                await request()
-            except ApiError as exc:
-                # Gone on a second try: the first had worked, only its answer was lost.
-                if not (tried and exc.status == 404):
-                    raise
-            finally:
-                tried = True
-
-        await self._write(what, once)
-
-    async def _all_pages(
-        self,
-        what: str,
-        get_page: Callable[[Mapping[str, str | list[str]]], Awaitable[tuple[list[M], int]]],
-        query: Mapping[str, str | list[str]],
-        *,
-        limit: int | None,
-    ) -> list[M]:
-        found: list[M] = []
-        page, pages = 0, 1
-        while page < pages and (limit is None or len(found) < limit):
-            page += 1
-            paged = {**query, "currentPage": str(page), "pageSize": str(MAX_PAGE_SIZE)}
-            items, pages = await self._read(what, partial(get_page, paged))
-            found += items
-        return found[:limit]
-
 
 async def upload(
     source: Source,
@@ -521,32 +331,3 @@ async def upload(
         allow_plain_http=allow_plain_http,
     ) as client:
         return await client.upload(source, **options)
-
-
-def _credential(api_key: str | None, upload_token: str | None) -> ApiKey | DelegatedToken:
-    if api_key is not None and upload_token is not None:
-        raise ConfigurationError("Give an API key or an upload token, not both.")
-    if "" in (api_key, upload_token):
-        raise ConfigurationError("The credential that was given is empty; the environment is not asked then.")
-    if api_key is None and upload_token is None:
-        api_key = os.environ.get("APIVIDEO_API_KEY")
-        upload_token = None if api_key else os.environ.get("APIVIDEO_UPLOAD_TOKEN")
-    for secret, kind in ((api_key, ApiKey), (upload_token, DelegatedToken)):
-        if secret:
-            if not secret.isascii() or not secret.isprintable() or " " in secret:
-                raise ConfigurationError("The credential contains characters that none has; copy it again.")
-            return kind(secret=secret)
-    raise ConfigurationError(
-        "No credentials: set APIVIDEO_API_KEY (or APIVIDEO_UPLOAD_TOKEN), or give api_key or upload_token."
-    )
-
-
-def _check_delegated(options: TransferOptions, payload: Mapping[str, Any]) -> None:
-    """An upload token cannot say anything about the container: do not pretend that it can."""
-    named = sorted(payload)
-    if named:
-        raise ConfigurationError(
-            f"An upload token cannot set {', '.join(named)}: its videos are named after the file. Use an API key."
-        )
-    if options.video_id is not None:
-        raise ConfigurationError("An upload token makes its own video; video_id needs an API key.")

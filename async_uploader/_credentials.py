@@ -6,12 +6,13 @@ needs it, however many parts are in flight (contract, "Hosts and credentials").
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import anyio
 
-from ._errors import ApiError, AuthenticationError
+from ._errors import ApiError, AuthenticationError, ConfigurationError
 from ._limits import TOKEN_TTL_SECONDS
 
 
@@ -36,6 +37,28 @@ class TokenPair:
     access: str = field(repr=False)
     refresh: str | None = field(repr=False)
     expires_in_seconds: float = TOKEN_TTL_SECONDS
+
+
+def find_credential(api_key: str | None, upload_token: str | None) -> ApiKey | DelegatedToken:
+    """The credential that was given, else the environment's; there a key goes before a token.
+
+    :raises ConfigurationError: there is none, there are two, or it cannot be one
+    """
+    if api_key is not None and upload_token is not None:
+        raise ConfigurationError("Give an API key or an upload token, not both.")
+    if "" in (api_key, upload_token):
+        raise ConfigurationError("The credential that was given is empty; the environment is not asked then.")
+    if api_key is None and upload_token is None:
+        api_key = os.environ.get("APIVIDEO_API_KEY")
+        upload_token = None if api_key else os.environ.get("APIVIDEO_UPLOAD_TOKEN")
+    for secret, kind in ((api_key, ApiKey), (upload_token, DelegatedToken)):
+        if secret:
+            if not secret.isascii() or not secret.isprintable() or " " in secret:
+                raise ConfigurationError("The credential contains characters that none has; copy it again.")
+            return kind(secret=secret)
+    raise ConfigurationError(
+        "No credentials: set APIVIDEO_API_KEY (or APIVIDEO_UPLOAD_TOKEN), or give api_key or upload_token."
+    )
 
 
 class Bearer:

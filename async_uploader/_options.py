@@ -162,3 +162,17 @@ def container_payload(details: Mapping[str, Any]) -> dict[str, Any]:
             checked = [{"key": key, "value": text} for key, text in checked.items()]
         payload[camel(name)] = checked
     return payload
+
+
+def check_delegated(options: TransferOptions, payload: Mapping[str, Any]) -> None:
+    """An upload token cannot say anything about the container: do not pretend that it can.
+
+    :raises ConfigurationError: something was said
+    """
+    named = sorted(payload)
+    if named:
+        raise ConfigurationError(
+            f"An upload token cannot set {', '.join(named)}: its videos are named after the file. Use an API key."
+        )
+    if options.video_id is not None:
+        raise ConfigurationError("An upload token makes its own video; video_id needs an API key.")

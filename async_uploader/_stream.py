@@ -13,21 +13,17 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
-import stat
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from inspect import isawaitable, iscoroutinefunction
-from pathlib import Path
 from tempfile import SpooledTemporaryFile
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-import aiofiles.os
 import anyio
 
+from ._chunks import Chunk, Chunks
 from ._errors import SourceError
 from ._limits import MAX_VIDEO_BYTES, MIB, MIN_PART_BYTES
 from ._plan import Part, Plan
@@ -35,9 +31,8 @@ from ._source import Piece, Reads
 from ._units import format_size
 
 T = TypeVar("T")
-Chunk = bytes | memoryview
-
-_CHUNK_BYTES: Final = MIB
+# Written to disk in batches of so many bytes.
+_BATCH_BYTES: Final = MIB
 _END: Final = b""
 
 
@@ -86,7 +81,7 @@ class KeptPart:
             await self._spill()
         self._batch.append(chunk)
         self._batch_bytes += len(chunk)
-        if self._batch_bytes >= _CHUNK_BYTES:
+        if self._batch_bytes >= _BATCH_BYTES:
             await self.complete()
 
     async def _spill(self) -> None:
@@ -143,7 +138,7 @@ class StreamSource:
 
     def __init__(
         self,
-        chunks: AsyncGenerator[Chunk, None],
+        chunks: Chunks,
         *,
         name: str,
         budget: Budget,
@@ -275,177 +270,3 @@ class _Filling:
             return True
         may_close = at_chunk_end or anyio.current_time() >= self.closes_at
         return may_close and self.kept.size_bytes >= MIN_PART_BYTES
-
-
-def as_stream(
-    source: object,
-    *,
-    budget: Budget,
-    threads: ThreadPoolExecutor,
-    max_latency_seconds: float | None = None,
-) -> StreamSource:
-    """A stream of a binary file object, of bytes, or of an iterable or async iterable of bytes.
-
-    :raises TypeError: it is none of these
-    """
-    size_bytes = None
-    name = "stream"
-    chunks: AsyncGenerator[Chunk, None]
-    if isinstance(source, str | os.PathLike):
-        chunks, name = _pipe_chunks(source), Path(source).name
-    elif isinstance(source, bytes | bytearray | memoryview):
-        chunks, size_bytes = _one_chunk(memoryview(source).cast("B")), memoryview(source).nbytes
-    elif hasattr(source, "read"):
-        chunks, size_bytes, name = _file_chunks(source), _size_ahead(source), _name_of(source)
-    elif isinstance(source, AsyncIterable):
-        chunks = _async_chunks(source)
-    elif isinstance(source, Iterable):
-        chunks = _sync_chunks(source)
-    else:
-        raise TypeError(
-            "source must be a path, a binary file object, bytes, or an iterable or async iterable of bytes, "
-            f"not {type(source).__name__}"
-        )
-    return StreamSource(
-        chunks,
-        name=name,
-        budget=budget,
-        threads=threads,
-        size_bytes=size_bytes,
-        max_latency_seconds=max_latency_seconds,
-    )
-
-
-async def _one_chunk(data: memoryview) -> AsyncGenerator[Chunk, None]:
-    yield data
-
-
-async def _async_chunks(source: AsyncIterable[Any]) -> AsyncGenerator[Chunk, None]:
-    async for chunk in source:
-        yield _checked(chunk)
-
-
-async def _sync_chunks(source: Iterable[Any]) -> AsyncGenerator[Chunk, None]:
-    # A thread of its own: what blocks in it, holds up nobody else.
-    iterator = iter(source)
-    with _own_thread() as in_thread:
-        while (chunk := await in_thread(partial(next, iterator, None))) is not None:
-            yield _checked(chunk)
-
-
-async def _pipe_chunks(path: str | os.PathLike[str]) -> AsyncGenerator[Chunk, None]:
-    with _own_thread() as in_thread:
-        # In a thread: opening a named pipe waits for its writer.
-        file = await in_thread(partial(open, path, "rb", buffering=0))
-    try:
-        async with aclosing(_file_chunks(file)) as chunks:
-            async for chunk in chunks:
-                yield chunk
-    finally:
-        file.close()
-
-
-async def _file_chunks(file: Any) -> AsyncGenerator[Chunk, None]:
-    # read1() gives what is there, where read() would wait for a whole block of a pipe.
-    read = getattr(file, "read1", file.read)
-    pipe = _pipe_of(file)
-    can_seek = hasattr(file, "seekable") and await _called(file.seekable)
-    start = await _called(file.tell) if can_seek else None
-    try:
-        with _own_thread() as in_thread:
-            while True:
-                if pipe is not None:
-                    # So that it can be cancelled: a thread that waits in read() cannot.
-                    await anyio.wait_readable(pipe)
-                chunk = await in_thread(partial(read, _CHUNK_BYTES))
-                if isawaitable(chunk):
-                    chunk = await chunk
-                if not chunk and chunk is not None:
-                    return
-                if chunk is not None:  # None: a raw stream that would block
-                    yield _checked(chunk)
-    finally:
-        if start is not None:
-            with anyio.CancelScope(shield=True):
-                await _called(file.seek, start)
-
-
-async def _called(method: Callable[..., Any], *arguments: object) -> Any:
-    """The answer of a method of a file object, which may be an asynchronous one."""
-    answer = method(*arguments)
-    return await answer if isawaitable(answer) else answer
-
-
-@contextmanager
-def _own_thread() -> Iterator[Callable[[Callable[[], Any]], Awaitable[Any]]]:
-    thread = ThreadPoolExecutor(1, thread_name_prefix="async_uploader-stream")
-    try:
-        yield partial(asyncio.get_running_loop().run_in_executor, thread)
-    finally:
-        thread.shutdown(wait=False, cancel_futures=True)
-
-
-def _checked(chunk: object) -> Chunk:
-    if isinstance(chunk, bytes):
-        return chunk
-    if isinstance(chunk, bytearray | memoryview):
-        # The producer may use its buffer again as soon as it is asked for more.
-        return bytes(chunk)
-    hint = "; open it in binary mode ('rb')" if isinstance(chunk, str) else ""
-    raise SourceError(f"The stream gave {type(chunk).__name__} instead of bytes{hint}.")
-
-
-def _is_seekable(file: Any) -> bool:
-    """Whether a file object can be asked for its size here and now: not an asynchronous one."""
-    seekable = getattr(file, "seekable", None)
-    return callable(seekable) and not iscoroutinefunction(seekable) and seekable() is True
-
-
-def _size_ahead(file: Any) -> int | None:
-    if not _is_seekable(file):
-        return None
-    here = file.tell()
-    size_bytes: int = file.seek(0, os.SEEK_END) - here
-    file.seek(here)
-    return max(size_bytes, 0)
-
-
-def _pipe_of(file: Any) -> int | None:
-    """The descriptor, if it can be waited for: of a pipe, a socket or a terminal, not of a file on disk."""
-    try:
-        descriptor = file.fileno()
-        mode = os.fstat(descriptor).st_mode
-    except (AttributeError, OSError, TypeError, ValueError):
-        return None
-    return descriptor if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(descriptor) else None
-
-
-def _name_of(file: Any) -> str:
-    name = getattr(file, "name", None) or getattr(file, "filename", None)
-    if not isinstance(name, str) or name.startswith("<"):
-        return "stream"
-    return Path(name).name or "stream"
-
-
-async def is_pipe(path: str | os.PathLike[str], *, threads: ThreadPoolExecutor) -> bool:
-    """Whether a path leads to something that can be read only once: a named pipe, ``/dev/stdin`` of a pipe."""
-    try:
-        status = await aiofiles.os.stat(path, executor=threads)
-    except (OSError, ValueError):
-        return False  # FileSource.open() says what is wrong
-    return stat.S_ISFIFO(status.st_mode) or stat.S_ISCHR(status.st_mode)
-
-
-def path_of(file: object) -> str | None:
-    """The path of a file object that stands at its beginning, if the path still leads to the same file.
-
-    Then it can be read by a descriptor of our own, in parts that need not be kept.
-    """
-    name = getattr(file, "name", None)
-    try:
-        if not isinstance(name, str) or not _is_seekable(file) or file.tell():  # type: ignore[attr-defined]
-            return None
-        there, here = os.stat(name), os.fstat(file.fileno())  # type: ignore[attr-defined]
-    except (AttributeError, OSError, TypeError, ValueError):
-        return None
-    return name if os.path.samestat(there, here) and stat.S_ISREG(here.st_mode) else None

@@ -17,11 +17,12 @@ from async_uploader.emulator import Emulator
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
 
 
 def commands() -> list[str]:
@@ -44,7 +45,7 @@ async def run(command: list[str], folder: Path, emulator: Emulator) -> str:
     return done.stdout.decode()
 
 
-@pytest.mark.parametrize("program", blocks("python"))
+@pytest.mark.parametrize("program", blocks("python", README + DOCS))
 async def test_program(program: str, tmp_path: Path, make_file: Callable[..., Path], emulator: Emulator) -> None:
     make_file(1000)
     told = await run([sys.executable, "-W", "error", "-c", program], tmp_path, emulator)
@@ -76,8 +77,7 @@ def test_link(link: str) -> None:
 def test_documented_faults_can_be_parsed() -> None:
     from async_uploader.emulator import Fault
 
-    text = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8") + README
-    specs = re.findall(r"--fault '([^']+)'", text)
+    specs = re.findall(r"--fault '([^']+)'", README + DOCS)
     assert len(specs) >= 3
     for spec in specs:
         Fault.parse(spec)

@@ -28,11 +28,13 @@ from ._errors import ApiError, TransportError, UploaderError
 from ._models import VideoStatus
 from ._plan import Part
 
+#: A finished container says so to everything that is sent to it.
+ALREADY_WHOLE: Final = "video-source-already-uploaded"
 _ALREADY: Final = frozenset(
     {
         "video-content-range-by-part-part-already-sent",
         "video-content-range-by-bytes-range-overlap",
-        "video-source-already-uploaded",
+        ALREADY_WHOLE,
     }
 )
 # Words of `ingest.status` that say that the source is whole. Others, known or not, say nothing.

@@ -22,7 +22,7 @@ from ._errors import ApiError, AuthenticationError, SourceError, SourceFailed, U
 from ._meter import Meter
 from ._models import Video
 from ._options import TransferOptions
-from ._outcome import Verdict, is_whole, judge, received_parts
+from ._outcome import ALREADY_WHOLE, Verdict, is_whole, judge, received_parts
 from ._pacing import Pacing
 from ._plan import Part, Plan
 from ._progress import Ledger, Reporter
@@ -100,6 +100,7 @@ class Transfer:
             self._climb = Climb(ClimbPolicy(most=job.plan.concurrency), now=anyio.current_time())
             self._slots.total_tokens = self._climb.connections
         self._video: Video | None = None
+        self._is_told_whole = False
         self._ledger = Ledger(total_bytes=job.plan.total_bytes, parts_total=job.plan.parts_total)
         for part in job.plan.parts() if received else ():
             if part.number in received:
@@ -219,6 +220,7 @@ class Transfer:
                 verdict = judge(exc, maybe_received=maybe_received)
                 if verdict is Verdict.STORED:
                     log.info("%s had arrived.", self._named(part))
+                    self._is_told_whole |= isinstance(exc, ApiError) and exc.slug == ALREADY_WHOLE
                     return None
                 self._raise_if_final(verdict, part, exc)
                 if self._climb is not None:
@@ -307,7 +309,9 @@ class Transfer:
     async def _conclude(self) -> None:
         """Every part was accepted; see that the video has come together, and have it."""
         if self._service.delegated:
-            # An upload token cannot ask: the completing answer has to do.
+            # An upload token cannot ask: the completing answer has to do, or that there is nothing to complete.
+            if self._video is None and self._is_told_whole:
+                self._video = Video.from_answer({"videoId": self.video_id})
             if self._video is None:
                 raise UploaderError("Every part was accepted, but no answer brought the finished video.")
             return

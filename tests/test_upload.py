@@ -136,6 +136,38 @@ async def test_with_an_upload_token_the_first_part_goes_alone(
     assert all(first.ended_s <= other.started_s for other in others)
 
 
+@pytest.mark.parametrize(
+    ("fault", "states"),
+    [
+        ("part=1,times=1:status=503", ["finished"]),
+        ("part=1,times=1:cut,when=middle", ["finished"]),
+        # Nobody can ask what became of it: what it had made is never completed.
+        ("part=1,times=1:cut,when=stored", ["uploading", "finished"]),
+        ("part=2,times=1:cut,when=stored", ["finished"]),
+        ("completing:cut", ["finished"]),
+    ],
+)
+async def test_an_upload_token_makes_one_video_whatever_is_lost(
+    emulator: Emulator, client: Client, make_file: MakeFile, fault: str, states: list[str]
+) -> None:
+    token = await client.create_upload_token()
+    emulator.add_fault(Fault.parse(fault))
+    path = make_file(12 * MIB)
+    video = await upload(path, upload_token=token.token, base_url=emulator.url, part_size=5 * MIB, concurrency=4)
+    assert (await emulator.finished(video.video_id)).sha256 == sha256(path)
+    assert [view.state for view in emulator.videos.values()] == states
+
+
+async def test_an_upload_token_s_only_part_is_not_sent_twice(
+    emulator: Emulator, client: Client, make_file: MakeFile
+) -> None:
+    token = await client.create_upload_token()
+    emulator.add_fault(Fault.parse("part=1,times=1:cut,when=stored"))
+    with pytest.raises(UploadFailed, match="sent again, it could make a second one"):
+        await upload(make_file(1), upload_token=token.token, base_url=emulator.url)
+    assert len(emulator.videos) == 1
+
+
 async def test_one_token_serves_many_uploads_at_once(
     emulator: Emulator, client: Client, make_file: MakeFile
 ) -> None:

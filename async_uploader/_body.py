@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import payload
 
 from ._errors import UploaderError
-from ._limits import MIB
+from ._limits import KIB, MIB
 from ._source import Reader
 from ._tcp import tcp_info
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # Below 1 MiB the hop into a reading thread costs more than the read; above, only memory grows.
 BLOCK_BYTES: Final = MIB
+# A TLS connection's buffers grow to what is written at once and stay so, and encrypting it holds up the loop.
+_WRITE_BYTES: Final = 256 * KIB
 
 
 class BlockPool:
@@ -115,10 +117,12 @@ class PartBody(payload.Payload):
     async def _write_part(self, writer: AbstractStreamWriter, transport: asyncio.WriteTransport) -> None:
         block = self._pool.take()
         while count := await self._reader.readinto(block):
-            await writer.write(block[:count])
-            await writer.drain()
-            self._on_sent(count)
-            self.delivered_bytes += count
+            for start in range(0, count, _WRITE_BYTES):
+                piece = block[start : min(start + _WRITE_BYTES, count)]
+                await writer.write(piece)
+                await writer.drain()
+                self._on_sent(len(piece))
+                self.delivered_bytes += len(piece)
             if transport.get_write_buffer_size():
                 block = self._pool.take()
         # Not in a finally: after an error or a cancellation a thread may still write into the block.

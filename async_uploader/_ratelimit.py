@@ -63,7 +63,10 @@ class Window:
     def learn(
         self, now: float, *, limit: int, remaining: int, reset_seconds: float, is_guess: bool = False
     ) -> None:
-        """What an answer says: of a new window if it resets clearly later than the one that was known.
+        """What an answer says: of a new window if the known one is over and this one resets clearly later.
+
+        While the known one lasts, a later reset is only rounding and delay, and what is said to remain does not
+        count the requests that are on their way: the lower numbers hold.
 
         :param is_guess: it is an answer to a request of another kind
         """
@@ -72,7 +75,7 @@ class Window:
             return  # late news of the window before
         if self._is_guess:
             self.left, self.resets_at = min(self.left, remaining), resets_at
-        elif self.limit is None or resets_at > self.resets_at + _ROUNDING_SECONDS:
+        elif self.limit is None or now >= self.resets_at < resets_at - _ROUNDING_SECONDS:
             self.left, self.resets_at = remaining, resets_at
         else:
             self.left, self.resets_at = min(self.left, remaining), min(self.resets_at, resets_at)

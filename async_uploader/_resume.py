@@ -94,9 +94,11 @@ class Keeper:
         """
         return await self._run(partial(_locked, state_directory() / "locks" / f"{name}.lock"))
 
-    def unlock(self, lock: filelock.FileLock) -> None:
-        """Let go of a lock, soon."""
-        self._thread.submit(_unlocked, lock)
+    async def unlock(self, lock: filelock.FileLock) -> None:
+        """Let go of a lock; done when this returns, so that the next upload of the same source can begin."""
+        with move_on_after(_LAST_WRITE_SECONDS, shield=True):
+            # wait() and not the future itself: that would be cancelled when it takes too long, and not happen.
+            await asyncio.wait([asyncio.wrap_future(self._thread.submit(_unlocked, lock))])
 
     def close(self) -> None:
         """Close the file and end the thread, once it has done what it still has to do."""
@@ -185,7 +187,7 @@ class Resume:
 
     async def __aexit__(self, *exc_info: object) -> None:
         if self._lock is not None:
-            self._keeper.unlock(self._lock)
+            await self._keeper.unlock(self._lock)
 
     async def begun(self) -> Begun | None:
         """What to go on with, if there is something; the reasons against it are said."""

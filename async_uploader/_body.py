@@ -9,7 +9,8 @@ event loops differ: asyncio 3.11 copies what it could not send, later versions a
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import payload
@@ -24,25 +25,38 @@ if TYPE_CHECKING:
 
     from aiohttp.abc import AbstractStreamWriter
 
-# Below 1 MiB the hop into a reading thread costs more than the read; above, only memory grows.
+# Below 1 MiB the hop into a reading thread costs more than the read; above, only memory grows. With many parts in
+# flight the hops overlap, and small blocks keep memory and the loop's stalls (encrypting one) small instead.
 BLOCK_BYTES: Final = MIB
-# A TLS connection's buffers grow to what is written at once and stay so, and encrypting it holds up the loop.
-_WRITE_BYTES: Final = 256 * KIB
+SMALL_BLOCK_BYTES: Final = 256 * KIB
+_MANY_PARTS: Final = 8
 
 
 class BlockPool:
     """Blocks that are not in use, for all parts of a client. Peak memory: one block a part in flight."""
 
     def __init__(self) -> None:
-        self._free: list[memoryview] = []
+        self._free: dict[int, list[memoryview]] = {BLOCK_BYTES: [], SMALL_BLOCK_BYTES: []}
+        self._parts = 0
+
+    @contextmanager
+    def part(self) -> Iterator[None]:
+        """One more part is in flight."""
+        self._parts += 1
+        try:
+            yield
+        finally:
+            self._parts -= 1
 
     def take(self) -> memoryview:
         """A block that nobody else holds."""
-        return self._free.pop() if self._free else memoryview(bytearray(BLOCK_BYTES))
+        size_bytes = BLOCK_BYTES if self._parts <= _MANY_PARTS else SMALL_BLOCK_BYTES
+        free = self._free[size_bytes]
+        return free.pop() if free else memoryview(bytearray(size_bytes))
 
     def give_back(self, block: memoryview) -> None:
         """Only for a block that neither a thread nor a transport can still touch."""
-        self._free.append(block)
+        self._free[len(block)].append(block)
 
 
 class PartBody(payload.Payload):
@@ -117,12 +131,10 @@ class PartBody(payload.Payload):
     async def _write_part(self, writer: AbstractStreamWriter, transport: asyncio.WriteTransport) -> None:
         block = self._pool.take()
         while count := await self._reader.readinto(block):
-            for start in range(0, count, _WRITE_BYTES):
-                piece = block[start : min(start + _WRITE_BYTES, count)]
-                await writer.write(piece)
-                await writer.drain()
-                self._on_sent(len(piece))
-                self.delivered_bytes += len(piece)
+            await writer.write(block[:count])
+            await writer.drain()
+            self._on_sent(count)
+            self.delivered_bytes += count
             if transport.get_write_buffer_size():
                 block = self._pool.take()
         # Not in a finally: after an error or a cancellation a thread may still write into the block.

@@ -71,7 +71,7 @@ class _PartToSend:
                 pool=self.pool,
                 on_sent=self._count,
             )
-            with self.meter.counting(body):
+            with self.meter.counting(body), self.pool.part():
                 yield body
 
     def _count(self, count_bytes: int) -> None:

@@ -15,7 +15,7 @@ import pytest
 import trustme
 from aiohttp import web
 
-from async_uploader._body import BLOCK_BYTES, BlockPool, PartBody, quoted
+from async_uploader._body import BLOCK_BYTES, SMALL_BLOCK_BYTES, BlockPool, PartBody, quoted
 
 MIB = 1024 * 1024
 
@@ -135,10 +135,20 @@ async def test_a_stalling_peer_gets_every_byte_from_a_reused_buffer(tls: bool) -
         for _ in range(3):
             uploads.start_soon(_post, session, url, body_of(data, pool=pool))
     assert digests == [hashlib.sha256(data).hexdigest()] * 3
-    assert 1 <= len(pool._free) <= 3
-    assert {len(block) for block in pool._free} == {BLOCK_BYTES}
+    assert 1 <= len(pool._free[BLOCK_BYTES]) <= 3
 
 
 async def _post(session: aiohttp.ClientSession, url: str, body: PartBody) -> None:
     async with session.post(url, data=body) as answer:
         assert answer.status == 200
+
+
+def test_many_parts_have_small_blocks() -> None:
+    pool = BlockPool()
+    with contextlib.ExitStack() as parts:
+        for _ in range(8):
+            parts.enter_context(pool.part())
+        assert len(pool.take()) == BLOCK_BYTES
+        parts.enter_context(pool.part())
+        assert len(pool.take()) == SMALL_BLOCK_BYTES
+    assert len(pool.take()) == BLOCK_BYTES

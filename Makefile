@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint types tests clean
+.PHONY: help demo test lint types tests soak bench bench-full clean
 
 help:  ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,21 @@ types: $(BIN)/.ready
 
 tests: $(BIN)/.ready
 	$(BIN)/python -m pytest
+
+MINUTES ?= 10
+soak: $(BIN)/.ready  ## random faults, cancellations and restarts for MINUTES=10, then the counts
+	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
+
+$(BIN)/.bench: $(BIN)/.ready
+	$(BIN)/python -m pip install --quiet --group bench
+	@touch $@
+
+bench: $(BIN)/.bench  ## what it costs, against others: the goals, in about 15 minutes (needs nginx and curl)
+	$(BIN)/python -m benchmarks
+
+bench-full: $(BIN)/.bench  ## the same, and how it grows with sizes, connections and files; streams, too
+	$(BIN)/python -m benchmarks --full
+	$(BIN)/python -m benchmarks.stream_memory --full
 
 clean:  ## remove what was built
 	rm -rf $(VENV) build dist demo

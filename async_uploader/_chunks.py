@@ -163,7 +163,7 @@ async def is_pipe(path: str | os.PathLike[str], *, threads: ThreadPoolExecutor) 
         status = await aiofiles.os.stat(path, executor=threads)
     except (OSError, ValueError):
         return False  # FileSource.open() says what is wrong
-    return stat.S_ISFIFO(status.st_mode) or stat.S_ISCHR(status.st_mode)
+    return stat.S_ISFIFO(status.st_mode)
 
 
 def path_of(file: object) -> str | None:

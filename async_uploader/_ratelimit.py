@@ -15,7 +15,7 @@ The window is pure: time is passed in. :class:`RateLimiter` is the one place tha
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final
@@ -28,6 +28,8 @@ from ._limits import RATE_WINDOW_SECONDS, READS_A_MINUTE, UPLOADS_A_MINUTE, WRIT
 _ROUNDING_SECONDS: Final = 1.0
 # Clocks differ a little; going exactly at the reset would be a race.
 _MARGIN_SECONDS: Final = 0.05
+# A request has arrived by then, as far as anybody can tell.
+_LATE_SECONDS: Final = 1.0
 
 
 class Kind(StrEnum):
@@ -59,24 +61,27 @@ class Window:
         # ``resets_at`` is a guess, and too early by the way of that request.
         self._is_guess = False
         self._last_reset_at = -math.inf
+        # Requests that went out just before a reset may arrive just after it, and count there.
+        self._unanswered = 0
+        self._late_takes: deque[float] = deque(maxlen=1000)
 
     def learn(
         self, now: float, *, limit: int, remaining: int, reset_seconds: float, is_guess: bool = False
     ) -> None:
-        """What an answer says: of a new window if the known one is over and this one resets clearly later.
+        """What an answer says: of a new window if it resets clearly later than the one that was known.
 
-        While the known one lasts, a later reset is only rounding and delay, and what is said to remain does not
-        count the requests that are on their way: the lower numbers hold.
+        A little later is only rounding, and the time that the answer took.
 
         :param is_guess: it is an answer to a request of another kind
         """
         resets_at = now + reset_seconds
+        self._unanswered -= 0 if is_guess or not self._unanswered else 1
         if resets_at <= self._last_reset_at + _ROUNDING_SECONDS:
             return  # late news of the window before
         if self._is_guess:
             self.left, self.resets_at = min(self.left, remaining), resets_at
-        elif self.limit is None or now >= self.resets_at < resets_at - _ROUNDING_SECONDS:
-            self.left, self.resets_at = remaining, resets_at
+        elif self.limit is None or resets_at > self.resets_at + max(_ROUNDING_SECONDS, self.length_seconds / 2):
+            self.left, self.resets_at = remaining - self._on_their_way(now), resets_at
         else:
             self.left, self.resets_at = min(self.left, remaining), min(self.resets_at, resets_at)
         self._is_guess = is_guess
@@ -111,9 +116,18 @@ class Window:
         if self.limit is not None and now >= self.resets_at + _MARGIN_SECONDS:
             # A new window; an answer will tell when it closes.
             self._last_reset_at, self._is_guess = self.resets_at, True
-            self.left, self.resets_at = self.limit, now + self.length_seconds
+            self.left = max(1, self.limit - self._on_their_way(now))
+            self.resets_at = now + self.length_seconds
         self.left -= 1
         self._last_take = now
+        self._unanswered += 1
+        self._late_takes.append(now)
+
+    def _on_their_way(self, now: float) -> int:
+        """How many requests may not have arrived yet."""
+        while self._late_takes and self._late_takes[0] < now - _LATE_SECONDS:
+            self._late_takes.popleft()
+        return min(self._unanswered, len(self._late_takes))
 
 
 class RateLimiter:

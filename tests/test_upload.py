@@ -227,7 +227,7 @@ SOURCES: Sequence[tuple[str, Callable[[Path], Any], str]] = [
     ("directory", lambda folder: folder, "is a directory; name a file"),
     ("empty", lambda folder: _touched(folder / "empty.mp4"), "empty.mp4 is empty; there is nothing to upload"),
     ("too big", lambda folder: _sparse(folder / "big.mp4", 52_428_800_001), "at most 48.83 GiB a video"),
-    ("no file", lambda _folder: "/dev/null", "null is empty; there is nothing to upload"),
+    ("no file", lambda _folder: "/dev/null", "is not a regular file"),
     ("NUL", lambda _folder: "a\0b", "cannot be read"),
     ("too long", lambda _folder: "a" * 5000, "cannot be read: File name too long"),
     ("line break", lambda folder: folder / "no\nsuch", r"no\\nsuch' does not exist"),

@@ -46,6 +46,12 @@ def exit_on_signals() -> None:
 
 def exit_interrupted() -> NoReturn:
     """Say how to go on, and end, whatever else is going on in this process."""
+    is_stream = "-" in sys.argv[1:]
+    how = (
+        b"what came from standard input has to be sent anew"
+        if is_stream
+        else b"run the same command again to go on"
+    )
     with suppress(OSError):
-        os.write(2, b"interrupted; run the same command again to go on\n")
+        os.write(2, b"interrupted; " + how + b"\n")
     os._exit(130)

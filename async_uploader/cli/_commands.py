@@ -20,17 +20,17 @@ from ._flags import (
     NewTokenFlags,
     ServiceFlags,
     TokenFlags,
-    UploadFlags,
     VideoFlags,
     VideoJsonFlags,
 )
 from ._loop import Interrupted, run_async
 from ._output import set_up_logging, show, show_columns, show_json
 from ._params import command
+from ._upload_flags import ImportFlags, UploadFlags
 
 if TYPE_CHECKING:
     from async_uploader._client import Client
-    from async_uploader._models import UploadToken, VideoStatus
+    from async_uploader._models import UploadToken, Video, VideoStatus
     from async_uploader._unfinished import UnfinishedUpload
 
 T = TypeVar("T")
@@ -60,7 +60,7 @@ def _top(
 
 @command(app, UploadFlags)
 def upload(flags: UploadFlags) -> int:
-    """Upload one or more files; each becomes a video.
+    """Upload files, standard input, directories, or what a manifest names; each becomes a video.
 
     Everything is checked before anything is sent. With several sources, one that fails does not stop the others.
     """
@@ -68,6 +68,27 @@ def upload(flags: UploadFlags) -> int:
 
     set_up_logging(-1 if flags.quiet else flags.verbose)
     return run_async(lambda: run(flags))
+
+
+@command(app, ImportFlags, name="import")
+def import_(flags: ImportFlags) -> None:
+    """Have the service fetch a video from a URL, or clone one of the account's."""
+    from ._display import Display
+
+    display = Display(quiet=flags.quiet)
+
+    async def ask(client: Client) -> Video:
+        video = await client.import_video(flags.source, **flags.details())
+        if flags.wait:
+            with display.drawn(), display.encoding(flags.source) as on_status:
+                await client.wait_until_playable(video.video_id, timeout=flags.wait_timeout, on_status=on_status)
+        return video
+
+    video = _ask(flags, ask)
+    if flags.json:
+        show_json(video.raw)
+    else:
+        show(f"{video.video_id}  {video.assets.player or '-'}  {flags.source}")
 
 
 @command(app, VideoJsonFlags)

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from async_uploader._errors import UploaderError
 from async_uploader._limits import MIB
 from async_uploader._progress import Progress
 from async_uploader._units import format_size
@@ -18,42 +17,68 @@ from ._output import printable, say
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+    from async_uploader._models import VideoStatus
 
 
 class Display:
-    """All files' progress, on standard error.
+    """All sources' progress, on standard error.
 
     :param quiet: show nothing
+    :param total: how many sources there are
     """
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(self, *, quiet: bool, total: int = 1) -> None:
         self.quiet = quiet
         self.bars: Bars | None = None
+        self._total = total
+        self._active: set[FileDisplay] = set()
 
     @contextmanager
     def drawn(self) -> Iterator[None]:
-        """Draw the bars, if standard error is a terminal."""
-        if self.quiet or not sys.stderr.isatty():
-            yield
-            return
-        with _bars() as self.bars:
-            yield
+        """Draw the bars, if standard error is a terminal; in the end say what was stopped."""
+        try:
+            if self.quiet or not sys.stderr.isatty():
+                yield
+            else:
+                with _bars() as self.bars:
+                    self._whole = self.bars.add_task("all", total=self._total, detail="", visible=self._total > 1)
+                    yield
+        finally:
+            for file in self._active:
+                file.stopped()
+
+    def file(self, source: str) -> FileDisplay:
+        """One file's upload."""
+        file = FileDisplay(self, source)
+        self._active.add(file)
+        return file
+
+    def ended(self, file: FileDisplay | None) -> None:
+        """One of all sources is through, with a display of its own or without."""
+        if file is not None:
+            file.close()
+            self._active.discard(file)
+        if self.bars is not None:
+            self.bars.advance(self._whole)
+            done = int(self.bars.tasks[0].completed)
+            self.bars.update(self._whole, detail=f"{done} of {self._total} are through")
+
+    def say(self, text: str) -> None:
+        """A line, unless nothing is to be shown."""
+        if not self.quiet:
+            say(text)
 
     @contextmanager
-    def of(self, source: str) -> Iterator[FileDisplay]:
-        """One file's upload; says how it ended, unless it is by an error that says so itself."""
-        file = FileDisplay(self, source)
+    def encoding(self, name: str) -> Iterator[EncodingDisplay]:
+        """One video's encoding; says in the end that it can be played."""
+        encoding = EncodingDisplay(self, name)
         try:
-            yield file
-        except UploaderError:
-            raise
-        except BaseException:
-            file.stopped()
-            raise
-        else:
-            file.uploaded()
+            yield encoding
+            self.say(f"{name}: can be played")
         finally:
-            file.close()
+            encoding.close()
 
 
 class FileDisplay:
@@ -62,14 +87,15 @@ class FileDisplay:
     def __init__(self, display: Display, source: str) -> None:
         self._display = display
         self._name = source
-        title = printable(Path(source).name)
-        self._bar = display.bars.add_task(title, total=None, detail="") if display.bars else None
+        self._bar: TaskID | None = None
         self._began = time.monotonic()
         self._last: Progress | None = None
 
     def __call__(self, progress: Progress) -> None:
         self._last = progress
-        if self._bar is not None and self._display.bars is not None:
+        if self._display.bars is not None:
+            if self._bar is None:
+                self._bar = self._display.bars.add_task(_title(self._name), detail="")
             self._display.bars.update(
                 self._bar,
                 completed=progress.sent_bytes,
@@ -79,23 +105,59 @@ class FileDisplay:
 
     def stopped(self) -> None:
         """The last line of an upload that was interrupted."""
-        if self._last is not None and not self._display.quiet:
-            say(f"{self._name}: stopped at {_arrived(self._last)}")
+        if self._last is not None:
+            self._display.say(f"{self._name}: stopped at {_arrived(self._last)}")
 
     def uploaded(self) -> None:
         """The last line of an upload that worked."""
-        if self._last is not None and not self._display.quiet:
+        if self._last is not None:
             size, parts = self._last.acknowledged_bytes, self._last.parts_done
             seconds = time.monotonic() - self._began
-            say(
+            self._display.say(
                 f"{self._name}: uploaded {format_size(size)}, {parts} part{'' if parts == 1 else 's'}, "
                 f"in {seconds:.1f} s ({format_size(int(size / seconds))}/s)"
             )
+            self._last = None  # nothing is left to be stopped
 
     def close(self) -> None:
         """Take the bar away."""
         if self._bar is not None and self._display.bars is not None:
             self._display.bars.remove_task(self._bar)
+
+
+class EncodingDisplay:
+    """How the service gets on with a video; itself an ``on_status``. A bar, or a line for each news."""
+
+    def __init__(self, display: Display, name: str) -> None:
+        self._display = display
+        self._name = name
+        self._told: set[str] = set()
+        self._bar = display.bars.add_task(_title(name), total=None, detail="") if display.bars else None
+
+    def __call__(self, status: VideoStatus) -> None:
+        qualities = status.encoding.qualities
+        news = [f"{one.type} {one.quality} {one.status}" for one in qualities]
+        if status.ingest.status:
+            news.insert(0, status.ingest.status)
+        if self._bar is not None and self._display.bars is not None:
+            encoded = sum(one.status == "encoded" for one in qualities)
+            self._display.bars.update(
+                self._bar, completed=encoded, total=len(qualities) or None, detail=", ".join(news)
+            )
+        else:
+            for each in news:
+                if each not in self._told:
+                    self._display.say(f"{self._name}: {each}")
+            self._told.update(news)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None and self._display.bars is not None:
+            self._display.bars.remove_task(self._bar)
+
+
+def _title(name: str) -> str:
+    return printable(Path(name).name)
 
 
 def _arrived(progress: Progress) -> str:
@@ -122,7 +184,8 @@ def _bars() -> Bars:
         """In the unit of everything else."""
 
         def render(self, task: Task) -> Text:
-            return Text(f"{task.speed / MIB:.1f} MiB/s" if task.speed else "", style="progress.data.speed")
+            speed = task.speed if "MiB" in task.fields["detail"] else None
+            return Text(f"{speed / MIB:.1f} MiB/s" if speed else "", style="progress.data.speed")
 
     console = Console(stderr=True)
     one_line = Column(no_wrap=True)

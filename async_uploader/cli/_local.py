@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -15,8 +14,9 @@ from async_uploader._errors import UploadFailed
 from async_uploader.emulator import Emulator, Fault
 
 from ._flags import EmulatorFlags
-from ._output import say, show
+from ._output import show
 from ._params import usage_error
+from ._sources import StandardInput
 
 KEY = "local-key"
 
@@ -40,24 +40,21 @@ async def serve(flags: EmulatorFlags) -> None:
         await anyio.sleep_forever()
 
 
-async def compare(emulator: Emulator, video_id: str, source: str) -> None:
+async def compare(emulator: Emulator, video_id: str, source: str | StandardInput) -> str:
     """See that the copy is the source, to the byte.
 
+    :return: the SHA-256 of both
     :raises UploadFailed: it is not
     """
-    here = await anyio.to_thread.run_sync(_sha256, Path(source))
+    here = source.sha256 if isinstance(source, StandardInput) else await anyio.to_thread.run_sync(_sha256, source)
     there = (await emulator.finished(video_id, timeout=None)).sha256
     if here != there:
         raise UploadFailed(
             f"The local service's copy differs: its SHA-256 is {there}, the source's {here}.", video_id=video_id
         )
+    return here
 
 
-def tell(emulator: Emulator, video_id: str) -> None:
-    """Say that a video was compared."""
-    say(f"the local service's copy has the same SHA-256: {emulator.sha256(video_id)}")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+def _sha256(path: str) -> str:
+    with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

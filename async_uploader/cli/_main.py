@@ -11,10 +11,10 @@ from async_uploader._errors import ConfigurationError, SourceError, UploaderErro
 
 from . import exit_interrupted
 from ._commands import app
-from ._flags import UploadFlags
 from ._loop import Interrupted
 from ._output import give_up_stdout, say, say_error, set_up_streams
 from ._params import UsageError
+from ._upload_flags import UploadFlags
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -6,9 +6,10 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import Any, TextIO
+from tempfile import TemporaryFile
+from typing import Any, Self, TextIO
 
 LOGGER = logging.getLogger("async_uploader")
 
@@ -43,6 +44,37 @@ def show(line: object) -> None:
 def show_json(document: Any) -> None:
     """The whole result as one JSON document, on standard output."""
     _write(sys.stdout, json.dumps(document, indent=2))
+
+
+class JsonArray:
+    """Documents that come in any order, and are shown in that of their numbers; kept on disk meanwhile."""
+
+    def __init__(self) -> None:
+        self._file = TemporaryFile()  # noqa: SIM115 - see __exit__
+        self._offsets: dict[int, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._file.close()
+
+    def __setitem__(self, number: int, document: Any) -> None:
+        self._offsets[number] = self._file.seek(0, os.SEEK_END)
+        self._file.write(json.dumps(document).encode() + b"\n")
+
+    def __iter__(self) -> Iterator[Any]:
+        for number in sorted(self._offsets):
+            self._file.seek(self._offsets[number])
+            yield json.loads(self._file.readline())
+
+    def show(self) -> None:
+        """All of them as one JSON document, on standard output."""
+        start = "[\n"
+        for document in self:
+            sys.stdout.write(f"{start}{json.dumps(document, indent=2)}")
+            start = ",\n"
+        _write(sys.stdout, "\n]" if self._offsets else "[]")
 
 
 def show_columns(rows: Sequence[tuple[str, object]]) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import MISSING, fields
 from inspect import Parameter, Signature, get_annotations
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Final, TypeVar, get_type_hints
 
 import typer
 
 F = TypeVar("F")
+
+#: The groups of options in a command's help, in their order; before them comes what is in none.
+PANELS: Final = ("The video", "Many videos", "The transfer", "The service", "Output")
 
 #: What typer raises for wrong arguments; it has a public name only for its subclass.
 UsageError: type[typer.TyperException] = typer.BadParameter.__mro__[1]
@@ -52,7 +55,13 @@ def _signature(flags: type) -> Signature:
     defaults = {field.name: field.default for field in fields(flags)}
     # A class's own fields come before those that it inherits: so they are in the order of the help, too.
     names = dict.fromkeys(name for kind in flags.__mro__ for name in get_annotations(kind))
-    return Signature([_parameter(name, hints[name], defaults[name]) for name in names])
+    ordered = sorted(names, key=lambda name: _panel_number(hints[name]))
+    return Signature([_parameter(name, hints[name], defaults[name]) for name in ordered])
+
+
+def _panel_number(annotation: Any) -> int:
+    panel = annotation.__metadata__[0].rich_help_panel
+    return -1 if panel is None else PANELS.index(panel)
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> Parameter:

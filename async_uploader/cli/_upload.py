@@ -1,19 +1,29 @@
-"""``upload``: check every source, send one after another, show what came of each."""
+"""``upload``: check every source, send them, show and record what came of each."""
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio.to_thread
 
 from async_uploader._client import Client
 from async_uploader._errors import UploaderError
+from async_uploader._many import UploadItem, UploadResult
 from async_uploader._models import Video
-from async_uploader._options import UploadOptions
+from async_uploader._options import UploadOptions, split_options
+from async_uploader._resume import MARK_SOURCE
 
-from ._display import Display
-from ._flags import UploadFlags
-from ._output import say_error, show, show_json
+from ._check import find_problems
+from ._display import Display, FileDisplay
+from ._output import LOGGER, JsonArray, say_error, show, show_json
 from ._params import usage_error
+from ._results import Key, Results, key_of, mark_of, opened
+from ._sources import STDIN, Item, StandardInput, gather
+from ._upload_flags import UploadFlags
 
 if TYPE_CHECKING:
     from async_uploader.emulator import Emulator
@@ -24,7 +34,12 @@ async def upload(flags: UploadFlags) -> int:
 
     :return: the exit code
     """
-    options = flags.upload_options()
+    split_options(flags.upload_options())  # once, and not for each source
+    items = await anyio.to_thread.run_sync(gather, flags)
+    is_alone = len(items) == 1 and not (flags.manifest or flags.chooses_files)
+    if not is_alone:
+        flags.refuse("several sources", "title", "video_id")
+    stdin = StandardInput() if items[0].source == STDIN else None
     async with AsyncExitStack() as stack:
         settings: dict[str, Any] = flags.client_options()
         emulator = None
@@ -32,74 +47,194 @@ async def upload(flags: UploadFlags) -> int:
             from . import _local
 
             emulator = await stack.enter_async_context(_local.running(data=flags.data, api_key=_local.KEY))
-            settings = {"api_key": _local.KEY, "base_url": emulator.url}
+            settings |= {"api_key": _local.KEY, "base_url": emulator.url}
         client = await stack.enter_async_context(Client(**settings))
         if flags.wait and client.delegated:
             raise usage_error("--wait needs an API key: an upload token cannot ask how far a video is.")
-        for source in flags.sources:
-            await client.check_source(source, **options)
-        uploads = _Uploads(flags, options, client=client, emulator=emulator)
-        return await (uploads.one(*flags.sources) if len(flags.sources) == 1 else uploads.several())
+        results = None
+        if flags.results is not None:
+            service = "local" if flags.local else client.base_url
+            results = await stack.enter_async_context(opened(flags.results, service))
+        problems = await find_problems(items, flags, client=client, stdin=stdin, results=results)
+        for problem in problems:
+            say_error(problem)
+        if problems:
+            return 2
+        answers = stack.enter_context(JsonArray())
+        uploads = _Uploads(
+            flags, items, client=client, stdin=stdin, emulator=emulator, results=results, answers=answers
+        )
+        return await (uploads.one() if is_alone else uploads.several())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job(UploadItem):
+    """An item on its way.
+
+    :param number: its place among all
+    :param key: what it was known by when it was begun
+    :param file: shows its progress; None for what the service fetches by itself
+    """
+
+    number: int
+    item: Item
+    key: Key
+    file: FileDisplay | None = None
 
 
 class _Uploads:
     """The uploads of one command."""
 
     def __init__(
-        self, flags: UploadFlags, options: UploadOptions, *, client: Client, emulator: Emulator | None
+        self,
+        flags: UploadFlags,
+        items: Sequence[Item],
+        *,
+        client: Client,
+        stdin: StandardInput | None,
+        emulator: Emulator | None,
+        results: Results | None,
+        answers: JsonArray,
     ) -> None:
         self._flags = flags
-        self._options = options
+        self._items = items
         self._client = client
+        self._stdin = stdin
         self._emulator = emulator
-        self._display = Display(quiet=flags.quiet)
+        self._results = results
+        self._display = Display(quiet=flags.quiet, total=len(items))
+        self._answers = answers
+        self._videos: list[tuple[int, str]] = []
+        self._skipped = self._failed = 0
 
-    async def one(self, source: str) -> int:
+    async def one(self) -> int:
         """Upload the only source; its failure is the command's."""
         with self._display.drawn():
-            video = await self._send(source)
+            async for job in self._pending():
+                try:
+                    await self._client.upload(self._stdin or job.item.source, **job.options)
+                except UploaderError as exc:
+                    await self._record(job, error=str(exc))
+                    self._display.ended(job.file)
+                    raise
+                self._display.ended(job.file)
+            for _, video_id in self._videos if self._flags.wait else ():
+                await self._wait(self._items[0], video_id)
         if self._flags.json:
-            show_json(video.raw)
-        else:
-            _show(video, source)
+            show_json(*self._answers)
         return 0
 
     async def several(self) -> int:
         """Upload all, whatever becomes of each; what is done is also shown when the rest is interrupted."""
-        results: list[object] = []
-        failures = 0
         try:
             with self._display.drawn():
-                for source in self._flags.sources:
+                async with self._client.upload_many(
+                    self._pending(), concurrency=self._flags.concurrency
+                ) as results:
+                    async for result in results:
+                        await self._ended(result)
+                for number, video_id in self._videos if self._flags.wait else ():
                     try:
-                        video = await self._send(source)
+                        await self._wait(self._items[number], video_id)
                     except UploaderError as exc:
-                        failures += 1
-                        results.append({"source": source, "error": str(exc)})
-                        say_error(exc, source=source)
-                    else:
-                        results.append(video.raw)
-                        if not self._flags.json:
-                            _show(video, source)
+                        self._fail(number, exc)
         finally:
             if self._flags.json:
-                show_json(results)
-        return 1 if failures else 0
+                self._answers.show()
+        skipped = f", {self._skipped} were done before" if self._skipped else ""
+        failed = f", {self._failed} failed" if self._failed else ""
+        done = len(self._items) - self._skipped - self._failed
+        self._display.say(f"{done} of {len(self._items)} uploaded{skipped}{failed}")
+        return 1 if self._failed else 0
 
-    async def _send(self, source: str) -> Video:
-        with self._display.of(source) as progress:
-            options: UploadOptions = {**self._options, "on_progress": progress}
-            video = await self._client.upload(source, **options)
+    async def _pending(self) -> AsyncIterator[_Job]:
+        """What is still to be sent, each made only when it is its turn."""
+        for number, item in enumerate(self._items):
+            key = key_of(item)
+            if self._results is not None and self._results.is_done(key):
+                self._skipped += 1
+                self._tell(number, self._results.video(key))
+                self._display.ended(None)
+            elif not item.is_url:
+                yield self._job_of_file(number, item, key)
+            else:
+                details = cast("UploadOptions", item.over(self._flags.details()))
+                job = _Job(source=item.source, options=details, number=number, item=item, key=key)
+                if self._results is None or not await self._was_fetched(job, self._results):
+                    yield job
+
+    def _job_of_file(self, number: int, item: Item, key: Key) -> _Job:
+        options = item.over(self._flags.upload_options())
+        file = self._display.file(item.shown)
+        job = _Job(source=item.source, options=options, number=number, item=item, key=key, file=file)
+        options["on_progress"] = file
+        options["on_video"] = partial(self._arrived, job)
+        return job
+
+    async def _was_fetched(self, job: _Job, results: Results) -> bool:
+        """Whether an earlier run has had the service fetch a URL, and was killed before it could record that."""
+        mark = mark_of(job.item.source)
+        if results.is_begun(job.key):
+            for video in await self._client.list_videos(metadata={MARK_SOURCE: mark}):
+                await self._ended(UploadResult(item=job, video=video))
+                return True
+        await self._record(job, begun=True)
+        job.options["metadata"] = {**job.options.get("metadata", {}), MARK_SOURCE: mark}
+        return False
+
+    async def _ended(self, result: UploadResult) -> None:
+        job = result.item
+        assert isinstance(job, _Job)
+        if result.error is not None:
+            self._fail(job.number, result.error)
+            await self._record(job, error=str(result.error))
+        elif job.item.is_url and result.video is not None:
+            await self._imported(job, result.video)
+        self._display.ended(job.file)
+
+    def _fail(self, number: int, error: UploaderError) -> None:
+        source = self._items[number].source
+        self._failed += 1
+        self._answers[number] = {"source": source, "error": str(error)}
+        say_error(error, source=source)
+
+    async def _arrived(self, job: _Job, video: Video) -> None:
+        """A file is a video; called before its upload is forgotten by the journal."""
+        assert job.file is not None
+        job.file.uploaded()
         if self._emulator is not None:
             from . import _local
 
-            await _local.compare(self._emulator, video.video_id, source)
-            if not self._flags.quiet:
-                _local.tell(self._emulator, video.video_id)
-        if self._flags.wait:
-            await self._client.wait_until_playable(video.video_id)
-        return video
+            digest = await _local.compare(self._emulator, video.video_id, self._stdin or job.item.source)
+            self._display.say(f"{job.item.shown}: the local service's copy has the same SHA-256: {digest}")
+        await self._record(job, video=video.raw)
+        self._tell(job.number, video.raw)
 
+    async def _imported(self, job: _Job, video: Video) -> None:
+        """The service has taken a URL; the mark that it may carry is taken off once that is recorded."""
+        metadata = [entry for entry in video.raw.get("metadata", []) if entry["key"] != MARK_SOURCE]
+        raw = {**video.raw, "metadata": metadata}
+        await self._record(job, video=raw)
+        self._tell(job.number, raw)
+        if self._results is not None:
+            try:
+                kept = {entry["key"]: entry["value"] for entry in metadata}
+                await self._client.update_video(video.video_id, metadata=kept)
+            except UploaderError as exc:
+                LOGGER.warning("%s: its mark could not be removed: %s", job.item.source, exc)
 
-def _show(video: Video, source: str) -> None:
-    show(f"{video.video_id}  {video.assets.player or '-'}  {source}")
+    async def _record(self, job: _Job, **told: object) -> None:
+        if self._results is not None:
+            await self._results.add(job.key, source=job.item.source, **told)
+
+    def _tell(self, number: int, video: Mapping[str, Any]) -> None:
+        self._videos.append((number, video["videoId"]))
+        if self._flags.json:
+            self._answers[number] = video
+        else:
+            player = video.get("assets", {}).get("player") or "-"
+            show(f"{video['videoId']}  {player}  {self._items[number].shown}")
+
+    async def _wait(self, item: Item, video_id: str) -> None:
+        with self._display.encoding(item.shown) as on_status:
+            await self._client.wait_until_playable(video_id, timeout=self._flags.wait_timeout, on_status=on_status)

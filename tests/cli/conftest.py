@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -17,7 +19,7 @@ import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from async_uploader import Client
-from async_uploader.emulator import Emulator
+from async_uploader.emulator import Emulator, VideoView
 
 T = TypeVar("T")
 
@@ -35,6 +37,10 @@ class Service:
     def wait_for(self, predicate: Callable[[Emulator], object]) -> None:
         """Return once it holds."""
         self.portal.call(partial(self.emulator.wait_for, predicate))
+
+    def finished(self, video_id: str) -> VideoView:
+        """A video once it has come together."""
+        return self.portal.call(self.emulator.finished, video_id)
 
     def titles(self) -> list[str]:
         """Of all videos."""
@@ -83,22 +89,29 @@ def service(portal: BlockingPortal) -> Iterator[Service]:
 
 
 class Cli(Protocol):
-    def __call__(self, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]: ...
+    def __call__(
+        self, *arguments: object, stdin: Any = subprocess.DEVNULL, **environment: str
+    ) -> subprocess.CompletedProcess[str]: ...
 
 
 class StartCli(Protocol):
-    def __call__(self, *arguments: object, **environment: str) -> subprocess.Popen[str]: ...
+    def __call__(
+        self, *arguments: object, stdin: Any = subprocess.DEVNULL, **environment: str
+    ) -> subprocess.Popen[str]: ...
 
 
 @contextmanager
 def started(
-    arguments: Iterable[object], directory: Path, environment: dict[str, str]
+    arguments: Iterable[object],
+    directory: Path,
+    environment: dict[str, str],
+    stdin: Any = subprocess.DEVNULL,
 ) -> Iterator[subprocess.Popen[str]]:
     """A command that runs in a directory, with nothing of this process's settings."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("APIVIDEO_", "COLUMNS"))}
     process = subprocess.Popen(
         [sys.executable, "-m", "async_uploader", *map(str, arguments)],
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -124,8 +137,10 @@ def start_cli(tmp_path: Path) -> Iterator[StartCli]:
     """Start a command in an empty directory."""
     with ExitStack() as stack:
 
-        def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
-            return stack.enter_context(started(arguments, tmp_path, environment))
+        def start(
+            *arguments: object, stdin: Any = subprocess.DEVNULL, **environment: str
+        ) -> subprocess.Popen[str]:
+            return stack.enter_context(started(arguments, tmp_path, environment, stdin))
 
         yield start
 
@@ -134,8 +149,10 @@ def start_cli(tmp_path: Path) -> Iterator[StartCli]:
 def cli(start_cli: StartCli) -> Cli:
     """Run a command to its end."""
 
-    def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-        return finish(start_cli(*arguments, **environment))
+    def run(
+        *arguments: object, stdin: Any = subprocess.DEVNULL, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        return finish(start_cli(*arguments, stdin=stdin, **environment))
 
     return run
 
@@ -144,6 +161,12 @@ def cli(start_cli: StartCli) -> Cli:
 def online(cli: Cli, service: Service) -> Cli:
     """The same, at the service and with its key."""
     return partial(cli, APIVIDEO_BASE_URL=service.emulator.url, APIVIDEO_API_KEY=KEY)
+
+
+@pytest.fixture
+def start_online(start_cli: StartCli, service: Service) -> StartCli:
+    """Start it at the service, with its key."""
+    return partial(start_cli, APIVIDEO_BASE_URL=service.emulator.url, APIVIDEO_API_KEY=KEY)
 
 
 @pytest.fixture
@@ -160,6 +183,22 @@ def make_file(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """A web server with one file."""
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "far.mp4").write_bytes(b"from afar")
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=tmp_path / "web")) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/far.mp4"
+        server.shutdown()
 
 
 @contextmanager

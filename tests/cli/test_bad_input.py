@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +13,9 @@ import pytest
 from anyio.from_thread import BlockingPortal
 
 from async_uploader._limits import MAX_VIDEO_BYTES
+from async_uploader.cli import main
 
-from .conftest import KEY, Cli, finish, running_service, started
+from .conftest import KEY, Cli, running_service
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,23 @@ SOURCES = [
     Case("empty", "upload empty.mp4", "empty.mp4 is empty"),
     Case("under a file", "upload good.mp4/x.mp4", "good.mp4/x.mp4 cannot be read: Not a directory"),
     Case("loop of links", "upload loop.mp4", "loop.mp4 cannot be read: Too many levels"),
-    Case("pipe", "upload pipe", "pipe is not a regular file"),
+    Case("pipe that is to be compared", "upload pipe --local", "pipe is a pipe, which --local could not compare"),
+    Case("URL", "upload http://localhost/x.mp4", "use the command 'import'"),
+    Case("standard input is empty", "upload -", "stdin is empty"),
+    Case("standard input and others", "upload - good.mp4", "Standard input (-) cannot be used with other sources"),
+    Case("directory without files", "upload folder --recursive", "folder has no files to upload"),
+    Case("directory without matching files", "upload more --include *.mov", "more has no files to upload"),
+    Case("an empty file in a directory", "upload more -r", "more/empty.mp4 is empty"),
+    Case("twice", "upload good.mp4 ./good.mp4", "./good.mp4 is named twice"),
+    Case("missing manifest", "upload --manifest missing.csv", "missing.csv cannot be read: No such file"),
+    Case("empty manifest", "upload --manifest empty.mp4", "names nothing"),
+    Case("manifest is no text", "upload --manifest binary.csv", "binary.csv cannot be used: it is not UTF-8 text"),
+    Case("manifest with an unknown column", "upload --manifest unknown.csv", "'titel'; did you mean 'title'?"),
+    Case("results are something else", "upload good.mp4 --results good.mp4", "good.mp4, line 1 is not a result"),
+    Case("results cannot be written", "upload good.mp4 --results folder", "folder cannot be written: Is a dir"),
+    Case("import of nonsense", "import x/y", "an http(s) URL or a videoId"),
     Case("over the limit", "upload huge.mp4", "huge.mp4 has 48.83 GiB"),
-    Case("one bad of three", "upload good.mp4 missing.mp4 good.mp4", "missing.mp4 does not exist"),
+    Case("one bad of three", "upload good.mp4 missing.mp4 binary.csv", "missing.mp4 does not exist"),
 ]
 OPTIONS = [
     Case("part size below", "upload good.mp4 --part-size 5242879", "--part-size must be"),
@@ -54,6 +70,17 @@ OPTIONS = [
     Case(
         "container of several", "upload good.mp4 good.mp4 --video-id vi1", "--video-id cannot be used with several"
     ),
+    Case("title of a directory", "upload more --include good* --title x", "--title cannot be used with several"),
+    Case("globs without a directory", "upload good.mp4 --include *", "are for directories, and none was named"),
+    Case("manifest and sources", "upload good.mp4 --manifest x", "SOURCE cannot be used with --manifest"),
+    Case("results without a journal", "upload good.mp4 --results x --no-resume", "--no-resume cannot be used"),
+    Case("latency of a file", "upload good.mp4 --max-latency 2", "--max-latency is for streams"),
+    Case("latency", "upload - --max-latency 0", "--max-latency must be"),
+    Case("resuming a stream", "upload - --resume", "cannot be gone on with"),
+    Case("byte ranges of a stream", "upload pipe --ranges bytes", "is not known"),
+    Case("buffer", "upload - --buffer -1", "'-1' is not a size"),
+    Case("timeout without waiting", "upload good.mp4 --wait-timeout 1", "--wait-timeout goes with --wait"),
+    Case("timeout", "import vi1 --wait --wait-timeout 0", "--wait-timeout must be"),
     Case("data without local", "upload good.mp4 --data x", "--data goes with --local"),
     Case("local elsewhere", "upload good.mp4 --local --sandbox", "--sandbox cannot be used with --local"),
     Case("two services", "upload good.mp4 --sandbox --base-url x", "--sandbox and --base-url"),
@@ -62,7 +89,7 @@ OPTIONS = [
     Case("waiting with a token", "upload good.mp4 --upload-token to1 --wait", "--wait needs an API key"),
     Case("quiet and verbose", "upload good.mp4 -q -v", "--quiet and --verbose"),
     Case("unknown option", "upload good.mp4 --titel x", "No such option: --titel"),
-    Case("unknown command", "uplaod good.mp4", "Did you mean 'upload'?"),
+    Case("unknown command", "uplaod good.mp4", "Did you mean 'upload'"),
     Case("no source", "upload", "Missing argument 'SOURCE'"),
     Case("token's life", "tokens create --ttl -1", "--ttl"),
     Case("fault", "emulator --fault nonsense", "nonsense"),
@@ -91,11 +118,48 @@ CASES = SOURCES + OPTIONS + CREDENTIALS
 
 
 @dataclass(frozen=True)
-class Outcomes:
-    """Of all cases; they run side by side, since most of their time is Python's own start."""
+class Outcome:
+    """Of one command."""
 
-    of: dict[str, subprocess.CompletedProcess[str]]
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Of all cases."""
+
+    of: dict[str, Outcome]
     requests: int
+
+
+# Most of a command's time here is Python's start. So one process starts, and forks one for each case.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["__main__", __name__, "async_uploader.cli._upload", "async_uploader.emulator"])
+
+
+def run_forked(arguments: list[str], directory: Path, environment: dict[str, str], number: int) -> None:
+    os.chdir(directory)
+    os.environ.update(environment)
+    for descriptor, name in enumerate((os.devnull, f"{number}.out", f"{number}.err")):
+        os.dup2(os.open(name, os.O_RDWR | os.O_CREAT), descriptor)
+    sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
+    sys.argv[1:] = arguments
+    os._exit(main())
+
+
+def outcome_of(number: int, case: Case, directory: Path, environment: dict[str, str]) -> Outcome:
+    process = PROCESSES.Process(
+        target=run_forked, args=(case.arguments.split(), directory, environment | case.environment, number)
+    )
+    process.start()
+    process.join(20)
+    process.kill()
+    process.join()
+    code = -1 if process.exitcode is None else process.exitcode
+    out, err = ((directory / f"{number}.{name}").read_text() for name in ("out", "err"))
+    return Outcome(code, out, err)
 
 
 @pytest.fixture(scope="module")
@@ -104,20 +168,27 @@ def outcomes(portal: BlockingPortal, tmp_path_factory: pytest.TempPathFactory) -
     (directory / "good.mp4").write_bytes(b"x" * 1000)
     (directory / "empty.mp4").touch()
     (directory / "folder").mkdir()
+    (directory / "more").mkdir()
+    (directory / "more" / "empty.mp4").touch()
+    (directory / "more" / "good.mp4").write_bytes(b"x")
+    (directory / "binary.csv").write_bytes(b"\xff\xfe")
+    (directory / "unknown.csv").write_text("source,titel\n")
     (directory / "loop.mp4").symlink_to("loop.mp4")
     os.mkfifo(directory / "pipe")
     with (directory / "huge.mp4").open("wb") as file:
         file.truncate(MAX_VIDEO_BYTES + 1)
 
     with running_service(portal) as service, ThreadPoolExecutor(os.cpu_count()) as pool:
-        common = {"APIVIDEO_API_KEY": KEY, "APIVIDEO_BASE_URL": service.emulator.url}
-
-        def run(case: Case) -> subprocess.CompletedProcess[str]:
-            with started(case.arguments.split(), directory, common | case.environment) as process:
-                return finish(process)
-
-        done = dict(zip((case.name for case in CASES), pool.map(run, CASES), strict=True))
-        return Outcomes(done, len(service.emulator.requests) + len(service.emulator.videos))
+        environment = {
+            "APIVIDEO_API_KEY": KEY,
+            "APIVIDEO_BASE_URL": service.emulator.url,
+            "XDG_STATE_HOME": str(directory / "state"),
+        }
+        done = pool.map(
+            lambda number, case: outcome_of(number, case, directory, environment), range(len(CASES)), CASES
+        )
+        of = dict(zip((case.name for case in CASES), done, strict=True))
+        return Outcomes(of, len(service.emulator.requests) + len(service.emulator.videos))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -9,11 +9,14 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import async_uploader
+from async_uploader.emulator import Emulator
 
 from .conftest import KEY, Cli, Service, StartCli
 
@@ -40,6 +43,76 @@ def test_delete(online: Cli, service: Service) -> None:
     again = online("delete", video_id)
     assert again.returncode == 1
     assert again.stderr.startswith("error: The service answered 404: ")
+
+
+def test_import_of_a_url(online: Cli, service: Service, web: str) -> None:
+    """The service fetches it; the details are those of `upload`, and so is what is shown."""
+    done = online("import", web, "--title=Far", "--tag=a", "--wait", "--json")
+    assert done.returncode == 0, done.stderr
+    video = json.loads(done.stdout)
+    assert (video["title"], video["tags"]) == ("Far", ["a"])
+    assert service.finished(video["videoId"]).size_bytes == 9
+    assert done.stderr.splitlines()[-2:] == [f"{web}: hls 240p encoded", f"{web}: can be played"]
+
+
+def test_import_of_a_video(online: Cli, service: Service, make_file: Callable[..., Path]) -> None:
+    """A clone, in one line."""
+    path = make_file("movie.mp4", 10)
+    original = service.ask(lambda client: client.upload(path)).video_id
+    done = online("import", service.finished(original).video_id, "--quiet")
+    assert done.returncode == 0, done.stderr
+    copy = service.finished(done.stdout.split()[0])
+    assert copy.video_id != original
+    assert (copy.sha256, done.stderr) == (service.finished(original).sha256, "")
+
+
+FAILING_WAITS = {
+    "failed": ((), "cannot be played"),
+    "late": (("--wait-timeout=0.01",), "was not playable within 0.01 s"),
+}
+
+
+@pytest.mark.parametrize(("flags", "message"), FAILING_WAITS.values(), ids=FAILING_WAITS)
+def test_import_that_fails(online: Cli, web: str, flags: tuple[str, ...], message: str) -> None:
+    """What is not there cannot be played; and nobody waits for ever."""
+    done = online("import", f"{web}-missing", "--wait", *flags)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert message in done.stderr.splitlines()[-1]
+
+
+def has_bytes_of(title: str, emulator: Emulator) -> bool:
+    return any(video.received_bytes for video in emulator.videos.values() if video.title == title)
+
+
+def test_uploads_and_forget(
+    start_service: Callable[..., AbstractContextManager[Service]],
+    start_cli: StartCli,
+    cli: Cli,
+    make_file: Callable[..., Path],
+) -> None:
+    """What kill -9 has left is shown, goes on, or is forgotten, with its video or without."""
+    with start_service(connection_rate=5_000_000) as service:
+        settings = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
+        for name in ("a.mp4", "b.mp4"):
+            process = start_cli("upload", make_file(name, 11 << 20), "--part-size=5MiB", **settings)
+            service.wait_for(partial(has_bytes_of, name))
+            process.kill()
+            process.wait()
+        a, b = service.emulator.videos
+        shown = cli("uploads").stdout.splitlines()
+        assert [line.split()[0] for line in shown] == [a, b]
+        assert all(" of 3 parts are there, " in line and service.emulator.url in line for line in shown)
+        told = json.loads(cli("uploads", "--json").stdout)
+        assert [(one["video_id"], one["parts_total"], one["total_bytes"]) for one in told] == [
+            (video_id, 3, 11 << 20) for video_id in (a, b)
+        ]
+        assert cli("forget", a, **settings).returncode == 0
+        assert cli("forget", b, "--delete", **settings).returncode == 0
+        assert cli("uploads").stdout == ""
+        assert list(service.emulator.videos) == [a]
+        again = cli("forget", a, **settings)
+        assert again.returncode == 2
+        assert again.stderr == f"error: There is no unfinished upload into video '{a}'.\n"
 
 
 def test_tokens(online: Cli) -> None:

@@ -1,0 +1,72 @@
+"""Sees that every source can be sent, before anything is."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from typing import Final
+
+import anyio
+
+from async_uploader._client import Client
+from async_uploader._errors import ConfigurationError, SourceError, UploaderError
+
+from ._results import Results, key_of
+from ._sources import Item, StandardInput
+from ._upload_flags import UploadFlags
+
+# Most of a check is waiting for a thread that looks at a file.
+_AT_ONCE: Final = 16
+
+
+async def find_problems(
+    items: Sequence[Item],
+    flags: UploadFlags,
+    *,
+    client: Client,
+    stdin: StandardInput | None,
+    results: Results | None,
+) -> list[UploaderError]:
+    """What is wrong with the sources that are not done yet, in their order.
+
+    :raises ConfigurationError: what is wrong is the options of the command
+    """
+    found: dict[int, UploaderError] = {}
+    numbered = iter(enumerate(items))
+
+    async def check() -> None:
+        for number, item in numbered:
+            try:
+                if item.problem:
+                    raise SourceError(item.problem)
+                if results is None or not results.is_done(key_of(item)):
+                    await _check(item, flags, client=client, stdin=stdin)
+            except (ConfigurationError, SourceError) as exc:
+                found[number] = exc
+
+    async with anyio.create_task_group() as group:
+        for _ in range(_AT_ONCE):
+            group.start_soon(check)
+    return [_placed(found[number], items[number]) for number in sorted(found)]
+
+
+def _placed(error: UploaderError, item: Item) -> UploaderError:
+    if item.place:
+        return SourceError(f"{item.place}: {error}")
+    if isinstance(error, ConfigurationError):
+        raise error
+    return error
+
+
+async def _check(item: Item, flags: UploadFlags, *, client: Client, stdin: StandardInput | None) -> None:
+    if not item.is_url:
+        await client.check_source(stdin or item.source, **item.over(flags.upload_options()))
+        if flags.local and stdin is None and stat.S_ISFIFO(os.stat(item.source).st_mode):
+            raise SourceError(
+                f"{item.source} is a pipe, which --local could not compare; let it flow into - instead."
+            )
+    elif flags.local:
+        raise SourceError(f"{item.source} is a URL, of which --local has nothing to compare.")
+    elif client.delegated:
+        raise SourceError(f"{item.source} is a URL, which an upload token cannot import; use an API key.")

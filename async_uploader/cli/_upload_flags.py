@@ -1,0 +1,326 @@
+"""The options of ``upload`` and ``import``, each declared once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast, get_type_hints
+
+from async_uploader._units import parse_size
+
+from ._flags import JsonFlags, ServiceFlags
+from ._params import PANELS, argument, option, usage_error
+
+if TYPE_CHECKING:
+    from async_uploader._options import ContainerDetails, UploadOptions
+
+K = TypeVar("K")
+
+_DETAILS, _MANY, _TRANSFER, _SERVICE, _OUTPUT = PANELS
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetailFlags(JsonFlags):
+    """What a video is to be; the fields are those of ``ContainerDetails``."""
+
+    title: Annotated[str | None, option(panel=_DETAILS, help="Without it: the source's name.")] = None
+    description: Annotated[str | None, option(panel=_DETAILS)] = None
+    tags: Annotated[list[str] | None, option("--tag", panel=_DETAILS, help="May be repeated.")] = None
+    metadata: Annotated[list[str] | None, option(metavar="KEY=VALUE", panel=_DETAILS, help="May be repeated.")] = (
+        None
+    )
+    public: Annotated[
+        bool | None, option("--public/--private", panel=_DETAILS, help="Who may see it. Without it: public.")
+    ] = None
+    panoramic: Annotated[
+        bool | None, option("--panoramic/--no-panoramic", panel=_DETAILS, help="It is a 360° video.")
+    ] = None
+    mp4_support: Annotated[
+        bool | None,
+        option("--mp4-support/--no-mp4-support", panel=_DETAILS, help="Offer an MP4 as well. Without it: yes."),
+    ] = None
+    player_id: Annotated[str | None, option(panel=_DETAILS, help="The player to show it with.")] = None
+    language: Annotated[
+        str | None, option(panel=_DETAILS, help="What is spoken in it, as a language tag: en, pt-BR.")
+    ] = None
+    transcript: Annotated[
+        bool | None, option("--transcript/--no-transcript", panel=_DETAILS, help="Write down what is said.")
+    ] = None
+    transcript_summary: Annotated[
+        bool | None,
+        option("--transcript-summary/--no-transcript-summary", panel=_DETAILS, help="And sum it up."),
+    ] = None
+    transcript_summary_attributes: Annotated[
+        list[str] | None,
+        option(
+            "--transcript-summary-attribute",
+            metavar="NAME",
+            panel=_DETAILS,
+            help="A part of the summary: abstract or takeaways. May be repeated.",
+        ),
+    ] = None
+    watermark: Annotated[
+        list[str] | None,
+        option(
+            metavar="KEY=VALUE", panel=_DETAILS, help="Which watermark and where: id=…, top=…. May be repeated."
+        ),
+    ] = None
+    clip: Annotated[
+        list[str] | None,
+        option(metavar="KEY=VALUE", panel=_DETAILS, help="Keep a piece: startTimecode=…, endTimecode=…."),
+    ] = None
+
+    def details(self) -> ContainerDetails:
+        """Keywords of :meth:`~async_uploader.Client.import_video`: those that were given."""
+        from async_uploader._options import ContainerDetails
+
+        return self._given(ContainerDetails)
+
+    def _given(self, keywords: type[K]) -> K:
+        given: dict[str, Any] = {}
+        for name in get_type_hints(keywords):
+            value = getattr(self, name, None)
+            if value is not None:
+                given[name] = _pairs(name, value) if name in ("metadata", "watermark", "clip") else value
+        return cast("K", given)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaitFlags(ServiceFlags):
+    """Whether to see a video through its encoding."""
+
+    wait: Annotated[
+        bool,
+        option("--wait", panel=_TRANSFER, help="Wait until the video can be played, and show how it gets on."),
+    ] = False
+    wait_timeout: Annotated[
+        float | None, option(metavar="SECONDS", panel=_TRANSFER, help="With --wait: fail after so long.")
+    ] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.wait_timeout is not None:
+            if not self.wait:
+                raise usage_error("--wait-timeout goes with --wait.")
+            if not 0 < self.wait_timeout < math.inf:
+                raise usage_error(
+                    f"--wait-timeout must be a number of seconds above 0, not {self.wait_timeout!r}."
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuietFlags(ServiceFlags):
+    """How much is told of what takes a while."""
+
+    quiet: Annotated[
+        bool, option("--quiet", "-q", panel=_OUTPUT, help="Nothing on standard error but errors.")
+    ] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.quiet and self.verbose:
+            raise usage_error("--quiet and --verbose cannot be used together.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportFlags(DetailFlags, WaitFlags, QuietFlags):
+    """What ``import`` takes."""
+
+    source: Annotated[str, argument(metavar="URL|VIDEO_ID", help="What to fetch, or which video to clone.")]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.source.isalnum() or self.source.startswith(("http://", "https://"))):
+            raise usage_error(f"What to import must be an http(s) URL or a videoId, not {self.source!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferFlags(ServiceFlags):
+    """How sources are sent."""
+
+    video_id: Annotated[
+        str | None, option(panel=_TRANSFER, help="Fill this container instead of creating one.")
+    ] = None
+    ranges: Annotated[
+        str | None,
+        option(metavar="part|bytes", panel=_TRANSFER, help="How parts are numbered. Without it: part."),
+    ] = None
+    part_size: Annotated[
+        int | None,
+        option(
+            metavar="SIZE",
+            parser=parse_size,
+            panel=_TRANSFER,
+            help="5MiB to 200MiB, or plain bytes. Without it: planned.",
+        ),
+    ] = None
+    concurrency: Annotated[
+        int | None, option(metavar="N", panel=_TRANSFER, help="Parts in flight at once. Without it: it adapts.")
+    ] = None
+    max_attempts: Annotated[
+        int | None, option(metavar="N", panel=_TRANSFER, help="Tries for one request. Without it: 8.")
+    ] = None
+    stall_timeout: Annotated[
+        float | None,
+        option(
+            metavar="SECONDS",
+            panel=_TRANSFER,
+            help="Try a request again when not one byte of it has moved for so long. Without it: 30.",
+        ),
+    ] = None
+    max_latency: Annotated[
+        float | None,
+        option(
+            metavar="SECONDS",
+            panel=_TRANSFER,
+            help="For a live stream: close a part early when it is so old, as soon as it has 5 MiB.",
+        ),
+    ] = None
+    buffer: Annotated[
+        int | None,
+        option(
+            metavar="SIZE",
+            parser=parse_size,
+            panel=_TRANSFER,
+            help="Keep so much of streams in memory, and the rest in temporary files. Without it: 64MiB.",
+        ),
+    ] = None
+    resume: Annotated[
+        bool | None,
+        option(
+            "--resume/--no-resume",
+            panel=_TRANSFER,
+            help="Go on where the same command stopped. --resume: from another machine, too, by two metadata "
+            "entries that the video carries until it is finished. Without either: on this machine, but not with "
+            "--local.",
+        ),
+    ] = None
+
+    upload_token: Annotated[
+        str | None,
+        option(
+            metavar="TOKEN",
+            panel=_SERVICE,
+            help="Upload with this token, or APIVIDEO_UPLOAD_TOKEN, instead of the key in APIVIDEO_API_KEY.",
+        ),
+    ] = None
+    local: Annotated[
+        bool,
+        option(
+            "--local",
+            panel=_SERVICE,
+            help="Upload to a local service that ends with the command, and compare its copy by SHA-256.",
+        ),
+    ] = False
+    data: Annotated[
+        Path | None, option(metavar="DIR", panel=_SERVICE, help="With --local: keep what it received here.")
+    ] = None
+
+    def client_options(self) -> dict[str, Any]:
+        """Keywords of :class:`~async_uploader.Client`."""
+        buffer = {} if self.buffer is None else {"buffer_bytes": self.buffer}
+        return {**super().client_options(), **buffer, "upload_token": self.upload_token}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManyFlags(ServiceFlags):
+    """Where many sources come from, and where it is written what became of them."""
+
+    recursive: Annotated[
+        bool,
+        option("--recursive", "-r", panel=_MANY, help="Upload the files in directories, and in all those below."),
+    ] = False
+    include: Annotated[
+        list[str] | None,
+        option(
+            metavar="GLOB",
+            panel=_MANY,
+            help="Of directories only files with such a name, as *.mp4; with a / in it, such a path below the "
+            "directory. May be repeated; large and small letters are the same.",
+        ),
+    ] = None
+    exclude: Annotated[
+        list[str] | None, option(metavar="GLOB", panel=_MANY, help="But not these. May be repeated.")
+    ] = None
+    manifest: Annotated[
+        Path | None,
+        option(
+            metavar="FILE",
+            panel=_MANY,
+            help="Upload what this file names: CSV with a header, or JSON lines, with the columns source (a path "
+            "relative to the file, or a URL to import), title, description, tags (a|b), metadata.KEY, public, …",
+        ),
+    ] = None
+    results: Annotated[
+        Path | None,
+        option(
+            metavar="FILE",
+            panel=_MANY,
+            help="Append a JSON line here as each source ends. Sources that are done in it are not sent again.",
+        ),
+    ] = None
+
+    @property
+    def chooses_files(self) -> bool:
+        """Whether directories may be named."""
+        return self.recursive or bool(self.include) or bool(self.exclude)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UploadFlags(DetailFlags, ManyFlags, TransferFlags, WaitFlags, QuietFlags):
+    """What ``upload`` takes. Fields that ``UploadOptions`` has too, have its names and its meaning."""
+
+    sources: Annotated[
+        list[str] | None,
+        argument(metavar="SOURCE", help="The files to upload, or - for standard input, or directories."),
+    ] = None
+
+    json: Annotated[
+        bool,
+        option(
+            "--json",
+            panel=_OUTPUT,
+            help="Show the video as the service gives it, as one JSON document; for several sources an array, "
+            'with {"source", "error"} for one that failed.',
+        ),
+    ] = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.manifest is not None:
+            self.refuse("--manifest", "sources", "recursive", "include", "exclude", "max_latency")
+        elif not self.sources:
+            raise usage_error("Missing argument 'SOURCE': name what to upload, or a --manifest.")
+        if self.local:
+            self.refuse("--local", "base_url", "sandbox", "allow_plain_http", "upload_token", "resume")
+        elif self.data is not None:
+            raise usage_error("--data goes with --local.")
+        if self.results is not None and self.resume is False:
+            raise usage_error("--no-resume cannot be used with --results: what is not remembered is sent twice.")
+
+    def refuse(self, beside: str, *names: str) -> None:
+        """See that options are not used where they mean nothing."""
+        for name in names:
+            if getattr(self, name) not in (None, False, []):
+                shown = "SOURCE" if name == "sources" else f"--{name.replace('_', '-')}"
+                raise usage_error(f"{shown} cannot be used with {beside}.")
+
+    def upload_options(self) -> UploadOptions:
+        """Keywords of :meth:`~async_uploader.Client.upload`: those that were given, and ``resume``."""
+        from async_uploader._options import UploadOptions
+
+        return {"resume": False if self.local else "local", **self._given(UploadOptions)}
+
+
+def _pairs(name: str, texts: Iterable[str]) -> dict[str, str]:
+    pairs: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise usage_error(f"--{name} must be KEY=VALUE, not {text!r}.")
+        if key in pairs:
+            raise usage_error(f"--{name} has the key {key!r} twice.")
+        pairs[key] = value
+    return pairs

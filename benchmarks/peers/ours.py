@@ -1,0 +1,62 @@
+"""This project, as a program would use it; a folder by ``upload_many``."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from typing import Final
+
+from async_uploader import Client, UploadOptions
+
+from .task import Task, read_task, report
+
+_TICK_SECONDS: Final = 0.005
+
+
+class StallMonitor:
+    """How late the event loop wakes whoever has waited for a moment, at worst."""
+
+    def __init__(self) -> None:
+        self.worst_seconds = 0.0
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + _TICK_SECONDS
+            await asyncio.sleep(_TICK_SECONDS)
+            self.worst_seconds = max(self.worst_seconds, loop.time() - due)
+
+
+async def upload(task: Task) -> None:
+    """Upload everything, one file or many."""
+    options: UploadOptions = {}
+    if task.part_bytes is not None:
+        options["part_size"] = task.part_bytes
+    if task.connections is not None:
+        options["concurrency"] = task.connections
+    async with Client(api_key="local-key", base_url=task.url) as client:
+        if not task.source.is_dir():
+            await client.upload(task.source, **options)
+            return
+        async for result in client.upload_many(task.files, concurrency=task.connections):
+            if result.error is not None:
+                raise result.error
+
+
+async def main() -> None:
+    """Do the task, watched."""
+    monitor = StallMonitor()
+    watching = asyncio.create_task(monitor.run())
+    started = time.perf_counter()
+    await upload(read_task())
+    seconds = time.perf_counter() - started
+    watching.cancel()
+    with suppress(asyncio.CancelledError):
+        await watching
+    report(seconds=seconds, stall_seconds=monitor.worst_seconds)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,97 @@
+"""Every example does what it says."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from imageio_ffmpeg import get_ffmpeg_exe
+
+from .conftest import KEY, MIB, Service
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@contextmanager
+def example(*arguments: str, service: Service) -> Iterator[subprocess.Popen[str]]:
+    environment = {**os.environ, "APIVIDEO_API_KEY": KEY, "APIVIDEO_BASE_URL": service.emulator.url}
+    with subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=EXAMPLES,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
+def test_demo(tmp_path: Path) -> None:
+    """It renders, uploads in several parts, compares and decodes."""
+    command = [sys.executable, "demo.py", "--directory", str(tmp_path / "demo"), "--seconds", "4"]
+    done = subprocess.run(command, cwd=EXAMPLES, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "part 1: arrived" in done.stderr
+    assert done.stdout.splitlines()[-1].endswith("and decodes without error.")
+    assert "The copy has the same SHA-256" in done.stdout
+
+
+def test_live_pipe(service: Service) -> None:
+    """The first part has arrived while ffmpeg still renders, and what came together decodes."""
+    with example("live_pipe.py", "--seconds", "5", service=service) as process:
+        service.wait_for(lambda emulator: any(video.pieces for video in emulator.videos.values()))
+        children = psutil.Process(process.pid).children()
+        (ffmpeg,) = (child for child in children if "ffmpeg" in child.name())
+        assert ffmpeg.status() != psutil.STATUS_ZOMBIE
+        out, err = process.communicate(timeout=30)
+        assert process.returncode == 0, err
+    video = json.loads(out)
+    assert video["title"] == "Live"
+    copy = service.finished(video["videoId"]).source_path
+    assert copy is not None
+    assert copy.stat().st_size > 5 * MIB
+    decode = [get_ffmpeg_exe(), "-v", "error", "-i", str(copy), "-f", "null", "-"]
+    done = subprocess.run(decode, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_asgi_upload(service: Service) -> None:
+    """A request's body goes straight to the service; an empty one is the visitor's fault."""
+    data = os.urandom(12 * MIB + 1)
+    with example("-m", "uvicorn", "asgi_upload:app", "--port=0", "--no-access-log", service=service) as process:
+        assert process.stderr is not None
+        url = next(found[0] for line in process.stderr if (found := re.search(r"http://[\d.]+:\d+", line)))
+        with urllib.request.urlopen(f"{url}/videos?title=Holidays", data) as answer:
+            assert answer.status == 201
+            video = service.finished(json.load(answer)["videoId"])
+        with pytest.raises(urllib.error.HTTPError, match="400") as refused:
+            urllib.request.urlopen(urllib.request.Request(f"{url}/videos", b"", method="POST"))
+        refused.value.close()
+        process.terminate()
+        process.communicate(timeout=10)
+    assert (video.title, video.sha256) == ("Holidays", hashlib.sha256(data).hexdigest())
+    assert service.titles() == ["Holidays"]
+
+
+def test_record_session(service: Service) -> None:
+    """All pieces arrive, in their order, in parts that were joined from them."""
+    with example("record_session.py", "--pieces=13", service=service) as process:
+        out, err = process.communicate(timeout=30)
+        assert process.returncode == 0, err
+    video_id, digest = out.split()
+    video = service.finished(video_id)
+    assert (video.sha256, len(video.pieces)) == (digest, 3)

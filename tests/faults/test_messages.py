@@ -1,0 +1,292 @@
+"""Every message that a user can see when an upload goes wrong, and that none of them gives away a secret."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from async_uploader import Client
+from async_uploader._errors import UploaderError
+from async_uploader._limits import MIB
+from async_uploader.emulator import Fault
+from async_uploader.emulator._credentials import Credentials
+
+from .matrix import SEVERAL_BYTES
+from .test_resume import command
+from .world import KEY, PART, Source, check_sentence, make_source, run_upload, service
+
+SourceOf = Callable[[int], Source]
+
+_REFUSED: Final = "authentication-invalid-user-credentials"
+_NONE: Final = "0 of 3 parts (0 bytes) had arrived in video VIDEO."
+_ONE: Final = "1 of 3 parts (5 MiB) had arrived in video VIDEO."
+_TWO: Final = "2 of 3 parts (10 MiB) had arrived in video VIDEO."
+_ALL: Final = "3 of 3 parts (11 MiB) had arrived in video VIDEO."
+_DELETED: Final = "The unfinished video was deleted."
+_AGAIN: Final = "Upload it again to go on from there."
+_ANSWERED: Final = "The service answered"
+_LOST: Final = "No answer from the service:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """What goes wrong, and the whole text of what is said then. VIDEO stands for the videoId."""
+
+    faults: tuple[str, ...]
+    says: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+_GOING_ON: Final = {"resume": "local"}
+_LAST: Final = "upload,part=last"
+
+MESSAGES: Final = {
+    # A part.
+    "refused": Message(
+        faults=(f"{_LAST}:problem=uploaded-file-invalid-file",),
+        says=f"Part 3 of 3: {_ANSWERED} 400: The uploaded file cannot be read from the request. {_TWO} {_DELETED}",
+    ),
+    "too large": Message(
+        faults=(f"{_LAST}:status=413",),
+        says=f"Part 3 of 3: {_ANSWERED} 413: The uploaded file is too large. {_TWO} {_DELETED}",
+    ),
+    "server error": Message(
+        faults=(f"{_LAST}:status=503",),
+        says=f"Part 3 of 3: {_ANSWERED} 503: Service Unavailable. {_TWO} {_DELETED}",
+    ),
+    "server error, resume": Message(
+        faults=(f"{_LAST}:status=503",),
+        options=_GOING_ON,
+        says=f"Part 3 of 3: {_ANSWERED} 503: Service Unavailable. {_TWO} {_AGAIN}",
+    ),
+    "a proxy's page": Message(
+        faults=(f"{_LAST}:status=502,body=html",),
+        options=_GOING_ON,
+        says=f"Part 3 of 3: {_ANSWERED} 502: Bad Gateway. {_TWO} {_AGAIN}",
+    ),
+    "rate limit": Message(
+        faults=(f"{_LAST}:status=429,retry-after=0",),
+        options=_GOING_ON,
+        says=f"Part 3 of 3: {_ANSWERED} 429: Too many requests. {_TWO} {_AGAIN}",
+    ),
+    "redirect": Message(
+        faults=(f"{_LAST}:status=302,header=Location=http://127.0.0.1:9/",),
+        says=f"Part 3 of 3: {_ANSWERED} 302: Found. It redirects elsewhere, and redirects are not followed; "
+        f"check the base URL. {_TWO} {_DELETED}",
+    ),
+    "token refused": Message(
+        faults=(f"{_LAST}:status=401",),
+        options=_GOING_ON,
+        says=f"Part 3 of 3: {_ANSWERED} 401: The access token is invalid or has expired. {_TWO} {_AGAIN}",
+    ),
+    "key refused in the middle": Message(
+        faults=(
+            "upload,part=2:expire-tokens,revoke-tokens",
+            f"auth,attempt=2:problem={_REFUSED}",
+        ),
+        options=_GOING_ON,
+        says=f"Part 2 of 3: {_ANSWERED} 400: The user credentials were incorrect. Check the API key, and that it "
+        f"belongs to this environment. {_ONE} {_AGAIN}",
+    ),
+    "account suspended": Message(
+        faults=(f"{_LAST}:problem=account-suspended",),
+        options=_GOING_ON,
+        says=f"Part 3 of 3: {_ANSWERED} 403: This account is suspended. {_TWO} {_AGAIN}",
+    ),
+    "connection closed": Message(
+        faults=(f"{_LAST}:cut,when=late",),
+        options=_GOING_ON,
+        says=f"Part 3 of 3: {_LOST} it closed the connection. {_TWO} {_AGAIN}",
+    ),
+    "stalled": Message(
+        faults=(f"{_LAST}:stall=forever,when=late",),
+        options={**_GOING_ON, "stall_timeout": 0.3},
+        says=f"Part 3 of 3: {_LOST} nothing moved for 0.3 s. {_TWO} {_AGAIN}",
+    ),
+    "someone else": Message(
+        faults=(f"{_LAST}:problem=video-content-range-by-part-part-already-sent",),
+        says=f"Part 3 of 3: {_ANSWERED} 400: This part was already sent. This upload had not sent it: someone "
+        f"else writes to this video. {_TWO} The video was left as it is.",
+    ),
+    "not deleted": Message(
+        faults=("upload,part=first:status=413", "delete:status=503"),
+        says=f"Part 1 of 3: {_ANSWERED} 413: The uploaded file is too large. {_NONE} "
+        "The unfinished video could not be deleted; the service removes it after 7 days.",
+    ),
+    # The end.
+    "never whole": Message(
+        faults=("upload,part=2:status=200,body=html",),
+        options={**_GOING_ON, "stall_timeout": 0.3},
+        says="Every part was accepted, but the video has not come together (its status is 'uploading'). "
+        f"{_ALL} {_AGAIN}",
+    ),
+    "no status": Message(
+        faults=("status:status=503",),
+        options=_GOING_ON,
+        says=f"{_ANSWERED} 503: Service Unavailable. {_ALL} {_AGAIN}",
+    ),
+    # The beginning.
+    "wrong key": Message(
+        faults=(f"auth:problem={_REFUSED}",),
+        says=f"{_ANSWERED} 400: The user credentials were incorrect. Check the API key, and that it belongs to "
+        "this environment.",
+    ),
+    "nobody to log in at": Message(faults=("auth:cut",), says=f"{_LOST} it closed the connection."),
+    "not created": Message(
+        faults=("create:problem=invalid-attribute",), says=f"{_ANSWERED} 400: This attribute is invalid."
+    ),
+    "create redirects": Message(
+        faults=("create:status=302",),
+        says=f"{_ANSWERED} 302: Found. It redirects elsewhere, and redirects are not followed; "
+        "check the base URL.",
+    ),
+    "not the service": Message(
+        faults=("create:status=200,body=html",),
+        says=f"{_ANSWERED} 200 with something that is not a video; check the base URL.",
+    ),
+    "not the service's login": Message(
+        faults=("auth:status=200,body=html",),
+        says=f"{_ANSWERED} 200 with something that is not a bearer token; check the base URL.",
+    ),
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("message", MESSAGES.values(), ids=MESSAGES)
+async def test_message(message: Message, source_of: SourceOf) -> None:
+    """Word for word."""
+    async with service(*message.faults) as emulator:
+        options = {"max_attempts": 2, "concurrency": 1, **message.options}
+        run = await run_upload(emulator, source_of(SEVERAL_BYTES), **options)
+    assert run.error is not None
+    text = str(run.error)
+    check_sentence(text)
+    assert re.sub(r"\bvi[A-Za-z0-9]{10,}", "VIDEO", text) == message.says
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("host", "says"),
+    [
+        ("http://127.0.0.1:9", "no connection to 127.0.0.1:9 (Connection refused)."),
+        ("https://no-such-host.invalid", "the host name 'no-such-host.invalid' was not found."),
+    ],
+)
+async def test_nobody_there(host: str, says: str, source_of: SourceOf) -> None:
+    """Where it tried, and why that did not work."""
+    async with Client(api_key=KEY, base_url=host) as client:
+        with pytest.raises(UploaderError) as caught:
+            await client.upload(source_of(SEVERAL_BYTES).path, part_size=PART, max_attempts=1)
+    assert str(caught.value) == f"{_LOST} {says}"
+    check_sentence(str(caught.value))
+
+
+# What is logged on the way; the source is movie.mp4.
+LOGGED: Final = {
+    "a part is tried again": (
+        ("upload,part=last,times=1:cut,when=late",),
+        r"movie\.mp4, part 3: No answer from the service: it closed the connection\. Again in \d\.\d s\.",
+    ),
+    "a part had arrived": (("upload,part=last,times=1:cut,when=stored",), r"movie\.mp4, part 3 had arrived\."),
+    "the creation is tried again": (
+        ("create,times=1:status=503",),
+        r"movie\.mp4, create: The service answered 503: Service Unavailable\. Again in \d\.\d s\.",
+    ),
+    "the status is asked again": (
+        ("status,times=1:status=502,body=html",),
+        r"movie\.mp4, status: The service answered 502: Bad Gateway\. Again in \d\.\d s\.",
+    ),
+    "the video is asked for again": (
+        ("completing,times=1:cut", "get,times=1:status=500"),
+        r"movie\.mp4, video: The service answered 500: Internal Server Error\. Again in \d\.\d s\.",
+    ),
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("faults", "pattern"), LOGGED.values(), ids=LOGGED)
+async def test_logged(
+    faults: tuple[str, ...], pattern: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was tried again, why, and when."""
+    caplog.set_level(logging.INFO, "async_uploader")
+    movie = make_source(tmp_path / "movie.mp4", SEVERAL_BYTES)
+    async with service(*faults) as emulator:
+        assert (await run_upload(emulator, movie)).video is not None
+    told = [record.getMessage() for record in caplog.records if record.name.startswith("async_uploader")]
+    assert [line for line in told if re.fullmatch(pattern, line)], told
+
+
+SECRET_FAULTS: Final = (
+    (),
+    ("upload,part=2,times=1:expire-tokens,revoke-tokens", "upload,part=last,times=2:cut,when=middle"),
+    ("upload,part=2,times=1:expire-tokens", "refresh,times=1:status=503", "status,times=1:status=502,body=html"),
+    ("upload,part=last:status=403",),
+    (
+        "upload,part=2:expire-tokens,revoke-tokens",
+        f"auth,attempt=2:problem={_REFUSED}",
+    ),
+    ("upload:status=302,header=Location=http://127.0.0.1:9/",),
+)
+
+# With an upload token there is no login, and nothing is asked.
+_OF_PARTS: Final = SECRET_FAULTS[1:2]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("faults", "delegated"),
+    [
+        *(pytest.param(faults, False, id=f"key: {' '.join(faults) or 'none'}") for faults in SECRET_FAULTS),
+        *(pytest.param(faults, True, id=f"token: {faults[-1]}") for faults in _OF_PARTS),
+    ],
+)
+async def test_no_secret_anywhere(
+    faults: tuple[str, ...], delegated: bool, source_of: SourceOf, tmp_path: Path, issued: list[str]
+) -> None:
+    """Not in the output, at -vv, nor in the journal: keys, bearer, refresh and upload tokens."""
+    async with service() as emulator:
+        async with Client(api_key=KEY, base_url=emulator.url) as client:
+            upload_token = (await client.create_upload_token()).token
+        for fault in faults:
+            emulator.add_fault(Fault.parse(fault))
+        token = ("--upload-token", upload_token) if delegated else ()
+        source = source_of(SEVERAL_BYTES)
+        flags = ("-vv", "--max-attempts", "3", "--resume", *token)
+        async with command(emulator, source, tmp_path / "state", *flags, key=not delegated) as process:
+            output = b"".join(await process.communicate())
+        secrets = [KEY, upload_token, *issued]
+        kept = await asyncio.to_thread(_contents, tmp_path / "state")
+        assert [secret for secret in secrets if secret.encode() in output] == []
+        assert [secret for secret in secrets if secret.encode() in kept] == []
+
+
+@pytest.fixture
+def issued(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every bearer and refresh token that the service gives out, also those that are refreshed or revoked."""
+    tokens: list[str] = []
+    issue = Credentials._issue
+
+    def remember(self: Credentials, now: float) -> dict[str, object]:
+        pair = issue(self, now)
+        tokens.extend([str(pair["access_token"]), str(pair["refresh_token"])])
+        return pair
+
+    monkeypatch.setattr(Credentials, "_issue", remember)
+    return tokens
+
+
+def _contents(folder: Path) -> bytes:
+    return b"\n".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def test_sizes_are_as_the_table_says() -> None:
+    """The table above is about three parts of a source of 11 MiB and a byte."""
+    assert SEVERAL_BYTES == 2 * PART + MIB + 1

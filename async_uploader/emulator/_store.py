@@ -223,7 +223,10 @@ class Store:
             raise Problem("resource-not-found", name="videoId")
         piece = Piece(wanted, size_bytes)
         video.upload.reserve(piece)
-        return asyncio.shield(self._task(self._land(video, piece, spool)))
+        landing = self._task(self._land(video, piece, spool))
+        # Its caller may be gone by the time that it fails.
+        landing.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return asyncio.shield(landing)
 
     async def _land(self, video: Video, piece: Piece, spool: Spool) -> bool:
         try:

@@ -138,6 +138,7 @@ async def _run(emulator: Emulator, case: Case, source: Source) -> Run:
     return await run_upload(
         emulator,
         source,
+        as_stream=case.kind == "stream",
         ranges=case.ranges,
         concurrency=case.concurrency,
         resume={"no": False, "local": "local", "anywhere": True}[case.resume],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import os
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
@@ -113,9 +114,10 @@ class Run:
             assert last.parts_done == last.parts_total
 
 
-async def run_upload(emulator: Emulator, source: Source, **options: Any) -> Run:
+async def run_upload(emulator: Emulator, source: Source, *, as_stream: bool = False, **options: Any) -> Run:
     """Upload once, in a client of its own, and see how it ends.
 
+    :param as_stream: from memory, where each part has to be kept until it is acknowledged
     :raises TimeoutError: it hangs
     """
     progress: list[Progress] = []
@@ -125,7 +127,8 @@ async def run_upload(emulator: Emulator, source: Source, **options: Any) -> Run:
     async with asyncio.timeout(HANG_SECONDS):
         async with Client(api_key=KEY, base_url=emulator.url) as client:
             try:
-                video = await client.upload(source.path, **options)
+                content = io.BytesIO(source.path.read_bytes()) if as_stream else source.path
+                video = await client.upload(content, **options)
             except UploaderError as error:
                 failure = error
     run = Run(video=video, error=failure, progress=tuple(progress))

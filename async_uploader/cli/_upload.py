@@ -106,6 +106,7 @@ class _Uploads:
         self._answers = answers
         self._videos: list[tuple[int, str]] = []
         self._skipped = self._failed = 0
+        self._stdout = anyio.CapacityLimiter(1)
 
     async def one(self) -> int:
         """Upload the only source; its failure is the command's."""
@@ -208,14 +209,14 @@ class _Uploads:
             digest = await _local.compare(self._emulator, video.video_id, self._stdin or job.item.source)
             self._display.say(f"{job.item.shown}: the local service's copy has the same SHA-256: {digest}")
         await self._record(job, video=video.raw)
-        self._tell(job.number, video.raw)
+        await self._tell(job.number, video.raw)
 
     async def _imported(self, job: _Job, video: Video) -> None:
         """The service has taken a URL; the mark that it may carry is taken off once that is recorded."""
         metadata = [entry for entry in video.raw.get("metadata", []) if entry["key"] != MARK_SOURCE]
         raw = {**video.raw, "metadata": metadata}
         await self._record(job, video=raw)
-        self._tell(job.number, raw)
+        await self._tell(job.number, raw)
         if self._results is not None:
             try:
                 kept = {entry["key"]: entry["value"] for entry in metadata}
@@ -227,13 +228,15 @@ class _Uploads:
         if self._results is not None:
             await self._results.add(job.key, source=job.item.source, **told)
 
-    def _tell(self, number: int, video: Mapping[str, Any]) -> None:
+    async def _tell(self, number: int, video: Mapping[str, Any]) -> None:
         self._videos.append((number, video["videoId"]))
         if self._flags.json:
             self._answers[number] = video
         else:
             player = video.get("assets", {}).get("player") or "-"
-            show(f"{video['videoId']}  {player}  {self._items[number].shown}")
+            line = f"{video['videoId']}  {player}  {self._items[number].shown}"
+            # In a thread: a pager that nobody scrolls takes no more lines, and would hold up all other uploads.
+            await anyio.to_thread.run_sync(show, line, limiter=self._stdout, abandon_on_cancel=True)
 
     async def _wait(self, item: Item, video_id: str) -> None:
         with self._display.encoding(item.shown) as on_status:

@@ -96,7 +96,11 @@ class Cli(Protocol):
 
 class StartCli(Protocol):
     def __call__(
-        self, *arguments: object, stdin: Any = subprocess.DEVNULL, **environment: str
+        self,
+        *arguments: object,
+        stdin: Any = subprocess.DEVNULL,
+        stdout: Any = subprocess.PIPE,
+        **environment: str,
     ) -> subprocess.Popen[str]: ...
 
 
@@ -106,13 +110,14 @@ def started(
     directory: Path,
     environment: dict[str, str],
     stdin: Any = subprocess.DEVNULL,
+    stdout: Any = subprocess.PIPE,
 ) -> Iterator[subprocess.Popen[str]]:
     """A command that runs in a directory, with nothing of this process's settings."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("APIVIDEO_", "COLUMNS"))}
     process = subprocess.Popen(
         [sys.executable, "-m", "async_uploader", *map(str, arguments)],
         stdin=stdin,
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
         cwd=directory,
@@ -138,9 +143,12 @@ def start_cli(tmp_path: Path) -> Iterator[StartCli]:
     with ExitStack() as stack:
 
         def start(
-            *arguments: object, stdin: Any = subprocess.DEVNULL, **environment: str
+            *arguments: object,
+            stdin: Any = subprocess.DEVNULL,
+            stdout: Any = subprocess.PIPE,
+            **environment: str,
         ) -> subprocess.Popen[str]:
-            return stack.enter_context(started(arguments, tmp_path, environment, stdin))
+            return stack.enter_context(started(arguments, tmp_path, environment, stdin, stdout))
 
         yield start
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
+import subprocess
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 
 from async_uploader import Client, Video
+from async_uploader._limits import MIB
 from async_uploader._resume import MARK_SOURCE
 from async_uploader.cli._results import mark_of
 from async_uploader.emulator import Emulator, Fault
@@ -325,7 +328,8 @@ def test_killed_twice_on_the_way(
         settings = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
         command = ("upload", "--manifest=m.csv", "--results=r.jsonl", "--quiet")
         for wanted in (count // 3, 2 * count // 3):
-            process = start_cli(*command, **settings)
+            # Nobody reads what it shows, and a pipe would be full some day.
+            process = start_cli(*command, stdout=subprocess.DEVNULL, **settings)
             is_far = partial(has_finished, wanted)
             service.portal.call(partial(service.emulator.wait_for, is_far, timeout=None))
             process.kill()
@@ -338,3 +342,26 @@ def test_killed_twice_on_the_way(
         assert sorted(video.title for video in videos) == names
         assert {video.state for video in videos} == {"finished"}
     assert len(read(tmp_path / "r.jsonl")) == count
+
+
+def test_a_pager_that_nobody_scrolls(
+    start_service: StartService, start_cli: StartCli, make_file: Callable[..., Path]
+) -> None:
+    """Results that cannot be shown yet hold up no upload that runs."""
+    names = ["large.mp4", *(f"{number}.mp4" for number in range(60))]
+    for name in names:
+        make_file(name, 100 * MIB if name == "large.mp4" else 10, sparse=True)
+
+    def is_large_there(emulator: Emulator) -> bool:
+        return any(video.title == "large.mp4" and video.state == "finished" for video in emulator.videos.values())
+
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    with os.fdopen(reading, "rb") as shown, start_service(connection_rate=8 * MIB) as service:
+        settings = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
+        process = start_cli("upload", *names, stdout=writing, **settings)
+        os.close(writing)
+        service.portal.call(service.emulator.wait_for, is_large_there)
+        assert len(shown.read().splitlines()) == len(names)
+        _, err = process.communicate()
+    assert process.returncode == 0, err

@@ -30,6 +30,7 @@ from ._service import Service
 from ._session import UploadSession
 from ._source import FileSource
 from ._stream import Budget, StreamSource
+from ._teller import Teller
 from ._transfer import Job
 from ._upload import Upload
 from ._version import __version__
@@ -152,6 +153,7 @@ class Client(Requests):
         :param on_video: called (plain or async) with the finished Video, once, before a journal forgets the
             upload: what it has recorded needs never be sent again, wherever a crash comes between. Its errors are
             raised as they are, and leave the video where it is
+        :param on_event: called (plain) with each :class:`~async_uploader.events.UploadEvent`
         :returns: the finished Video
         :raises ConfigurationError: an option is out of its range; nothing was sent
         :raises SourceError: the source is missing, empty, unreadable or too big; nothing was sent
@@ -176,12 +178,19 @@ class Client(Requests):
         source, options = job.source, job.options
         await source.prime()
         service = self._service.with_stall(options.stall_timeout)
-        pacing = Pacing(limiter=self._limiter, policy=RetryPolicy(max_attempts=options.max_attempts))
+        teller = Teller(source.name, options.on_event)
+        pacing = Pacing(
+            limiter=self._limiter,
+            policy=RetryPolicy(max_attempts=options.max_attempts),
+            subject=source.name,
+            teller=teller,
+        )
         upload = Upload(
             job=job,
             payload={"title": source.name, **payload},
             service=service,
             pacing=pacing,
+            teller=teller,
             resume=None,
         )
         if not (options.resume and isinstance(source, FileSource)):

@@ -18,6 +18,7 @@ from ._limits import MAX_PART_BYTES, MIN_PART_BYTES
 from ._models import Video, camel
 from ._progress import OnProgress
 from ._units import format_size
+from .events import OnEvent
 
 OnVideo = Callable[[Video], Awaitable[object] | object]
 
@@ -58,6 +59,7 @@ class UploadOptions(ContainerDetails, total=False):
     max_latency: float | None
     on_progress: OnProgress | None
     on_video: OnVideo | None
+    on_event: OnEvent | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +79,7 @@ class TransferOptions:
     max_latency: float | None = None
     on_progress: OnProgress | None = None
     on_video: OnVideo | None = None
+    on_event: OnEvent | None = None
 
     def __post_init__(self) -> None:
         if self.ranges not in ("part", "bytes"):

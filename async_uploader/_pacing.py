@@ -18,6 +18,8 @@ import tenacity
 from ._errors import ApiError, TransportError
 from ._options import DEFAULT_MAX_ATTEMPTS
 from ._ratelimit import Kind, RateLimiter
+from ._teller import Teller
+from .events import RateLimitWait, RetryScheduled
 
 log: Final = logging.getLogger("async_uploader")
 
@@ -40,10 +42,16 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pacing:
-    """When requests of one credential go out: the account's window, and the patience of one caller."""
+    """When requests of one credential go out: the account's window, and the patience of one caller.
+
+    :param subject: whose requests they are, for the log
+    :param teller: is told of retries and waits
+    """
 
     limiter: RateLimiter
     policy: RetryPolicy = RetryPolicy()
+    subject: str = ""
+    teller: Teller | None = None
 
     async def run(self, kind: Kind, request: Callable[[], Awaitable[T]], *, what: str) -> T:
         """Call ``request`` in its turn until it returns, fails for good, or has failed too often.
@@ -59,15 +67,26 @@ class Pacing:
 
     async def in_turn(self, kind: Kind, request: Callable[[], Awaitable[T]]) -> T:
         """Call ``request`` once, when the account's window allows it."""
-        await self.limiter.turn(kind)
+
+        def tell(wait_seconds: float) -> None:
+            if self.teller is not None:
+                self.teller.tell(RateLimitWait(kind=str(kind), wait_seconds=wait_seconds))
+
+        await self.limiter.turn(kind, on_wait=tell)
         return await request()
 
     async def persist(
-        self, attempt: Callable[[], Awaitable[T]], *, what: str, progress: Callable[[], int] = lambda: 0
+        self,
+        attempt: Callable[[], Awaitable[T]],
+        *,
+        what: str,
+        part_number: int | None = None,
+        progress: Callable[[], int] = lambda: 0,
     ) -> T:
         """Call ``attempt`` until it returns, fails for good, or has failed too often.
 
         :param what: names the request in the log
+        :param part_number: the part that it sends, if it does
         :param progress: a number that grows as the upload gets on
         :raises UploaderError: the last attempt's own error
         """
@@ -83,7 +102,17 @@ class Pacing:
 
         def tell(state: tenacity.RetryCallState) -> None:
             error = state.outcome.exception() if state.outcome else None
-            log.warning("%s: %s Again in %.1f s.", what, error, state.upcoming_sleep)
+            named = f"{self.subject}, {what}" if self.subject else what
+            log.warning("%s: %s Again in %.1f s.", named, error, state.upcoming_sleep)
+            if self.teller is not None:
+                self.teller.tell(
+                    RetryScheduled(
+                        what=what,
+                        part_number=part_number,
+                        reason=str(error),
+                        wait_seconds=state.upcoming_sleep,
+                    )
+                )
 
         backoff = tenacity.wait_random_exponential(
             multiplier=self.policy.first_backoff_seconds, max=self.policy.max_backoff_seconds

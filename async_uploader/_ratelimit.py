@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import Final
 
@@ -163,11 +163,18 @@ class RateLimiter:
         self._news.set()
         self._news = anyio.Event()
 
-    async def turn(self, kind: Kind) -> None:
-        """Wait until a request of this kind may go out. First come, first served."""
+    async def turn(self, kind: Kind, *, on_wait: Callable[[float], None] = lambda _: None) -> None:
+        """Wait until a request of this kind may go out. First come, first served.
+
+        :param on_wait: told how many seconds it will be, as far as is known, if the window makes it wait
+        """
         window = self._windows[kind]
         async with self._turns[kind]:
+            is_told = False
             while wait := window.wait_seconds(anyio.current_time(), demand=self._demand[kind]):
+                if not is_told:
+                    on_wait(wait)
+                    is_told = True
                 with anyio.move_on_after(wait):
                     await self._news.wait()
             window.take(anyio.current_time())

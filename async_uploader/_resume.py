@@ -281,7 +281,7 @@ class Resume:
             raise
 
     async def _ask(self, kind: Kind, what: str, request: Callable[[], Awaitable[T]]) -> T:
-        return await self._pacing.run(kind, request, what=f"{self._source.name}, {what}")
+        return await self._pacing.run(kind, request, what=what)
 
     def marks(self, plan: Plan) -> list[dict[str, str]]:
         """Metadata entries by which a new container can be found from anywhere."""

@@ -55,6 +55,7 @@ class _PartToSend:
     pool: BlockPool
     on_sent: Callable[[int], None]
     meter: Meter
+    on_connection: Callable[[int], None]
     _sent_bytes: int = 0
 
     @asynccontextmanager
@@ -71,8 +72,12 @@ class _PartToSend:
                 pool=self.pool,
                 on_sent=self._count,
             )
-            with self.meter.counting(body), self.pool.part():
-                yield body
+            try:
+                with self.meter.counting(body), self.pool.part():
+                    yield body
+            finally:
+                if body.transport is not None and (name := body.transport.get_extra_info("sockname")):
+                    self.on_connection(name[1])
 
     def _count(self, count_bytes: int) -> None:
         self._sent_bytes += count_bytes
@@ -229,6 +234,7 @@ class Service:
         expect_continue: bool,
         on_sent: Callable[[int], None],
         meter: Meter,
+        on_connection: Callable[[int], None],
     ) -> PartAnswer:
         """``POST /videos/{videoId}/source``, or ``POST /upload`` with an upload token.
 
@@ -239,6 +245,7 @@ class Service:
         :param on_sent: told how many bytes of the part have left; the sum taken back with a negative number
             when the body has to be sent again
         :param meter: counts what has reached the service
+        :param on_connection: told, in the end, the local port of the connection that the body went out on
         """
         part = _PartToSend(
             piece=piece,
@@ -247,6 +254,7 @@ class Service:
             pool=self._pool,
             on_sent=on_sent,
             meter=meter,
+            on_connection=on_connection,
         )
         answer = await self._call(
             Kind.UPLOAD,

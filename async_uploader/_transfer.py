@@ -29,7 +29,9 @@ from ._progress import Ledger, Reporter
 from ._ratelimit import Kind
 from ._service import PartAnswer, Service, byte_range, part_range
 from ._source import Piece, Source
+from ._teller import Attempt, Teller
 from ._units import format_size
+from .events import ConcurrencyChanged, ContainerReady
 
 if TYPE_CHECKING:
     from ._resume import Resume
@@ -78,6 +80,7 @@ class Transfer:
         *,
         service: Service,
         pacing: Pacing,
+        teller: Teller,
         resume: Resume | None,
         video_id: str | None,
         received: frozenset[int],
@@ -88,6 +91,7 @@ class Transfer:
         self._options = job.options
         self._service = service
         self._pacing = pacing
+        self._teller = teller
         self._resume = resume
         self.video_id = video_id
         self._goes_on = goes_on
@@ -115,6 +119,7 @@ class Transfer:
         :raises UploadFailed: it did not work out; the cause is chained
         """
         reporter = Reporter(self._ledger, self._options.on_progress)
+        self._tell_container()
         self._pacing.limiter.expect(Kind.UPLOAD, self._parts_left)
         try:
             with self._scope:
@@ -132,6 +137,13 @@ class Transfer:
             raise self._failed(self._failure) from self._failure
         assert self._video is not None
         return self._video
+
+    def _tell_container(self) -> None:
+        if self.video_id is not None:
+            done, size_bytes = self._ledger.parts_done, self._ledger.acknowledged_bytes
+            self._teller.tell(
+                ContainerReady(video_id=self.video_id, parts_done=done, acknowledged_bytes=size_bytes)
+            )
 
     @property
     def _parts_left(self) -> int:
@@ -151,12 +163,15 @@ class Transfer:
         """Have as many parts in flight as are worth it."""
         while (climb := self._climb) is not None:
             await anyio.sleep(_CLIMBING_SECONDS if climb.is_climbing else _WATCHING_SECONDS)
-            self._slots.total_tokens = climb.step(
+            connections = climb.step(
                 anyio.current_time(),
                 moved_bytes=self._meter.read(),
                 busy=self._slots.borrowed_tokens,
                 rtt_seconds=self._meter.rtt_seconds,
             )
+            if connections != self._slots.total_tokens:
+                self._slots.total_tokens = connections
+                self._teller.tell(ConcurrencyChanged(connections=connections))
 
     async def _fill(self) -> None:
         await self._send_all()
@@ -205,19 +220,23 @@ class Transfer:
         """Send one part until the service has it."""
         part = piece.part
         maybe_received = self._goes_on
-        is_unknown = is_retry = False
+        is_unknown = False
+        attempts = 0
 
         async def attempt() -> PartAnswer | None:
-            nonlocal maybe_received, is_unknown, is_retry
+            nonlocal maybe_received, is_unknown, attempts
             if is_unknown and await self._has_arrived(part):
                 log.info("%s had arrived.", self._named(part))
                 return None
+            attempts += 1
+            this = Attempt(self._teller, part, attempts)
             try:
-                send = partial(self._send, piece, expect_continue=is_retry)
-                return await self._pacing.in_turn(Kind.UPLOAD, send)
+                send = partial(self._send, piece, this, expect_continue=attempts > 1)
+                answer = await self._pacing.in_turn(Kind.UPLOAD, send)
             except UploaderError as exc:
                 self._ledger.taken_back(part.number)
                 verdict = judge(exc, maybe_received=maybe_received)
+                this.ended(verdict, exc)
                 if verdict is Verdict.STORED:
                     log.info("%s had arrived.", self._named(part))
                     self._is_told_whole |= isinstance(exc, ApiError) and exc.slug == ALREADY_WHOLE
@@ -228,12 +247,19 @@ class Transfer:
                 self._pacing.limiter.expect(Kind.UPLOAD, 1)
                 is_unknown |= verdict is Verdict.UNKNOWN
                 maybe_received |= is_unknown
-                is_retry = True
                 raise
+            except BaseException:
+                this.ended(None)
+                raise
+            this.ended(Verdict.STORED)
+            return answer
 
         try:
             answer = await self._pacing.persist(
-                attempt, what=self._named(part), progress=lambda: self._ledger.acknowledged_bytes
+                attempt,
+                what=f"part {part.number}",
+                part_number=part.number,
+                progress=lambda: self._ledger.acknowledged_bytes,
             )
         except Exception:
             self._failed_part = self._failed_part or part
@@ -281,6 +307,7 @@ class Transfer:
         if video_id is None:
             raise UploaderError("The service did not tell which video it made of the first part.")
         self.video_id = video_id
+        self._tell_container()
         if self._resume:
             await self._resume.record(
                 video_id,
@@ -289,7 +316,8 @@ class Transfer:
                 received=frozenset(),
             )
 
-    async def _send(self, piece: Piece, *, expect_continue: bool) -> PartAnswer:
+    async def _send(self, piece: Piece, attempt: Attempt, *, expect_continue: bool) -> PartAnswer:
+        attempt.begins()
         part, total_bytes = piece.part, self._plan.total_bytes
         if self._options.ranges == "part":
             content_range = part_range(part)
@@ -304,6 +332,7 @@ class Transfer:
             expect_continue=expect_continue,
             on_sent=lambda count_bytes: self._ledger.sent(part.number, count_bytes),
             meter=self._meter,
+            on_connection=partial(setattr, attempt, "connection"),
         )
 
     async def _conclude(self) -> None:
@@ -321,7 +350,7 @@ class Transfer:
             self._video = await self._ask("video", lambda: self._service.get_video(self.video_id or ""))
 
     async def _ask(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
-        return await self._pacing.run(Kind.READ, request, what=f"{self._source.name}, {what}")
+        return await self._pacing.run(Kind.READ, request, what=what)
 
     async def _come_together(self, video_id: str) -> None:
         pause_seconds = _FIRST_POLL_SECONDS

@@ -28,7 +28,9 @@ from ._models import Video
 from ._pacing import Pacing
 from ._ratelimit import Kind
 from ._service import Service
+from ._teller import Teller
 from ._transfer import Conflict, Job, Transfer
+from .events import UploadBegan, UploadEnded
 
 if TYPE_CHECKING:
     from ._resume import Begun, Resume
@@ -51,6 +53,7 @@ class Upload:
     payload: Mapping[str, Any]
     service: Service
     pacing: Pacing
+    teller: Teller
     resume: Resume | None
 
     async def run(self) -> Video:
@@ -59,6 +62,26 @@ class Upload:
         :raises ApiError, TransportError: there is no container yet
         :raises UploadFailed: there is
         """
+        plan = self.job.plan
+        self.teller.tell(
+            UploadBegan(
+                total_bytes=plan.total_bytes,
+                parts_total=plan.parts_total,
+                part_bytes=plan.part_bytes,
+                concurrency=plan.concurrency,
+                adapts=plan.adapts,
+            )
+        )
+        try:
+            video = await self._run()
+        except BaseException as exc:
+            text = str(exc) if isinstance(exc, Exception) else "cancelled"
+            self.teller.tell(UploadEnded(video_id=getattr(exc, "video_id", None), error=text))
+            raise
+        self.teller.tell(UploadEnded(video_id=video.video_id, error=None))
+        return video
+
+    async def _run(self) -> Video:
         begun = await self.resume.begun() if self.resume else None
         job = self.job if begun is None else _as_begun(self.job, begun)
         if begun is not None and begun.whole:
@@ -70,6 +93,7 @@ class Upload:
                 job,
                 service=self.service,
                 pacing=self.pacing,
+                teller=self.teller,
                 resume=self.resume,
                 video_id=video_id,
                 received=received,
@@ -122,12 +146,10 @@ class Upload:
             was_tried = True
             return (await self.service.create_video(payload)).video_id
 
-        return await self.pacing.run(Kind.WRITE, create, what=f"{self.job.source.name}, create")
+        return await self.pacing.run(Kind.WRITE, create, what="create")
 
     async def _ask(self, video_id: str) -> Video:
-        return await self.pacing.run(
-            Kind.READ, lambda: self.service.get_video(video_id), what=f"{self.job.source.name}, video"
-        )
+        return await self.pacing.run(Kind.READ, lambda: self.service.get_video(video_id), what="video")
 
     async def _settle(self, video_id: str | None, *, keep: bool, leave: bool) -> str:
         """Decide what becomes of the container; returns a sentence about it."""

@@ -154,7 +154,7 @@ class _Uploads:
             key = key_of(item)
             if self._results is not None and self._results.is_done(key):
                 self._skipped += 1
-                self._tell(number, self._results.video(key))
+                await self._tell(number, self._results.video(key))
                 self._display.ended(None)
             elif not item.is_url:
                 yield self._job_of_file(number, item, key)

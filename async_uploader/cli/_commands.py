@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import typer
+import click
 
 from async_uploader import __version__
 from async_uploader._units import format_size
@@ -35,27 +35,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-app = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["--help", "-h"]})
-tokens = typer.Typer(no_args_is_help=True)
-app.add_typer(tokens, name="tokens", help="Tokens that let their bearer upload, and nothing else.")
+_SETTINGS = {"help_option_names": ["--help", "-h"], "max_content_width": 110}
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        show(f"async-uploader {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _top(
-    _version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and end.")
-    ] = False,
-) -> None:
+@click.group(context_settings=_SETTINGS)
+@click.version_option(__version__, message="async-uploader %(version)s", help="Show the version and end.")
+def app() -> None:
     """Upload videos to api.video, in concurrent parts.
 
     The API key is read from APIVIDEO_API_KEY.
     """
+
+
+@app.group()
+def tokens() -> None:
+    """Tokens that let their bearer upload, and nothing else."""
 
 
 @command(app, UploadFlags)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-import typer.main
+import click
 
 from async_uploader._errors import ConfigurationError, SourceError, UploaderError, UploadFailed
 
@@ -24,7 +24,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     set_up_streams()
     try:
-        code = typer.main.get_command(app).main(arguments, prog_name="async-uploader", standalone_mode=False)
+        code = app.main(list(arguments), prog_name="async-uploader", standalone_mode=False)
         sys.stdout.flush()
     except UsageError as exc:
         return _say_usage(exc)
@@ -43,12 +43,12 @@ def run(arguments: Sequence[str]) -> int:
     return code or 0
 
 
-def _say_usage(exc: Exception) -> int:
-    message = exc.format_message()  # type: ignore[attr-defined]
-    context = getattr(exc, "ctx", None)
-    if message:  # without any arguments the help has been shown instead
-        say(f"error: {message}")
-        say(f"Try '{context.command_path if context else 'async-uploader'} --help'.")
+def _say_usage(exc: UsageError) -> int:
+    if isinstance(exc, click.exceptions.NoArgsIsHelpError):
+        exc.show()
+        return 2
+    say(f"error: {exc.format_message()}")
+    say(f"Try '{exc.ctx.command_path if exc.ctx else 'async-uploader'} --help'.")
     return 2
 
 

@@ -3,67 +3,157 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, fields
-from inspect import Parameter, Signature, get_annotations
-from typing import Any, Final, TypeVar, get_type_hints
+from dataclasses import MISSING, dataclass, field, fields
+from inspect import cleandoc, get_annotations
+from pathlib import Path
+from types import NoneType
+from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
-import typer
+import click
 
 F = TypeVar("F")
 
 #: The groups of options in a command's help, in their order; before them comes what is in none.
 PANELS: Final = ("The video", "Many videos", "The transfer", "The service", "Output")
 
-#: What typer raises for wrong arguments; it has a public name only for its subclass.
-UsageError: type[typer.TyperException] = typer.BadParameter.__mro__[1]
+UsageError = click.UsageError
 
 
-def usage_error(message: str) -> Exception:
+def usage_error(message: str) -> UsageError:
     """Wrong arguments: exit code 2, and a pointer to the help."""
     return UsageError(message)
 
 
-def option(*names: str, panel: str | None = None, **settings: Any) -> Any:
-    """An option of a command, as the annotation of a field; without names it is called as the field is."""
-    return typer.Option(*names, rich_help_panel=panel, show_default=False, **settings)
+@dataclass(frozen=True, kw_only=True)
+class _Param:
+    """How a field is written on the command line."""
+
+    names: tuple[str, ...] = ()
+    is_argument: bool = False
+    panel: str | None = None
+    parser: Callable[[str], object] | None = None
+    min: int | None = None
+    max: int | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def option(
+    *names: str,
+    panel: str | None = None,
+    parser: Callable[[str], object] | None = None,
+    min: int | None = None,  # noqa: A002 - click's word
+    max: int | None = None,  # noqa: A002
+    **settings: Any,
+) -> Any:
+    """An option of a command, as the annotation of a field; without names it is called as the field is.
+
+    :param panel: one of :data:`PANELS`
+    :param parser: makes the value of what is written; a ``ValueError`` has the sentence that the user reads
+    :param min: the least whole number
+    :param max: the greatest one
+    :param settings: click's own, as ``help`` and ``metavar``
+    """
+    return _Param(names=names, panel=panel, parser=parser, min=min, max=max, settings=settings)
 
 
 def argument(**settings: Any) -> Any:
     """An argument of a command, as the annotation of a field."""
-    return typer.Argument(show_default=False, **settings)
+    return _Param(is_argument=True, settings=settings)
+
+
+class Command(click.Command):
+    """A command whose help has its options in groups."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The groups in the order of :data:`PANELS`."""
+        rows: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            if isinstance(param, click.Option) and (row := param.get_help_record(ctx)) is not None:
+                rows.setdefault(getattr(param, "panel", None) or "Options", []).append(row)
+        for title in ("Options", *PANELS):
+            if title in rows:
+                with formatter.section(click.style(title, bold=True)):
+                    formatter.write_dl(rows[title])
+
+
+class _Option(click.Option):
+    panel: str | None = None
+
+
+class _Parsed(click.ParamType[object]):
+    """A value that a function of ours makes, with a sentence of its own for what it cannot."""
+
+    name = "text"
+
+    def __init__(self, parser: Callable[[str], object]) -> None:
+        self._parser = parser
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> object:
+        try:
+            return self._parser(value) if isinstance(value, str) else value
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
 
 
 def command(
-    app: typer.Typer, flags: type[F], *, name: str | None = None
+    group: click.Group, flags: type[F], *, name: str | None = None
 ) -> Callable[[Callable[[F], int | None]], Callable[[F], int | None]]:
-    """Make a function that takes a ``flags`` (a dataclass), and may return an exit code, a command of ``app``."""
+    """Make a function a command of ``group``: it takes a ``flags``, a dataclass, and may return an exit code."""
 
     def register(function: Callable[[F], int | None]) -> Callable[[F], int | None]:
-        def call(**values: Any) -> int | None:
-            return function(flags(**values))
-
-        call.__doc__ = function.__doc__
-        call.__dict__["__signature__"] = _signature(flags)
-        app.command(name or function.__name__)(call)
+        group.add_command(
+            Command(
+                name or function.__name__,
+                params=_params(flags),
+                callback=lambda **values: function(
+                    flags(**{name: _given(value) for name, value in values.items()})
+                ),
+                help=cleandoc(function.__doc__ or ""),
+            )
+        )
         return function
 
     return register
 
 
-def _signature(flags: type) -> Signature:
+def _given(value: object) -> object:
+    """What was not given is None, of lists as of everything else."""
+    return (list(value) or None) if isinstance(value, tuple) else value
+
+
+def _params(flags: type) -> list[click.Parameter]:
     hints = get_type_hints(flags, include_extras=True)
     defaults = {field.name: field.default for field in fields(flags)}
     # A class's own fields come before those that it inherits: so they are in the order of the help, too.
     names = dict.fromkeys(name for kind in flags.__mro__ for name in get_annotations(kind))
-    ordered = sorted(names, key=lambda name: _panel_number(hints[name]))
-    return Signature([_parameter(name, hints[name], defaults[name]) for name in ordered])
+    return [_param(name, hints[name], defaults[name]) for name in names]
 
 
-def _panel_number(annotation: Any) -> int:
-    panel = annotation.__metadata__[0].rich_help_panel
-    return -1 if panel is None else PANELS.index(panel)
+def _param(name: str, annotation: Any, default: object) -> click.Parameter:
+    spec: _Param = annotation.__metadata__[0]
+    kind, is_list = _value_kind(annotation.__origin__)
+    settings: dict[str, Any] = {**spec.settings, "type": _click_type(kind, spec)}
+    if spec.is_argument:
+        return click.Argument([name], required=default is MISSING, nargs=-1 if is_list else 1, **settings)
+    names = spec.names or (f"--{name.replace('_', '-')}",)
+    if kind is bool:
+        settings |= {"is_flag": True, "type": None}
+    option = _Option([*names, name], default=default, multiple=is_list, **settings)
+    option.panel = spec.panel
+    return option
 
 
-def _parameter(name: str, annotation: Any, default: Any) -> Parameter:
-    default = Parameter.empty if default is MISSING else default
-    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+def _value_kind(annotation: Any) -> tuple[Any, bool]:
+    """``X | None`` is an X, ``list[X]`` are many."""
+    kinds = [kind for kind in get_args(annotation) if kind is not NoneType] or [annotation]
+    if get_origin(annotation) is list:
+        return get_args(annotation)[0], True
+    return _value_kind(kinds[0]) if kinds[0] is not annotation else (annotation, False)
+
+
+def _click_type(kind: Any, spec: _Param) -> Any:
+    if spec.parser is not None:
+        return _Parsed(spec.parser)
+    if spec.min is not None or spec.max is not None:
+        return click.IntRange(spec.min, spec.max)
+    return click.Path(path_type=Path) if kind is Path else kind

@@ -274,7 +274,7 @@ class UploadFlags(DetailFlags, ManyFlags, TransferFlags, WaitFlags, QuietFlags):
 
     sources: Annotated[
         list[str] | None,
-        argument(metavar="SOURCE", help="The files to upload, or - for standard input, or directories."),
+        argument(metavar="[SOURCE]...", help="The files to upload, or - for standard input, or directories."),
     ] = None
 
     json: Annotated[

@@ -186,7 +186,8 @@ class Transfer:
             hand_over, to_send = anyio.create_memory_object_stream[Piece](0)
             async with anyio.create_task_group() as workers:
                 workers.start_soon(self._guarded, partial(self._feed, pieces, hand_over))
-                for _ in range(self._plan.concurrency):
+                # No more than there are parts: most of ten thousand files have one.
+                for _ in range(min(self._plan.concurrency, self._parts_left or self._plan.concurrency)):
                     workers.start_soon(self._work, to_send.clone())
                 to_send.close()
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 from async_uploader._units import parse_size
 
@@ -80,7 +80,7 @@ class DetailFlags(JsonFlags):
 
     def _given(self, keywords: type[K]) -> K:
         given: dict[str, Any] = {}
-        for name in get_type_hints(keywords):
+        for name in keywords.__annotations__:  # of a TypedDict: with those that it inherits
             value = getattr(self, name, None)
             if value is not None:
                 given[name] = _pairs(name, value) if name in ("metadata", "watermark", "clip") else value

@@ -127,16 +127,13 @@ class FileSource:
         """
         where = Path(path)
         try:
-            status = await aiofiles.os.stat(where, executor=threads)
-            _check_kind(where, status)
-            source = cls(where, Identity.of(status), threads)
-            await (await source._open()).close()
+            identity = await asyncio.get_running_loop().run_in_executor(threads, _looked_at, where)
         except FileNotFoundError as exc:
             raise SourceError(f"{_shown(where)} does not exist.") from exc
         except (OSError, ValueError) as exc:  # ValueError: a NUL in the path
             reason = getattr(exc, "strerror", None) or exc
             raise SourceError(f"{_shown(where)} cannot be read: {reason}.") from exc
-        return source
+        return cls(where, identity, threads)
 
     @property
     def name(self) -> str:
@@ -185,11 +182,7 @@ class FileSource:
 
         :raises SourceError: the file has changed or cannot be read
         """
-        await self._check_identity()
-        try:
-            file = await self._open()
-        except OSError as exc:
-            raise SourceError(f"{_shown(self.path)} cannot be read: {exc.strerror}.") from exc
+        file = await self._open()
         reader = SliceReader(self, file, part)
         try:
             yield reader
@@ -201,7 +194,7 @@ class FileSource:
     async def _open(self) -> AsyncFileIO:
         # Shielded: the descriptor would be lost if this were cancelled between open() and its return.
         loop = asyncio.get_running_loop()
-        opening = loop.run_in_executor(self._threads, _opened, self.path)
+        opening = loop.run_in_executor(self._threads, self._opened)
         try:
             file: AsyncFileIO = wrap(await asyncio.shield(opening), loop=loop, executor=self._threads)
         except asyncio.CancelledError:
@@ -209,11 +202,25 @@ class FileSource:
             raise
         return file
 
+    def _opened(self) -> FileIO:
+        # Looked at first: opening what is no file any more, a pipe, say, could wait for ever.
+        try:
+            self._compare(Identity.of(self.path.stat()))
+            return self.path.open("rb", buffering=0)
+        except OSError as exc:
+            raise self._unreadable(exc) from exc
+
     async def _check_identity(self) -> None:
         try:
             now = Identity.of(await aiofiles.os.stat(self.path, executor=self._threads))
         except OSError as exc:
-            raise SourceError(f"{_shown(self.path)} cannot be read any more: {exc.strerror}.") from exc
+            raise self._unreadable(exc) from exc
+        self._compare(now)
+
+    def _unreadable(self, exc: OSError) -> SourceError:
+        return SourceError(f"{_shown(self.path)} cannot be read any more: {exc.strerror}.")
+
+    def _compare(self, now: Identity) -> None:
         if now != self.identity:
             raise SourceError(
                 f"{_shown(self.path)} has changed since the upload began{_difference(self.identity, now)}."
@@ -307,8 +314,12 @@ class SliceReader:
         return count
 
 
-def _opened(path: Path) -> FileIO:
-    return path.open("rb", buffering=0)
+def _looked_at(path: Path) -> Identity:
+    """What a file is, having seen that it can be opened."""
+    status = path.stat()
+    _check_kind(path, status)
+    path.open("rb", buffering=0).close()
+    return Identity.of(status)
 
 
 def _close(opening: asyncio.Future[FileIO]) -> None:

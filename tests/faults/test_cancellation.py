@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from io import FileIO
 from itertools import cycle, islice
-from pathlib import Path
 from typing import Any, Final
 
 import anyio
@@ -19,6 +18,7 @@ import pytest
 from async_uploader import Client
 from async_uploader._journal import Journal
 from async_uploader._limits import MIB
+from async_uploader._source import FileSource
 from async_uploader.emulator import Emulator
 
 from .leaks import join_threads, no_connection_left, nothing_left
@@ -251,13 +251,13 @@ async def test_while_the_source_is_opened(
     loop = asyncio.get_running_loop()
     files: list[FileIO] = []
 
-    def slow(path: Path) -> FileIO:
+    def slow(source: FileSource) -> FileIO:
         loop.call_soon_threadsafe(hangs.set)
         goes_on.wait(10)
-        files.append(path.open("rb", buffering=0))
+        files.append(source.path.open("rb", buffering=0))
         return files[-1]
 
-    monkeypatch.setattr("async_uploader._source._opened", slow)
+    monkeypatch.setattr(FileSource, "_opened", slow)
     async with nothing_left(), service() as emulator:
         seconds = await way(partial(run_upload, emulator, source_of(SEVERAL_BYTES)), hangs.wait)
         goes_on.set()

@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint types tests soak bench bench-full clean
+.PHONY: help demo test lint types chromium tests soak bench bench-full clean
 
 help:  ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,7 +18,15 @@ $(BIN)/.ready: pyproject.toml
 demo: $(BIN)/.ready  ## upload a real video to a local service, and look at what arrived
 	$(BIN)/python examples/demo.py
 
-test: $(BIN)/.ready lint types tests  ## ruff, mypy --strict, pytest
+# Chromium shows the emulator's page to its tests. Where it cannot be installed, those are skipped.
+AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || { command -v sudo >/dev/null && echo sudo -n; })
+APT_GET := $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get -qq
+chromium:
+	@command -v chromium >/dev/null || { \
+	    $(APT_GET) update && $(APT_GET) install -y --no-install-recommends chromium; } >/dev/null 2>&1 || \
+	    echo "There is no chromium, and it cannot be installed: the browser tests will be skipped."
+
+test: $(BIN)/.ready lint types chromium tests  ## ruff, mypy --strict, pytest
 
 lint: $(BIN)/.ready
 	$(BIN)/ruff check .

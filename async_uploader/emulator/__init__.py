@@ -8,6 +8,7 @@
 
 From a request to a finished source: `_server` lets it in or refuses it, `_handlers` knows the endpoints,
 `_uploads` takes a body apart as it comes, `_rules` judges it, `_store` keeps it, `_source` joins the pieces.
+A browser that opens `emulator.url` sees it all happen: `_page`.
 """
 
 from __future__ import annotations

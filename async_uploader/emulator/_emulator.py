@@ -132,7 +132,7 @@ class Emulator:
 
     @property
     def url(self) -> str:
-        """`http://HOST:PORT`, the base URL for clients."""
+        """`http://HOST:PORT`: the base URL for clients, a page for browsers."""
         return self._url
 
     # What is there

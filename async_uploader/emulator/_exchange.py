@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ._credentials import Credentials
     from ._faults import Endpoint
     from ._records import Ledger
+    from ._rules import Range
 
 MAX_JSON_BYTES: Final = 1 << 20
 
@@ -56,6 +57,8 @@ class Exchange:
         *,
         endpoint: Endpoint,
         path: str,
+        wanted: Range | None,
+        target: str | None,
         attempt: int,
         faults: ArmedFaults,
         ledger: Ledger,
@@ -65,6 +68,8 @@ class Exchange:
         self.request = request
         self.endpoint = endpoint
         self.path = path
+        self.wanted = wanted  # what its Content-Range says, if that can be understood
+        self.target = target  # the video that an upload means, whether it may or not
         self.attempt = attempt
         self.faults = faults
         self.ledger = ledger
@@ -158,6 +163,8 @@ class Exchange:
             started_s=self.started_s,
             ended_s=asyncio.get_running_loop().time(),
         )
+        if self.target and self.wanted and (self.status is None or self.status >= 400):
+            self.ledger.refusals.note(self.target, self.wanted, self.status)
         self.ledger.enter(self._record)
 
     def settle(self) -> None:

@@ -18,7 +18,7 @@ when=early|middle|late|stored, retry-after=SECONDS, header=NAME=VALUE, body=prob
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 _Parser = Callable[[str], Any]
@@ -84,6 +84,22 @@ def parse_words(spec: str, endpoints: Collection[str]) -> dict[str, Any]:
         _parse_word(spec, word, "action", _ACTIONS, found)
     found.pop("*", None)
     return found
+
+
+def write_words(values: Mapping[str, Any], defaults: Mapping[str, object]) -> str:
+    """The SPEC of a fault's fields; `defaults` are the values that need no words."""
+    given = {name.replace("_", "-"): value for name, value in values.items() if value != defaults[name]}
+    headers = [f"header={name}={value}" for name, value in given.pop("headers", {}).items()]
+    selectors = [given.pop("endpoint")] if "endpoint" in given else []
+    selectors += [_word(name, given.pop(name)) for name in _SELECTORS if name in given]
+    actions = [_word(name, value) for name, value in given.items()]
+    return ",".join(selectors or ["*"]) + ":" + ",".join(actions + headers)
+
+
+def _word(name: str, value: object) -> str:
+    if value is True:
+        return name
+    return f"{name}={'forever' if value == math.inf else value}"
 
 
 def _words(text: str) -> list[str]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, fields
 from http import HTTPStatus
 from typing import Final, Literal, get_args
 
-from ._fault_spec import parse_words
+from ._fault_spec import parse_words, write_words
 from ._problems import CATALOGUE
 from ._rules import ByteRange, Part, Range, Whole, is_last
 
@@ -106,6 +106,11 @@ class Fault:
     def answer_status(self) -> int | None:
         return self.status or (CATALOGUE[self.problem][0] if self.problem else None)
 
+    @property
+    def spec(self) -> str:
+        """This fault in the words that `parse` understands."""
+        return write_words({f.name: getattr(self, f.name) for f in fields(self)}, _DEFAULTS)
+
     def selects(self, endpoint: Endpoint, wanted: Range | None, attempt: int) -> bool:
         """Whether a request fits, as far as its headers tell."""
         return (
@@ -132,6 +137,10 @@ class FaultPlan:
 
     def clear(self) -> None:
         self._faults.clear()
+
+    def struck(self) -> list[tuple[Fault, int]]:
+        """The faults, each with how often it has struck."""
+        return [(live.fault, live.struck) for live in self._faults]
 
     def arm(self, endpoint: Endpoint, wanted: Range | None, attempt: int) -> ArmedFaults:
         """Throw the dice for one request."""
@@ -161,13 +170,17 @@ class _Live:
         self.fault = fault
         self._left = math.inf if fault.times is None else fault.times
         self._dice = random.Random(fault.seed)
+        self.struck = 0
 
     def is_rolled(self) -> bool:
         return self._left > 0 and (self.fault.probability == 1 or self._dice.random() < self.fault.probability)
 
     def spend(self) -> bool:
+        if self._left <= 0:
+            return False
         self._left -= 1
-        return self._left >= 0
+        self.struck += 1
+        return True
 
 
 def _is_part(wanted: Range, part: int | str) -> bool:

@@ -21,6 +21,7 @@ from ._uploads import receive_source, receive_with_token
 from ._views import page_view, status_view, upload_token_view, video_view
 
 if TYPE_CHECKING:
+    from ._assets import Assets
     from ._credentials import Credentials, UploadToken
     from ._faults import Endpoint
     from ._records import Ledger
@@ -48,10 +49,13 @@ class Route:
 class Handlers:
     """What the endpoints share: the store, the credentials and the URL that answers point to."""
 
-    def __init__(self, store: Store, credentials: Credentials, ledger: Ledger, url: str) -> None:
+    def __init__(
+        self, store: Store, credentials: Credentials, ledger: Ledger, assets: Assets, *, url: str
+    ) -> None:
         self.store = store
         self.credentials = credentials
         self.ledger = ledger
+        self.assets = assets
         self.url = url
 
     def routes(self) -> list[Route]:
@@ -111,7 +115,7 @@ class Handlers:
             "updatedAt": lambda video: video.container.updated_s,
         }
         _sort(found, query, keys, default_descending=True)
-        return self._page(exchange, found, lambda video: video_view(video, self.url))
+        return self._page(exchange, found, lambda video: video_view(video, self.assets))
 
     async def create(self, exchange: Exchange) -> web.Response:
         details = check_attributes(await exchange.json(), CREATE, required=("title",))
@@ -165,7 +169,7 @@ class Handlers:
 
     def _uploaded(self, video: Video, completed: bool) -> web.Response:  # noqa: FBT001
         """The whole Video for the completing request, the mere id for the others."""
-        view = video_view(video, self.url) if completed else {"videoId": video.container.video_id}
+        view = video_view(video, self.assets) if completed else {"videoId": video.container.video_id}
         return json_answer(201, view)
 
     # Upload tokens
@@ -201,7 +205,7 @@ class Handlers:
 
     def _seen(self, exchange: Exchange, video: Video) -> dict[str, object]:
         exchange.video_id = video.container.video_id
-        return video_view(video, self.url)
+        return video_view(video, self.assets)
 
     def _page(self, exchange: Exchange, found: list[T], view: Callable[[T], dict[str, object]]) -> web.Response:
         query = exchange.request.query

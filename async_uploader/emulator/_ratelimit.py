@@ -24,7 +24,7 @@ class Window:
     """A fixed window: it opens with the first request after the last one has closed."""
 
     def __init__(self, limit: int, seconds: float) -> None:
-        self._limit = limit
+        self.limit = limit
         self._seconds = seconds
         self._closes_at = -math.inf
         self._used = 0
@@ -32,17 +32,21 @@ class Window:
     def admit(self, now: float) -> bool:
         """Count a request; False if the window is full, in which case it does not count."""
         self._roll(now)
-        if self._used >= self._limit:
+        if self._used >= self.limit:
             return False
         self._used += 1
         return True
+
+    def usage(self, now: float) -> tuple[int, float | None]:
+        """How many requests count at present, and when they will not any more. Looking opens no window."""
+        return (self._used, self._closes_at) if self._used and now < self._closes_at else (0, None)
 
     def headers(self, now: float) -> dict[str, str]:
         self._roll(now)
         left = max(self._closes_at - now, 0.0) if self._used else 0.0
         return {
-            "X-RateLimit-Limit": str(self._limit),
-            "X-RateLimit-Remaining": str(self._limit - self._used),
+            "X-RateLimit-Limit": str(self.limit),
+            "X-RateLimit-Remaining": str(self.limit - self._used),
             "X-RateLimit-Retry-After": str(math.ceil(left)),
         }
 
@@ -68,3 +72,10 @@ class RateLimiter:
 
     def headers(self, budget: Budget, now: float) -> dict[str, str]:
         return self._windows[budget].headers(now)
+
+    def usage(self, budget: Budget, now: float) -> tuple[int, float | None]:
+        return self._windows[budget].usage(now)
+
+    def limit(self, budget: Budget) -> int | None:
+        """The requests allowed in a window; None where nothing is limited."""
+        return self._windows[budget].limit if self._is_limited else None

@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
 
+    from ._rules import Range
+
 MAX_RECORDS: Final = 50_000
 MAX_ATTEMPT_KEYS: Final = 100_000
+MAX_REFUSED_VIDEOS: Final = 100
+MAX_REFUSED_PIECES: Final = 1_000  # of one video
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,8 +68,10 @@ class Bell:
 
     def __init__(self) -> None:
         self._waiter: asyncio.Future[None] | None = None
+        self.rings = 0
 
     def ring(self) -> None:
+        self.rings += 1
         if self._waiter is not None:
             self._waiter.set_result(None)
             self._waiter = None
@@ -77,6 +83,28 @@ class Bell:
             await asyncio.shield(self._waiter)
 
 
+class Refusals:
+    """Which pieces of which videos were last refused, or broke off: the latest of each, within bounds."""
+
+    def __init__(self) -> None:
+        self._videos: OrderedDict[str, dict[Range, int | None]] = OrderedDict()
+
+    def note(self, video_id: str, wanted: Range, status: int | None) -> None:
+        """A piece came to nothing; `status` None stands for a connection that broke."""
+        found = self._videos.setdefault(video_id, {})
+        self._videos.move_to_end(video_id)
+        found.pop(wanted, None)
+        found[wanted] = status
+        if len(found) > MAX_REFUSED_PIECES:
+            del found[next(iter(found))]
+        if len(self._videos) > MAX_REFUSED_VIDEOS:
+            self._videos.popitem(last=False)
+
+    def of(self, video_id: str) -> Mapping[Range, int | None]:
+        """What became of a video's refused pieces, oldest first."""
+        return self._videos.get(video_id, {})
+
+
 @dataclass(slots=True)
 class Ledger:
     """The running counts and the bounded log of requests."""
@@ -85,6 +113,7 @@ class Ledger:
     records: deque[RequestRecord] = field(default_factory=lambda: deque(maxlen=MAX_RECORDS))
     statuses: Counter[int | None] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)
+    refusals: Refusals = field(default_factory=Refusals)
     in_flight: int = 0
     peak: int = 0
     _attempts: OrderedDict[Hashable, int] = field(default_factory=OrderedDict)

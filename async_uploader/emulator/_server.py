@@ -1,5 +1,7 @@
 """The way of every request: found, counted, let in or refused, handled, answered, written down.
 
+The page's own requests go another way (`_page`).
+
 Requests are dispatched from aiohttp's low-level server and not from an `Application`: there every check would
 come after the router and the 100-continue, and here it must come before anything of the body is read.
 
@@ -16,10 +18,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
+from ._assets import Assets
+from ._board import Board
 from ._credentials import Credentials
 from ._exchange import Answer, Cut, Exchange, fault_answer, problem_answer
 from ._faults import FaultPlan
+from ._feed import Feed
 from ._handlers import Handlers, Route
+from ._page import Page
 from ._problems import Problem
 from ._ratelimit import Budget, RateLimiter
 from ._records import Ledger
@@ -27,6 +33,8 @@ from ._rules import Range, parse_content_range
 from ._throttle import Pacer
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from ._config import Config
     from ._store import Store
 
@@ -50,8 +58,12 @@ class Server:
         self._ledger = ledger
         self._limiter = RateLimiter(config.rate_limit, config.rate_window)
         self._link = [Pacer(config.link_rate, _now())] if config.link_rate else []
-        self._routes = Handlers(store, self.credentials, ledger, url).routes()
+        assets = Assets(store, url)
+        self._routes = Handlers(store, self.credentials, ledger, assets, url=url).routes()
         self._running: set[asyncio.Task[Any]] = set()
+        self._live: set[Exchange] = set()  # uploads
+        board = Board(config, store, ledger, limiter=self._limiter, faults=self.faults, live=self._live, url=url)
+        self._page = Page(store, assets, Feed(board, ledger.bell))
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         task = asyncio.current_task()
@@ -68,10 +80,13 @@ class Server:
             task.cancel()
         if self._running:
             await asyncio.wait(self._running)
+        await self._page.close()
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        if (page := self._page.find(request)) is not None:
+            return await self._show(page)
         route, ids = self._find(request)
-        exchange = self._exchange(request, route)
+        exchange = self._exchange(request, route, ids)
         try:
             answer = await self._reply(exchange, route, ids)
             if exchange.has_unread_body:
@@ -84,10 +99,17 @@ class Server:
             exchange.settle()
         return answer
 
+    async def _show(self, page: Awaitable[web.StreamResponse]) -> web.StreamResponse:
+        try:
+            return await page
+        except ConnectionError:  # whoever looked has gone
+            return web.Response()
+
     async def _reply(self, exchange: Exchange, route: Route | None, ids: tuple[str, ...]) -> web.StreamResponse:
         """Answer; an upload counts as in flight until its answer is out."""
         is_upload = route is not None and route.budget is Budget.UPLOADS
         if is_upload:
+            self._live.add(exchange)
             self._ledger.upload_begins()
         try:
             answer = await self._answer(exchange, route, ids)
@@ -95,6 +117,7 @@ class Server:
             exchange.status = answer.status
         finally:
             if is_upload:
+                self._live.discard(exchange)
                 self._ledger.upload_ends()
             exchange.enter()
         return answer
@@ -163,7 +186,7 @@ class Server:
     def _methods(self, path: str) -> list[str]:
         return sorted(route.method for route in self._routes if route.pattern.fullmatch(path))
 
-    def _exchange(self, request: web.BaseRequest, route: Route | None) -> Exchange:
+    def _exchange(self, request: web.BaseRequest, route: Route | None, ids: tuple[str, ...]) -> Exchange:
         wanted: Range | None = None
         endpoint = route.endpoint if route else "other"
         content_range = request.headers.get("Content-Range")
@@ -178,6 +201,8 @@ class Server:
             request,
             endpoint=endpoint,
             path="/upload-tokens/…" if request.path.startswith("/upload-tokens/") else request.path,
+            wanted=wanted,
+            target=ids[0] if endpoint == "upload" and ids else None,
             attempt=attempt,
             faults=self.faults.arm(endpoint, wanted, attempt),
             ledger=self._ledger,

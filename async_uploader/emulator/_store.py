@@ -44,6 +44,8 @@ from ._spool import Spool
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
+    from ._media import Reader
+
 T = TypeVar("T")
 Origin = Literal["upload", "copy", "download"]
 
@@ -194,6 +196,17 @@ class Store:
         grave = self.root / "tmp" / video.container.video_id
         await self._run(self._small, video.source.directory.rename, grave)
         await self._run(self._bodies, _remove, grave)
+
+    # Reading files
+
+    async def read(self, reader: Reader, offset: int, count: int) -> bytes:
+        return await self._run(self._bodies, reader.read, offset, count)
+
+    async def read_text(self, path: Path) -> str:
+        return await self._run(self._bodies, path.read_text, "utf-8")
+
+    def release(self, reader: Reader) -> None:
+        self._bodies.submit(reader.close)
 
     # Pieces
 

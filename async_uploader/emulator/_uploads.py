@@ -128,6 +128,7 @@ async def receive_with_token(exchange: Exchange, store: Store) -> tuple[Video, b
 
     def find(video_id: str | None) -> Video | None:
         video = None if video_id is None else store.video(video_id)
+        exchange.target = video_id
         _check_fit(exchange, Upload() if video is None else video.upload, wanted)
         return video
 
@@ -147,7 +148,7 @@ async def _receive(
         if video is None:
             check_size(Upload(), wanted, form.file_bytes)
             video = await store.create({"title": form.file_name or "untitled"})
-        exchange.video_id = video.container.video_id
+        exchange.video_id = exchange.target = video.container.video_id
         landing = store.land(video, wanted, spool, form.file_bytes)
     except BaseException:
         store.discard(spool)

@@ -12,6 +12,7 @@ from ._rules import ByteRange, Part
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ._assets import Assets
     from ._credentials import UploadToken
     from ._store import Video
 
@@ -44,7 +45,7 @@ def atom(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
-def video_view(video: Video, url: str) -> dict[str, object]:
+def video_view(video: Video, assets: Assets) -> dict[str, object]:
     container = video.container
     details = {**DEFAULTS, **container.details}
     view: dict[str, object] = {
@@ -58,7 +59,7 @@ def video_view(video: Video, url: str) -> dict[str, object]:
         "deletesAt": None,
         "languageOrigin": "api" if details.get("language") else None,
         "source": {"uri": f"/videos/{container.video_id}/source"},
-        "assets": _assets(container.video_id, url, mp4=bool(details["mp4Support"])),
+        "assets": assets.view(video),
     }
     return view
 
@@ -119,18 +120,6 @@ def page_view(
             "links": links,
         },
     }
-
-
-def _assets(video_id: str, url: str, *, mp4: bool) -> dict[str, object]:
-    media, player = f"{url}/vod/{video_id}", f"{url}/embed/vod/{video_id}"
-    frame = f'<iframe src="{player}" width="100%" height="100%" frameborder="0" allowfullscreen></iframe>'
-    assets: dict[str, object] = {
-        "hls": f"{media}/hls/manifest.m3u8",
-        "iframe": frame,
-        "player": player,
-        "thumbnail": f"{media}/thumbnail.jpg",
-    }
-    return {**assets, "mp4": f"{media}/mp4/source.mp4"} if mp4 else assets
 
 
 def _bytes_view(piece: ByteRange) -> dict[str, object]:

@@ -211,14 +211,14 @@ async def test_refused_queries(api: Api, name: str, value: str) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "slug"),
     [
-        ("GET", "/", 404, "unrecognized-request-url"),
+        ("GET", "/nothing", 404, "unrecognized-request-url"),
         ("GET", "/videos/", 404, "unrecognized-request-url"),
         ("GET", "/videos/a/b/c", 404, "unrecognized-request-url"),
         ("PUT", "/videos", 405, "method-not-allowed"),
         ("POST", "/videos/viX", 405, "method-not-allowed"),
         ("TRACE", "/upload", 405, "method-not-allowed"),
         ("GET", "/videos/..%2f..%2fetc", 404, "unrecognized-request-url"),
-        ("GET", "/videos/%2e%2e", 404, "unrecognized-request-url"),
+        ("GET", "/videos/%2e%2e/x", 404, "unrecognized-request-url"),
         ("GET", "/videos/vi%00", 404, "resource-not-found"),
         ("GET", "/upload-tokens/..%2fbearers.json", 404, "unrecognized-request-url"),
         ("DELETE", "/upload-tokens/bearers", 404, "resource-not-found"),

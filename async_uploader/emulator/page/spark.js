@@ -1,0 +1,47 @@
+// How many bytes a second came in, over the last minute.
+
+const SECONDS = 60;
+const OVER_SECONDS = 1.5;
+
+export class Spark {
+  constructor(canvas) {
+    this.canvas = canvas;
+    this.clear();
+  }
+
+  clear() {
+    this.samples = []; // [seconds, bytes so far]
+    this.rates = new Map(); // by half second
+  }
+
+  // Notes how many bytes have come so far; returns the present rate.
+  add(now, received) {
+    this.samples.push([now, received]);
+    while (this.samples.length > 2 && now - this.samples[1][0] >= OVER_SECONDS) this.samples.shift();
+    const [[then, before]] = this.samples;
+    const rate = now > then ? (received - before) / (now - then) : 0;
+    this.now = Math.floor(now * 2);
+    this.rates.set(this.now, rate);
+    for (const key of this.rates.keys()) if (key < this.now - SECONDS * 2) this.rates.delete(key);
+    return rate;
+  }
+
+  draw() {
+    const { clientWidth: width, clientHeight: height } = this.canvas;
+    const scale = window.devicePixelRatio || 1;
+    this.canvas.width = Math.round(width * scale);
+    this.canvas.height = Math.round(height * scale);
+    const pen = this.canvas.getContext("2d");
+    pen.scale(scale, scale);
+    const style = getComputedStyle(this.canvas);
+    const most = Math.max(1, ...this.rates.values());
+    const step = width / (SECONDS * 2);
+    pen.fillStyle = style.getPropertyValue("--flying");
+    let rate = 0;
+    for (let n = 0; n < SECONDS * 2; n += 1) {
+      rate = this.rates.get(this.now - SECONDS * 2 + 1 + n) ?? rate / 2;
+      const bar = rate > 0 ? Math.max(1, (rate / most) * height) : 0;
+      pen.fillRect(n * step, height - bar, Math.max(step - 0.5, 1), bar);
+    }
+  }
+}

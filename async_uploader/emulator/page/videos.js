@@ -1,0 +1,167 @@
+// The list of videos: one card each, made once and then kept up to date.
+
+import { bytes, copyButton, element, number, setText } from "./format.js";
+import { axisOf, draw } from "./map.js";
+
+const STATES = { finished: "finished", uploaded: "joining", uploading: "uploading", importing: "importing" };
+
+export class Videos {
+  constructor(list) {
+    this.list = list;
+    this.cards = new Map();
+    this.opened = location.hash.slice(1);
+    addEventListener("hashchange", () => this.cards.get(location.hash.slice(1))?.toggle(true));
+  }
+
+  update(shown, sections, live) {
+    const ids = shown.filter((id) => sections[id]);
+    for (const [id, card] of this.cards) {
+      if (!ids.includes(id)) {
+        card.root.remove();
+        this.cards.delete(id);
+      }
+    }
+    ids.forEach((id, place) => {
+      let card = this.cards.get(id);
+      if (!card) {
+        card = new Card(id);
+        this.cards.set(id, card);
+      }
+      if (this.list.children[place] !== card.root) this.list.insertBefore(card.root, this.list.children[place]);
+      card.update(sections[id], live[id] ?? null);
+      if (id === this.opened) {
+        this.opened = "";
+        card.toggle(true);
+      }
+    });
+  }
+
+  redraw() {
+    for (const card of this.cards.values()) card.draw();
+  }
+}
+
+class Card {
+  constructor(id) {
+    this.id = id;
+    this.video = null;
+    this.live = null;
+    this.picture = element("span", { className: "picture" });
+    this.title = element("span", { className: "title" });
+    this.note = element("span", { className: "note" });
+    this.state = element("span", { className: "state" });
+    this.button = element("button", { type: "button", className: "card-head" }, this.picture,
+      element("span", { className: "words" }, this.title, this.note), this.state);
+    this.button.setAttribute("aria-expanded", "false");
+    this.button.setAttribute("aria-controls", `detail-${id}`);
+    this.button.addEventListener("click", () => this.toggle(this.detail.hidden));
+    this.map = element("canvas", { className: "map" });
+    this.map.setAttribute("role", "img");
+    this.detail = element("div", { className: "detail", id: `detail-${id}`, hidden: true });
+    this.root = element("li", { id }, this.button, this.map, this.detail);
+  }
+
+  update(video, live) {
+    if (video === this.video && live === null && this.live === null) return;
+    const isNew = video !== this.video;
+    this.video = video;
+    this.live = live;
+    const said = arrived(video, live);
+    setText(this.title, video.title || "untitled");
+    setText(this.note, said);
+    this.state.dataset.state = video.state;
+    setText(this.state, live && video.state === "empty" ? "uploading" : STATES[video.state] ?? video.state);
+    this.root.dataset.state = video.state;
+    this.map.setAttribute("aria-label", said);
+    if (isNew && video.sha256 && !this.picture.firstChild) {
+      this.picture.append(element("img", { src: url(this.id, "thumbnail"), alt: "", loading: "lazy" }));
+    }
+    if (isNew && !this.detail.hidden) this.fill();
+    this.draw();
+  }
+
+  draw() {
+    if (this.video) draw(this.map, this.video, this.live);
+  }
+
+  toggle(open) {
+    this.detail.hidden = !open;
+    this.button.setAttribute("aria-expanded", String(open));
+    if (open) {
+      this.fill();
+      history.replaceState(null, "", `#${this.id}`);
+    } else {
+      this.detail.replaceChildren(); // also stops the player
+      if (location.hash === `#${this.id}`) history.replaceState(null, "", location.pathname);
+    }
+  }
+
+  fill() {
+    const { video } = this;
+    const player = this.detail.querySelector("video");
+    const facts = this.facts();
+    if (player) {
+      this.detail.querySelector(".facts").replaceWith(facts); // and let it play on
+    } else {
+      const isOpen = video.sha256 && video.isPublic && video.hasMp4;
+      this.detail.replaceChildren(...(video.sha256 ? [this.player()] : []), facts,
+        ...(isOpen ? [download(this.id)] : []));
+    }
+  }
+
+  player() {
+    const player = element("video", { controls: true, playsInline: true, preload: "metadata" });
+    player.poster = url(this.id, "thumbnail");
+    player.src = url(this.id, "source");
+    const box = element("div", { className: "player" }, player);
+    player.addEventListener("error", () => {
+      box.append(element("p", { textContent: "This browser cannot play what was uploaded." }));
+    });
+    return box;
+  }
+
+  facts() {
+    const { video, id } = this;
+    const list = element("dl", { className: "facts" });
+    const add = (name, ...values) => list.append(
+      element("dt", { textContent: name }), element("dd", {}, ...values));
+    add("Id", element("code", { textContent: id }), copyButton(() => id));
+    if (video.sha256) add("SHA-256", element("code", { textContent: video.sha256 }), copyButton(() => video.sha256));
+    add("Size", `${bytes(video.bytes)} (${number(video.bytes)} bytes)`);
+    add("Created", new Date(video.created).toLocaleString());
+    if (video.description) add("Description", video.description);
+    if (video.tags.length) add("Tags", video.tags.join(", "));
+    for (const { key, value } of video.metadata) add(key, value);
+    add("Seen by", video.isPublic ? "everybody" : "those whom the API gave its URLs: it is private");
+    return list;
+  }
+}
+
+function download(id) {
+  const text = `curl -O ${location.origin}/vod/${id}/mp4/source.mp4 && sha256sum source.mp4`;
+  return element("div", { className: "command" },
+    element("pre", { textContent: text, tabIndex: 0 }), copyButton(() => text));
+}
+
+function url(id, what) {
+  return `/_emulator/videos/${encodeURIComponent(id)}/${what}`;
+}
+
+// "36.2 MiB · 7 of 12 parts · 3 in flight · 1 refused"
+function arrived(video, live) {
+  const axis = axisOf(video, live);
+  const words = [bytes(video.bytes)];
+  if (axis?.kind === "parts") {
+    const total = axis.total ? `of ${number(axis.total)} parts` : "parts so far";
+    words.push(`${number(video.pieces)} ${total}`);
+  }
+  if (axis?.kind === "bytes") {
+    const share = axis.total ? `, ${Math.floor((100 * video.bytes) / axis.total)} %` : "";
+    words.push(`${number(video.pieces)} ranges${share}`);
+  }
+  if (axis?.kind === "whole") words.push("in one piece");
+  if (live) words.push(`${number(live.pieces.length)} in flight`);
+  if (video.refused.length) words.push(`${number(video.refused.length)} refused or cut`);
+  if (!video.isPublic) words.push("private");
+  return words.join(" · ");
+}

@@ -1,0 +1,82 @@
+"""A headless Chromium, and videos that it can play."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+from imageio_ffmpeg import get_ffmpeg_exe
+from playwright.async_api import Browser, Page, async_playwright
+
+ARTEFACTS: Final = Path(__file__).parent.parent / "artefacts"
+CHROMIUM: Final = shutil.which("chromium") or shutil.which("chromium-browser")
+
+OpenPage = Callable[..., AbstractAsyncContextManager[Page]]
+
+
+@pytest.fixture(autouse=True)
+def no_errors_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Nothing that a browser does may make the emulator log an error."""
+    yield
+    assert [record for record in caplog.get_records("call") if record.levelno >= logging.ERROR] == []
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    """Debian's Chromium; Playwright brings none."""
+    if CHROMIUM is None:
+        pytest.skip("no chromium on the PATH (Debian: apt-get install chromium)")
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox)
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> OpenPage:
+    """`open_page(url, width=1280, scheme="light")`: a page that must not complain of anything.
+
+    With `may_lose_connection`, it may complain of that.
+    """
+
+    @asynccontextmanager
+    async def opened(
+        url: str, *, width: int = 1280, scheme: str = "light", may_lose_connection: bool = False
+    ) -> AsyncIterator[Page]:
+        page = await browser.new_page(
+            viewport={"width": width, "height": 900},
+            color_scheme="dark" if scheme == "dark" else "light",
+        )
+        complaints: list[str] = []
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        await page.goto(url)
+        yield page
+        await page.close()
+        assert [text for text in complaints if not (may_lose_connection and "net::ERR_" in text)] == []
+
+    return opened
+
+
+@pytest.fixture
+def make_movie(tmp_path: Path) -> Callable[..., Path]:
+    """`make_movie(megabits_a_second=17)`: eight seconds of H.264 and AAC that do not compress away."""
+
+    def make(megabits_a_second: int = 17) -> Path:
+        target = tmp_path / "movie.mp4"
+        picture = ["-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25,noise=alls=60:allf=t"]
+        sound = ["-f", "lavfi", "-i", "sine=frequency=440"]
+        video = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-b:v", f"{megabits_a_second}M"]
+        rest = ["-t", "8", "-c:a", "aac", "-movflags", "+faststart", str(target)]
+        subprocess.run([get_ffmpeg_exe(), "-v", "error", *picture, *sound, *video, *rest], check=True)
+        return target
+
+    return make

@@ -1,0 +1,601 @@
+"""The emulator's page as HTTP: what it serves, its events, and the videos' assets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import files
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from blockbuster import blockbuster_ctx
+from imageio_ffmpeg import get_ffmpeg_exe
+
+from async_uploader.emulator import Emulator, Fault, _board, _feed
+from async_uploader.emulator._board import Sections
+from async_uploader.emulator._media import UNKNOWN_TYPE, media_type
+from async_uploader.emulator._page import PREFIX
+from async_uploader.emulator._ratelimit import Budget
+from async_uploader.emulator._records import MAX_REFUSED_PIECES, MAX_REFUSED_VIDEOS, Refusals
+from async_uploader.emulator._rules import Part
+
+from .conftest import PART, Api, Reply, basic, content
+from .raw import Raw, upload_head
+
+pytestmark = pytest.mark.anyio
+
+SOURCE = content(100_000)
+
+
+@pytest.fixture
+def visitor(api: Api) -> Api:
+    """Somebody without a key."""
+    return Api(api.session, api.url, None)
+
+
+class Events:
+    """What a page knows from the events that it has got."""
+
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self.answer = answer
+        self.state: dict[str, Any] = {}
+        self.last: dict[str, Any] = {}
+
+    async def next(self) -> dict[str, Any]:
+        line = await self.answer.content.readline()
+        assert line.startswith(b"data: "), line
+        assert await self.answer.content.readline() == b"\n"
+        self.last = json.loads(line.removeprefix(b"data: "))
+        self.state |= self.last["changed"]
+        for name in self.last["gone"]:
+            del self.state[name]
+        return self.state
+
+    async def until(self, holds: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+        async with asyncio.timeout(20):
+            while not holds(await self.next()):
+                pass
+        return self.state
+
+
+@asynccontextmanager
+async def events(session: aiohttp.ClientSession, url: str) -> AsyncIterator[Events]:
+    async with session.get(f"{url}{PREFIX}/events") as answer:
+        assert answer.status == 200
+        assert answer.headers["Content-Type"] == "text/event-stream"
+        yield Events(answer)
+
+
+async def finished(api: Api, emulator: Emulator, data: bytes = SOURCE, **details: Any) -> Any:
+    """A finished video, as the service shows it."""
+    video_id = await api.create(**details)
+    await api.send(video_id, data, expect=201)
+    await emulator.finished(video_id)
+    return (await api.get(f"/videos/{video_id}", expect=200)).json
+
+
+def path(url: str, emulator: Emulator) -> str:
+    assert url.startswith(emulator.url)
+    return url.removeprefix(emulator.url)
+
+
+# The page
+
+
+async def test_the_page_and_all_that_it_names(visitor: Api, emulator: Emulator) -> None:
+    """It needs no key and nothing from elsewhere, and its requests are none of the service's."""
+    page = await visitor.get("/", expect=200)
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    seen, waiting = set(), {"/"}
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        reply = await visitor.get(name, expect=200)
+        text = reply.body.decode()
+        assert not re.search(r"(?:src|href|from|url\()\s*[=(]?\s*[\"']?(?:https?:)?//", text), name
+        waiting |= set(re.findall(rf'(?:src|href)="({PREFIX}/[^"]+)"', text)) - seen
+        waiting |= {f"{PREFIX}/{other}" for other in re.findall(r'from "\./([a-z]+\.js)"', text)} - seen
+    assert {Path(name).suffix for name in seen} == {"", ".css", ".js", ".svg"}
+    assert emulator.requests == ()
+
+
+async def test_head(visitor: Api) -> None:
+    """HEAD is GET without the body, of events too."""
+    got, asked = await visitor.get("/"), await visitor.call("HEAD", "/", expect=200)
+    assert (asked.body, asked.headers["Content-Length"]) == (b"", str(len(got.body)))
+    assert (await visitor.call("HEAD", f"{PREFIX}/events", expect=200)).body == b""
+
+
+@pytest.mark.parametrize("name", ["page.py", "..%2f_page.py", "index.html", "nothing.js", ""])
+async def test_nothing_else_is_served(visitor: Api, name: str) -> None:
+    """Neither other files nor those that are not there."""
+    reply = await visitor.get(f"{PREFIX}/{name}", expect=404)
+    assert reply.headers["Content-Type"] == "application/problem+json"
+
+
+def test_the_page_is_in_the_package() -> None:
+    """All that a browser needs lies beside the code, where a wheel takes it from."""
+    folder = Path(_feed.__file__).with_name("page")
+    names = {file.name for file in folder.iterdir()}
+    assert {"index.html", "player.html", "style.css", "page.js", "icon.svg"} <= names
+    installed = {file.name for file in files("async-uploader") or () if "emulator/page" in str(file)}
+    assert installed in (set(), names)  # an editable installation lists no files
+
+
+# Its events
+
+
+async def test_an_upload_is_followed(api: Api, emulator: Emulator) -> None:
+    """A piece in flight, received, refused; then the finished video."""
+    title = "<img src=x onerror=alert(1)>"
+    video_id = await api.create(title, metadata=[{"key": "k", "value": "v"}])
+    async with events(api.session, emulator.url) as page, Raw(emulator.url) as raw:
+        first = await page.next()
+        assert first["videos"] == {"shown": [video_id], "total": 1, "finished": 0}
+        assert (first[video_id]["title"], first[video_id]["state"]) == (title, "empty")
+        await raw.send(upload_head(video_id, "part 2/2", PART) + bytes(PART // 2))
+        pieces = [[1, 2, pytest.approx(0.5, abs=0.01)]]
+        flying = await page.until(lambda now: now["live"].get(video_id, {}).get("pieces") == pieces)
+        assert flying["live"][video_id] == {"kind": "parts", "total": 2, "unit": 1, "pieces": pieces}
+        assert flying["traffic"]["inFlight"] == 1
+        await raw.send(bytes(PART - PART // 2) + b"\r\n--XX--\r\n")
+        landed = await page.until(lambda now: now[video_id]["pieces"] == 1 and not now["live"])
+        assert landed[video_id]["landed"] == [[1, 2]]
+        await api.send(video_id, content(PART), "part 3/2", expect=400)
+        refused = await page.until(lambda now: now[video_id]["refused"])
+        assert refused[video_id]["refused"] == [[2, 3, 400]]
+        await api.send(video_id, content(PART), "part 1/2", expect=201)
+        done = (await page.until(lambda now: now[video_id]["state"] == "finished"))[video_id]
+        assert (done["landed"], done["bytes"], done["axis"]["total"]) == ([[0, 2]], 2 * PART, 2)
+        assert (done["sha256"], done["metadata"]) == (emulator.sha256(video_id), [{"key": "k", "value": "v"}])
+        await api.delete(f"/videos/{video_id}", expect=204)
+        gone = await page.until(lambda now: video_id not in now)
+        assert gone["videos"]["total"] == 0
+
+
+async def test_byte_ranges_and_whole_uploads(api: Api, emulator: Emulator) -> None:
+    """Their places are bytes, or all there is."""
+    ranged, whole = await api.create(), await api.create()
+    await api.send(ranged, content(PART), f"bytes {PART}-{2 * PART - 1}/*", expect=201)
+    await api.send(whole, SOURCE, expect=201)
+    async with events(api.session, emulator.url) as page:
+        now = await page.until(lambda now: now[whole]["state"] == "finished")
+        assert now[ranged]["axis"] == {"kind": "bytes", "total": None, "unit": PART}
+        assert now[ranged]["landed"] == [[PART, 2 * PART]]
+        assert (now[whole]["axis"]["kind"], now[whole]["landed"]) == ("whole", [[0, 1]])
+
+
+async def test_only_changes_are_sent(api: Api, emulator: Emulator) -> None:
+    """What stays as it is, is not sent again; a heartbeat tells that all is."""
+    video_id = await api.create()
+    async with events(api.session, emulator.url) as page:
+        await page.next()
+        await page.next()
+        assert page.last["changed"] == {}
+        other = await api.create()
+        await page.until(lambda now: other in now)
+        assert video_id not in page.last["changed"]
+
+
+async def test_windows_faults_and_line() -> None:
+    """What limits and disturbs is shown with what it has done."""
+    spec = "part=2,times=3:status=503,retry-after=2"
+    options: dict[str, Any] = {"rate_limit": 10, "connection_rate": 1e9, "latency": 0.001}
+    async with Emulator(faults=[Fault.parse(spec)], **options) as emulator, aiohttp.ClientSession() as session:
+        api = Api(session, emulator.url, basic("local-key"))
+        video_id = await api.create()
+        await api.send(video_id, content(PART), "part 2/3", expect=503)
+        await api.send(video_id, content(PART), "part 1/3", expect=201)
+        async with events(session, emulator.url) as page:
+            now = await page.next()
+        windows = {window["name"]: window for window in now["windows"]}
+        assert {name: (w["used"], w["limit"]) for name, w in windows.items()} == {
+            "uploads": (1, 10), "writes": (1, 20), "reads": (0, 50),
+        }  # fmt: skip
+        assert 0 < windows["uploads"]["closesAt"] - page.last["now"] <= 60
+        assert windows["reads"]["closesAt"] is None
+        assert now["faults"] == [{"spec": spec, "struck": 1}]
+        assert (now["emulator"]["connectionRate"], now["emulator"]["latency"]) == (1e9, 0.001)
+        assert now["requests"][1] | {"endedAt": 0, "ms": 0} == {
+            "endedAt": 0, "method": "POST", "path": f"/videos/{video_id}/source", "range": "part 2/3",
+            "status": 503, "ms": 0, "attempt": 1, "isFault": True,
+        }  # fmt: skip
+
+
+async def test_looking_opens_no_window(session: aiohttp.ClientSession) -> None:
+    """A window opens with a request, not with a look at it."""
+    async with Emulator(rate_limit=10, rate_window=0.2) as emulator:
+        api = Api(session, emulator.url, basic("local-key"))
+        await api.create()
+        async with events(session, emulator.url) as page:
+            closed = await page.until(lambda now: now["windows"][1]["closesAt"] is None)
+            assert closed["windows"][1]["used"] == 0
+            await page.next()
+        asked = asyncio.get_running_loop().time()
+        await api.create()
+        used, closes_at = emulator._server._limiter.usage(Budget.WRITES, asked)
+        assert used == 1
+        assert closes_at is not None
+        assert closes_at >= asked + 0.2
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "*:cut",
+        "upload,part=first,attempt=2,probability=0.5,seed=7:cut,when=middle",
+        "completing:stall=forever",
+        "byte=7,times=2:stall=1.5",
+        "auth:status=302,header=Location=http://x/",
+        "status:problem=too-many-requests,body=html",
+        "*:expire-tokens,revoke-tokens",
+    ],
+)
+def test_faults_can_be_written_as_they_are_read(spec: str) -> None:
+    """What the page shows of a fault would order the same fault."""
+    assert Fault.parse(Fault.parse(spec).spec) == Fault.parse(spec)
+
+
+async def test_no_secret_is_shown(session: aiohttp.ClientSession) -> None:
+    """No key and no token, wherever a client may have put it."""
+    key = "a-key-of-somebody"
+    async with Emulator(api_key=key) as emulator:
+        api = Api(session, emulator.url, basic(key))
+        pair = (await api.post("/auth/api-key", json={"apiKey": key}, expect=200)).json
+        token = await api.token()
+        await api.get(f"/upload-tokens/{token}", expect=200)
+        await api.send_with_token(token, SOURCE)
+        secrets = [key, token, pair["access_token"], pair["refresh_token"]]
+        for secret in secrets:
+            await api.get(f"/videos/{secret}", expect=404)
+            await api.get(f"/{secret}", expect=404)
+            await api.get(f"/videos?{secret}={secret}", expect=200)
+        private = await api.create(public=False)
+        await api.send(private, SOURCE, expect=201)
+        mp4 = (await api.get(f"/videos/{private}", expect=200)).json["assets"]["mp4"]
+        secrets.append(re.findall(r"/token/(\w+)/", mp4)[0])
+        async with events(session, emulator.url) as page:
+            shown = json.dumps(await page.until(lambda now: len(now["requests"]) > 16))
+        shown += (await api.get("/")).body.decode()
+        assert [secret for secret in secrets if secret in shown] == []
+        assert page.state["emulator"]["hasDefaultKey"] is False
+
+
+async def test_events_end_with_the_emulator(session: aiohttp.ClientSession) -> None:
+    """Stopping does not wait for pages, and leaves nothing of them."""
+    before = asyncio.all_tasks()
+    emulator = await Emulator().__aenter__()
+    async with events(session, emulator.url) as page:
+        await page.next()
+        async with asyncio.timeout(1):
+            await emulator.__aexit__(None, None, None)
+            with pytest.raises(aiohttp.ClientError):
+                await page.until(lambda _: False)
+    assert asyncio.all_tasks() == before
+
+
+async def test_events_end_with_the_page(api: Api, emulator: Emulator) -> None:
+    """A page that goes away is forgotten."""
+    async with events(api.session, emulator.url) as page:
+        await page.next()
+        assert emulator._server._running
+        page.answer.close()
+    async with asyncio.timeout(5):
+        while emulator._server._running:
+            await asyncio.wait(emulator._server._running)
+
+
+async def test_slow_readers_cost_nothing(api: Api, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a page that does not read, no events are made; when it reads again, it gets the latest."""
+    feed = emulator._server._page._feed
+    made = 0
+
+    def sections() -> Sections:
+        nonlocal made
+        made += 1
+        return {"big": b'"' + b"x" * 500_000 + str(made).encode() + b'"'}
+
+    def paused(_: Emulator) -> bool:
+        [protocol] = emulator._protocols.connections
+        return protocol._paused
+
+    monkeypatch.setattr(feed._board, "sections", sections)
+    monkeypatch.setattr(feed, "_interval_s", 0.0)
+    monkeypatch.setattr(_feed, "_SHARE", 1.0)
+    monkeypatch.setattr(_feed, "HEARTBEAT_SECONDS", 0.0)
+    async with Raw(emulator.url) as raw:
+        await raw.send(f"GET {PREFIX}/events HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        raw._writer.transport.pause_reading()  # type: ignore[attr-defined]
+        async with asyncio.timeout(20):
+            while not (emulator._protocols.connections and paused(emulator)):  # noqa: ASYNC110 - nothing tells
+                await asyncio.sleep(0)
+        until = made
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        [protocol] = emulator._protocols.connections
+        assert protocol.transport is not None
+        assert (made, protocol.transport.get_write_buffer_size() < 2_000_000) == (until, True)
+        raw._writer.transport.resume_reading()  # type: ignore[attr-defined]
+        async with asyncio.timeout(20):
+            while f'{until}"'.encode() not in await raw._reader.read(1 << 20):
+                pass
+
+
+async def test_pages_share_what_is_made(api: Api, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two pages that look at the same moment cost one look at the state."""
+    feed = emulator._server._page._feed
+    monkeypatch.setattr(feed, "_interval_s", 60.0)
+    async with events(api.session, emulator.url) as one, events(api.session, emulator.url) as other:
+        assert await one.next() == await other.next()
+        assert feed._latest() is feed._latest()
+
+
+async def test_many_videos(api: Api, emulator: Emulator) -> None:
+    """The newest are shown, the others counted; an old one that is being sent to is shown, too."""
+    oldest = await api.create("oldest")
+    await asyncio.gather(*(api.create() for _ in range(60)))
+    newest = await api.create("newest")
+    async with events(api.session, emulator.url) as page, Raw(emulator.url) as raw:
+        now = await page.next()
+        assert (now["videos"]["total"], len(now["videos"]["shown"])) == (62, 40)
+        assert now["videos"]["shown"][0] == newest
+        assert oldest not in now
+        await raw.send(upload_head(oldest, "part 1/2", PART))
+        assert (await page.until(lambda now: oldest in now))["videos"]["shown"][-1] == oldest
+
+
+async def test_what_takes_long_comes_later(api: Api, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The event loop is not held up by many large videos: those for which there is no time come next time."""
+    made = {await api.create() for _ in range(3)}
+    monkeypatch.setattr(_board, "PATIENCE_SECONDS", 0.0)
+    async with events(api.session, emulator.url) as page:
+        assert not made & (await page.next()).keys()
+        monkeypatch.undo()
+        assert made <= (await page.next()).keys()
+
+
+def test_refusals_are_bounded() -> None:
+    """Of many videos and pieces, the latest are kept."""
+    refusals = Refusals()
+    for number in range(1, MAX_REFUSED_PIECES + 3):
+        refusals.note("vi0", Part(number, None), 503)
+    assert len(refusals.of("vi0")) == MAX_REFUSED_PIECES
+    assert Part(2, None) not in refusals.of("vi0")
+    for number in range(MAX_REFUSED_VIDEOS):
+        refusals.note(f"vi{number + 1}", Part(1, None), None)
+    assert not refusals.of("vi0")
+
+
+# The videos' assets
+
+
+async def test_assets_are_here(api: Api, visitor: Api, emulator: Emulator) -> None:
+    """The URLs that the service gives out, work, without a key."""
+    video = await finished(api, emulator)
+    assets = video["assets"]
+    assert f'src="{assets["player"]}"' in assets["iframe"]
+    player = await visitor.get(path(assets["player"], emulator), expect=200)
+    assert "frame-ancestors *" in player.headers["Content-Security-Policy"]
+    source = re.findall(r'src="([^"]+)"', player.body.decode())[0]
+    for url in (source, path(assets["mp4"], emulator)):
+        reply = await visitor.get(url, expect=200)
+        assert reply.body == SOURCE
+        assert reply.headers["ETag"] == f'"{emulator.sha256(video["videoId"])}"'
+        assert reply.headers["Accept-Ranges"] == "bytes"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "status", "content_range", "body"),
+    [
+        ("bytes=0-0", 206, "bytes 0-0/100000", SOURCE[:1]),
+        ("bytes=10-19", 206, "bytes 10-19/100000", SOURCE[10:20]),
+        ("bytes=99990-", 206, "bytes 99990-99999/100000", SOURCE[-10:]),
+        ("bytes=99990-200000", 206, "bytes 99990-99999/100000", SOURCE[-10:]),
+        ("bytes=-7", 206, "bytes 99993-99999/100000", SOURCE[-7:]),
+        ("bytes=-200000", 206, "bytes 0-99999/100000", SOURCE),
+        ("bytes=0-", 206, "bytes 0-99999/100000", SOURCE),
+        ("bytes=100000-", 416, "bytes */100000", b""),
+        ("bytes=-0", 416, "bytes */100000", b""),
+        ("bytes=7-3", 200, None, SOURCE),
+        ("bytes=0-1,5-6", 200, None, SOURCE),
+        ("bytes=-", 200, None, SOURCE),
+        ("parts=0-1", 200, None, SOURCE),
+    ],
+)
+async def test_ranges(
+    api: Api, visitor: Api, emulator: Emulator, wanted: str, status: int, content_range: str | None, body: bytes
+) -> None:
+    """Every kind of range, also as HEAD."""
+    mp4 = path((await finished(api, emulator))["assets"]["mp4"], emulator)
+    reply = await visitor.get(mp4, headers={"Range": wanted}, expect=status)
+    assert (reply.headers.get("Content-Range"), reply.body) == (content_range, body)
+    head = await visitor.call("HEAD", mp4, headers={"Range": wanted}, expect=status)
+    assert (head.headers.get("Content-Range"), head.body) == (content_range, b"")
+    assert status == 416 or head.headers["Content-Length"] == str(len(body))
+
+
+async def test_conditions(api: Api, visitor: Api, emulator: Emulator) -> None:
+    """If-Range lets a range through only for the same bytes; what is known is not sent again."""
+    video = await finished(api, emulator)
+    mp4, etag = path(video["assets"]["mp4"], emulator), f'"{emulator.sha256(video["videoId"])}"'
+    await visitor.get(mp4, headers={"Range": "bytes=0-1", "If-Range": etag}, expect=206)
+    await visitor.get(mp4, headers={"Range": "bytes=0-1", "If-Range": '"other"'}, expect=200)
+    await visitor.get(mp4, headers={"If-None-Match": etag}, expect=304)
+
+
+async def test_unfinished_videos_have_none(api: Api, visitor: Api, emulator: Emulator) -> None:
+    """Before the source is there, and after it is gone, a URL is a problem in the service's words."""
+    video_id = await api.create()
+    await api.send(video_id, content(PART), "part 1/2", expect=201)
+    assets = (await api.get(f"/videos/{video_id}")).json["assets"]
+    urls = [path(assets[name], emulator) for name in ("player", "mp4", "thumbnail")]
+    urls += [f"{PREFIX}/videos/{video_id}/source", f"{PREFIX}/videos/{video_id}/thumbnail"]
+    for url in [*urls, "/vod/viNone/mp4/source.mp4"]:
+        assert (await visitor.get(url, expect=404)).slug == "resource-not-found"
+    hls = await visitor.get(path(assets["hls"], emulator), expect=404)
+    assert hls.slug == "unrecognized-request-url"
+
+
+async def test_private_videos(api: Api, visitor: Api, emulator: Emulator) -> None:
+    """Their URLs carry a token, and are nothing without it."""
+    video = await finished(api, emulator, public=False)
+    urls = [path(video["assets"][name], emulator) for name in ("player", "mp4", "thumbnail")]
+    for url in urls:
+        await visitor.get(url, expect=200)
+        bare = re.sub(r"/token/\w+|\?token=\w+", "", url)
+        assert bare != url
+        assert (await visitor.get(bare, expect=404)).slug == "resource-not-found"
+        await visitor.get(re.sub(r"(token.)\w+", r"\1другой", url), expect=404)
+
+
+async def test_videos_without_mp4(api: Api, visitor: Api, emulator: Emulator) -> None:
+    """They can be seen, but have no file of that name."""
+    video = await finished(api, emulator, mp4Support=False)
+    assert "mp4" not in video["assets"]
+    await visitor.get(f"/vod/{video['videoId']}/mp4/source.mp4", expect=404)
+    await visitor.get(path(video["assets"]["player"], emulator), expect=200)
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b"\0\0\0\x20ftypisom", "video/mp4"),
+        (b"\0\0\0\x14ftypqt  ", "video/quicktime"),
+        (b"\x1a\x45\xdf\xa3\x9f\x42\x82\x84webm", "video/webm"),
+        (b"\x1a\x45\xdf\xa3\x9f\x42\x82\x88matroska", "video/x-matroska"),
+        (b"RIFF\0\0\0\0AVI LIST", "video/x-msvideo"),
+        (b"G" + bytes(187) + b"G", "video/mp2t"),
+        (b"OggS", "video/ogg"),
+        (b"FLV\x01", "video/x-flv"),
+        (b"\0\0\x01\xba", "video/mpeg"),
+        (b"<html><script>", UNKNOWN_TYPE),
+        (b"G", UNKNOWN_TYPE),
+        (b"", UNKNOWN_TYPE),
+    ],
+)
+def test_media_types(head: bytes, kind: str) -> None:
+    """The bytes decide, and what is no video is none: a page among the uploads is no page here."""
+    assert media_type(head) == kind
+
+
+async def test_media_type_is_sent(api: Api, visitor: Api, emulator: Emulator) -> None:
+    """With the order not to guess another one."""
+    mp4 = path((await finished(api, emulator, b"<script>alert(1)</script>"))["assets"]["mp4"], emulator)
+    reply = await visitor.get(mp4, expect=200)
+    assert (reply.headers["Content-Type"], reply.headers["X-Content-Type-Options"]) == (UNKNOWN_TYPE, "nosniff")
+
+
+# Thumbnails
+
+
+def program(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str | None = None) -> None:
+    """Make an ffmpeg the only program on the PATH: the real one, or a script."""
+    folder.mkdir()
+    if script is None:
+        (folder / "ffmpeg").symlink_to(get_ffmpeg_exe())
+    else:
+        (folder / "ffmpeg").write_text(f"#!/bin/sh\n{script}\n")
+        (folder / "ffmpeg").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+
+
+def movie(folder: Path, seconds: str) -> bytes:
+    target = folder / "movie.mp4"
+    picture = ["-f", "lavfi", "-i", "color=c=red:size=64x36:rate=10", "-t", seconds]
+    subprocess.run([get_ffmpeg_exe(), "-v", "error", *picture, "-y", target], check=True)
+    return target.read_bytes()
+
+
+async def thumbnail(visitor: Api, video: Any, emulator: Emulator) -> Reply:
+    return await visitor.get(path(video["assets"]["thumbnail"], emulator), expect=200)
+
+
+@pytest.mark.parametrize("seconds", ["0.3", "2"])
+async def test_thumbnail_is_a_frame(
+    api: Api, visitor: Api, emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: str
+) -> None:
+    """A JPEG of the video, also of one that is shorter than a second."""
+    program(tmp_path / "bin", monkeypatch)
+    video = await finished(api, emulator, movie(tmp_path, seconds))
+    reply = await thumbnail(visitor, video, emulator)
+    assert reply.headers["Content-Type"] == "image/jpeg"
+    assert reply.body.startswith(b"\xff\xd8\xff")
+    (tmp_path / "bin" / "ffmpeg").unlink()
+    assert (await thumbnail(visitor, video, emulator)).body == reply.body  # it was kept
+
+
+@pytest.mark.parametrize("script", ["", "exit 1", "absent"])
+async def test_thumbnail_without_a_frame(
+    api: Api, visitor: Api, emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    """Without an ffmpeg, or with one that finds nothing, there is a picture that says so."""
+    video = await finished(api, emulator, movie(tmp_path, "0.1"))
+    if script == "absent":
+        monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    else:
+        program(tmp_path / "bin", monkeypatch, script)
+    reply = await thumbnail(visitor, video, emulator)
+    assert (reply.headers["Content-Type"], reply.body[:4]) == ("image/svg+xml", b"<svg")
+
+
+async def test_only_videos_go_to_ffmpeg(
+    api: Api, visitor: Api, emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A playlist could make it open any file."""
+    program(tmp_path / "bin", monkeypatch, f"echo started > {tmp_path}/started")
+    await thumbnail(visitor, await finished(api, emulator, b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd"), emulator)
+    assert not (tmp_path / "started").exists()
+
+
+async def test_thumbnail_that_takes_too_long(
+    api: Api, visitor: Api, emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is given up."""
+    monkeypatch.setattr("async_uploader.emulator._thumbnail.PATIENCE_SECONDS", 0.1)
+    program(tmp_path / "bin", monkeypatch, "exec /bin/sleep 60")
+    reply = await thumbnail(visitor, await finished(api, emulator, movie(tmp_path, "0.1")), emulator)
+    assert reply.headers["Content-Type"] == "image/svg+xml"
+
+
+async def test_ffmpeg_ends_with_the_emulator(
+    session: aiohttp.ClientSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopping does not wait for a picture, and leaves no process."""
+    fifo = tmp_path / "started"
+    os.mkfifo(fifo)
+    program(tmp_path / "bin", monkeypatch, f"echo $$ > {fifo}; exec /bin/sleep 60")
+    emulator = await Emulator().__aenter__()
+    api = Api(session, emulator.url, basic("local-key"))
+    video = await finished(api, emulator, movie(tmp_path, "0.1"))
+    waiting = asyncio.create_task(thumbnail(api, video, emulator))
+    process = int(await asyncio.to_thread(fifo.read_text))
+    async with asyncio.timeout(5):
+        await emulator.__aexit__(None, None, None)
+    with pytest.raises(aiohttp.ClientError):
+        await waiting
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+
+
+async def test_the_event_loop_is_never_blocked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page's files, sources and pictures are read and made in threads."""
+    program(tmp_path / "bin", monkeypatch)
+    source = movie(tmp_path, "0.2")
+    with blockbuster_ctx("async_uploader.emulator") as detector:
+        detector.functions["threading.Lock.acquire"].can_block_in("concurrent/futures/thread.py", "shutdown")
+        async with aiohttp.ClientSession() as session, Emulator() as emulator:
+            api = Api(session, emulator.url, basic("local-key"))
+            video = await finished(api, emulator, source)
+            for name in ("player", "mp4", "thumbnail"):
+                await api.get(path(video["assets"][name], emulator), expect=200)
+            await api.get("/", expect=200)
+            async with events(session, emulator.url) as page:
+                await page.next()

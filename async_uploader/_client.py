@@ -31,7 +31,7 @@ from ._session import UploadSession
 from ._source import FileSource
 from ._stream import Budget, StreamSource
 from ._teller import Teller
-from ._transfer import Job
+from ._transfer import Job, Share
 from ._upload import Upload
 from ._version import __version__
 
@@ -161,16 +161,14 @@ class Client(Requests):
         :raises TransportError: the service did not answer, before there was a container
         :raises UploadFailed: the container exists, and filling it failed; the cause is chained
         """
-        return await self._upload(source, options, slots=None)
+        return await self._upload(source, options, share=None)
 
-    async def _upload(
-        self, source: Source, options: UploadOptions, *, slots: anyio.CapacityLimiter | None
-    ) -> Video:
+    async def _upload(self, source: Source, options: UploadOptions, *, share: Share | None) -> Video:
         transfer, payload = self._checked(options)
         opened = await self._open(source, transfer)
         try:
             plan = self._plan(opened, transfer)
-            return await self._send(Job(source=opened, plan=plan, options=transfer, slots=slots), payload)
+            return await self._send(Job(source=opened, plan=plan, options=transfer, share=share), payload)
         finally:
             await opened.aclose()
 
@@ -312,10 +310,10 @@ class Client(Requests):
         self._many.add(uploads)
         return uploads
 
-    async def _upload_item(self, item: UploadItem, slots: anyio.CapacityLimiter) -> Video:
+    async def _upload_item(self, item: UploadItem, share: Share) -> Video:
         if item.is_url:
             return await self.import_video(cast("str", item.source), **cast("ContainerDetails", item.options))
-        return await self._upload(cast("Source", item.source), item.options, slots=slots)
+        return await self._upload(cast("Source", item.source), item.options, share=share)
 
 
 async def upload(

@@ -8,7 +8,7 @@ part size closes with a full part.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from ._errors import ConfigurationError
@@ -21,6 +21,10 @@ MOST_CONNECTIONS: Final = 32
 # Enough parts to keep all connections busy and end together (a multiple of their number), and so few that a whole
 # upload fits into the account's 100 uploads a minute, up to 12.5 GiB.
 _USUAL_PARTS: Final = 2 * MOST_CONNECTIONS
+# So many parts in one window of the rate limit are enough to begin with: waiting for the next one costs more.
+_ENOUGH_PARTS: Final = 16
+# Not all of the limit: retries count, too, and so does whoever else uses the account.
+_LIMIT_SHARE: Final = 0.8
 _PARTS_BEFORE_GROWTH: Final = 20
 
 
@@ -48,6 +52,7 @@ class Plan:
     :param concurrency: parts in flight at once; at most, if it adapts
     :param grows: later parts are larger, see :meth:`size_of`
     :param adapts: how many are in flight is found out while the upload runs
+    :param is_free: nobody has asked for this part size; see :func:`fit`
     """
 
     part_bytes: int
@@ -55,6 +60,7 @@ class Plan:
     total_bytes: int | None = None
     grows: bool = False
     adapts: bool = False
+    is_free: bool = False
 
     def size_of(self, number: int) -> int:
         """How many bytes a part has, unless the source ends in it.
@@ -82,23 +88,72 @@ class Plan:
 def plan_parts(total_bytes: int, *, part_bytes: int | None = None, concurrency: int | None = None) -> Plan:
     """Plan a source of ``total_bytes``; what is None is chosen.
 
-    The parts are equal, and depend on nothing but the size and ``concurrency``: so another machine, or a later
-    run, cuts the same parts. Their number is a multiple of the connections where the service's bounds leave room
+    The parts are equal, and their number is a multiple of the connections where the service's bounds leave room
     for it, so that all of these end together.
 
     :raises ConfigurationError: the source would need more than 10,000 parts of ``part_bytes``
     """
     in_flight = concurrency or MOST_CONNECTIONS
+    is_free = part_bytes is None
     if part_bytes is None:
-        usual = max(in_flight, _USUAL_PARTS // in_flight * in_flight)
-        part_bytes = min(max(-(-total_bytes // usual), MIN_PART_BYTES), MAX_PART_BYTES)
+        part_bytes = _part_bytes(total_bytes, max(in_flight, _USUAL_PARTS // in_flight * in_flight))
     if total_bytes > part_bytes * MAX_PARTS:
         least = format_size(-(-total_bytes // MAX_PARTS // MIB) * MIB)
         raise ConfigurationError(
             f"A source of {format_size(total_bytes)} would need more than {MAX_PARTS:,} parts of "
             f"{format_size(part_bytes)}; choose a part size of at least {least}, or none."
         )
-    return Plan(total_bytes=total_bytes, part_bytes=part_bytes, concurrency=in_flight, adapts=concurrency is None)
+    return Plan(
+        total_bytes=total_bytes,
+        part_bytes=part_bytes,
+        concurrency=in_flight,
+        adapts=concurrency is None,
+        is_free=is_free,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """What an account may still upload, as far as it is known.
+
+    :param left: uploads in what is left of the present window
+    :param limit: uploads in a whole one
+    :param window_bytes: what the line moves in a whole window, as it was measured; None while it was not
+    """
+
+    left: int
+    limit: int
+    window_bytes: float | None = None
+
+
+def fit(plan: Plan, allowance: Allowance | None, *, files: int = 1) -> Plan:
+    """The same plan with larger parts, if the usual ones would spend uploads that the account does not have.
+
+    As many parts as the connections can use, but no more than the window has left; and where that is no choice,
+    so large that the line and not the limit is what is waited for.
+
+    :param allowance: None while nothing is known
+    :param files: how many files share the connections and the window, this one included
+    """
+    if not plan.is_free or plan.total_bytes is None:
+        return plan
+    parts = max(1, (plan.parts_total or 1) if files == 1 else _USUAL_PARTS // files)
+    if allowance is not None and parts > (left := allowance.left // files):
+        if allowance.window_bytes:
+            # With parts of this size the line and the limit are used up at the same time.
+            balanced_bytes = allowance.window_bytes / (_LIMIT_SHARE * allowance.limit)
+            wanted = int(plan.total_bytes / balanced_bytes)
+        else:
+            wanted = 0 if left >= _ENOUGH_PARTS else allowance.limit // files
+        parts = min(parts, max(1, wanted, left if left >= _ENOUGH_PARTS else 1))
+    in_flight = plan.concurrency if files == 1 else 1
+    if parts > in_flight:
+        parts = parts // in_flight * in_flight
+    return replace(plan, part_bytes=max(plan.part_bytes, _part_bytes(plan.total_bytes, parts)))
+
+
+def _part_bytes(total_bytes: int, parts: int) -> int:
+    return min(max(-(-total_bytes // parts), MIN_PART_BYTES), MAX_PART_BYTES)
 
 
 def plan_stream(

@@ -23,11 +23,15 @@ from typing import Final
 import anyio
 
 from ._limits import RATE_WINDOW_SECONDS, READS_A_MINUTE, UPLOADS_A_MINUTE, WRITES_A_MINUTE
+from ._plan import Allowance
 
 # The service rounds the time to its reset to whole seconds.
 _ROUNDING_SECONDS: Final = 1.0
 # Clocks differ a little; going exactly at the reset would be a race.
 _MARGIN_SECONDS: Final = 0.05
+# The line's speed is that of so many seconds, and known after so many.
+_SPAN_SECONDS: Final = 20.0
+_LEAST_SPAN_SECONDS: Final = 1.0
 # A request has arrived by then, as far as anybody can tell.
 _LATE_SECONDS: Final = 1.0
 
@@ -130,6 +134,31 @@ class Window:
         return min(self._unanswered, len(self._late_takes))
 
 
+class Speed:
+    """How fast bytes have arrived of late."""
+
+    def __init__(self) -> None:
+        self._arrived: deque[tuple[float, int]] = deque()
+
+    def add(self, now: float, count_bytes: int) -> None:
+        """So many bytes have arrived."""
+        self._arrived.append((now, count_bytes))
+        self._forget(now)
+
+    def bytes_a_second(self, now: float) -> float | None:
+        """None while there is too little to tell by."""
+        self._forget(now)
+        span_seconds = now - self._arrived[0][0] if self._arrived else 0.0
+        if span_seconds < _LEAST_SPAN_SECONDS:
+            return None
+        # The first one tells when the span began: its bytes came before.
+        return (sum(count for _, count in self._arrived) - self._arrived[0][1]) / span_seconds
+
+    def _forget(self, now: float) -> None:
+        while self._arrived and self._arrived[0][0] < now - _SPAN_SECONDS:
+            self._arrived.popleft()
+
+
 class RateLimiter:
     """All windows of one credential, shared by everything that uses it."""
 
@@ -138,6 +167,25 @@ class RateLimiter:
         self._turns: defaultdict[Kind, anyio.Lock] = defaultdict(anyio.Lock)
         self._demand: defaultdict[Kind, int] = defaultdict(int)
         self._news = anyio.Event()
+        self._speed = Speed()
+
+    def allowance(self) -> Allowance | None:
+        """What may still be uploaded, beside what waits already; None while nothing is known."""
+        window, now = self._windows[Kind.UPLOAD], anyio.current_time()
+        if window.limit is None:
+            return None
+        left = window.limit if now >= window.resets_at else window.left
+        rate = self._speed.bytes_a_second(now)
+        length_seconds = window.length_seconds or RATE_WINDOW_SECONDS
+        return Allowance(
+            left=max(0, left - self._demand[Kind.UPLOAD]),
+            limit=window.limit,
+            window_bytes=None if rate is None else rate * length_seconds,
+        )
+
+    def stored(self, count_bytes: int) -> None:
+        """Bytes of a part have arrived: so fast is the line."""
+        self._speed.add(anyio.current_time(), count_bytes)
 
     def expect(self, kind: Kind, count: int) -> None:
         """``count`` requests more (or less) will come; each turn takes one off."""

@@ -48,17 +48,29 @@ _FIRST_POLL_SECONDS: Final = 0.1
 _LAST_POLL_SECONDS: Final = 5.0
 
 
+@dataclass(slots=True, kw_only=True)
+class Share:
+    """What uploads at the same time have in common.
+
+    :param slots: parts that may be in flight, of all of them together
+    :param files: how many uploads are under way
+    """
+
+    slots: anyio.CapacityLimiter
+    files: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """What is to be uploaded, and how.
 
-    :param slots: parts in flight that several uploads share; None for an upload on its own, which adapts
+    :param share: None for an upload on its own, which adapts
     """
 
     source: Source
     plan: Plan
     options: TransferOptions
-    slots: anyio.CapacityLimiter | None = None
+    share: Share | None = None
 
 
 class Conflict(UploaderError):
@@ -97,10 +109,10 @@ class Transfer:
         self._goes_on = goes_on
         self._received = received
         self._in_flight: set[Piece] = set()
-        self._slots = job.slots or anyio.CapacityLimiter(job.plan.concurrency)
+        self._slots = job.share.slots if job.share else anyio.CapacityLimiter(job.plan.concurrency)
         self._meter = Meter()
         self._climb: Climb | None = None
-        if job.slots is None and job.plan.adapts:
+        if job.share is None and job.plan.adapts:
             self._climb = Climb(ClimbPolicy(most=job.plan.concurrency), now=anyio.current_time())
             self._slots.total_tokens = self._climb.connections
         self._video: Video | None = None
@@ -266,6 +278,7 @@ class Transfer:
             self._failed_part = self._failed_part or part
             raise
         self._ledger.acknowledged(part.number, part.size_bytes)
+        self._pacing.limiter.stored(part.size_bytes)
         done = self._ledger.snapshot()
         log.info(
             "%s: arrived, %s of %s parts are there.", self._named(part), done.parts_done, done.parts_total or "?"

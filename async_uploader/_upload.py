@@ -16,7 +16,7 @@ A container that the caller named (``video_id``) is never deleted, nor can an up
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +26,7 @@ import anyio
 from ._errors import UploaderError, UploadFailed
 from ._models import Video
 from ._pacing import Pacing
+from ._plan import fit
 from ._ratelimit import Kind
 from ._service import Service
 from ._teller import Teller
@@ -83,12 +84,14 @@ class Upload:
 
     async def _run(self) -> Video:
         begun = await self.resume.begun() if self.resume else None
-        job = self.job if begun is None else _as_begun(self.job, begun)
         if begun is not None and begun.whole:
             video = await self._ask(begun.video_id)
         else:
-            video_id = begun.video_id if begun else await self._container()
-            received = begun.received if begun else frozenset[int]()
+            video_id: str | None
+            if begun is not None:
+                job, video_id, received = _as_begun(self.job, begun), begun.video_id, begun.received
+            else:
+                (job, video_id), received = await self._begin(), frozenset[int]()
             transfer = Transfer(
                 job,
                 service=self.service,
@@ -131,11 +134,23 @@ class Upload:
             await self._settle(transfer.video_id, keep=self.resume is not None, leave=False)
             raise
 
-    async def _container(self) -> str | None:
+    async def _begin(self) -> tuple[Job, str | None]:
+        """A container for the parts, and a plan for them that fits what the account may still upload."""
+        job = self._fitted(self.job)
+        marks = self.resume.marks(job.plan) if self.resume else []
+        video_id = await self._container(marks)
+        # To have created it has told the limits; but the marks have told the plan.
+        return (job if marks else self._fitted(job)), video_id
+
+    def _fitted(self, job: Job) -> Job:
+        files = job.share.files if job.share else 1
+        return replace(job, plan=fit(job.plan, self.pacing.limiter.allowance(), files=files))
+
+    async def _container(self, marks: Sequence[Mapping[str, str]]) -> str | None:
         if self.job.options.video_id is not None or self.service.delegated:
             return self.job.options.video_id
         payload = dict(self.payload)
-        if self.resume and (marks := self.resume.marks(self.job.plan)):
+        if marks:
             payload["metadata"] = [*payload.get("metadata", []), *marks]
         was_tried = False
 

@@ -11,7 +11,7 @@ import anyio
 import psutil
 import pytest
 
-from async_uploader import Client, Video
+from async_uploader import Client, Video, events
 from async_uploader._limits import MIB
 from async_uploader._progress import Reporter
 from async_uploader.emulator import Emulator
@@ -114,3 +114,21 @@ async def test_two_hundred_uploads_at_once(tmp_path: Path, monkeypatch: pytest.M
     # A file and the two ends of a connection for each, and a few for the event loop and the journal.
     assert most - descriptors < 3 * count + 50
     assert process.memory_info().rss - memory < 200 * MIB
+
+
+@pytest.mark.anyio
+async def test_parts_are_no_smaller_than_the_window_has_room_for(tmp_path: Path) -> None:
+    """Twenty parts of 5 MiB where ten are allowed: ten are sent, and nobody waits."""
+    path = tmp_path / "a.mp4"
+    with path.open("wb") as file:
+        file.truncate(100 * MIB)
+    waits: list[events.UploadEvent] = []
+
+    def listener(event: events.UploadEvent) -> None:
+        if isinstance(event, events.RateLimitWait):
+            waits.append(event)
+
+    async with service(rate_limit=10) as emulator, Client(api_key=KEY, base_url=emulator.url) as client:
+        await client.upload(path, on_event=listener)
+        assert len(uploads(emulator)) == 10
+    assert not waits

@@ -34,6 +34,7 @@ lint: $(BIN)/.ready
 
 types: $(BIN)/.ready
 	$(BIN)/mypy
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/basedpyright
 
 tests: $(BIN)/.ready
 	$(BIN)/python -m pytest

@@ -90,8 +90,8 @@ class PartBody(payload.Payload):
         self._on_sent = on_sent
         self._transport: asyncio.WriteTransport | None = None
         #: How much has reached the other side, for the meter; the kernel's count where it tells.
-        self.delivered_bytes = 0
-        self.acked_before_bytes = 0
+        self.delivered_bytes: int = 0
+        self.acked_before_bytes: int = 0
         #: Why the source could not be read to its end; aiohttp would bury it.
         self.failure: UploaderError | None = None
 

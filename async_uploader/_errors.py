@@ -62,7 +62,7 @@ class ApiError(UploaderError):
         self.title = title
         self.name = name
         self.detail = detail
-        self.problems = tuple(problems)
+        self.problems: tuple[Mapping[str, Any], ...] = tuple(problems)
         self.retry_after_seconds = retry_after_seconds
         super().__init__(self._sentence())
 

@@ -18,7 +18,7 @@ class Meter:
     def __init__(self) -> None:
         self._bodies: set[PartBody] = set()
         self._ended_bytes = 0
-        self.rtt_seconds = 0.0
+        self.rtt_seconds: float = 0.0
 
     @contextmanager
     def counting(self, body: PartBody) -> Iterator[None]:

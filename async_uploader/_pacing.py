@@ -18,7 +18,7 @@ import tenacity
 from ._errors import ApiError, TransportError
 from ._options import DEFAULT_MAX_ATTEMPTS
 from ._ratelimit import Kind, RateLimiter
-from ._teller import Teller
+from ._teller import Teller, error_type
 from .events import RateLimitWait, RetryScheduled
 
 log: Final = logging.getLogger("async_uploader")
@@ -111,6 +111,7 @@ class Pacing:
                         part_number=part_number,
                         reason=str(error),
                         wait_seconds=state.upcoming_sleep,
+                        error_type=error_type(error) if error is not None else None,
                     )
                 )
 

@@ -152,9 +152,14 @@ class Transfer:
 
     def _tell_container(self) -> None:
         if self.video_id is not None:
-            done, size_bytes = self._ledger.parts_done, self._ledger.acknowledged_bytes
             self._teller.tell(
-                ContainerReady(video_id=self.video_id, parts_done=done, acknowledged_bytes=size_bytes)
+                ContainerReady(
+                    video_id=self.video_id,
+                    parts_total=self._ledger.parts_total,
+                    part_bytes=self._plan.part_bytes,
+                    parts_done=self._ledger.parts_done,
+                    acknowledged_bytes=self._ledger.acknowledged_bytes,
+                )
             )
 
     @property
@@ -331,6 +336,10 @@ class Transfer:
             )
 
     async def _send(self, piece: Piece, attempt: Attempt, *, expect_continue: bool) -> PartAnswer:
+        def on_sent(count_bytes: int) -> None:
+            attempt.sent(count_bytes)
+            self._ledger.sent(part.number, count_bytes)
+
         attempt.begins()
         part, total_bytes = piece.part, self._plan.total_bytes
         if self._options.ranges == "part":
@@ -344,7 +353,7 @@ class Transfer:
             filename=self._source.name,
             video_id=self.video_id,
             expect_continue=expect_continue,
-            on_sent=lambda count_bytes: self._ledger.sent(part.number, count_bytes),
+            on_sent=on_sent,
             meter=self._meter,
             on_connection=partial(setattr, attempt, "connection"),
         )

@@ -29,7 +29,7 @@ from ._pacing import Pacing
 from ._plan import fit
 from ._ratelimit import Kind
 from ._service import Service
-from ._teller import Teller
+from ._teller import Teller, error_type
 from ._transfer import Conflict, Job, Transfer
 from .events import UploadBegan, UploadEnded
 
@@ -64,20 +64,27 @@ class Upload:
         :raises UploadFailed: there is
         """
         plan = self.job.plan
-        self.teller.tell(
-            UploadBegan(
-                total_bytes=plan.total_bytes,
-                parts_total=plan.parts_total,
-                part_bytes=plan.part_bytes,
-                concurrency=plan.concurrency,
-                adapts=plan.adapts,
-            )
-        )
         try:
+            self.teller.tell(
+                UploadBegan(
+                    total_bytes=plan.total_bytes,
+                    parts_total=plan.parts_total,
+                    part_bytes=plan.part_bytes,
+                    concurrency=plan.concurrency,
+                    adapts=plan.adapts,
+                )
+            )
             video = await self._run()
         except BaseException as exc:
-            text = str(exc) if isinstance(exc, Exception) else "cancelled"
-            self.teller.tell(UploadEnded(video_id=getattr(exc, "video_id", None), error=text))
+            video_id = getattr(exc, "video_id", None)
+            is_error = isinstance(exc, Exception)
+            self.teller.tell(
+                UploadEnded(
+                    video_id=video_id,
+                    error=str(exc) if is_error else "cancelled",
+                    error_type=error_type(exc) if is_error else None,
+                )
+            )
             raise
         self.teller.tell(UploadEnded(video_id=video.video_id, error=None))
         return video

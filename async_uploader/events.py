@@ -75,11 +75,17 @@ class UploadBegan(UploadEvent):
 class ContainerReady(UploadEvent):
     """The video that is filled is known: it was created, named by the caller, or begun by an earlier process.
 
+    The plan stands now: an earlier process may have made another one, or the account's limits larger parts.
+
+    :ivar parts_total: None while the source's end is not known
+    :ivar part_bytes: bytes in a part; in the first ones, if they grow
     :ivar parts_done: parts that the service has already
     :ivar acknowledged_bytes: bytes of them
     """
 
     video_id: str
+    parts_total: int | None
+    part_bytes: int
     parts_done: int
     acknowledged_bytes: int
 
@@ -105,6 +111,9 @@ class PartEnded(UploadEvent):
     :ivar outcome: ``"stored"``, ``"unknown"`` (it may have arrived), ``"not stored"``, ``"refused"``,
         ``"conflict"`` (somebody else writes to the video) or ``"cancelled"``
     :ivar error: why, as a sentence; None for what was accepted
+    :ivar error_type: the same in a word, for counting: the status of the service's answer (``"503"``), or the name
+        of the error's class
+    :ivar sent_bytes: bytes of the part that have left; more than it has, if a refused token had it sent twice
     """
 
     part_number: int
@@ -114,6 +123,8 @@ class PartEnded(UploadEvent):
     connection: int | None
     outcome: str
     error: str | None
+    error_type: str | None = None
+    sent_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,12 +135,14 @@ class RetryScheduled(UploadEvent):
     :ivar part_number: None for what is no part
     :ivar reason: the error, as a sentence
     :ivar wait_seconds: from now
+    :ivar error_type: the error in a word, as in :class:`PartEnded`
     """
 
     what: str
     part_number: int | None
     reason: str
     wait_seconds: float
+    error_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,10 +169,12 @@ class UploadEnded(UploadEvent):
 
     :ivar video_id: the video; None where there is none
     :ivar error: why there is no finished video, as a sentence; None if there is one
+    :ivar error_type: the same in a word, as in :class:`PartEnded`: that of the cause, where there is one
     """
 
     video_id: str | None
     error: str | None
+    error_type: str | None = None
 
 
 OnEvent = Callable[[UploadEvent], object]

@@ -11,6 +11,9 @@ import pytest
 
 MIB = 1024 * 1024
 
+#: The event loops that are supported: they differ in what they keep of a buffer that was written.
+LOOPS = {"asyncio": ("asyncio", {}), "uvloop": ("asyncio", {"use_uvloop": True})}
+
 
 @pytest.fixture(autouse=True)
 def _own_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

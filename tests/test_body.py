@@ -17,8 +17,9 @@ from aiohttp import web
 
 from async_uploader._body import BLOCK_BYTES, SMALL_BLOCK_BYTES, BlockPool, PartBody, quoted
 
-MIB = 1024 * 1024
+from .conftest import LOOPS
 
+MIB = 1024 * 1024
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -104,6 +105,7 @@ def _contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     return server, client
 
 
+@pytest.mark.parametrize("anyio_backend", LOOPS.values(), ids=LOOPS)
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 async def test_a_stalling_peer_gets_every_byte_from_a_reused_buffer(tls: bool) -> None:
     """The peer reads in fits and starts, so that the transport cannot take what is written at once."""

@@ -26,7 +26,7 @@ async def test_an_upload_tells_its_story(source: Path) -> None:
     """From the plan to the video, with each attempt, retry and wait; all of one upload, in order of time."""
     told: list[events.UploadEvent] = []
     fault = Fault.parse("part=2,attempt=1:cut,when=middle")
-    async with Emulator(faults=[fault], rate_limit=3, rate_window=0.5) as emulator:
+    async with Emulator(faults=[fault], rate_limit=3, rate_window=1.5) as emulator:
         video = await upload(source, api_key=KEY, base_url=emulator.url, part_size=5 * MIB, on_event=told.append)
     assert told[0] == events.UploadBegan(
         upload=told[0].upload,
@@ -55,7 +55,7 @@ async def test_an_upload_tells_its_story(source: Path) -> None:
     assert "connection was lost" in retry.reason
     assert {event.kind for event in told if isinstance(event, events.RateLimitWait)} == {"upload"}
     (ready,) = (event for event in told if isinstance(event, events.ContainerReady))
-    assert (ready.video_id, ready.parts_done) == (video.video_id, 0)
+    assert (ready.video_id, ready.parts_done, ready.parts_total) == (video.video_id, 0, 3)
     assert told[-1] == events.UploadEnded(
         upload=told[0].upload,
         source="a.mp4",

@@ -25,7 +25,7 @@ from async_uploader import (
 )
 from async_uploader.emulator import Emulator, Fault
 
-from .conftest import MIB, sha256
+from .conftest import LOOPS, MIB, sha256
 
 KEY = "a-key-that-must-not-be-shown"
 MakeFile = Callable[..., Path]
@@ -47,6 +47,7 @@ def ranges_sent(emulator: Emulator) -> list[str | None]:
     return [record.content_range for record in emulator.requests if record.endpoint == "upload"]
 
 
+@pytest.mark.parametrize("anyio_backend", LOOPS.values(), ids=LOOPS)
 @pytest.mark.parametrize("ranges", ["part", "bytes"])
 @pytest.mark.parametrize(
     ("size_bytes", "parts"),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import count
 from typing import Final
 
 import anyio
+from msgspec.structs import replace
 
 from . import events
 from ._errors import ApiError, UploadFailed

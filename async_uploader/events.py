@@ -21,8 +21,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 __all__ = (
     "ConcurrencyChanged",
@@ -39,8 +40,7 @@ __all__ = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UploadEvent:
+class UploadEvent(msgspec.Struct, frozen=True, kw_only=True):
     """Something that happened in an upload.
 
     :ivar upload: numbers the uploads of this process
@@ -53,8 +53,7 @@ class UploadEvent:
     at_seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UploadBegan(UploadEvent):
+class UploadBegan(UploadEvent, frozen=True, kw_only=True):
     """A plan was made; nothing was sent yet.
 
     :ivar total_bytes: the source's size; None while its end is not known
@@ -71,8 +70,7 @@ class UploadBegan(UploadEvent):
     adapts: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerReady(UploadEvent):
+class ContainerReady(UploadEvent, frozen=True, kw_only=True):
     """The video that is filled is known: it was created, named by the caller, or begun by an earlier process.
 
     The plan stands now: an earlier process may have made another one, or the account's limits larger parts.
@@ -90,8 +88,7 @@ class ContainerReady(UploadEvent):
     acknowledged_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartBegan(UploadEvent):
+class PartBegan(UploadEvent, frozen=True, kw_only=True):
     """One attempt to send a part; its turn has come.
 
     :ivar attempt: counts from 1
@@ -102,8 +99,7 @@ class PartBegan(UploadEvent):
     attempt: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartEnded(UploadEvent):
+class PartEnded(UploadEvent, frozen=True, kw_only=True):
     """What an attempt has come to.
 
     :ivar began_at_seconds: when its :class:`PartBegan` was told
@@ -127,8 +123,7 @@ class PartEnded(UploadEvent):
     sent_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryScheduled(UploadEvent):
+class RetryScheduled(UploadEvent, frozen=True, kw_only=True):
     """Something failed, and will be tried again.
 
     :ivar what: ``"part 12"``, or what else was asked: ``"create"``, ``"status"``, ``"video"``
@@ -145,8 +140,7 @@ class RetryScheduled(UploadEvent):
     error_type: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RateLimitWait(UploadEvent):
+class RateLimitWait(UploadEvent, frozen=True, kw_only=True):
     """A request has to wait for the account's window, or for its even share of it.
 
     :ivar kind: what the service counts apart: ``"upload"``, ``"write"`` or ``"read"``
@@ -156,15 +150,13 @@ class RateLimitWait(UploadEvent):
     wait_seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConcurrencyChanged(UploadEvent):
+class ConcurrencyChanged(UploadEvent, frozen=True, kw_only=True):
     """More or fewer parts may be in flight from now on."""
 
     connections: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UploadEnded(UploadEvent):
+class UploadEnded(UploadEvent, frozen=True, kw_only=True):
     """The last event of an upload.
 
     :ivar video_id: the video; None where there is none

@@ -38,9 +38,9 @@ def test_every_error_is_public() -> None:
 _HEAVY = {
     "import async_uploader": "aiohttp anyio click msgspec opentelemetry pytest rich sqlite3 typer",
     "from async_uploader import Client, upload": "click filelock opentelemetry pytest rich sqlite3 typer",
-    "from async_uploader import events": "aiohttp anyio msgspec opentelemetry rich",
+    "from async_uploader import events": "aiohttp anyio opentelemetry rich",
     "import async_uploader.pytest_plugin": "aiohttp anyio msgspec opentelemetry rich sqlite3 typer",
-    "import async_uploader.telemetry": "aiohttp anyio msgspec rich",
+    "import async_uploader.telemetry": "aiohttp anyio rich",
     "import async_uploader.emulator": "click opentelemetry rich typer",
 }
 

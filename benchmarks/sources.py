@@ -1,4 +1,4 @@
-"""The files that are sent: on tmpfs, so that no disk is measured, and gone afterwards."""
+"""The files that are sent: in memory, so that no disk is measured, and gone afterwards."""
 
 from __future__ import annotations
 
@@ -19,30 +19,39 @@ _BLOCK_BYTES: Final = MIB
 
 
 class Sources:
-    """Files in one temporary directory, each made once. Use as a context manager."""
+    """Files in a temporary directory, each made once. Use as a context manager.
+
+    They are files of a disk (``TMPDIR`` or the system's) that the kernel has in memory, like a user's that was
+    rendered or copied just now.
+
+    :ivar folder: on tmpfs, for what servers store
+    """
 
     def __init__(self) -> None:
-        self.folder = Path()
+        self.folder = self._files = Path()
 
     def __enter__(self) -> Self:
         self.folder = Path(tempfile.mkdtemp(prefix="benchmarks-", dir=_TMPFS if _TMPFS.is_dir() else None))
         # Workers of a server that is started by root may run as somebody else.
         self.folder.chmod(0o755)
+        self._files = Path(tempfile.mkdtemp(prefix="benchmarks-"))
         return self
 
     def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in (self.folder, self._files):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def file(self, size_bytes: int) -> Path:
         """A file of random bytes, all of them in memory."""
-        path = self.folder / f"random-{size_bytes}.mp4"
+        path = self._files / f"random-{size_bytes}.mp4"
         if not path.exists():
             _fill(path, size_bytes)
+            os.sync()  # or it is written while something is measured
         return path
 
     def sparse(self, size_bytes: int) -> Path:
         """A file without content, which reads as zeros and takes no memory: for the sizes beyond it."""
-        path = self.folder / f"sparse-{size_bytes}.mp4"
+        path = self._files / f"sparse-{size_bytes}.mp4"
         if not path.exists():
             path.touch()
             os.truncate(path, size_bytes)
@@ -50,7 +59,7 @@ class Sources:
 
     def many(self, count: int, size_bytes: int) -> Path:
         """A folder of so many files."""
-        folder = self.folder / f"many-{count}-{size_bytes}"
+        folder = self._files / f"many-{count}-{size_bytes}"
         if not folder.exists():
             folder.mkdir()
             for number in range(count):
@@ -66,6 +75,7 @@ class Sources:
                 for number in range(1, math.ceil(source.stat().st_size / part_bytes) + 1):
                     with (folder / f"{number:05}").open("wb") as part:
                         _copy(file, part, part_bytes)
+            os.sync()
         return sorted(folder.iterdir())
 
     def drop(self, path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
@@ -12,6 +13,7 @@ import click
 from async_uploader import __version__
 from async_uploader._units import format_size
 
+from ._examples import APP, EMULATOR, IMPORT, UPLOAD
 from ._flags import (
     EmulatorFlags,
     ForgetFlags,
@@ -38,13 +40,26 @@ T = TypeVar("T")
 _SETTINGS = {"help_option_names": ["--help", "-h"], "max_content_width": 110}
 
 
-@click.group(context_settings=_SETTINGS)
+@click.group(context_settings=_SETTINGS, epilog=APP)
 @click.version_option(__version__, message="async-uploader %(version)s", help="Show the version and end.")
-def app() -> None:
+@click.option(
+    "--config",
+    metavar="FILE",
+    envvar="APIVIDEO_UPLOADER_CONFIG",
+    type=click.Path(path_type=Path),
+    help="Read defaults of options from this TOML file. Default: config.toml in async-uploader, in the user's "
+    "configuration directory. Environment: APIVIDEO_UPLOADER_CONFIG.",
+)
+@click.pass_context
+def app(context: click.Context, config: Path | None) -> None:
     """Upload videos to api.video, in concurrent parts.
 
-    The API key is read from APIVIDEO_API_KEY.
+    The API key is read from APIVIDEO_API_KEY: from the environment, or from a file .env where the command runs.
     """
+    from ._config import load
+
+    assert isinstance(context.command, click.Group)
+    context.default_map = load(context.command.commands, config)
 
 
 @app.group()
@@ -52,7 +67,7 @@ def tokens() -> None:
     """Tokens that let their bearer upload, and nothing else."""
 
 
-@command(app, UploadFlags)
+@command(app, UploadFlags, examples=UPLOAD)
 def upload(flags: UploadFlags) -> int:
     """Upload files, standard input, directories, or what a manifest names; each becomes a video.
 
@@ -64,7 +79,7 @@ def upload(flags: UploadFlags) -> int:
     return run_async(lambda: run(flags))
 
 
-@command(app, ImportFlags, name="import")
+@command(app, ImportFlags, name="import", examples=IMPORT)
 def import_(flags: ImportFlags) -> None:
     """Have the service fetch a video from a URL, or clone one of the account's."""
     from ._display import Display
@@ -188,7 +203,7 @@ def _ask(flags: ServiceFlags, request: Callable[[Client], Awaitable[T]]) -> T:
     return run_async(ask)
 
 
-@command(app, EmulatorFlags)
+@command(app, EmulatorFlags, examples=EMULATOR)
 def emulator(flags: EmulatorFlags) -> None:
     """Run a local service with the rules of api.video, to test against.
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from async_uploader._units import parse_size
 
+from . import _completion
 from ._params import PANELS, argument, option, usage_error
 
 *_, _SERVICE, _OUTPUT = PANELS
@@ -31,7 +32,8 @@ class ServiceFlags(CommonFlags):
         option(
             metavar="URL",
             panel=_SERVICE,
-            help="A URL, or 'production' or 'sandbox'. Without it: APIVIDEO_BASE_URL, else production.",
+            help="The service: a URL, or 'production' or 'sandbox'. Environment: APIVIDEO_BASE_URL. "
+            "Default: production.",
         ),
     ] = None
     sandbox: Annotated[bool, option("--sandbox", panel=_SERVICE, help="The same as --base-url sandbox.")] = False
@@ -84,6 +86,7 @@ class ListFlags(CommonFlags):
 class ForgetFlags(VideoFlags):
     """An upload to forget, by its video."""
 
+    video_id: Annotated[str, argument(metavar="VIDEO_ID", shell_complete=_completion.unfinished)]
     delete: Annotated[bool, option("--delete", help="Delete the video at the service as well.")] = False
 
 
@@ -103,36 +106,65 @@ class TokenFlags(ServiceFlags):
 class NewTokenFlags(JsonFlags):
     """What an upload token is made from."""
 
-    ttl: Annotated[int, option(metavar="SECONDS", min=0, help="How long it is good for; 0: for ever.")] = 0
+    ttl: Annotated[
+        int, option(metavar="SECONDS", min=0, help="How long it is good for; 0: for ever. Default: 0.")
+    ] = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmulatorFlags(CommonFlags):
     """What ``emulator`` takes; the fields beside ``verbose`` are those of ``Emulator``."""
 
-    host: Annotated[str, option(help="The address to listen on.")] = "127.0.0.1"
-    port: Annotated[int, option(min=0, max=65535, help="0: any that is free.")] = 0
+    host: Annotated[str, option(help="The address to listen on. Default: 127.0.0.1, for this machine only.")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[
+        int, option(min=0, max=65535, help="The port; 0: any that is free. Default: 0.", metavar="N")
+    ] = 0
     data: Annotated[
-        Path | None, option(metavar="DIR", help="Keep videos here, also for the next start. Without it: nowhere.")
+        Path | None, option(metavar="DIR", help="Keep videos here, also for the next start. Default: nowhere.")
     ] = None
-    api_key: Annotated[str, option(metavar="KEY", help="The key that it accepts.")] = "local-key"
+    api_key: Annotated[str, option(metavar="KEY", help="The key that it accepts. Default: local-key.")] = (
+        "local-key"
+    )
     rate_limit: Annotated[
         int | None,
-        option(metavar="N", min=1, help="Uploads in a window; twice as many writes, five times as many reads."),
+        option(
+            metavar="N",
+            min=1,
+            help="Uploads in a window; twice as many writes, five times as many reads. Default: any number.",
+        ),
     ] = None
-    rate_window: Annotated[float, option(metavar="SECONDS", help="The length of a window.")] = 60.0
+    rate_window: Annotated[float, option(metavar="SECONDS", help="The length of a window. Default: 60.")] = 60.0
     connection_rate: Annotated[
         int | None,
-        option(metavar="BYTES_PER_SECOND", parser=parse_size, help="How fast it reads from one connection."),
+        option(
+            metavar="BYTES_PER_SECOND",
+            parser=parse_size,
+            help="How fast it reads from one connection, as 2MiB. Default: as it can.",
+        ),
     ] = None
     link_rate: Annotated[
         int | None,
-        option(metavar="BYTES_PER_SECOND", parser=parse_size, help="How fast it reads from all of them together."),
+        option(
+            metavar="BYTES_PER_SECOND",
+            parser=parse_size,
+            help="How fast it reads from all of them together. Default: as it can.",
+        ),
     ] = None
-    latency: Annotated[float, option(metavar="SECONDS", help="How long it waits before it answers.")] = 0.0
-    token_ttl: Annotated[int, option(metavar="SECONDS", help="How long a bearer token is good for.")] = 3600
+    latency: Annotated[
+        float, option(metavar="SECONDS", help="How long it waits before it answers. Default: 0.")
+    ] = 0.0
+    token_ttl: Annotated[
+        int, option(metavar="SECONDS", help="How long a bearer token is good for. Default: 3600.")
+    ] = 3600
     faults: Annotated[
-        list[str] | None, option("--fault", metavar="SPEC", help="A fault to inject. May be repeated.")
+        list[str] | None,
+        option(
+            "--fault",
+            metavar="SPEC",
+            help="A fault to inject, as WHERE:WHAT; see docs/emulator.md. May be repeated.",
+        ),
     ] = None
 
     def settings(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
+from functools import cached_property
 from inspect import cleandoc, get_annotations
 from pathlib import Path
 from types import NoneType
@@ -62,7 +63,27 @@ def argument(**settings: Any) -> Any:
 
 
 class Command(click.Command):
-    """A command whose help has its options in groups."""
+    """A command whose help has its options in groups.
+
+    :param flags: the dataclass that it is made from, when it is called and not before: a start needs one of ten
+    """
+
+    def __init__(self, name: str, *, flags: type, **settings: Any) -> None:
+        self._flags = flags
+        super().__init__(name, **settings)
+
+    @cached_property
+    def _made(self) -> list[click.Parameter]:
+        return _params(self._flags)
+
+    @property
+    def params(self) -> list[click.Parameter]:
+        """All options and arguments."""
+        return self._made
+
+    @params.setter
+    def params(self, _: list[click.Parameter]) -> None:
+        """click's own constructor has none to give."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The groups in the order of :data:`PANELS`."""
@@ -96,19 +117,23 @@ class _Parsed(click.ParamType[object]):
 
 
 def command(
-    group: click.Group, flags: type[F], *, name: str | None = None
+    group: click.Group, flags: type[F], *, name: str | None = None, examples: str | None = None
 ) -> Callable[[Callable[[F], int | None]], Callable[[F], int | None]]:
-    """Make a function a command of ``group``: it takes a ``flags``, a dataclass, and may return an exit code."""
+    """Make a function a command of ``group``: it takes a ``flags``, a dataclass, and may return an exit code.
+
+    :param examples: what stands at the end of its help
+    """
 
     def register(function: Callable[[F], int | None]) -> Callable[[F], int | None]:
         group.add_command(
             Command(
                 name or function.__name__,
-                params=_params(flags),
+                flags=flags,
                 callback=lambda **values: function(
                     flags(**{name: _given(value) for name, value in values.items()})
                 ),
                 help=cleandoc(function.__doc__ or ""),
+                epilog=examples,
             )
         )
         return function

@@ -51,6 +51,10 @@ async def upload(flags: UploadFlags) -> int:
         client = await stack.enter_async_context(Client(**settings))
         if flags.wait and client.delegated:
             raise usage_error("--wait needs an API key: an upload token cannot ask how far a video is.")
+        if flags.report is not None:
+            from ._report import reporting
+
+            await stack.enter_async_context(reporting(flags.report, quiet=flags.quiet))
         results = None
         if flags.results is not None:
             service = "local" if flags.local else client.base_url
@@ -62,9 +66,21 @@ async def upload(flags: UploadFlags) -> int:
             return 2
         answers = stack.enter_context(JsonArray())
         uploads = _Uploads(
-            flags, items, client=client, stdin=stdin, emulator=emulator, results=results, answers=answers
+            flags,
+            items,
+            client=client,
+            stdin=stdin,
+            emulator=emulator,
+            results=results,
+            answers=answers,
+            display=Display(quiet=flags.quiet, sizes=await anyio.to_thread.run_sync(_sizes, items)),
         )
         return await (uploads.one() if is_alone else uploads.several())
+
+
+def _sizes(items: Sequence[Item]) -> list[int | None]:
+    """In bytes, None for what has none yet."""
+    return [size for _, size, _ in map(key_of, items)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +111,7 @@ class _Uploads:
         emulator: Emulator | None,
         results: Results | None,
         answers: JsonArray,
+        display: Display,
     ) -> None:
         self._flags = flags
         self._items = items
@@ -102,7 +119,7 @@ class _Uploads:
         self._stdin = stdin
         self._emulator = emulator
         self._results = results
-        self._display = Display(quiet=flags.quiet, total=len(items))
+        self._display = display
         self._answers = answers
         self._videos: list[tuple[int, str]] = []
         self._skipped = self._failed = 0
@@ -116,9 +133,9 @@ class _Uploads:
                     await self._client.upload(self._stdin or job.item.source, **job.options)
                 except UploaderError as exc:
                     await self._record(job, error=str(exc))
-                    self._display.ended(job.file)
+                    self._display.ended(job.number)
                     raise
-                self._display.ended(job.file)
+                self._display.ended(job.number)
             for _, video_id in self._videos if self._flags.wait else ():
                 await self._wait(self._items[0], video_id)
         if self._flags.json:
@@ -155,7 +172,7 @@ class _Uploads:
             if self._results is not None and self._results.is_done(key):
                 self._skipped += 1
                 await self._tell(number, self._results.video(key))
-                self._display.ended(None)
+                self._display.ended(number)
             elif not item.is_url:
                 yield self._job_of_file(number, item, key)
             else:
@@ -166,9 +183,9 @@ class _Uploads:
 
     def _job_of_file(self, number: int, item: Item, key: Key) -> _Job:
         options = item.over(self._flags.upload_options())
-        file = self._display.file(item.shown)
+        file = self._display.file(number, item.shown)
         job = _Job(source=item.source, options=options, number=number, item=item, key=key, file=file)
-        options["on_progress"] = file
+        options["on_progress"], options["on_event"] = file.on_progress, file.on_event
         options["on_video"] = partial(self._arrived, job)
         return job
 
@@ -191,7 +208,7 @@ class _Uploads:
             await self._record(job, error=str(result.error))
         elif job.item.is_url and result.video is not None:
             await self._imported(job, result.video)
-        self._display.ended(job.file)
+        self._display.ended(job.number)
 
     def _fail(self, number: int, error: UploaderError) -> None:
         source = self._items[number].source

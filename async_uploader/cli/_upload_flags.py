@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 from async_uploader._units import parse_size
 
+from . import _completion
 from ._flags import JsonFlags, ServiceFlags
 from ._params import PANELS, argument, option, usage_error
 
@@ -25,32 +26,42 @@ _DETAILS, _MANY, _TRANSFER, _SERVICE, _OUTPUT = PANELS
 class DetailFlags(JsonFlags):
     """What a video is to be; the fields are those of ``ContainerDetails``."""
 
-    title: Annotated[str | None, option(panel=_DETAILS, help="Without it: the source's name.")] = None
-    description: Annotated[str | None, option(panel=_DETAILS)] = None
-    tags: Annotated[list[str] | None, option("--tag", panel=_DETAILS, help="May be repeated.")] = None
-    metadata: Annotated[list[str] | None, option(metavar="KEY=VALUE", panel=_DETAILS, help="May be repeated.")] = (
+    title: Annotated[str | None, option(panel=_DETAILS, help="What it is called. Default: the source's name.")] = (
         None
     )
+    description: Annotated[str | None, option(panel=_DETAILS, help="A few words on it. Default: none.")] = None
+    tags: Annotated[
+        list[str] | None, option("--tag", panel=_DETAILS, help="A word to find it by. May be repeated.")
+    ] = None
+    metadata: Annotated[
+        list[str] | None,
+        option(metavar="KEY=VALUE", panel=_DETAILS, help="Something that you know of it. May be repeated."),
+    ] = None
     public: Annotated[
-        bool | None, option("--public/--private", panel=_DETAILS, help="Who may see it. Without it: public.")
+        bool | None, option("--public/--private", panel=_DETAILS, help="Who may see it. Default: everybody.")
     ] = None
     panoramic: Annotated[
-        bool | None, option("--panoramic/--no-panoramic", panel=_DETAILS, help="It is a 360° video.")
+        bool | None,
+        option("--panoramic/--no-panoramic", panel=_DETAILS, help="Whether it is a 360° video. Default: no."),
     ] = None
     mp4_support: Annotated[
         bool | None,
-        option("--mp4-support/--no-mp4-support", panel=_DETAILS, help="Offer an MP4 as well. Without it: yes."),
+        option("--mp4-support/--no-mp4-support", panel=_DETAILS, help="Offer an MP4 as well. Default: yes."),
     ] = None
-    player_id: Annotated[str | None, option(panel=_DETAILS, help="The player to show it with.")] = None
+    player_id: Annotated[
+        str | None, option(panel=_DETAILS, help="The player to show it with, by its id. Default: the account's.")
+    ] = None
     language: Annotated[
-        str | None, option(panel=_DETAILS, help="What is spoken in it, as a language tag: en, pt-BR.")
+        str | None,
+        option(panel=_DETAILS, help="What is spoken in it, as a language tag: en, pt-BR. Default: found out."),
     ] = None
     transcript: Annotated[
-        bool | None, option("--transcript/--no-transcript", panel=_DETAILS, help="Write down what is said.")
+        bool | None,
+        option("--transcript/--no-transcript", panel=_DETAILS, help="Write down what is said. Default: no."),
     ] = None
     transcript_summary: Annotated[
         bool | None,
-        option("--transcript-summary/--no-transcript-summary", panel=_DETAILS, help="And sum it up."),
+        option("--transcript-summary/--no-transcript-summary", panel=_DETAILS, help="And sum it up. Default: no."),
     ] = None
     transcript_summary_attributes: Annotated[
         list[str] | None,
@@ -69,7 +80,12 @@ class DetailFlags(JsonFlags):
     ] = None
     clip: Annotated[
         list[str] | None,
-        option(metavar="KEY=VALUE", panel=_DETAILS, help="Keep a piece: startTimecode=…, endTimecode=…."),
+        option(
+            metavar="KEY=VALUE",
+            panel=_DETAILS,
+            help="Keep a piece: startTimecode=HH:MM:SS, endTimecode=HH:MM:SS. May be repeated. Default: "
+            "all of it.",
+        ),
     ] = None
 
     def details(self) -> ContainerDetails:
@@ -96,7 +112,8 @@ class WaitFlags(ServiceFlags):
         option("--wait", panel=_TRANSFER, help="Wait until the video can be played, and show how it gets on."),
     ] = False
     wait_timeout: Annotated[
-        float | None, option(metavar="SECONDS", panel=_TRANSFER, help="With --wait: fail after so long.")
+        float | None,
+        option(metavar="SECONDS", panel=_TRANSFER, help="With --wait: fail after so long. Default: never."),
     ] = None
 
     def __post_init__(self) -> None:
@@ -141,11 +158,16 @@ class TransferFlags(ServiceFlags):
     """How sources are sent."""
 
     video_id: Annotated[
-        str | None, option(panel=_TRANSFER, help="Fill this container instead of creating one.")
+        str | None, option(panel=_TRANSFER, help="Fill this video's container. Default: a new one.")
     ] = None
     ranges: Annotated[
         str | None,
-        option(metavar="part|bytes", panel=_TRANSFER, help="How parts are numbered. Without it: part."),
+        option(
+            metavar="part|bytes",
+            panel=_TRANSFER,
+            shell_complete=_completion.ranges,
+            help="How the service is told what a part is: by its number, or by its bytes. Default: part.",
+        ),
     ] = None
     part_size: Annotated[
         int | None,
@@ -153,21 +175,31 @@ class TransferFlags(ServiceFlags):
             metavar="SIZE",
             parser=parse_size,
             panel=_TRANSFER,
-            help="5MiB to 200MiB, or plain bytes. Without it: planned.",
+            help="Bytes in a part, as 50MiB or 52428800; from 5MiB to 200MiB. Default: planned from the size.",
         ),
     ] = None
     concurrency: Annotated[
-        int | None, option(metavar="N", panel=_TRANSFER, help="Parts in flight at once. Without it: it adapts.")
+        int | None,
+        option(
+            metavar="N",
+            panel=_TRANSFER,
+            help="Parts in flight at once, 1 to 256. Default: found out, up to 32; 16 for several sources.",
+        ),
     ] = None
     max_attempts: Annotated[
-        int | None, option(metavar="N", panel=_TRANSFER, help="Tries for one request. Without it: 8.")
+        int | None,
+        option(
+            metavar="N",
+            panel=_TRANSFER,
+            help="Tries for one request without progress in between, 1 to 1000. Default: 8.",
+        ),
     ] = None
     stall_timeout: Annotated[
         float | None,
         option(
             metavar="SECONDS",
             panel=_TRANSFER,
-            help="Try a request again when not one byte of it has moved for so long. Without it: 30.",
+            help="Try a request again when not one byte of it has moved for so long. Default: 30.",
         ),
     ] = None
     max_latency: Annotated[
@@ -175,7 +207,8 @@ class TransferFlags(ServiceFlags):
         option(
             metavar="SECONDS",
             panel=_TRANSFER,
-            help="For a live stream: close a part early when it is so old, as soon as it has 5 MiB.",
+            help="For a live stream: close a part early when it is so old, as soon as it has 5 MiB. "
+            "Default: never.",
         ),
     ] = None
     buffer: Annotated[
@@ -184,7 +217,7 @@ class TransferFlags(ServiceFlags):
             metavar="SIZE",
             parser=parse_size,
             panel=_TRANSFER,
-            help="Keep so much of streams in memory, and the rest in temporary files. Without it: 64MiB.",
+            help="Keep so much of streams in memory, and the rest in temporary files. Default: 64MiB.",
         ),
     ] = None
     resume: Annotated[
@@ -193,7 +226,7 @@ class TransferFlags(ServiceFlags):
             "--resume/--no-resume",
             panel=_TRANSFER,
             help="Go on where the same command stopped. --resume: from another machine, too, by two metadata "
-            "entries that the video carries until it is finished. Without either: on this machine, but not with "
+            "entries that the video carries until it is finished. Default: on this machine, but not with "
             "--local.",
         ),
     ] = None
@@ -203,7 +236,9 @@ class TransferFlags(ServiceFlags):
         option(
             metavar="TOKEN",
             panel=_SERVICE,
-            help="Upload with this token, or APIVIDEO_UPLOAD_TOKEN, instead of the key in APIVIDEO_API_KEY.",
+            help="Upload with this token instead of the key in APIVIDEO_API_KEY. Other users of this "
+            "machine may see it "
+            "here. Environment: APIVIDEO_UPLOAD_TOKEN.",
         ),
     ] = None
     local: Annotated[
@@ -215,7 +250,8 @@ class TransferFlags(ServiceFlags):
         ),
     ] = False
     data: Annotated[
-        Path | None, option(metavar="DIR", panel=_SERVICE, help="With --local: keep what it received here.")
+        Path | None,
+        option(metavar="DIR", panel=_SERVICE, help="With --local: keep what it received here. Default: nowhere."),
     ] = None
 
     def client_options(self) -> dict[str, Any]:
@@ -238,11 +274,12 @@ class ManyFlags(ServiceFlags):
             metavar="GLOB",
             panel=_MANY,
             help="Of directories only files with such a name, as *.mp4; with a / in it, such a path below the "
-            "directory. May be repeated; large and small letters are the same.",
+            "directory. May be repeated; large and small letters are the same. Default: all.",
         ),
     ] = None
     exclude: Annotated[
-        list[str] | None, option(metavar="GLOB", panel=_MANY, help="But not these. May be repeated.")
+        list[str] | None,
+        option(metavar="GLOB", panel=_MANY, help="But not these. May be repeated. Default: none."),
     ] = None
     manifest: Annotated[
         Path | None,
@@ -250,7 +287,8 @@ class ManyFlags(ServiceFlags):
             metavar="FILE",
             panel=_MANY,
             help="Upload what this file names: CSV with a header, or JSON lines, with the columns source (a path "
-            "relative to the file, or a URL to import), title, description, tags (a|b), metadata.KEY, public, …",
+            "relative to the file, or a URL to import), title, description, tags (a|b), "
+            "metadata.KEY, public, … Default: SOURCE says it.",
         ),
     ] = None
     results: Annotated[
@@ -258,7 +296,8 @@ class ManyFlags(ServiceFlags):
         option(
             metavar="FILE",
             panel=_MANY,
-            help="Append a JSON line here as each source ends. Sources that are done in it are not sent again.",
+            help="Append a JSON line here as each source ends. Sources that are done in it are not sent "
+            "again. Default: nowhere.",
         ),
     ] = None
 
@@ -274,7 +313,21 @@ class UploadFlags(DetailFlags, ManyFlags, TransferFlags, WaitFlags, QuietFlags):
 
     sources: Annotated[
         list[str] | None,
-        argument(metavar="[SOURCE]...", help="The files to upload, or - for standard input, or directories."),
+        argument(
+            metavar="[SOURCE]...",
+            shell_complete=_completion.files,
+            help="The files to upload, or - for standard input, or directories.",
+        ),
+    ] = None
+
+    report: Annotated[
+        Path | None,
+        option(
+            metavar="FILE.html",
+            panel=_OUTPUT,
+            help="Write a page here that shows when each part was sent or tried again, what had to wait, and how "
+            "fast it was. Default: none. Needs: pip install 'async-uploader[report]'.",
+        ),
     ] = None
 
     json: Annotated[

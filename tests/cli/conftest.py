@@ -121,7 +121,13 @@ def started(
         stderr=subprocess.PIPE,
         text=True,
         cwd=directory,
-        env=clean | {"XDG_STATE_HOME": str(directory / "state"), "PYTHONWARNINGS": "error"} | environment,
+        env=clean
+        | {
+            "XDG_STATE_HOME": str(directory / "state"),
+            "XDG_CONFIG_HOME": str(directory / "config"),
+            "PYTHONWARNINGS": "error",
+        }
+        | environment,
     )
     with process:
         try:

@@ -183,6 +183,7 @@ def outcomes(portal: BlockingPortal, tmp_path_factory: pytest.TempPathFactory) -
             "APIVIDEO_API_KEY": KEY,
             "APIVIDEO_BASE_URL": service.emulator.url,
             "XDG_STATE_HOME": str(directory / "state"),
+            "XDG_CONFIG_HOME": str(directory / "config"),
         }
         done = pool.map(
             lambda number, case: outcome_of(number, case, directory, environment), range(len(CASES)), CASES

@@ -5,13 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -122,42 +118,6 @@ def test_parts_are_told_with_v(online: Cli, make_file: MakeFile) -> None:
     for path in paths:
         assert "3 of 3 parts are there" in told
         assert f"{path}: uploaded 11 MiB, 3 parts, in " in told
-
-
-def test_bars_are_drawn_on_a_terminal(start_service: StartService, make_file: MakeFile) -> None:
-    """And only there: on standard error, while standard output stays clean. A bar fits into 80 columns.
-
-    Of several sources those that are active have one, and all together.
-    """
-    ours, theirs = os.openpty()
-    paths = [make_file("movie.mp4", 20 * MIB), make_file("small.mp4", 10)]
-    command: list[str | Path] = [sys.executable, "-m", "async_uploader", "upload", *paths, "--json", "--no-resume"]
-    with start_service(link_rate=20_000_000) as service:
-        settings = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
-        terminal = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "NO_COLOR": "1"}
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=terminal | settings)
-        os.close(theirs)
-        drawn = b"".join(iter(partial(_read, ours), b"")).decode()
-        os.close(ours)
-        assert [video["title"] for video in json.loads(process.communicate(timeout=30)[0])] == [
-            "movie.mp4",
-            "small.mp4",
-        ]
-    lines = re.split(r"[\r\n]+|\x1b\[[0-9;?]*[a-zA-Z]", drawn)
-    assert any(re.match(r"all +[━╸╺]+ +1 of 2 are through", line) for line in lines)
-    bars = [line for line in lines if " of 20.0 MiB" in line]
-    assert bars
-    assert all(
-        re.match(r"movie.mp4 [━╸╺ ]+ sent [\d.]+, stored [\d.]+ of 20.0 MiB", line) and len(line) <= 80
-        for line in bars
-    )
-
-
-def _read(terminal: int) -> bytes:
-    try:
-        return os.read(terminal, 100_000)
-    except OSError:  # its other end is closed
-        return b""
 
 
 SECRETS = {

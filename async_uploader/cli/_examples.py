@@ -1,0 +1,40 @@
+"""What stands at the end of a command's help; each line of it can be typed as it is."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# \b keeps click from joining the lines that follow.
+APP: Final = """\b
+Examples:
+  async-uploader upload movie.mp4 --title Holidays
+  async-uploader upload videos --recursive --results done.jsonl
+  async-uploader emulator --port 8080
+
+\b
+Completion in the shell, in ~/.bashrc or ~/.zshrc (bash_source or zsh_source):
+  eval "$(_ASYNC_UPLOADER_COMPLETE=bash_source async-uploader)"
+and in ~/.config/fish/completions/async-uploader.fish:
+  _ASYNC_UPLOADER_COMPLETE=fish_source async-uploader | source"""
+
+UPLOAD: Final = """\b
+Examples:
+  async-uploader upload movie.mp4 --tag sea --metadata place=Crete --private
+  async-uploader upload videos --recursive --exclude '*.tmp' --results done.jsonl
+  async-uploader upload --manifest videos.csv --json
+  ffmpeg -i cam.mkv -f mpegts - | async-uploader upload - --title Live --max-latency 2
+  async-uploader upload movie.mp4 --report report.html --wait
+  async-uploader upload movie.mp4 --local"""
+
+IMPORT: Final = """\b
+Examples:
+  async-uploader import https://example.com/movie.mp4 --title Holidays --wait
+  async-uploader import vi4k0jvEUuaTdRAEjQ4Jfagz --title "The same again\""""
+
+EMULATOR: Final = """\b
+Examples:
+  async-uploader emulator --port 8080 --data videos
+  async-uploader emulator --rate-limit 10 --rate-window 5
+  async-uploader emulator --connection-rate 2MiB --fault 'part=3,attempt=1:cut,when=middle'
+and then, with the address that it shows:
+  APIVIDEO_API_KEY=local-key async-uploader upload movie.mp4 --base-url http://127.0.0.1:8080"""

@@ -1,0 +1,175 @@
+"""Settings that are not typed: ``.env`` and the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from .conftest import KEY, MIB, Cli, Service
+
+MakeFile = Callable[..., Path]
+
+
+@pytest.fixture
+def write_config(tmp_path: Path) -> Callable[[str], Path]:
+    """The user's own configuration."""
+
+    def write(text: str) -> Path:
+        path = tmp_path / "config" / "async-uploader" / "config.toml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    return write
+
+
+WriteConfig = Callable[[str], Path]
+
+
+def ranges_of(service: Service) -> set[str | None]:
+    """Of all parts that were sent."""
+    return {record.content_range for record in service.emulator.requests if record.endpoint == "upload"}
+
+
+# The configuration
+
+
+def test_defaults_from_the_configuration(
+    cli: Cli, service: Service, make_file: MakeFile, write_config: WriteConfig
+) -> None:
+    """Of options of any kind, and the service; names with - or _."""
+    write_config(
+        f'base-url = "{service.emulator.url}"\n'
+        "[upload]\n"
+        'part_size = "6MiB"\nranges = "bytes"\ntag = ["sea"]\npublic = false\nstall-timeout = 20\n'
+        'metadata = ["place=Crete"]\n'
+    )
+    done = cli("upload", make_file("x.mp4", 7 * MIB), APIVIDEO_API_KEY=KEY)
+    assert done.returncode == 0, done.stderr
+    assert f"bytes 0-{6 * MIB - 1}/{7 * MIB}" in ranges_of(service)
+    (video,) = service.emulator.videos.values()
+    found = service.ask(lambda client: client.get_video(video.video_id)).raw
+    assert (found["tags"], found["public"]) == (["sea"], False)
+    assert found["metadata"] == [{"key": "place", "value": "Crete"}]
+
+
+def test_what_goes_before_what(
+    cli: Cli, service: Service, make_file: MakeFile, write_config: WriteConfig, tmp_path: Path
+) -> None:
+    """An option before the environment, that before .env, that before the configuration."""
+    write_config('base-url = "http://127.0.0.1:1"\n[upload]\nranges = "bytes"\n')
+    (tmp_path / ".env").write_text(f"APIVIDEO_API_KEY={KEY}\nAPIVIDEO_BASE_URL={service.emulator.url}\n")
+    path = make_file("x.mp4", 10)
+    assert cli("upload", path, "--ranges=part").returncode == 0
+    assert ranges_of(service) == {"part 1/1"}
+    wrong = {"APIVIDEO_BASE_URL": "nonsense"}
+    refused = cli("upload", path, **wrong)
+    assert (refused.returncode, "'nonsense' is malformed" in refused.stderr) == (2, True)
+    assert cli("upload", path, "--base-url", service.emulator.url, **wrong).returncode == 0
+
+
+def test_a_local_upload_is_not_disturbed(cli: Cli, make_file: MakeFile, write_config: WriteConfig) -> None:
+    """A service in the configuration is no option that contradicts others."""
+    write_config('base-url = "https://ws.example.invalid"\n')
+    assert cli("upload", make_file("x.mp4", 10), "--local").returncode == 0
+
+
+def test_a_configuration_that_is_named(
+    cli: Cli, make_file: MakeFile, write_config: WriteConfig, tmp_path: Path
+) -> None:
+    """By an option or a variable, instead of the user's own; it has to be there."""
+    write_config("this is not read")
+    (tmp_path / "other.toml").write_text("[emulator]\nport = 70000\n")
+    for done in (
+        cli("--config=other.toml", "emulator"),
+        cli("emulator", APIVIDEO_UPLOADER_CONFIG="other.toml"),
+    ):
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: other.toml: port of [emulator]: 70000 is not in the range")
+    done = cli("--config=missing.toml", "emulator")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: The configuration missing.toml cannot be read: No such file")
+
+
+WRONG = {
+    "no TOML": ("upload", "is not TOML: "),
+    "unknown table": ("[uplaod]\n", "there is no setting 'uplaod'; did you mean 'upload'?"),
+    "unknown key": ("[upload]\nconcurency = 3\n", "'concurency'; did you mean 'concurrency'?"),
+    "what belongs to one command": ("[upload]\ntitle = 'x'\n", "there is no setting of [upload] 'title'"),
+    "text for a number": ("[upload]\nconcurrency = 'many'\n", "[upload] must be a whole number, not 'many'."),
+    "truth for a number": ("[upload]\nconcurrency = true\n", "[upload] must be a whole number, not True."),
+    "out of range": ("[upload]\nconcurrency = 0\n", "[upload]: concurrency must be a whole number from 1"),
+    "no such value": ("[upload]\nranges = 'parts'\n", "ranges of [upload]: ranges must be 'part' or 'bytes'"),
+    "no size": ("[upload]\npart-size = 'big'\n", "part-size of [upload]: 'big' is not a size"),
+    "number for truth": ("[upload]\npublic = 1\n", "public of [upload] must be true or false, not 1."),
+    "number in a list": ("[upload]\ntag = [1]\n", "tag of [upload] must be a list of texts, not [1]."),
+    "number for a URL": ("base-url = 1\n", "base-url must be text, not 1."),
+    "a key": (f"api-key = '{KEY}'\n", "api-key cannot be kept here; put APIVIDEO_API_KEY into the environment."),
+    "a key in a table": (f"[upload]\napi_key = '{KEY}'\n", "api-key cannot be kept here"),
+    "a token": ("[upload]\nupload-token = 'to1'\n", "put APIVIDEO_UPLOAD_TOKEN into the environment"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG.values(), ids=WRONG)
+def test_what_cannot_be_meant(
+    online: Cli, service: Service, make_file: MakeFile, write_config: WriteConfig, text: str, message: str
+) -> None:
+    """One sentence that names the file, the key and what was expected; nothing is sent."""
+    path = write_config(text)
+    done = online("upload", make_file("x.mp4", 10))
+    assert done.returncode == 2
+    error, _hint = done.stderr.splitlines()
+    assert error.startswith("error: ")
+    assert str(path) in error
+    assert message in error
+    assert KEY not in done.stderr
+    assert not service.emulator.requests
+
+
+# .env
+
+
+def test_the_key_from_env(cli: Cli, service: Service, make_file: MakeFile, tmp_path: Path) -> None:
+    """With its service; with comments, quotes and export."""
+    (tmp_path / ".env").write_text(
+        f"# my account\nexport APIVIDEO_API_KEY='{KEY}'\nAPIVIDEO_BASE_URL=\"{service.emulator.url}\"\nOTHER=1\n"
+    )
+    done = cli("upload", make_file("x.mp4", 10))
+    assert done.returncode == 0, done.stderr
+    assert service.titles() == ["x.mp4"]
+
+
+def test_env_never_replaces_a_credential(
+    online: Cli, service: Service, make_file: MakeFile, tmp_path: Path
+) -> None:
+    """Nor sends one elsewhere: its service counts only beside its own credential."""
+    path = make_file("x.mp4", 10)
+    for text in (
+        "APIVIDEO_API_KEY=other\n",
+        "APIVIDEO_UPLOAD_TOKEN=to1\n",
+        "APIVIDEO_BASE_URL=http://127.0.0.1:1\n",
+    ):
+        (tmp_path / ".env").write_text(text)
+        assert online("upload", path).returncode == 0
+
+
+@pytest.mark.parametrize("more", ["", "APIVIDEO_API_KEY=bait\n"])
+def test_where_a_key_is_sent(cli: Cli, tmp_path: Path, more: str) -> None:
+    """The key of the environment is not sent to where a .env wants it."""
+    (tmp_path / ".env").write_text(f"APIVIDEO_BASE_URL=nonsense\n{more}")
+    done = cli("upload", "missing.mp4", APIVIDEO_API_KEY=KEY)
+    assert "missing.mp4 does not exist" in done.stderr
+    assert ("'nonsense' is malformed" in cli("upload", "missing.mp4").stderr) == bool(more)
+
+
+def test_an_env_of_a_parent_is_not_read(cli: Cli, make_file: MakeFile, tmp_path: Path) -> None:
+    """Only that of the directory where the command runs."""
+    (tmp_path.parent / ".env").write_text(f"APIVIDEO_API_KEY={KEY}\n")
+    try:
+        done = cli("upload", make_file("x.mp4", 10))
+    finally:
+        (tmp_path.parent / ".env").unlink()
+    assert done.returncode == 2
+    assert "No credentials" in done.stderr

@@ -1,0 +1,274 @@
+"""What a person sees while uploads run: on terminals of any size, and in a log."""
+
+from __future__ import annotations
+
+import random
+import re
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from wcwidth import wcswidth
+
+from async_uploader.cli._pace import Pace
+from async_uploader.emulator import Fault
+
+from .conftest import KEY, MIB, Service, StartCli
+from .terminal import Terminal, at_terminal
+
+MakeFile = Callable[..., Path]
+StartService = Callable[..., AbstractContextManager[Service]]
+
+
+@pytest.fixture
+def upload_at(start_service: StartService, tmp_path: Path) -> Callable[..., AbstractContextManager[Terminal]]:
+    """Upload sources at a terminal, to a service with these faults and this link."""
+
+    @contextmanager
+    def upload(
+        *sources: object,
+        faults: tuple[str, ...] = (),
+        settings: dict[str, object] | None = None,
+        **terminal: object,
+    ) -> Iterator[Terminal]:
+        with start_service(faults=[Fault.parse(fault) for fault in faults], **(settings or {})) as service:
+            names = [each.name if isinstance(each, Path) else each for each in sources]
+            arguments = ("upload", "--no-resume", *names)
+            where = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
+            with at_terminal(arguments, tmp_path, **where, **terminal) as seen:  # type: ignore[arg-type]
+                yield seen
+
+    return upload
+
+
+UploadAt = Callable[..., AbstractContextManager[Terminal]]
+BAR = r"(?P<stored>━*)(?P<sent>─*)·*"
+
+
+@pytest.mark.parametrize(
+    ("columns", "figures"),
+    [
+        (80, r" (?P<done>[\d.]+) of 20\.0 MiB \d/4 parts +([\d.]+ MiB/s)?( \d:\d\d)?$"),
+        (
+            200,
+            r"  +\d+ %  +sent \S+, stored (?P<done>[\d.]+) of 20\.0 MiB  \d/4 parts +(\S+ MiB/s)?(  \S+ left)?$",
+        ),
+    ],
+)
+def test_a_row_for_a_file(upload_at: UploadAt, make_file: MakeFile, columns: int, figures: str) -> None:
+    """What is sent and what is acknowledged in one bar; rate, time left, parts; as wide as the terminal is."""
+    path = make_file("movie.mp4", 20 * MIB)
+    options = (path, "--part-size=5MiB", "--concurrency=1")
+    with upload_at(*options, settings={"link_rate": 8_000_000}, columns=columns) as seen:
+        assert seen.finish() == 0
+    rows = seen.lines(rf"^movie\.mp4 +{BAR}{figures}")
+    assert rows
+    assert any(row["sent"] and row["stored"] for row in rows)
+    assert any(re.search(r"MiB/s +\d:\d\d", row[0]) for row in rows)
+    for row in rows:
+        share = float(row["done"]) / 20
+        assert len(row["stored"]) <= share * len(row["stored"] + row["sent"] + row[0].count("·") * " ") + 1
+    assert not seen.lines("files|0:00| 100 %.*left")
+    assert "movie.mp4: uploaded 20 MiB, 4 parts, in " in seen.last.replace("\n", " ")
+    assert not re.search("[━·]", seen.last)
+    assert seen.written.count(b"\x1b[32m") >= 1  # in colour
+
+
+def test_several_files_and_the_whole(upload_at: UploadAt, make_file: MakeFile) -> None:
+    """A row for each that is on its way, one for all, with the bytes of all."""
+    paths = [make_file(f"{number}.mp4", number * 5 * MIB) for number in (1, 2, 3)]
+    with upload_at(*paths, settings={"link_rate": 10_000_000}) as seen:
+        assert seen.finish() == 0
+    whole = seen.lines(rf"^all +{BAR} +([\d.]+) of 30\.0 MiB +(\d)/3 files")
+    assert len({int(row[4]) for row in whole}) > 1
+    assert max(float(row[3]) for row in whole) <= 30
+    assert all(seen.lines(rf"^{number}\.mp4 +{BAR} +[\d.]+ of +{number * 5}\.0 MiB") for number in (1, 2, 3))
+
+
+@pytest.mark.parametrize("rows", [24, 8])
+def test_many_files_fit(upload_at: UploadAt, make_file: MakeFile, rows: int) -> None:
+    """However many there are: never more rows than the terminal has, and the whole is always the last."""
+    paths = [make_file(f"{number}.mp4", 1000) for number in range(30)]
+    settings = {"rate_limit": 15, "rate_window": 2.0}
+    with upload_at(*paths, settings=settings, rows=rows) as seen:
+        assert seen.finish() == 0
+    drawn = [screen for screen in seen.screens if any("/30 files" in line for line in screen)]
+    assert drawn
+    for screen in drawn:
+        assert sum("/30 files" in line for line in screen) == 1
+        below = [line for line in screen if line.startswith(("all ", "  and "))]
+        assert below[0].startswith("all ")
+    if rows < 16:
+        assert seen.lines(r"^  and \d+ more$")
+    assert seen.last.endswith("30 of 30 uploaded")
+
+
+def test_retries_and_waits_are_said_in_words(upload_at: UploadAt, make_file: MakeFile) -> None:
+    """Above the rows for good, with the reason; and below the file's row for as long as it waits."""
+    path = make_file("movie.mp4", 15 * MIB)
+    faults = ("part=2,attempt=1:status=503,retry-after=2",)
+    with upload_at(path, "--part-size=5MiB", faults=faults, columns=120) as seen:
+        assert seen.finish() == 0
+    assert seen.lines(r"^warning: movie\.mp4, part 2: The service answered 503: .* Again in [\d.]+ s\.$")
+    assert seen.lines(r"^  part 2 failed; again in [12] s$")
+    assert "1 request was tried again" in seen.last
+
+
+def test_waiting_for_the_rate_limit(upload_at: UploadAt, make_file: MakeFile) -> None:
+    """Said once for good, and counted down below."""
+    path = make_file("movie.mp4", 20 * MIB)
+    settings = {"rate_limit": 2, "rate_window": 3.0}
+    with upload_at(path, "--part-size=5MiB", settings=settings) as seen:
+        assert seen.finish() == 0
+    assert seen.lines(r"^  waiting for the account's rate limit; going on in \d s$")
+    told = [
+        line for line in seen.screens[-1] if line.startswith("The account's rate limit is reached; going on in ")
+    ]
+    assert len(told) == 1
+
+
+def test_names_cannot_break_a_row(upload_at: UploadAt, make_file: MakeFile) -> None:
+    """Wide characters count twice, control characters are escaped, long names lose their middle."""
+    names = ["映画" * 20 + ".mp4", "tab\there\x1b[31m.mp4", "a name that is far too long for its column.mp4"]
+    paths = [make_file(name, 2 * MIB) for name in names]
+    with upload_at(*paths, settings={"link_rate": 6_000_000}) as seen:
+        assert seen.finish() == 0
+    rows = [line for screen in seen.screens for line in screen if " of 2.0 MiB " in line]
+    assert all(wcswidth(row.replace("\0", "")) <= 80 for row in rows)
+    for start in (r"映画映…映画\.mp4 ", r"tab\\the…\[31m\.mp4 ", r"a name …lumn\.mp4 "):
+        assert any(re.match(start, row) for row in rows), rows[-3:]
+    assert b"\x1b[31m" not in seen.written
+
+
+@pytest.mark.parametrize("columns", [30, 50])
+def test_narrow_terminals(upload_at: UploadAt, make_file: MakeFile, columns: int) -> None:
+    """What there is no room for is left out; a row stays a row."""
+    path = make_file("movie.mp4", 5 * MIB)
+    with upload_at(path, settings={"link_rate": 6_000_000}, columns=columns) as seen:
+        assert seen.finish() == 0
+    assert seen.lines(rf"^movie\.mp4 +{BAR}")
+    assert all(sum("movie.mp4 " in line for line in screen) <= 1 for screen in seen.screens[:-3])
+
+
+def test_no_colour(upload_at: UploadAt, make_file: MakeFile) -> None:
+    """With NO_COLOR there are bars without colours; their shapes tell."""
+    path = make_file("movie.mp4", 5 * MIB)
+    with upload_at(path, settings={"link_rate": 6_000_000}, NO_COLOR="1") as seen:
+        assert seen.finish() == 0
+    assert seen.lines(rf"^movie\.mp4 +{BAR}")
+    assert not re.search(rb"\x1b\[[0-9;]*3[0-9]", seen.written)
+
+
+def test_a_dumb_terminal_has_no_bars(upload_at: UploadAt, make_file: MakeFile) -> None:
+    """Nor any escape sequence."""
+    path = make_file("movie.mp4", 5 * MIB)
+    with upload_at(path, settings={"link_rate": 6_000_000}, TERM="dumb") as seen:
+        assert seen.finish() == 0
+    assert b"\x1b" not in seen.written
+    assert "movie.mp4: uploaded 5 MiB" in seen.last
+
+
+def test_ascii_terminals(upload_at: UploadAt, make_file: MakeFile) -> None:
+    """Bars of plain characters."""
+    path = make_file("movie.mp4", 5 * MIB)
+    with upload_at(path, settings={"link_rate": 6_000_000}, PYTHONIOENCODING="ascii") as seen:
+        assert seen.finish() == 0
+    assert seen.lines(r"^movie\.mp4 #*=+\.* ")
+    assert seen.written.isascii()
+
+
+def test_results_stay_on_standard_output(upload_at: UploadAt, make_file: MakeFile) -> None:
+    """While bars are drawn: a pipe gets whole lines and nothing else, the terminal none of them."""
+    paths = [make_file("a.mp4", 5 * MIB), make_file("b.mp4", 1000)]
+    with upload_at(*paths, settings={"link_rate": 5_000_000}, stdout=subprocess.PIPE) as seen:
+        assert seen.finish() == 0
+        assert seen.process.stdout is not None
+        lines = seen.process.stdout.read().decode().splitlines()
+    assert sorted(line.split()[-1] for line in lines) == [path.name for path in paths]
+    assert "/embed/" not in seen.last
+
+
+def test_the_terminal_is_left_as_it_was(upload_at: UploadAt, make_file: MakeFile) -> None:
+    """After Ctrl-C the cursor is there, and the bars are gone; after a second one at least the cursor."""
+    path = make_file("movie.mp4", 100 * MIB, sparse=True)
+    for times in (1, 2):
+        with upload_at(path, settings={"link_rate": 8_000_000}) as seen:
+            seen.read_until(lambda screen: any("movie.mp4 " in line for line in screen))
+            for _ in range(times):
+                seen.process.send_signal(signal.SIGINT)
+            assert seen.finish() == 130
+        assert not seen.screen.cursor.hidden
+        assert times > 1 or not re.search("[━·]", seen.last)
+        assert seen.last.endswith("interrupted; run the same command again to go on")
+
+
+def test_a_short_upload_draws_nothing(upload_at: UploadAt, make_file: MakeFile) -> None:
+    """Its bar would only flash up."""
+    with upload_at(make_file("movie.mp4", 10)) as seen:
+        assert seen.finish() == 0
+    assert not seen.lines("[━·]")
+
+
+# In a log
+
+
+def test_a_line_every_few_seconds_in_a_log(
+    start_service: StartService, start_cli: StartCli, make_file: MakeFile
+) -> None:
+    """One line for everything, and none for what is short."""
+    paths = [make_file("a.mp4", 30 * MIB), make_file("b.mp4", 1000)]
+    with start_service(link_rate=9_000_000) as service:
+        settings = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
+        silent = start_cli("upload", paths[0], "--quiet", "--no-resume", **settings)
+        told = start_cli("upload", *paths, "--no-resume", FORCE_COLOR="1", **settings).communicate(timeout=30)[1]
+        quiet = silent.communicate(timeout=30)[1]
+    news = [line for line in told.splitlines() if " files, " in line]
+    assert len(news) == 1
+    assert re.fullmatch(r"[01] of 2 files, \d+ %, [\d.]+ of 30\.0 MiB(, [\d.]+ MiB/s, \d:\d\d left)?", news[0])
+    assert quiet == ""
+    assert "\x1b" not in told
+
+
+# The pace
+
+
+def test_time_left_is_steady() -> None:
+    """On a line that stutters it counts down, near the truth, and hardly ever up."""
+    dice = random.Random(1)
+    pace, sent, shown = Pace(0.0), 0.0, []
+    total, rate = 600 * MIB, 10 * MIB
+    for tick in range(1, 541):
+        now = tick / 10
+        sent += dice.choice((0, 0, 1, 3)) * rate / 10
+        pace.update(now, int(sent), left_bytes=int(total - sent))
+        if now > 8:
+            left = pace.left_seconds
+            assert left is not None
+            assert abs(left - (60 - now)) < 0.3 * (60 - now) + 2
+            shown.append(left)
+    rises = [after - before for before, after in pairwise(shown) if after > before]
+    assert max(rises, default=0) < 0.5
+    assert pace.bytes_per_second == pytest.approx(rate, rel=0.35)
+
+
+def test_what_is_taken_back_makes_no_negative_rate() -> None:
+    """The line has carried it all the same; how much is left rises."""
+    pace = Pace(0.0)
+    for tick in range(50):
+        sent = tick * MIB if tick != 40 else 0
+        pace.update(tick / 10, sent, left_bytes=100 * MIB - sent)
+        assert (pace.bytes_per_second or 0) >= 0
+    assert pace.bytes_per_second == pytest.approx(10 * MIB, rel=1.5)
+
+
+def test_a_standstill_has_no_time_left() -> None:
+    """Rather nothing than a fantasy; and what was sent before by an earlier command does not count."""
+    pace = Pace(0.0)
+    for tick in range(10):
+        pace.update(tick, 0, left_bytes=MIB)
+    assert pace.left_seconds is None
+    assert pace.bytes_per_second is None

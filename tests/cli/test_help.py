@@ -1,0 +1,151 @@
+"""What is said to those who ask, and to those who have mistyped."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+
+import click
+import pytest
+
+from async_uploader import __version__
+from async_uploader.cli._commands import app
+from async_uploader.cli._examples import APP, EMULATOR, IMPORT, UPLOAD
+from async_uploader.emulator import Fault
+
+from .conftest import KEY, MIB, Cli, StartCli
+from .test_upload import MakeFile, StartService
+
+
+def commands(group: click.Group, path: str = "") -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path}{name} ")
+        else:
+            yield f"{path}{name}", command
+
+
+ALL = dict(commands(app))
+OPTIONS = [
+    pytest.param(param, id=f"{name} {param.opts[0]}")
+    for name, command in ALL.items()
+    for param in command.get_params(click.Context(command))
+    if isinstance(param, click.Option)
+]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_each_option_says_what_it_needs(option: click.Option) -> None:
+    """What it does; its unit, or kind; what is without it; and the variable that has it otherwise."""
+    told = option.help or ""
+    assert len(told) > 10
+    assert told.endswith((".", "…", "'."))
+    is_value = not option.is_flag and not option.count
+    has_environment = option.name in ("base_url", "upload_token")
+    assert ("Environment: APIVIDEO_" in told) == has_environment
+    if is_value and not has_environment:
+        assert "Default: " in told or "May be repeated." in told
+    if isinstance(option.type, click.types.FloatParamType):
+        assert option.metavar == "SECONDS"
+    if option.secondary_opts:
+        assert "Default: " in told
+
+
+@pytest.mark.parametrize("name", ["", *ALL])
+@pytest.mark.parametrize("columns", ["40", "80", "200"])
+def test_help_of_every_command(cli: Cli, name: str, columns: str) -> None:
+    """It fits the terminal, examples aside."""
+    if columns != "80" and name not in ("", "upload"):
+        return
+    done = cli(*name.split(), "--help", COLUMNS=columns)
+    assert done.returncode == 0
+    assert done.stdout.startswith(f"Usage: async-uploader {name}".rstrip())
+    before = done.stdout.split("Examples:")[0]
+    assert max(map(len, before.splitlines())) <= max(int(columns), 50)
+
+
+EXAMPLES = [
+    line.strip() for text in (APP, UPLOAD, IMPORT, EMULATOR) for line in text.splitlines() if "  async-up" in line
+]
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_examples_can_be_typed(example: str) -> None:
+    """Each is a command line that is understood."""
+    _, name, *arguments = shlex.split(example)
+    command = ALL[name]
+    with command.make_context(name, list(arguments)) as context:
+        assert any(context.params.values())
+    for spec in context.params.get("faults") or ():
+        Fault.parse(spec)
+
+
+def test_the_version(cli: Cli) -> None:
+    """One line that scripts can read."""
+    assert cli("--version").stdout == f"async-uploader {__version__}\n"
+
+
+MISTYPED = {
+    "option": ("upload x.mp4 --conurrency 3", "No such option '--conurrency'. Did you mean '--concurrency'?"),
+    "option of the emulator": ("emulator --latencie 3", "Did you mean '--latency'?"),
+    "command": ("statsu vi1", "Did you mean 'status'?"),
+    "command of a group": ("tokens creat", "Did you mean 'create'?"),
+    "value": ("upload x.mp4 --ranges parts", "--ranges must be 'part' or 'bytes', not 'parts'"),
+    "fault": ("emulator --fault part=1:cutt", "known are"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "answer"), MISTYPED.values(), ids=MISTYPED)
+def test_mistyped(cli: Cli, arguments: str, answer: str) -> None:
+    """Answered with the nearest right thing."""
+    done = cli(*arguments.split(), APIVIDEO_API_KEY="key")
+    assert done.returncode == 2
+    assert answer in done.stderr.splitlines()[0]
+
+
+# Completion
+
+
+def completed(cli: Cli, line: str) -> list[str]:
+    """What bash is offered at the end of this line."""
+    words = line.split(" ")
+    done = cli(_ASYNC_UPLOADER_COMPLETE="bash_complete", COMP_WORDS=line, COMP_CWORD=str(len(words) - 1))
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(cli: Cli, shell: str) -> None:
+    """They are shown for the shells that the help names."""
+    done = cli(_ASYNC_UPLOADER_COMPLETE=f"{shell}_source")
+    assert done.returncode == 0
+    assert f"_ASYNC_UPLOADER_COMPLETE={shell}_complete" in done.stdout
+    if shell == "bash":
+        subprocess.run(["bash", "-n"], input=done.stdout, text=True, check=True)
+
+
+def test_completions(cli: Cli) -> None:
+    """Commands, options, values, files."""
+    assert completed(cli, "async-uploader up") == ["plain,upload", "plain,uploads"]
+    assert "plain,--concurrency" in completed(cli, "async-uploader upload --co")
+    assert completed(cli, "async-uploader upload --ranges b") == ["plain,bytes"]
+    assert completed(cli, "async-uploader upload mov") == ["file,mov"]
+    assert completed(cli, "async-uploader upload --report re") == ["file,re"]
+
+
+def test_unfinished_uploads_are_completed(
+    start_service: StartService, start_cli: StartCli, cli: Cli, make_file: MakeFile
+) -> None:
+    """Those that could be forgotten, and no others."""
+    assert completed(cli, "async-uploader forget vi") == []
+    with start_service(connection_rate=5_000_000) as service:
+        settings = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
+        process = start_cli("upload", make_file("x.mp4", 100 * MIB, sparse=True), "--part-size=5MiB", **settings)
+        service.wait_for(lambda emulator: any(video.received_bytes for video in emulator.videos.values()))
+        process.terminate()
+        process.communicate(timeout=10)
+        (video_id,) = service.emulator.videos
+    assert completed(cli, "async-uploader forget vi") == [f"plain,{video_id}"]
+    assert completed(cli, "async-uploader forget nothing") == []
+    assert re.fullmatch("vi[a-zA-Z0-9]+", video_id)

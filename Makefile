@@ -3,10 +3,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint types chromium tests soak bench bench-full clean
+.PHONY: help demo test lint types chromium tests docs dist test-dist soak bench bench-full clean
 
 help:  ## list what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # pip of 3.11 does not know dependency groups yet, hence the upgrade.
 $(BIN)/.ready: pyproject.toml
@@ -37,7 +37,7 @@ types: $(BIN)/.ready
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/basedpyright
 
 tests: $(BIN)/.ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 MINUTES ?= 10
 soak: $(BIN)/.ready  ## random faults, cancellations and restarts for MINUTES=10, then the counts
@@ -54,5 +54,36 @@ bench-full: $(BIN)/.bench  ## the same, and how it grows with sizes, connections
 	$(BIN)/python -m benchmarks --full
 	$(BIN)/python -m benchmarks.stream_memory --full
 
+$(BIN)/.docs: $(BIN)/.ready
+	$(BIN)/python -m pip install --quiet --group docs
+	@touch $@
+
+docs: $(BIN)/.docs  ## the documentation as a site, in site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "To read it: $(BIN)/python -m http.server --directory site"
+
+$(BIN)/.dist: $(BIN)/.ready
+	$(BIN)/python -m pip install --quiet --group dist
+	@touch $@
+
+dist: $(BIN)/.dist  ## wheel and sdist, in dist/
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m tests.docs.dist dist
+
+# The tests of the sdist, without its package: what they import is the wheel, in an environment of its own.
+TESTS ?= tests
+CLEAN := build/clean
+test-dist: dist  ## the tests against the wheel in a clean environment (TESTS=tests/cli, say, for some of them)
+	rm -rf $(CLEAN)
+	$(PYTHON) -m venv $(CLEAN)/venv
+	$(CLEAN)/venv/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(CLEAN)/venv/bin/python -m pip install --quiet dist/*.whl --group dev
+	mkdir $(CLEAN)/sdist
+	tar --extract --file dist/*.tar.gz --strip-components 1 --directory $(CLEAN)/sdist
+	rm -r $(CLEAN)/sdist/async_uploader
+	cd $(CLEAN)/sdist && ../venv/bin/python -m tests.docs.dist --installed
+	cd $(CLEAN)/sdist && ../venv/bin/python -m pytest $(TESTS)
+
 clean:  ## remove what was built
-	rm -rf $(VENV) build dist demo
+	rm -rf $(VENV) build dist demo site

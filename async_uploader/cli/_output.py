@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -12,6 +13,8 @@ from tempfile import TemporaryFile
 from typing import Any, Self, TextIO
 
 LOGGER = logging.getLogger("async_uploader")
+
+_TOKEN_IN_URL = re.compile(r"\btoken=[^&\s'\"]+")
 
 
 def printable(text: object) -> str:
@@ -98,6 +101,10 @@ class _Line(logging.Formatter):
     def __init__(self, *, debug: bool) -> None:
         super().__init__("%(asctime)s %(name)s %(level)s%(message)s" if debug else "%(level)s%(message)s")
         self._debug = debug
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
+        """Without the upload token, which aiohttp puts into some of its errors as part of the URL."""
+        return _TOKEN_IN_URL.sub("token=(hidden)", super().formatException(ei))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         plain = record.levelno == logging.INFO and not self._debug

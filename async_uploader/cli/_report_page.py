@@ -121,7 +121,8 @@ def _totals(story: Sequence[events.UploadEvent]) -> Iterator[Row]:
     yield "stored", f"{format_size(stored)} in {sum(one.outcome == 'stored' for one in attempts)} parts"
     yield "time", f"{seconds:.2f} s"
     yield "mean rate", f"{format_size(int(stored / seconds))}/s"
-    yield "tried again", f"{len(of_kind(story, events.RetryScheduled))} times"
+    retries = len(of_kind(story, events.RetryScheduled))
+    yield "tried again", f"{retries} time{'' if retries == 1 else 's'}"
     yield "attempts in vain", f"{len(failed)}, of parts with {format_size(sum(one.size_bytes for one in failed))}"
     yield "waits for the rate limit", f"{len(waits)}, {sum(one.wait_seconds for one in waits):.1f} s together"
     yield "connections", str(len({one.connection for one in attempts if one.connection is not None}))

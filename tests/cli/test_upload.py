@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from async_uploader import UploaderError
 from async_uploader._units import format_size
+from async_uploader.cli._output import _Line
 from async_uploader.emulator import Fault
 
 from .conftest import KEY, MIB, Cli, Service, StartCli, within
@@ -147,6 +149,16 @@ def test_no_secret_is_shown_with_vv(
     bearers = service.emulator._server.credentials.bearers
     for hidden in (*secret.values(), *bearers.expires_s, *bearers.refreshable_s):
         assert hidden not in told
+
+
+def test_a_traceback_shows_no_token() -> None:
+    """aiohttp names the URL, and with it the token, when a request's body cannot be written any more."""
+    error = OSError("Can not write request body for http://127.0.0.1/upload?token=to1secret")
+    wrapped = UploaderError("The connection was lost.")
+    wrapped.__cause__ = error
+    told = _Line(debug=True).formatException((UploaderError, wrapped, None))
+    assert "Can not write request body for http://127.0.0.1/upload?token=(hidden)" in told
+    assert "to1secret" not in told
 
 
 # How it ends

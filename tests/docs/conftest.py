@@ -1,0 +1,75 @@
+"""One service for all pages, and a folder with a movie for each block."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from async_uploader.pytest_plugin import RunningEmulator, running_emulator
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture(scope="session")
+def account() -> Iterator[RunningEmulator]:
+    """What stands for the service: it takes the key `your-key`, as the pages call it."""
+    with running_emulator(api_key="your-key") as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="session")
+def started_by_hand() -> Iterator[RunningEmulator]:
+    """What stands for an emulator that the reader has started on port 8000."""
+    with running_emulator() as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="session")
+def movie(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """11 MiB: three parts of the smallest size."""
+    path = tmp_path_factory.mktemp("movie") / "movie.mp4"
+    path.write_bytes(random.Random(11).randbytes(11 * MIB))
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path, movie: Path) -> Path:
+    """Where a block is run: the movie is there, and two more."""
+    shutil.copy(movie, tmp_path)
+    shows = tmp_path / "shows"
+    shows.mkdir()
+    for name in ("one.mp4", "two.mp4"):
+        (shows / name).write_bytes(name.encode())
+    return tmp_path
+
+
+@pytest.fixture
+def env(account: RunningEmulator, tmp_path: Path) -> dict[str, str]:
+    """The reader's environment: our commands first on the PATH, a key, and a service."""
+    return {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+        "COLUMNS": "200",
+        **account.env,
+    }
+
+
+@pytest.fixture
+def interrupted(account: RunningEmulator, folder: Path, env: dict[str, str]) -> str:
+    """The videoId of an upload of the movie that did not end well, and can be gone on with."""
+    account.add_fault("part=2,times=1:status=503")
+    command = [sys.executable, "-m", "async_uploader", "upload", "movie.mp4", "--max-attempts", "1", "--json"]
+    before = set(account.videos)
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, check=False, timeout=30)
+    account.clear_faults()
+    assert done.returncode == 1
+    (video_id,) = set(account.videos) - before
+    return video_id

@@ -1,0 +1,83 @@
+"""The examples in docstrings that the reference shows are run, too."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import Final
+
+import pytest
+
+from .blocks import DOCS
+
+_SURROUNDINGS: Final = """
+import asyncio
+from async_uploader import *
+from async_uploader.emulator import Emulator, Fault
+
+async def main():
+    data, paths = b"a piece", ["movie.mp4"]
+    async with Client() as client:
+        ...
+"""
+
+
+def shown() -> Iterator[tuple[str, object]]:
+    """What the reference names, and what belongs to it."""
+    for page in DOCS:
+        for name in re.findall(r"^::: ([\w.]+)", page.read_text(encoding="utf-8"), flags=re.MULTILINE):
+            found = resolve_name(name)
+            yield name, found
+            members = inspect.getmembers(found) if inspect.isclass(found) else []
+            yield from ((f"{name}.{member}", one) for member, one in members if not member.startswith("_"))
+
+
+def examples() -> Iterator[tuple[str, str]]:
+    """Their literal blocks and prompts, drawings aside."""
+    for name, found in shown():
+        text = inspect.cleandoc(getattr(found, "__doc__", None) or "")
+        prompts = re.findall(r"^>>> (.*?)(?:  # doctest:.*)?$", text, flags=re.MULTILINE)
+        literal = re.findall(r"::\n\n((?:(?: {4}.*)?\n?)+)", text)
+        for code in ["\n".join(prompts), *map(textwrap.dedent, literal)]:
+            if code.strip() and is_python(code):
+                yield name, code
+
+
+def is_python(code: str) -> bool:
+    try:
+        ast.parse(f"async def _():\n{textwrap.indent(code, '    ')}")
+    except SyntaxError:
+        return False
+    return True
+
+
+EXAMPLES: Final = list(examples())
+
+
+@pytest.mark.parametrize(("name", "code"), EXAMPLES, ids=[name for name, _ in EXAMPLES])
+def test_example(name: str, code: str, folder: Path, env: dict[str, str]) -> None:
+    around, before = (
+        (_SURROUNDINGS.partition("async def")[0], "") if "asyncio.run" in code else (_SURROUNDINGS, " " * 8)
+    )
+    program = around + textwrap.indent(code, before) + ("\nasyncio.run(main())" if before else "")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_there_are_examples() -> None:
+    assert {"async_uploader.upload", "async_uploader.Client"} <= {name for name, _ in EXAMPLES}

@@ -1,0 +1,119 @@
+"""What the pages say beside code: links, faults in words, names of errors, numbers."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import click
+import pytest
+
+import async_uploader
+from async_uploader import _errors
+from async_uploader._plan import plan_parts
+from async_uploader._units import parse_size
+from async_uploader.cli._commands import app
+from async_uploader.emulator import Fault
+from async_uploader.emulator._problems import CATALOGUE
+
+from .blocks import DOCS, PAGES, ROOT
+
+TEXTS: Final = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in PAGES}
+ERRORS: Final = TEXTS["docs/errors.md"]
+LINKS: Final = [
+    (page, link) for page, text in TEXTS.items() for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text)
+]
+
+
+@pytest.mark.parametrize(("page", "link"), LINKS)
+def test_link(page: str, link: str) -> None:
+    path, _, anchor = link.partition("#")
+    target = (ROOT / page).parent / path if path else ROOT / page
+    assert target.is_file()
+    if anchor:
+        headings = re.findall(r"^#+ (.*)", target.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        assert anchor in {
+            re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings
+        }
+
+
+def test_faults_can_be_parsed() -> None:
+    specs = re.findall(r"--fault '([^']+)'", "".join(TEXTS.values()))
+    assert len(specs) >= 3
+    for spec in specs:
+        Fault.parse(spec)
+
+
+def test_every_error_is_explained() -> None:
+    """Each exception, and each word of the service's catalogue, has its row."""
+    rows = "".join(line.split("|")[1] for line in ERRORS.splitlines() if line.startswith("|"))
+    names = set(re.findall(r"`([\w-]+)`", rows))
+    errors = {
+        name
+        for name in async_uploader.__all__
+        if isinstance(found := getattr(async_uploader, name), type) and issubclass(found, Exception)
+    }
+    assert errors - {"UploaderError"} <= names
+    assert set(CATALOGUE) <= names
+    assert names <= errors | set(CATALOGUE)
+
+
+def test_planned_parts() -> None:
+    """The table of files and their parts is what the planner does."""
+    rows = re.findall(
+        r"^\| ([\d]+ [GM]iB) \| (\d+) of (\d+ MiB) \|$", TEXTS["docs/planning.md"], flags=re.MULTILINE
+    )
+    assert len(rows) >= 4
+    for size, parts, part_size in rows:
+        plan = plan_parts(parse_size(size.replace(" ", "")))
+        first = next(plan.parts())
+        assert (plan.parts_total, first.size_bytes) == (int(parts), parse_size(part_size.replace(" ", "")))
+
+
+def test_every_command_is_on_its_page() -> None:
+    def names(group: click.Group, *before: str) -> Iterator[str]:
+        for name, command in group.commands.items():
+            yield from (
+                names(command, *before, name) if isinstance(command, click.Group) else [" ".join((*before, name))]
+            )
+
+    assert sorted(re.findall(r"help of: (.*) -->", TEXTS["docs/reference/cli.md"])) == sorted(names(app))
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    named = "".join(text for name, text in TEXTS.items() if name.startswith("docs/reference/"))
+    shown = set(re.findall(r"^::: async_uploader\.(\w+)$", named, flags=re.MULTILINE))
+    errors = {name for name in async_uploader.__all__ if hasattr(_errors, name)}  # shown with their module
+    assert set(async_uploader.__all__) - errors - {"__version__"} == shown - {"_errors", "events"}
+
+
+def test_the_version_has_one_place() -> None:
+    told = subprocess.check_output([sys.executable, "-m", "async_uploader", "--version"], text=True)
+    assert told.split()[-1] == async_uploader.__version__
+    assert "version" not in re.findall(
+        r"^(\w+) =", (ROOT / "pyproject.toml").read_text(encoding="utf-8").partition("[project]")[2], re.MULTILINE
+    )
+
+
+def test_changelog_and_version_agree() -> None:
+    """The newest section is of this version, or of what comes after the released ones."""
+    newest, *older = re.findall(r"^## (.*)", TEXTS["CHANGELOG.md"], flags=re.MULTILINE)
+    released = [section.split()[0] for section in older]
+    assert newest == "Unreleased" or newest.split()[0] == async_uploader.__version__
+    assert async_uploader.__version__ not in released
+
+
+def test_the_pages_are_on_the_site() -> None:
+    """None is forgotten in the table of contents, which also names no page that is not there."""
+    named = re.findall(r"[\w/]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2])
+    assert sorted(named) == sorted(str(page.relative_to(ROOT / "docs")) for page in DOCS)
+    assert all((ROOT / "docs" / name).is_file() for name in named)
+
+
+def test_pictures_are_there() -> None:
+    shown = {Path(link).name for _, link in LINKS if link.endswith(".svg")}
+    assert shown == {path.name for path in (ROOT / "docs" / "pictures").glob("*.svg")}

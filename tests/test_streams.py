@@ -182,7 +182,11 @@ async def test_a_named_pipe(emulator: Emulator, client: Client, data: bytes, tmp
     assert (copy.sha256, copy.title) == (hashlib.sha256(data[:PART]).hexdigest(), "pipe.mp4")
 
 
-@pytest.mark.parametrize("source", [[], [b"", b""], io.BytesIO(), b"", "pipe"], ids=str)
+@pytest.mark.parametrize(
+    "source",
+    [[], [b"", b""], io.BytesIO(), b"", "pipe"],
+    ids=["no blocks", "empty blocks", "file object", "bytes", "pipe"],
+)
 async def test_nothing_makes_no_container(emulator: Emulator, client: Client, source: Any) -> None:
     with piped(b"") as pipe, pytest.raises(SourceError, match="is empty; there is nothing to upload"):
         await client.upload(pipe if source == "pipe" else source)
@@ -196,7 +200,7 @@ async def test_nothing_makes_no_container(emulator: Emulator, client: Client, so
         (["text"], r"gave str instead of bytes; open it in binary mode \('rb'\)"),
         (io.StringIO("text"), "gave str instead of bytes"),
     ],
-    ids=str,
+    ids=["numbers", "text", "text file"],
 )
 async def test_what_gives_no_bytes_makes_no_container(
     emulator: Emulator, client: Client, source: Any, sentence: str

@@ -7,7 +7,6 @@ from typing import Protocol
 
 import pytest
 
-pytest_plugins = ["pytester"]
 
 SETTINGS = """
 [pytest]

@@ -7,7 +7,6 @@ from typing import Protocol
 
 import pytest
 
-
 SETTINGS = """
 [pytest]
 addopts = --strict-markers --strict-config -p no:cacheprovider -p no:asyncio

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from . import _words
 from ._display import Display, EncodingDisplay, FileDisplay, Row, Standing, title
+from ._output import TAKING_TURNS
 from ._pace import Pace
 
 if TYPE_CHECKING:
@@ -73,8 +74,9 @@ class Bars:
 
     def close(self) -> None:
         """Take them away."""
-        self._above.close()
         self._live.stop()
+        # Only then: a line that comes meanwhile must not get below the bars.
+        self._above.close()
 
     def _frame(self) -> Group:
         now = time.monotonic()
@@ -218,11 +220,13 @@ class _Above:
         if sys.stdout.isatty() and os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno()):
             self._streams["stdout"] = sys.stdout
         for name in self._streams:
-            setattr(sys, name, cast("TextIO", self))
+            with TAKING_TURNS[name]:
+                setattr(sys, name, cast("TextIO", self))
 
     def close(self) -> None:
         for name, stream in self._streams.items():
-            setattr(sys, name, stream)
+            with TAKING_TURNS[name]:
+                setattr(sys, name, stream)
 
     def write(self, text: str) -> int:
         """Whole lines go above the bars, as they are: a terminal wraps them better than we could."""

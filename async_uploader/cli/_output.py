@@ -7,10 +7,11 @@ import logging
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from tempfile import TemporaryFile
-from typing import Any, Self, TextIO
+from typing import Any, Final, Self, TextIO
 
 LOGGER = logging.getLogger("async_uploader")
 
@@ -22,15 +23,22 @@ def printable(text: object) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(text))
 
 
-def _write(stream: TextIO, text: str) -> None:
-    stream.write(f"{text}\n")
-    stream.flush()
+# Held while a line is written, and while bars take a stream's place: no line gets in between bars and where they
+# think that they are. One for each, as a pager may stop standard output for as long as it likes.
+TAKING_TURNS: Final = {"stdout": threading.RLock(), "stderr": threading.RLock()}
+
+
+def _write(name: str, text: str) -> None:
+    with TAKING_TURNS[name]:
+        stream = getattr(sys, name)
+        stream.write(f"{text}\n")
+        stream.flush()
 
 
 def say(text: object) -> None:
     """A line for the user, on standard error. That nobody reads it is no reason to fail."""
     with suppress(OSError):
-        _write(sys.stderr, printable(text))
+        _write("stderr", printable(text))
 
 
 def say_error(error: Exception, *, source: str | None = None) -> None:
@@ -41,12 +49,12 @@ def say_error(error: Exception, *, source: str | None = None) -> None:
 
 def show(line: object) -> None:
     """A line of the result, on standard output."""
-    _write(sys.stdout, printable(line))
+    _write("stdout", printable(line))
 
 
 def show_json(document: Any) -> None:
     """The whole result as one JSON document, on standard output."""
-    _write(sys.stdout, json.dumps(document, indent=2))
+    _write("stdout", json.dumps(document, indent=2))
 
 
 class JsonArray:
@@ -77,7 +85,7 @@ class JsonArray:
         for document in self:
             sys.stdout.write(f"{start}{json.dumps(document, indent=2)}")
             start = ",\n"
-        _write(sys.stdout, "\n]" if self._offsets else "[]")
+        _write("stdout", "\n]" if self._offsets else "[]")
 
 
 def show_columns(rows: Sequence[tuple[str, object]]) -> None:
@@ -91,8 +99,9 @@ class _Stderr(logging.StreamHandler[TextIO]):
     """Writes to the standard error of the moment, which the progress bar replaces while it is drawn."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.stream = sys.stderr
-        super().emit(record)
+        with TAKING_TURNS["stderr"]:
+            self.stream = sys.stderr
+            super().emit(record)
 
 
 class _Line(logging.Formatter):

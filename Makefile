@@ -59,7 +59,7 @@ $(BIN)/.docs: $(BIN)/.ready
 	@touch $@
 
 docs: $(BIN)/.docs  ## the documentation as a site, in site/; a warning is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "To read it: $(BIN)/python -m http.server --directory site"
 
 $(BIN)/.dist: $(BIN)/.ready

@@ -17,7 +17,7 @@ from async_uploader.cli._commands import app
 _HELP: Final = re.compile(r"^<!-- help of: (.*) -->$", flags=re.MULTILINE)
 _ROLE: Final = re.compile(r":(?:attr|class|func|meth|mod):`(~?)([\w.]+)`")
 _DOCTEST: Final = re.compile(r"(?:^>>> .*\n?)+", flags=re.MULTILINE)
-_COLUMNS: Final = 96
+_COLUMNS: Final = 80
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
@@ -26,23 +26,37 @@ def on_page_markdown(markdown: str, **_: object) -> str:
 
 
 def help_of(names: str) -> str:
-    """The help of a command, as a terminal of 96 columns shows it."""
+    """The help of a command, as a terminal of 80 columns shows it."""
     command: click.Command = app
     context = click.Context(app, info_name="async-uploader", max_content_width=_COLUMNS, terminal_width=_COLUMNS)
     for name in names.split():
         assert isinstance(command, click.Group)
         command = command.commands[name]
         context = click.Context(command, info_name=name, parent=context)
-    return command.get_help(context)
+    return click.unstyle(command.get_help(context))
 
 
 class Plain(griffe.Extension):
-    """Docstrings are reST, of which three things are not Markdown: roles, `::`, and examples with prompts."""
+    """Docstrings are reST, of which three things are not Markdown: roles, `::`, and examples with prompts.
+
+    And fields that a class has, but its docstring does not explain, are listed all the same.
+    """
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Once for everything that has a docstring."""
-        if obj.docstring is not None:
-            obj.docstring.value = as_markdown(obj.docstring.value)
+        if obj.docstring is None:
+            return
+        text = as_markdown(obj.docstring.value)
+        if isinstance(obj, griffe.Class):
+            text += "\n" + "".join(f"\n:ivar {name}:" for name in _fields(obj) if f":ivar {name}:" not in text)
+        obj.docstring.value = text.rstrip()
+
+
+def _fields(obj: griffe.Class) -> list[str]:
+    fields = (
+        one for one in obj.members.values() if isinstance(one, griffe.Attribute) and not one.has_labels("property")
+    )
+    return [one.name for one in fields if one.annotation is not None and one.is_public]
 
 
 def as_markdown(text: str) -> str:

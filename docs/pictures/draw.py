@@ -123,8 +123,9 @@ async def happen(scene: Scene) -> Story:
         with path.open("wb") as file:
             file.truncate(scene.size_mib * MIB)
         async with Emulator(**scene.emulator) as emulator:
-            async with Client(api_key="local-key", base_url=emulator.url) as client:
-                await client.upload(path, on_event=told.append, **scene.options)
+            with events.listen(told.append):
+                async with Client(api_key="local-key", base_url=emulator.url) as client:
+                    await client.upload(path, **scene.options)
             return Story(told=told, requests=emulator.requests)
 
 

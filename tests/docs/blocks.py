@@ -24,11 +24,12 @@ PRINTED: Final = "text"
 
 #: Blocks of a page that are run by another test, which takes all of this language.
 _ELSEWHERE: Final = {
+    ("docs/terminal.md", "toml"): "tests/docs/test_text.py::test_configuration",
     ("docs/testing.md", "py"): "tests/plugin/test_docs.py::test_tests",
     ("docs/testing.md", "sh"): "tests/plugin/test_docs.py::test_shell",
 }
-#: Its one block is a drawing.
-_DRAWINGS: Final = ("ARCHITECTURE.md",)
+#: What has no language here, is drawn: there is nothing to run.
+_DRAWINGS: Final = ("ARCHITECTURE.md", "docs/terminal.md")
 _FENCE: Final = re.compile(
     r"(?:^<!-- run by: (?P<run_by>\S+) -->\n\n?)?^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$",
     flags=re.DOTALL | re.MULTILINE,
@@ -76,7 +77,9 @@ def blocks_of(page: Path) -> list[Block]:
     return found
 
 
-BLOCKS: Final = [block for page in PAGES if page.name not in _DRAWINGS for block in blocks_of(page)]
+BLOCKS: Final = [
+    block for page in PAGES for block in blocks_of(page) if block.language or block.page not in _DRAWINGS
+]
 
 
 def fits(line: str, shown: str) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -20,7 +22,7 @@ from async_uploader.cli._commands import app
 from async_uploader.emulator import Fault
 from async_uploader.emulator._problems import CATALOGUE
 
-from .blocks import DOCS, PAGES, ROOT
+from .blocks import BLOCKS, DOCS, PAGES, ROOT
 
 TEXTS: Final = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in PAGES}
 ERRORS: Final = TEXTS["docs/errors.md"]
@@ -60,6 +62,16 @@ def test_every_error_is_explained() -> None:
     assert errors - {"UploaderError"} <= names
     assert set(CATALOGUE) <= names
     assert names <= errors | set(CATALOGUE)
+
+
+def test_configuration(folder: Path, env: dict[str, str]) -> None:
+    """What docs/terminal.md puts into a configuration, is taken."""
+    (text,) = (block.text for block in BLOCKS if (block.page, block.language) == ("docs/terminal.md", "toml"))
+    (folder / "config.toml").write_text(text, encoding="utf-8")
+    command = [sys.executable, "-m", "async_uploader", "--config", "config.toml", "upload", "movie.mp4", "--json"]
+    video = json.loads(subprocess.check_output(command, cwd=folder, env=env, timeout=30))
+    settings = tomllib.loads(text)["upload"]
+    assert (video["tags"], video["public"]) == (settings["tag"], settings["public"])
 
 
 def test_planned_parts() -> None:

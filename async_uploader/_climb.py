@@ -22,6 +22,11 @@ _WORTH_A_STEP: Final = 0.35
 _IN_PROPORTION: Final = 0.85
 # What the line gives without the pauses between parts, needs a few more to keep it full.
 _SPARE: Final = 1.25
+# To go up is urgent, to go back is not: what is in flight stays there until its end. So it is measured for longer,
+# as many connections that open at once keep the computers at both ends busy with that, for a while.
+_SURE: Final = 8
+# Of more rounds of parts than these, the last one costs little.
+_FEW_ROUNDS: Final = 4
 # One more of N connections could give 1/N more; half of that has to be seen.
 _WORTH_ONE_MORE: Final = 0.5
 # TCP doubles a new connection's speed with each round trip: from 14 kB to 2 MB in flight in seven.
@@ -58,12 +63,21 @@ class Climb:
         self._began_at = now
         self._from: tuple[float, float] | None = None  # time and bytes at the measurement's start
 
-    def step(self, now: float, *, moved_bytes: float, busy: int, rtt_seconds: float = 0.0) -> int:
+    def step(
+        self,
+        now: float,
+        *,
+        moved_bytes: float,
+        busy: int,
+        rtt_seconds: float = 0.0,
+        parts_left: int | None = None,
+    ) -> int:
         """Take note of what has moved; returns how many connections there should be.
 
         :param moved_bytes: bytes that have reached the other side since the upload began
         :param busy: connections that are in use; a measurement counts only when all are
         :param rtt_seconds: the line's round trip, in which new connections find their speed
+        :param parts_left: that have not arrived, those in flight included; None while it is not known
         """
         if busy < self.connections:
             self._restart(now)
@@ -71,8 +85,13 @@ class Climb:
             if now - self._began_at >= max(self._policy.settle_seconds, _SETTLE_ROUND_TRIPS * rtt_seconds):
                 self._from = now, moved_bytes
         elif now - self._from[0] >= max(self._measure_seconds, _MEASURE_ROUND_TRIPS * rtt_seconds):
-            rate = (moved_bytes - self._from[1]) / (now - self._from[0])
-            self._judge(now, rate)
+            seconds = now - self._from[0]
+            self._judge(
+                now,
+                (moved_bytes - self._from[1]) / seconds,
+                parts_left,
+                is_sure=seconds >= _SURE * self._measure_seconds,
+            )
         return self.connections
 
     @property
@@ -97,7 +116,7 @@ class Climb:
         self._lower = lower
         self._restart(now)
 
-    def _judge(self, now: float, rate: float) -> None:
+    def _judge(self, now: float, rate: float, parts_left: int | None, *, is_sure: bool) -> None:
         here = self.connections, rate
         if self._lower is None:
             self._go_to(now, self._next(in_proportion=True), lower=here)
@@ -110,12 +129,24 @@ class Climb:
             self._go_to(now, self._next() if is_worth_it else fewer, lower=here if is_worth_it else None)
         elif share >= _WORTH_A_STEP and self.connections < self._policy.most:
             self._go_to(now, self._next(in_proportion=share >= _IN_PROPORTION), lower=here)
-        else:
+        elif is_sure or share >= _IN_PROPORTION:
             self._is_climbing = False
-            self._go_to(now, min(self.connections, math.ceil(fewer * gain * _SPARE)), lower=None)
+            worth = max(1, min(self.connections, math.ceil(fewer * gain * _SPARE)))
+            self._go_to(now, _in_even_rounds(worth, parts_left, most=self.connections), lower=None)
 
     def _next(self, *, in_proportion: bool = False) -> int:
         if not self._is_climbing:
             return self.connections + 1
         steps = [step for step in self._policy.steps if step > self.connections]
         return steps[0] if steps and in_proportion else self.connections * 2
+
+
+def _in_even_rounds(connections: int, parts_left: int | None, *, most: int) -> int:
+    """A few more, if that saves the upload a last round for the few parts that are left over."""
+    if parts_left is None:
+        return connections
+    rounds = -(-parts_left // connections)
+    if not 1 < rounds <= _FEW_ROUNDS:
+        return connections
+    needed = -(-parts_left // (rounds - 1))
+    return needed if needed <= most else connections

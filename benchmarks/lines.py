@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -82,7 +83,13 @@ def simulate(
                 one.free_at = now + line.answer_seconds
         now += tick_seconds
         if climb:
-            wanted = climb.step(now, moved_bytes=moved_bytes, busy=busy, rtt_seconds=line.rtt_seconds)
+            wanted = climb.step(
+                now,
+                moved_bytes=moved_bytes,
+                busy=busy,
+                rtt_seconds=line.rtt_seconds,
+                parts_left=busy + math.ceil(left_bytes / part_bytes),
+            )
 
 
 def _rates(line: Line, sending: list[_Connection], now: float) -> list[float]:

@@ -57,3 +57,31 @@ def test_never_more_than_allowed() -> None:
     for tick in range(1000):
         moved += climb.connections * MIB
         assert climb.step(tick / 100, moved_bytes=moved, busy=climb.connections) <= 3
+
+
+def _tried(*, rates: dict[int, list[float]], parts_left: int) -> Climb:
+    """A climb that has seen these rates at these numbers of connections, one after the other."""
+    climb = Climb(ClimbPolicy(settle_seconds=0.0, measure_seconds=1.0), now=0.0)
+    now, moved_bytes = 0.0, 0.0
+    for connections, seen in rates.items():
+        assert climb.connections == connections
+        climb.step(now, moved_bytes=moved_bytes, busy=connections, parts_left=parts_left)
+        for rate in seen:
+            now, moved_bytes = now + 1, moved_bytes + rate
+            climb.step(now, moved_bytes=moved_bytes, busy=connections, parts_left=parts_left)
+    return climb
+
+
+def test_opening_many_connections_may_take_a_moment() -> None:
+    """What they do at first is not held against them."""
+    climb = _tried(rates={2: [2], 6: [6], 32: [8, 8, 30, 32, 32]}, parts_left=1000)
+    assert (climb.connections, climb.is_climbing) == (32, True)
+
+
+@pytest.mark.parametrize(
+    ("parts_left", "expected"), [(1000, 20), (64, 22), (41, 21), (40, 20), (31, 31), (19, 20)]
+)
+def test_no_last_round_for_a_few_parts(parts_left: int, expected: int) -> None:
+    """Not if a few of the connections that are open anyway save it."""
+    climb = _tried(rates={2: [2], 6: [6], 32: [16] * 8}, parts_left=parts_left)
+    assert (climb.connections, climb.is_climbing) == (expected, False)

@@ -36,6 +36,11 @@ class Config:
     token_ttl: float = TOKEN_TTL_SECONDS
     faults: tuple[Fault, ...] = ()
 
+    @property
+    def line_rate(self) -> float | None:
+        """The most that one connection can bring in; None is as much as it can."""
+        return min((rate for rate in (self.connection_rate, self.link_rate) if rate is not None), default=None)
+
     def __post_init__(self) -> None:
         checks = {
             "The host must not be empty.": bool(self.host),

@@ -18,7 +18,7 @@ from ._imports import resume
 from ._records import Ledger, RequestRecord, Statistics
 from ._server import Server
 from ._store import Store, Video
-from ._throttle import FAST_READ_BYTES, PACED_READ_BYTES, listen
+from ._throttle import listen, read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -96,8 +96,7 @@ class Emulator:
 
     async def __aenter__(self) -> Self:
         config = self._config
-        is_slow = config.connection_rate is not None or config.link_rate is not None
-        listener = listen(config.host, config.port, slow=is_slow)
+        listener = listen(config.host, config.port, bytes_per_second=config.line_rate)
         try:
             await self._store.open()
             self._url = _url_of(*listener.getsockname()[:2])
@@ -109,7 +108,7 @@ class Emulator:
                 logger=_http_logger(),
                 lingering_time=0,  # `Exchange.linger` does it, and counts
                 auto_decompress=False,
-                read_bufsize=PACED_READ_BYTES if is_slow else FAST_READ_BYTES,
+                read_bufsize=read_bytes(config.line_rate),
             )
             self._listening = await asyncio.get_running_loop().create_server(self._protocols, sock=listener)
         except BaseException:

@@ -85,6 +85,11 @@ class Exchange:
         self._pacers = pacers
 
     @property
+    def is_on_a_line(self) -> bool:
+        """Whether the bytes come at a rate: then the answer comes when the line says, and at no other time."""
+        return bool(self._pacers)
+
+    @property
     def has_unread_body(self) -> bool:
         return self.request.body_exists and not self.request.content.at_eof()
 

@@ -50,7 +50,8 @@ T = TypeVar("T")
 Origin = Literal["upload", "copy", "download"]
 
 VIDEO_ID: Final = re.compile(r"vi[0-9A-Za-z]{1,40}")
-# How long the completing answer waits for a source to become one file; joining goes on after that.
+# How long a completing answer, or closing, waits for a source to become one file. It goes on after that, if need
+# be when the emulator starts again.
 JOINING_PATIENCE_SECONDS: Final = 5.0
 _ALPHABET: Final = string.ascii_letters + string.digits
 
@@ -139,7 +140,10 @@ class Store:
             self._join(video)
 
     async def close(self) -> None:
-        """Let what has begun to land finish, stop joining, release the directory."""
+        """Let what has begun to land finish, stop joining what takes long, release the directory."""
+        almost = [video.joining for video in self.videos.values() if video.joining and video.upload.is_complete]
+        if almost:
+            await asyncio.wait(almost, timeout=JOINING_PATIENCE_SECONDS)
         self._stop.set()
         for task in self._background:
             task.cancel()

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _CREDIT_SECONDS: Final = 0.02
+_FAST_READ_BYTES: Final = 256 * 1024
+# A slow line is read in pieces of 2.5 ms, within these: small ones make it smooth, large ones cost less CPU.
+_PACED_READ_BYTES: Final = (16 * 1024, 64 * 1024)
+_PIECE_SECONDS: Final = 0.0025
 # Small buffers make the client's own kernel feel the slow line. The kernel doubles the socket's number;
 # much less than this makes loopback, with its 64 KiB segments, stall.
-RECEIVE_BUFFER_BYTES: Final = 64 * 1024
-PACED_READ_BYTES: Final = 16 * 1024
-FAST_READ_BYTES: Final = 256 * 1024
+_LEAST_BUFFER_BYTES: Final = 64 * 1024
 
 
 class Pacer:
@@ -46,14 +48,23 @@ async def pace(pacers: Sequence[Pacer], count: int) -> None:
         await asyncio.sleep(delay)
 
 
-def listen(host: str, port: int, *, slow: bool) -> socket.socket:
+def read_bytes(bytes_per_second: float | None) -> int:
+    """How much to take from a connection at once; None is as fast as it can be."""
+    if bytes_per_second is None:
+        return _FAST_READ_BYTES
+    least, most = _PACED_READ_BYTES
+    return max(least, min(most, int(bytes_per_second * _PIECE_SECONDS)))
+
+
+def listen(host: str, port: int, *, bytes_per_second: float | None) -> socket.socket:
     """A bound socket; connections accepted from it inherit the small buffer of a slow line."""
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if slow:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+        if bytes_per_second is not None:
+            buffer_bytes = max(_LEAST_BUFFER_BYTES, 2 * read_bytes(bytes_per_second))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
         listener.bind(address)
     except OSError:
         listener.close()

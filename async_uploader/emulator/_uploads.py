@@ -154,7 +154,7 @@ async def _receive(
         store.discard(spool)
         raise
     completed = await landing
-    if completed:
+    if completed and not exchange.is_on_a_line:
         await store.joined(video)
     exchange.stored = True
     exchange.completing = completed

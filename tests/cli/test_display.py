@@ -81,7 +81,8 @@ def test_a_row_for_a_file(upload_at: UploadAt, make_file: MakeFile, columns: int
 def test_several_files_and_the_whole(upload_at: UploadAt, make_file: MakeFile) -> None:
     """A row for each that is on its way, one for all, with the bytes of all."""
     paths = [make_file(f"{number}.mp4", number * 5 * MIB) for number in (1, 2, 3)]
-    with upload_at(*paths, settings={"link_rate": 10_000_000}) as seen:
+    # One part each, of which the shortest ends first.
+    with upload_at(*paths, "--part-size=20MiB", settings={"link_rate": 10_000_000}) as seen:
         assert seen.finish() == 0
     whole = seen.lines(rf"^all +{BAR} +([\d.]+) of 30\.0 MiB +(\d)/3 files")
     assert len({int(row[4]) for row in whole}) > 1

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
+from typing import Any
 
 import aiohttp
 import pytest
 
 from async_uploader.emulator import Emulator
 from async_uploader.emulator._ratelimit import Budget, RateLimiter
-from async_uploader.emulator._throttle import Pacer
+from async_uploader.emulator._source import SourceFile
+from async_uploader.emulator._throttle import Pacer, read_bytes
 
 from .conftest import MIB, PART, Api, basic, content
 from .raw import Raw, upload_head
@@ -90,23 +93,53 @@ async def test_window_reopens(session: aiohttp.ClientSession) -> None:
 @pytest.mark.parametrize(
     ("options", "connections", "seconds"),
     [
-        ({"connection_rate": 40 * MIB}, 1, 0.5),
-        ({"connection_rate": 40 * MIB}, 4, 0.5),
-        ({"link_rate": 40 * MIB}, 4, 2.0),
-        ({"link_rate": 40 * MIB, "connection_rate": 20 * MIB}, 1, 1.0),
+        ({"connection_rate": 10 * MIB}, 1, 0.5),
+        ({"connection_rate": 10 * MIB}, 4, 0.5),
+        ({"link_rate": 10 * MIB}, 4, 2.0),
+        ({"link_rate": 10 * MIB, "connection_rate": 5 * MIB}, 1, 1.0),
     ],
 )
 async def test_lines(
     session: aiohttp.ClientSession, options: dict[str, float], connections: int, seconds: float
 ) -> None:
-    """20 MiB each: connections are slow by themselves, and share the link."""
+    """5 MiB each: connections are slow by themselves, and share the link."""
     async with Emulator(**options) as emulator:  # type: ignore[arg-type]
         api = Api(session, emulator.url, basic("local-key"))
         video_ids = [await api.create() for _ in range(connections)]
         began = time.monotonic()
-        await asyncio.gather(*(api.send(video_id, content(20 * MIB), expect=201) for video_id in video_ids))
+        await asyncio.gather(*(api.send(video_id, content(PART), expect=201) for video_id in video_ids))
         took = time.monotonic() - began
         assert seconds * 0.97 < took < seconds * 1.5
+
+
+@pytest_anyio
+@pytest.mark.parametrize("settings", [{}, {"link_rate": 100 * MIB}])
+async def test_a_line_does_not_wait_for_joining(
+    session: aiohttp.ClientSession, settings: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without one, an upload's last answer finds it finished; on one, the answer comes when the line says."""
+    may_join = threading.Event()
+    append = SourceFile.append
+
+    def appended(*arguments: Any) -> None:
+        may_join.wait(0 if not settings else 30)
+        append(*arguments)
+
+    monkeypatch.setattr(SourceFile, "append", appended)
+    async with Emulator(**settings) as emulator:  # type: ignore[arg-type]
+        api = Api(session, emulator.url, basic("local-key"))
+        video_id = await api.create()
+        await api.send(video_id, content(PART), "part 1/1", expect=201)
+        assert emulator.videos[video_id].state == ("uploaded" if settings else "finished")
+        may_join.set()
+        assert (await emulator.finished(video_id)).sha256
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected"), [(None, 262_144), (1, 16_384), (10_000_000, 25_000), (1_000_000_000, 65_536)]
+)
+def test_slow_lines_are_read_in_small_pieces(rate: float | None, expected: int) -> None:
+    assert read_bytes(rate) == expected
 
 
 @pytest_anyio

@@ -25,6 +25,8 @@ _SPARE: Final = 1.25
 # To go up is urgent, to go back is not: what is in flight stays there until its end. So it is measured for longer,
 # as many connections that open at once keep the computers at both ends busy with that, for a while.
 _SURE: Final = 8
+# Nor is a gain that is not in proportion believed at once: buffers on the way make new connections look fast.
+_GAINING: Final = 2
 # Of more rounds of parts than these, the last one costs little.
 _FEW_ROUNDS: Final = 4
 # One more of N connections could give 1/N more; half of that has to be seen.
@@ -47,7 +49,7 @@ class ClimbPolicy:
 
     steps: tuple[int, ...] = (2, 6, 32)
     most: int = 32
-    settle_seconds: float = 0.015
+    settle_seconds: float = 0.03
     measure_seconds: float = 0.03
     probe_seconds: float = 3.0
 
@@ -90,7 +92,7 @@ class Climb:
                 now,
                 (moved_bytes - self._from[1]) / seconds,
                 parts_left,
-                is_sure=seconds >= _SURE * self._measure_seconds,
+                measured=seconds / self._measure_seconds,
             )
         return self.connections
 
@@ -116,7 +118,7 @@ class Climb:
         self._lower = lower
         self._restart(now)
 
-    def _judge(self, now: float, rate: float, parts_left: int | None, *, is_sure: bool) -> None:
+    def _judge(self, now: float, rate: float, parts_left: int | None, *, measured: float) -> None:
         here = self.connections, rate
         if self._lower is None:
             self._go_to(now, self._next(in_proportion=True), lower=here)
@@ -127,9 +129,14 @@ class Climb:
         if not self._is_climbing:
             is_worth_it = share >= _WORTH_ONE_MORE
             self._go_to(now, self._next() if is_worth_it else fewer, lower=here if is_worth_it else None)
-        elif share >= _WORTH_A_STEP and self.connections < self._policy.most:
-            self._go_to(now, self._next(in_proportion=share >= _IN_PROPORTION), lower=here)
-        elif is_sure or share >= _IN_PROPORTION:
+            return
+        is_in_proportion = share >= _IN_PROPORTION
+        may_go_up = share >= _WORTH_A_STEP and self.connections < self._policy.most
+        if measured < (1 if is_in_proportion else _GAINING if may_go_up else _SURE):
+            return  # it goes on being measured
+        if may_go_up:
+            self._go_to(now, self._next(in_proportion=is_in_proportion), lower=here)
+        else:
             self._is_climbing = False
             worth = max(1, min(self.connections, math.ceil(fewer * gain * _SPARE)))
             self._go_to(now, _in_even_rounds(worth, parts_left, most=self.connections), lower=None)

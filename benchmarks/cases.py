@@ -108,6 +108,11 @@ class Bench:
             entries=[
                 Entry(name="python alone", target=self.sink.tls, command=lambda _: [sys.executable, "-c", ""]),
                 Entry(
+                    name="import aiohttp",
+                    target=self.sink.tls,
+                    command=lambda _: [sys.executable, "-c", "import aiohttp"],
+                ),
+                Entry(
                     name="import async_uploader",
                     target=self.sink.tls,
                     command=lambda _: [sys.executable, "-c", "import async_uploader"],

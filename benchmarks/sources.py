@@ -1,4 +1,4 @@
-"""The files that are sent: in memory, so that no disk is measured, and gone afterwards."""
+"""The files that are sent: on a disk but in memory, so that it is not measured, and gone afterwards."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def markdown(
     shape = (
         f"{machine['cores']} cores shared by client and server, {machine['memory_gib']} GiB, "
         f"Linux {machine['kernel']}, Python {machine['python']}, {machine['openssl']}, nginx {machine['nginx']}, "
-        f"curl {machine['curl']}; loopback, sources on tmpfs; load before: {machine['load_before']}"
+        f"curl {machine['curl']}; loopback, sources in the page cache; load before: {machine['load_before']}"
     )
     blocks = [
         f"Medians (ranges) of {runs} interleaved runs, ratios within the run. {shape}.",

@@ -85,3 +85,9 @@ def test_no_last_round_for_a_few_parts(parts_left: int, expected: int) -> None:
     """Not if a few of the connections that are open anyway save it."""
     climb = _tried(rates={2: [2], 6: [6], 32: [16] * 8}, parts_left=parts_left)
     assert (climb.connections, climb.is_climbing) == (expected, False)
+
+
+def test_a_gain_that_soon_goes_is_not_followed() -> None:
+    """Buffers on the way make new connections look fast for a moment."""
+    climb = _tried(rates={2: [2], 6: [4.5, 2, 2, 2, 2, 2, 2, 2]}, parts_left=1000)
+    assert (climb.connections, climb.is_climbing) == (3, False)

@@ -3,7 +3,7 @@
 python -m benchmarks            the goals; some minutes
 python -m benchmarks --full     everything
 python -m benchmarks --quick    small and three runs: for trying the suite itself
-python -m benchmarks --only sink-TLS far    some of the cases
+python -m benchmarks --only sink-TLS far    some of the cases; the others keep the results that they have
 """
 
 from __future__ import annotations
@@ -42,8 +42,7 @@ def main() -> None:
 
 def _measure(scale: Scale, only: list[str] | None, folder: Path) -> str:
     machine = describe()
-    results: dict[str, Samples] = {}
-    titles: dict[str, str] = {}
+    results, titles = _earlier(folder) if only else ({}, {})
     text = ""
     with ExitStack() as stack:
         sources = stack.enter_context(Sources())
@@ -64,6 +63,15 @@ def _measure(scale: Scale, only: list[str] | None, folder: Path) -> str:
             text = _write(folder, results, titles, machine, scale)
     run_child([sys.executable, "-m", "benchmarks.plots", str(folder / "results.json"), str(folder)])
     return text
+
+
+def _earlier(folder: Path) -> tuple[dict[str, Samples], dict[str, str]]:
+    """What is there of other cases: it stays."""
+    path = folder / "results.json"
+    cases = json.loads(path.read_text())["cases"] if path.exists() else {}
+    return {key: case["samples"] for key, case in cases.items()}, {
+        key: case["title"] for key, case in cases.items()
+    }
 
 
 def _write(

@@ -193,7 +193,7 @@ class FileDisplay:
                 self._display.rows.append(self)
                 self._total_bytes, self._parts_total = event.total_bytes, event.parts_total
             case events.ContainerReady():
-                self._resumed_bytes = event.acknowledged_bytes
+                self._resumed_bytes, self._parts_total = event.acknowledged_bytes, event.parts_total
             case events.RetryScheduled():
                 self._retries += 1
                 self.waits[event.what] = time.monotonic() + event.wait_seconds

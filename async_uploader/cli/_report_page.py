@@ -103,8 +103,10 @@ def _table(title: str, rows: Iterable[Row]) -> str:
 def _plan(story: Sequence[events.UploadEvent]) -> Iterator[Row]:
     for plan in of_kind(story, events.UploadBegan):
         yield "size", "not known at the start" if plan.total_bytes is None else format_size(plan.total_bytes)
-        yield "parts", "not known at the start" if plan.parts_total is None else str(plan.parts_total)
-        yield "part size", format_size(plan.part_bytes)
+        # What the container told of the account may have changed the plan.
+        final = (*of_kind(story, events.ContainerReady), plan)[0]
+        yield "parts", "not known at the start" if final.parts_total is None else str(final.parts_total)
+        yield "part size", format_size(final.part_bytes)
         adapts = "at most; how many, is found out" if plan.adapts else "at most"
         yield "parts in flight", f"{plan.concurrency} {adapts}"
     for ready in of_kind(story, events.ContainerReady):

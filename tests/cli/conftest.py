@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +19,8 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from async_uploader import Client
 from async_uploader.emulator import Emulator, VideoView
+
+from .forking import Forks
 
 T = TypeVar("T")
 
@@ -104,36 +105,11 @@ class StartCli(Protocol):
     ) -> subprocess.Popen[str]: ...
 
 
-@contextmanager
-def started(
-    arguments: Iterable[object],
-    directory: Path,
-    environment: dict[str, str],
-    stdin: Any = subprocess.DEVNULL,
-    stdout: Any = subprocess.PIPE,
-) -> Iterator[subprocess.Popen[str]]:
-    """A command that runs in a directory, with nothing of this process's settings."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("APIVIDEO_", "COLUMNS"))}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "async_uploader", *map(str, arguments)],
-        stdin=stdin,
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=directory,
-        env=clean
-        | {
-            "XDG_STATE_HOME": str(directory / "state"),
-            "XDG_CONFIG_HOME": str(directory / "config"),
-            "PYTHONWARNINGS": "error",
-        }
-        | environment,
-    )
-    with process:
-        try:
-            yield process
-        finally:
-            process.kill()
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """What starts commands fast."""
+    with Forks() as forks:
+        yield forks
 
 
 def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
@@ -144,7 +120,7 @@ def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def start_cli(tmp_path: Path) -> Iterator[StartCli]:
+def start_cli(forks: Forks, tmp_path: Path) -> Iterator[StartCli]:
     """Start a command in an empty directory."""
     with ExitStack() as stack:
 
@@ -154,7 +130,13 @@ def start_cli(tmp_path: Path) -> Iterator[StartCli]:
             stdout: Any = subprocess.PIPE,
             **environment: str,
         ) -> subprocess.Popen[str]:
-            return stack.enter_context(started(arguments, tmp_path, environment, stdin, stdout))
+            process = stack.enter_context(
+                forks.command(
+                    arguments, tmp_path, environment, stdin=stdin, stdout=stdout, stderr=subprocess.PIPE, text=True
+                )
+            )
+            stack.callback(process.kill)
+            return process
 
         yield start
 

@@ -8,7 +8,6 @@ import pty
 import re
 import struct
 import subprocess
-import sys
 import termios
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyte
+
+from .forking import Forks
 
 Screen = Sequence[str]
 
@@ -77,6 +78,7 @@ class Terminal:
 
 @contextmanager
 def at_terminal(
+    forks: Forks,
     arguments: Sequence[object],
     directory: Path,
     *,
@@ -88,22 +90,13 @@ def at_terminal(
     """Run a command at a terminal of this size."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    hidden = ("APIVIDEO_", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "async_uploader", *map(str, arguments)],
+    process = forks.command(
+        arguments,
+        directory,
+        {"TERM": "xterm-256color"} | environment,
         stdin=subprocess.DEVNULL,
         stdout=theirs if stdout is None else stdout,
         stderr=theirs,
-        cwd=directory,
-        env=clean
-        | {
-            "TERM": "xterm-256color",
-            "XDG_STATE_HOME": str(directory / "state"),
-            "XDG_CONFIG_HOME": str(directory / "config"),
-            "PYTHONWARNINGS": "error",
-        }
-        | environment,
     )
     os.close(theirs)
     with process:

@@ -18,6 +18,7 @@ from async_uploader.cli._pace import Pace
 from async_uploader.emulator import Fault
 
 from .conftest import KEY, MIB, Service, StartCli
+from .forking import Forks
 from .terminal import Terminal, at_terminal
 
 MakeFile = Callable[..., Path]
@@ -25,7 +26,9 @@ StartService = Callable[..., AbstractContextManager[Service]]
 
 
 @pytest.fixture
-def upload_at(start_service: StartService, tmp_path: Path) -> Callable[..., AbstractContextManager[Terminal]]:
+def upload_at(
+    forks: Forks, start_service: StartService, tmp_path: Path
+) -> Callable[..., AbstractContextManager[Terminal]]:
     """Upload sources at a terminal, to a service with these faults and this link."""
 
     @contextmanager
@@ -39,7 +42,7 @@ def upload_at(start_service: StartService, tmp_path: Path) -> Callable[..., Abst
             names = [each.name if isinstance(each, Path) else each for each in sources]
             arguments = ("upload", "--no-resume", *names)
             where = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
-            with at_terminal(arguments, tmp_path, **where, **terminal) as seen:  # type: ignore[arg-type]
+            with at_terminal(forks, arguments, tmp_path, **where, **terminal) as seen:  # type: ignore[arg-type]
                 yield seen
 
     return upload

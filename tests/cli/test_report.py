@@ -77,6 +77,17 @@ def test_the_story_of_an_upload(
     assert (cells["tried again"], cells["attempts in vain"]) == ("2 times", "1, of parts with 5 MiB")
 
 
+def test_the_plan_is_the_last_one(
+    start_service: StartService, cli: Cli, make_file: MakeFile, tmp_path: Path
+) -> None:
+    """The parts that were sent, and not the smaller ones that the account turned out to have no uploads for."""
+    with start_service(rate_limit=6, rate_window=1.0) as service:
+        settings = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
+        assert cli("upload", make_file("movie.mp4", 60 * MIB), "--report=r.html", **settings).returncode == 0
+    cells = cells_of((tmp_path / "r.html").read_text())
+    assert (cells["parts"], cells["part size"], cells["stored"]) == ("6", "10 MiB", "60 MiB in 6 parts")
+
+
 def test_the_page_needs_nothing_else(online: Cli, make_file: MakeFile, tmp_path: Path) -> None:
     """No other file, no other host; and what it is about cannot become markup."""
     name = "</script><b>x & y<!--plotly-->.mp4"

@@ -129,3 +129,9 @@ def test_the_pages_are_on_the_site() -> None:
 def test_pictures_are_there() -> None:
     shown = {Path(link).name for _, link in LINKS if link.endswith(".svg")}
     assert shown == {path.name for path in (ROOT / "docs" / "pictures").glob("*.svg")}
+
+
+def test_measured() -> None:
+    """What the README says was measured, is what the committed results say."""
+    _, goals, *_ = (ROOT / "benchmarks" / "results" / "table.md").read_text(encoding="utf-8").split("\n\n")
+    assert goals in TEXTS["README.md"]

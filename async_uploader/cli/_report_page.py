@@ -104,7 +104,7 @@ def _plan(story: Sequence[events.UploadEvent]) -> Iterator[Row]:
     for plan in of_kind(story, events.UploadBegan):
         yield "size", "not known at the start" if plan.total_bytes is None else format_size(plan.total_bytes)
         # What the container told of the account may have changed the plan.
-        final = (*of_kind(story, events.ContainerReady), plan)[0]
+        final = next(iter(of_kind(story, events.ContainerReady)), plan)
         yield "parts", "not known at the start" if final.parts_total is None else str(final.parts_total)
         yield "part size", format_size(final.part_bytes)
         adapts = "at most; how many, is found out" if plan.adapts else "at most"

@@ -61,7 +61,7 @@ class Forks:
             "PYTHONWARNINGS": "error",
         }
         words = [sys.executable, "-m", "async_uploader", *map(str, arguments)]
-        options |= {"cwd": directory, "env": surroundings | environment}
+        options |= {"cwd": directory, "env": {**surroundings, **environment}}
         if any(name.startswith(_READ_AT_START) for name in environment):
             return subprocess.Popen(words, **options)
         return Forked(self, words, **options)

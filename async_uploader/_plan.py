@@ -141,8 +141,8 @@ def fit(plan: Plan, allowance: Allowance | None, *, files: int = 1) -> Plan:
     if allowance is not None and parts > (left := allowance.left // files):
         if allowance.window_bytes:
             # With parts of this size the line and the limit are used up at the same time.
-            balanced_bytes = allowance.window_bytes / (_LIMIT_SHARE * allowance.limit)
-            wanted = int(min(plan.total_bytes / balanced_bytes, MAX_PARTS))
+            balanced_bytes = max(1.0, allowance.window_bytes / (_LIMIT_SHARE * allowance.limit))
+            wanted = int(plan.total_bytes / balanced_bytes)
         else:
             wanted = 0 if left >= _ENOUGH_PARTS else allowance.limit // files
         parts = min(parts, max(1, wanted, left if left >= _ENOUGH_PARTS else 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from async_uploader import ConfigurationError
@@ -103,6 +103,7 @@ def test_a_part_size_that_was_asked_for_stays() -> None:
     assert fit(plan, Allowance(left=0, limit=1, window_bytes=1e12), files=100) == plan
 
 
+@example(GIB, 3, 100, 5e-324, 1)
 @given(
     st.integers(1, MAX_VIDEO_BYTES),
     st.integers(0, 1000),

@@ -16,6 +16,7 @@ import runpy
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Self
@@ -32,6 +33,7 @@ class Forks:
 
     def __enter__(self) -> Self:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        self._turn = threading.Lock()
         self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
@@ -47,8 +49,9 @@ class Forks:
 
     def start(self, order: dict[str, Any], descriptors: list[int]) -> int:
         """Have a command started; returns its process number."""
-        socket.send_fds(self._orders, [json.dumps(order).encode()], descriptors)
-        return int(self._orders.recv(64))
+        with self._turn:
+            socket.send_fds(self._orders, [json.dumps(order).encode()], descriptors)
+            return int(self._orders.recv(64))
 
     def command(
         self, arguments: Iterable[object], directory: Path, environment: Mapping[str, str], **options: Any

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import sys
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +12,9 @@ import pytest
 from anyio.from_thread import BlockingPortal
 
 from async_uploader._limits import MAX_VIDEO_BYTES
-from async_uploader.cli import main
 
 from .conftest import KEY, Cli, running_service
+from .forking import Forks
 
 
 @dataclass(frozen=True)
@@ -134,36 +133,26 @@ class Outcomes:
     requests: int
 
 
-# Most of a command's time here is Python's start. So one process starts, and forks one for each case.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["__main__", __name__, "async_uploader.cli._upload", "async_uploader.emulator"])
-
-
-def run_forked(arguments: list[str], directory: Path, environment: dict[str, str], number: int) -> None:
-    os.chdir(directory)
-    os.environ.update(environment)
-    for descriptor, name in enumerate((os.devnull, f"{number}.out", f"{number}.err")):
-        os.dup2(os.open(name, os.O_RDWR | os.O_CREAT), descriptor)
-    sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
-    sys.argv[1:] = arguments
-    os._exit(main())
-
-
-def outcome_of(number: int, case: Case, directory: Path, environment: dict[str, str]) -> Outcome:
-    process = PROCESSES.Process(
-        target=run_forked, args=(case.arguments.split(), directory, environment | case.environment, number)
+def outcome_of(forks: Forks, case: Case, directory: Path, environment: dict[str, str]) -> Outcome:
+    process = forks.command(
+        case.arguments.split(),
+        directory,
+        environment | case.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    process.start()
-    process.join(20)
-    process.kill()
-    process.join()
-    code = -1 if process.exitcode is None else process.exitcode
-    out, err = ((directory / f"{number}.{name}").read_text() for name in ("out", "err"))
-    return Outcome(code, out, err)
+    with process:
+        try:
+            out, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
+    return Outcome(process.returncode, out, err)
 
 
 @pytest.fixture(scope="module")
-def outcomes(portal: BlockingPortal, tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
+def outcomes(forks: Forks, portal: BlockingPortal, tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
     directory = tmp_path_factory.mktemp("sources")
     (directory / "good.mp4").write_bytes(b"x" * 1000)
     (directory / "empty.mp4").touch()
@@ -179,15 +168,8 @@ def outcomes(portal: BlockingPortal, tmp_path_factory: pytest.TempPathFactory) -
         file.truncate(MAX_VIDEO_BYTES + 1)
 
     with running_service(portal) as service, ThreadPoolExecutor(os.cpu_count()) as pool:
-        environment = {
-            "APIVIDEO_API_KEY": KEY,
-            "APIVIDEO_BASE_URL": service.emulator.url,
-            "XDG_STATE_HOME": str(directory / "state"),
-            "XDG_CONFIG_HOME": str(directory / "config"),
-        }
-        done = pool.map(
-            lambda number, case: outcome_of(number, case, directory, environment), range(len(CASES)), CASES
-        )
+        environment = {"APIVIDEO_API_KEY": KEY, "APIVIDEO_BASE_URL": service.emulator.url}
+        done = pool.map(lambda case: outcome_of(forks, case, directory, environment), CASES)
         of = dict(zip((case.name for case in CASES), done, strict=True))
         return Outcomes(of, len(service.emulator.requests) + len(service.emulator.videos))
 

@@ -83,8 +83,7 @@ class Bars:
         rows = [self._cells(row, now) for row in self._choose_rows(now)]
         height = self._console.height - 1
         below = self._whole(now) if self._display.count > 1 else []
-        limit = self._display.limited_until
-        notes = [_words.rate_limit(limit, now)] if limit > now else []
+        notes = list(filter(None, [_words.rate_limit(self._display.limited_until, now)]))
         room = max(1, height - len(below) - len(notes))
         fitting = _fitting(rows, room)
         if len(fitting) < len(rows):
@@ -113,8 +112,7 @@ class Bars:
         standing = file.standing()
         if file.ended_at is None:
             file.pace.update(now, file.new_bytes(), left_bytes=standing.left_bytes)
-        pending = {what: until for what, until in list(file.waits.items()) if until > now}
-        notes = (_words.again(pending, now),) if pending else ()
+        notes = tuple(filter(None, [_words.again(file.waits, now)]))
         done = f"{standing.done}/{'?' if standing.count is None else standing.count} parts"
         columns = self._columns(standing, file.pace, done, is_over=file.is_uploaded)
         return Cells(title(file.name), _filled(standing), columns, notes)

@@ -46,8 +46,8 @@ class Lines:
             _words.amount(standing.acknowledged_bytes, standing.total_bytes),
             _words.rate(pace.bytes_per_second),
             _left(pace.left_seconds),
-            _wait({what: until for file in files for what, until in file.waits.items()}, now),
-            _limit(self._display.limited_until, now),
+            _words.again({what: until for file in files for what, until in list(file.waits.items())}, now),
+            _words.rate_limit(self._display.limited_until, now),
         ]
         return ", ".join(filter(None, words))
 
@@ -61,20 +61,11 @@ def _line_of(file: FileDisplay, now: float, limited_until: float) -> str:
         f"{standing.done} of {standing.count or '?'} parts",
         _words.rate(pace.bytes_per_second),
         _left(pace.left_seconds),
-        _wait(file.waits, now),
-        _limit(limited_until, now),
+        _words.again(file.waits, now),
+        _words.rate_limit(limited_until, now),
     ]
     return f"{file.name}: {', '.join(filter(None, words))}"
 
 
 def _left(seconds: float | None) -> str:
     return f"{_words.left(seconds)} left" if seconds is not None else ""
-
-
-def _wait(waits: dict[str, float], now: float) -> str:
-    pending = {what: until for what, until in list(waits.items()) if until > now}
-    return _words.again(pending, now) if pending else ""
-
-
-def _limit(until: float, now: float) -> str:
-    return _words.rate_limit(until, now) if until > now else ""

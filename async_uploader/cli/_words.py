@@ -50,19 +50,23 @@ def percent(part_bytes: int, total_bytes: int | None) -> str:
 
 
 def again(waits: dict[str, float], now: float) -> str:
-    """What is going to be tried again, and when.
+    """What is going to be tried again, and when; nothing where nothing is.
 
-    :param waits: until when, by what: ``"part 12"``
+    :param waits: until when, by what: ``"part 12"``; may be changed by another thread
     """
-    first = min(waits.values())
-    seconds = max(1, ceil(first - now))
-    if len(waits) == 1:
-        return f"{next(iter(waits))} failed; again in {seconds} s"
-    return f"{len(waits)} requests failed; the first again in {seconds} s"
+    pending = {what: until for what, until in list(waits.items()) if until > now}
+    if not pending:
+        return ""
+    seconds = max(1, ceil(min(pending.values()) - now))
+    if len(pending) == 1:
+        return f"{next(iter(pending))} failed; again in {seconds} s"
+    return f"{len(pending)} requests failed; the first again in {seconds} s"
 
 
 def rate_limit(until: float, now: float) -> str:
-    """How long the account's window is closed."""
+    """How long the account's window is closed; nothing where it is open."""
+    if until <= now:
+        return ""
     return f"waiting for the account's rate limit; going on in {max(1, ceil(until - now))} s"
 
 

@@ -72,14 +72,14 @@ class Climb:
         moved_bytes: float,
         busy: int,
         rtt_seconds: float = 0.0,
-        parts_left: int | None = None,
+        parts_left: int = 0,
     ) -> int:
         """Take note of what has moved; returns how many connections there should be.
 
         :param moved_bytes: bytes that have reached the other side since the upload began
         :param busy: connections that are in use; a measurement counts only when all are
         :param rtt_seconds: the line's round trip, in which new connections find their speed
-        :param parts_left: that have not arrived, those in flight included; None while it is not known
+        :param parts_left: that have not arrived, those in flight included; 0 while it is not known
         """
         if busy < self.connections:
             self._restart(now)
@@ -118,7 +118,7 @@ class Climb:
         self._lower = lower
         self._restart(now)
 
-    def _judge(self, now: float, rate: float, parts_left: int | None, *, measured: float) -> None:
+    def _judge(self, now: float, rate: float, parts_left: int, *, measured: float) -> None:
         here = self.connections, rate
         if self._lower is None:
             self._go_to(now, self._next(in_proportion=True), lower=here)
@@ -148,10 +148,8 @@ class Climb:
         return steps[0] if steps and in_proportion else self.connections * 2
 
 
-def _in_even_rounds(connections: int, parts_left: int | None, *, most: int) -> int:
+def _in_even_rounds(connections: int, parts_left: int, *, most: int) -> int:
     """A few more, if that saves the upload a last round for the few parts that are left over."""
-    if parts_left is None:
-        return connections
     rounds = -(-parts_left // connections)
     if not 1 < rounds <= _FEW_ROUNDS:
         return connections

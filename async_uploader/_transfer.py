@@ -185,7 +185,7 @@ class Transfer:
                 moved_bytes=self._meter.read(),
                 busy=self._slots.borrowed_tokens,
                 rtt_seconds=self._meter.rtt_seconds,
-                parts_left=self._parts_left or None,
+                parts_left=self._parts_left,
             )
             if connections != self._slots.total_tokens:
                 self._slots.total_tokens = connections

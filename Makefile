@@ -43,28 +43,20 @@ MINUTES ?= 10
 soak: $(BIN)/.ready  ## random faults, cancellations and restarts for MINUTES=10, then the counts
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
 
-$(BIN)/.bench: $(BIN)/.ready
-	$(BIN)/python -m pip install --quiet --group bench
+$(BIN)/.bench $(BIN)/.docs $(BIN)/.dist: $(BIN)/.%: $(BIN)/.ready
+	$(BIN)/python -m pip install --quiet --group $*
 	@touch $@
 
-bench: $(BIN)/.bench  ## what it costs, against others: the goals, in about 15 minutes (needs nginx and curl)
+bench: $(BIN)/.bench  ## what it costs, against others: the goals, in about 20 minutes (needs nginx and curl)
 	$(BIN)/python -m benchmarks
 
 bench-full: $(BIN)/.bench  ## the same, and how it grows with sizes, connections and files; streams, too
 	$(BIN)/python -m benchmarks --full
 	$(BIN)/python -m benchmarks.stream_memory --full
 
-$(BIN)/.docs: $(BIN)/.ready
-	$(BIN)/python -m pip install --quiet --group docs
-	@touch $@
-
 docs: $(BIN)/.docs  ## the documentation as a site, in site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "To read it: $(BIN)/python -m http.server --directory site"
-
-$(BIN)/.dist: $(BIN)/.ready
-	$(BIN)/python -m pip install --quiet --group dist
-	@touch $@
 
 dist: $(BIN)/.dist  ## wheel and sdist, in dist/
 	rm -rf dist

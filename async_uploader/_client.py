@@ -19,6 +19,7 @@ from ._credentials import find_credential
 from ._errors import ConfigurationError
 from ._http import Http
 from ._limits import MAX_PART_BYTES, MIB
+from ._line import Line
 from ._many import UploadItem, Uploads
 from ._models import Video
 from ._options import ContainerDetails, TransferOptions, UploadOptions, check_delegated, split_options
@@ -31,7 +32,7 @@ from ._session import UploadSession
 from ._source import FileSource
 from ._stream import Budget, StreamSource
 from ._teller import Teller
-from ._transfer import Job, Share
+from ._transfer import Job
 from ._upload import Upload
 from ._version import __version__
 
@@ -55,7 +56,8 @@ OpenSource = FileSource | StreamSource
 
 # Reads are short; more threads than this only queue on the disk.
 _READING_THREADS: Final = 8
-MANY_CONCURRENCY: Final = 16
+# So many files at once keep the line busy while others of them are created and finished.
+_MANY_FILES: Final = 16
 DEFAULT_BUFFER_BYTES: Final = 64 * MIB
 
 
@@ -100,6 +102,7 @@ class Client(Requests):
         self._buffer_bytes = buffer_bytes
         self._budget = Budget(buffer_bytes)
         self._keeper: Keeper | None = None
+        self._line = Line(self._limiter)
         self._many: WeakSet[Uploads] = WeakSet()
         self._threads = ThreadPoolExecutor(_READING_THREADS, thread_name_prefix="async_uploader-read")
 
@@ -161,16 +164,22 @@ class Client(Requests):
         :raises TransportError: the service did not answer, before there was a container
         :raises UploadFailed: the container exists, and filling it failed; the cause is chained
         """
-        return await self._upload(source, options, share=None)
+        return await self._upload(source, options)
 
-    async def _upload(self, source: Source, options: UploadOptions, *, share: Share | None) -> Video:
+    async def _upload(self, source: Source, options: UploadOptions, *, line: Line | None = None) -> Video:
         transfer, payload = self._checked(options)
-        opened = await self._open(source, transfer)
-        try:
-            plan = self._plan(opened, transfer)
-            return await self._send(Job(source=opened, plan=plan, options=transfer, share=share), payload)
-        finally:
-            await opened.aclose()
+        line = line or self._line_for(transfer)
+        with line.in_use():
+            opened = await self._open(source, transfer)
+            try:
+                plan = self._plan(opened, transfer)
+                return await self._send(Job(source=opened, plan=plan, options=transfer, line=line), payload)
+            finally:
+                await opened.aclose()
+
+    def _line_for(self, options: TransferOptions) -> Line:
+        """The one on which all uploads adapt together; one of its own for who wants a certain concurrency."""
+        return self._line if options.concurrency is None else Line(self._limiter, options.concurrency)
 
     async def _send(self, job: Job, payload: dict[str, Any]) -> Video:
         source, options = job.source, job.options
@@ -286,9 +295,11 @@ class Client(Requests):
         )
         plan = replace(self._plan(source, transfer), part_bytes=transfer.part_size or MAX_PART_BYTES, grows=False)
         try:
-            job = Job(source=source, plan=plan, options=transfer)
-            async with session.running(partial(self._send, job, payload)):
-                yield session
+            line = self._line_for(transfer)
+            job = Job(source=source, plan=plan, options=transfer, line=line)
+            with line.in_use():
+                async with session.running(partial(self._send, job, payload)):
+                    yield session
         finally:
             await source.aclose()
 
@@ -303,17 +314,19 @@ class Client(Requests):
         One that fails does not stop the others: its result has the error.
 
         :param items: sources, or :class:`UploadItem` for such with options of their own; taken as they are needed
-        :param concurrency: parts in flight at once, of all of them together, and files at once; default 16
+        :param concurrency: parts in flight at once, of all of them together, and files at once; default: as many
+            parts as make it faster, up to 32, and 16 files
         :returns: an async iterator of :class:`UploadResult`; use it up, or use it as a context manager
         """
-        uploads = Uploads(self._upload_item, items, concurrency=concurrency or MANY_CONCURRENCY)
+        line = self._line if concurrency is None else Line(self._limiter, concurrency)
+        uploads = Uploads(partial(self._upload_item, line=line), items, files=concurrency or _MANY_FILES)
         self._many.add(uploads)
         return uploads
 
-    async def _upload_item(self, item: UploadItem, share: Share) -> Video:
+    async def _upload_item(self, item: UploadItem, *, line: Line) -> Video:
         if item.is_url:
             return await self.import_video(cast("str", item.source), **cast("ContainerDetails", item.options))
-        return await self._upload(cast("Source", item.source), item.options, share=share)
+        return await self._upload(cast("Source", item.source), item.options, line=line)
 
 
 async def upload(

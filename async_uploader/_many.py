@@ -15,7 +15,6 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from ._errors import UploaderError
 from ._models import Video
 from ._options import UploadOptions
-from ._transfer import Share
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,14 +61,14 @@ class Uploads:
 
     def __init__(
         self,
-        upload: Callable[[UploadItem, Share], Awaitable[Video]],
+        upload: Callable[[UploadItem], Awaitable[Video]],
         items: Iterable[object] | AsyncIterable[object],
         *,
-        concurrency: int,
+        files: int,
     ) -> None:
         self._upload = upload
         self._items = items
-        self._concurrency = concurrency
+        self._files = files
         self._results, self._ended = anyio.create_memory_object_stream[UploadResult](0)
         self._task: asyncio.Task[None] | None = None
 
@@ -104,13 +103,12 @@ class Uploads:
                 await asyncio.wait([self._task])
 
     async def _run(self) -> None:
-        share = Share(slots=anyio.CapacityLimiter(self._concurrency))
         hand_over, to_upload = anyio.create_memory_object_stream[UploadItem](0)
         try:
             async with self._results, anyio.create_task_group() as group:
                 group.start_soon(self._feed, hand_over)
-                for _ in range(self._concurrency):
-                    group.start_soon(self._work, to_upload.clone(), share)
+                for _ in range(self._files):
+                    group.start_soon(self._work, to_upload.clone())
                 to_upload.close()
         except BaseExceptionGroup as errors:
             # Only misuse gets here, and one example of it is enough.
@@ -121,16 +119,13 @@ class Uploads:
             async for item in _each(self._items):
                 await hand_over.send(UploadItem.of(item))
 
-    async def _work(self, to_upload: MemoryObjectReceiveStream[UploadItem], share: Share) -> None:
+    async def _work(self, to_upload: MemoryObjectReceiveStream[UploadItem]) -> None:
         async with to_upload:
             async for item in to_upload:
-                share.files += 1
                 try:
-                    result = UploadResult(item=item, video=await self._upload(item, share))
+                    result = UploadResult(item=item, video=await self._upload(item))
                 except UploaderError as exc:
                     result = UploadResult(item=item, error=exc)
-                finally:
-                    share.files -= 1
                 with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
                     await self._results.send(result)
 

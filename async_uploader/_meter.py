@@ -36,7 +36,7 @@ class Meter:
 
     def _delivered(self, body: PartBody) -> int:
         if (transport := body.transport) is not None and (info := tcp_info(transport)) is not None:
-            self.rtt_seconds = info.rtt_seconds
+            self.rtt_seconds = info.rtt_seconds or self.rtt_seconds
             # A kept connection has acknowledged other bodies before.
             body.delivered_bytes = max(0, info.acked_bytes - body.acked_before_bytes)
         return body.delivered_bytes

@@ -19,8 +19,10 @@ from ._units import format_size
 MOST_CONNECTIONS: Final = 32
 
 # Enough parts to keep all connections busy and end together (a multiple of their number), and so few that a whole
-# upload fits into the account's 100 uploads a minute, up to 12.5 GiB.
+# upload fits into the account's 100 uploads a minute, up to 12.5 GiB. Two for each connection, so that a slow one
+# can leave some to the others; but one, where smaller ones would be outweighed by the wait for their answers.
 _USUAL_PARTS: Final = 2 * MOST_CONNECTIONS
+_WORTH_TWO_BYTES: Final = _USUAL_PARTS * 16 * MIB
 # So many parts in one window of the rate limit are enough to begin with: waiting for the next one costs more.
 _ENOUGH_PARTS: Final = 16
 # Not all of the limit: retries count, too, and so does whoever else uses the account.
@@ -49,9 +51,8 @@ class Plan:
 
     :param part_bytes: bytes in a part; in the first ones, if they grow
     :param total_bytes: the source's size; None while its end is not known
-    :param concurrency: parts in flight at once; at most, if it adapts
+    :param concurrency: parts in flight at once, at most
     :param grows: later parts are larger, see :meth:`size_of`
-    :param adapts: how many are in flight is found out while the upload runs
     :param is_free: nobody has asked for this part size; see :func:`fit`
     """
 
@@ -59,7 +60,6 @@ class Plan:
     concurrency: int
     total_bytes: int | None = None
     grows: bool = False
-    adapts: bool = False
     is_free: bool = False
 
     def size_of(self, number: int) -> int:
@@ -96,7 +96,8 @@ def plan_parts(total_bytes: int, *, part_bytes: int | None = None, concurrency: 
     in_flight = concurrency or MOST_CONNECTIONS
     is_free = part_bytes is None
     if part_bytes is None:
-        part_bytes = _part_bytes(total_bytes, max(in_flight, _USUAL_PARTS // in_flight * in_flight))
+        parts = _USUAL_PARTS if total_bytes >= _WORTH_TWO_BYTES else MOST_CONNECTIONS
+        part_bytes = _part_bytes(total_bytes, max(in_flight, parts // in_flight * in_flight))
     if total_bytes > part_bytes * MAX_PARTS:
         least = format_size(-(-total_bytes // MAX_PARTS // MIB) * MIB)
         raise ConfigurationError(
@@ -107,7 +108,6 @@ def plan_parts(total_bytes: int, *, part_bytes: int | None = None, concurrency: 
         total_bytes=total_bytes,
         part_bytes=part_bytes,
         concurrency=in_flight,
-        adapts=concurrency is None,
         is_free=is_free,
     )
 
@@ -172,5 +172,4 @@ def plan_stream(
         part_bytes=first_bytes,
         concurrency=concurrency or fitting,
         grows=part_bytes is None and not live,
-        adapts=concurrency is None,
     )

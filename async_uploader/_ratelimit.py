@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Final
 
@@ -160,12 +161,16 @@ class Speed:
 
 
 class RateLimiter:
-    """All windows of one credential, shared by everything that uses it."""
+    """All windows of one credential, shared by everything that uses it.
+
+    :ivar held_up: uploads that wait for their window now
+    """
 
     def __init__(self) -> None:
         self._windows: defaultdict[Kind, Window] = defaultdict(Window)
         self._turns: defaultdict[Kind, anyio.Lock] = defaultdict(anyio.Lock)
-        self._demand: defaultdict[Kind, int] = defaultdict(int)
+        self.held_up = 0
+        self._wanted: set[Callable[[], int]] = set()
         self._news = anyio.Event()
         self._speed = Speed()
 
@@ -178,7 +183,7 @@ class RateLimiter:
         rate = self._speed.bytes_a_second(now)
         length_seconds = window.length_seconds or RATE_WINDOW_SECONDS
         return Allowance(
-            left=max(0, left - self._demand[Kind.UPLOAD]),
+            left=max(0, left - self.demand()),
             limit=window.limit,
             window_bytes=None if rate is None else rate * length_seconds,
         )
@@ -187,9 +192,18 @@ class RateLimiter:
         """Bytes of a part have arrived: so fast is the line."""
         self._speed.add(anyio.current_time(), count_bytes)
 
-    def expect(self, kind: Kind, count: int) -> None:
-        """``count`` requests more (or less) will come; each turn takes one off."""
-        self._demand[kind] = max(0, self._demand[kind] + count)
+    @contextmanager
+    def wanted(self, uploads: Callable[[], int]) -> Iterator[None]:
+        """Ask ``uploads``, in the block, how many of them somebody is still going to make."""
+        self._wanted.add(uploads)
+        try:
+            yield
+        finally:
+            self._wanted.discard(uploads)
+
+    def demand(self) -> int:
+        """How many uploads are still going to be made, by all, as far as that is known."""
+        return sum(uploads() for uploads in self._wanted)
 
     def learn(self, kind: Kind, status: int, headers: Mapping[str, str]) -> None:
         """Take note of what an answer's headers say."""
@@ -217,16 +231,20 @@ class RateLimiter:
         :param on_wait: told how many seconds it will be, as far as is known, if the window makes it wait
         """
         window = self._windows[kind]
-        async with self._turns[kind]:
-            is_told = False
-            while wait := window.wait_seconds(anyio.current_time(), demand=self._demand[kind]):
-                if not is_told:
-                    on_wait(wait)
-                    is_told = True
-                with anyio.move_on_after(wait):
-                    await self._news.wait()
-            window.take(anyio.current_time())
-            self.expect(kind, -1)
+        is_upload = kind is Kind.UPLOAD
+        self.held_up += is_upload
+        try:
+            async with self._turns[kind]:
+                is_told = False
+                while wait := window.wait_seconds(anyio.current_time(), demand=is_upload and self.demand()):
+                    if not is_told:
+                        on_wait(wait)
+                        is_told = True
+                    with anyio.move_on_after(wait):
+                        await self._news.wait()
+                window.take(anyio.current_time())
+        finally:
+            self.held_up -= is_upload
 
 
 def _number(text: str | None) -> int | None:

@@ -12,14 +12,18 @@ import sys
 from dataclasses import dataclass
 from typing import Final
 
-# struct tcp_info: tcpi_rtt in microseconds, tcpi_bytes_acked and tcpi_bytes_received (since Linux 4.1).
-_SIZE_BYTES: Final = 136
-_LAYOUT: Final = struct.Struct("=68xI48xQQ")
+# struct tcp_info: tcpi_bytes_acked, tcpi_bytes_received, and tcpi_min_rtt in microseconds (since Linux 4.6).
+_SIZE_BYTES: Final = 152
+_LAYOUT: Final = struct.Struct("=120xQQ12xI")
+_UNKNOWN: Final = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
 class TcpInfo:
-    """A connection at one moment: its round trip, and what has been acknowledged and received in its life."""
+    """A connection at one moment: what has been acknowledged and received in its life.
+
+    :ivar rtt_seconds: the shortest round trip of late: a longer one is a queue on the way, and none of the line's
+    """
 
     rtt_seconds: float
     acked_bytes: int
@@ -37,5 +41,5 @@ def tcp_info(transport: asyncio.WriteTransport) -> TcpInfo | None:
         return None
     if len(info) < _SIZE_BYTES:
         return None
-    rtt_microseconds, acked_bytes, received_bytes = _LAYOUT.unpack(info)
-    return TcpInfo(rtt_microseconds / 1e6, acked_bytes, received_bytes)
+    acked_bytes, received_bytes, rtt_microseconds = _LAYOUT.unpack(info)
+    return TcpInfo(0.0 if rtt_microseconds == _UNKNOWN else rtt_microseconds / 1e6, acked_bytes, received_bytes)

@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from ._climb import Climb, ClimbPolicy
 from ._errors import ApiError, AuthenticationError, SourceError, SourceFailed, UploaderError, UploadFailed
-from ._meter import Meter
+from ._line import Line
 from ._models import Video
 from ._options import TransferOptions
 from ._outcome import ALREADY_WHOLE, Verdict, is_whole, judge, received_parts
@@ -40,37 +39,19 @@ T = TypeVar("T")
 
 log: Final = logging.getLogger("async_uploader")
 
-# How often the number of parts in flight is looked at.
-_CLIMBING_SECONDS: Final = 0.01
-_WATCHING_SECONDS: Final = 0.25
 # How often the status is asked once everything was accepted.
 _FIRST_POLL_SECONDS: Final = 0.1
 _LAST_POLL_SECONDS: Final = 5.0
 
 
-@dataclass(slots=True, kw_only=True)
-class Share:
-    """What uploads at the same time have in common.
-
-    :param slots: parts that may be in flight, of all of them together
-    :param files: how many uploads are under way
-    """
-
-    slots: anyio.CapacityLimiter
-    files: int = 0
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What is to be uploaded, and how.
-
-    :param share: None for an upload on its own, which adapts
-    """
+    """What is to be uploaded, how, and over which line."""
 
     source: Source
     plan: Plan
     options: TransferOptions
-    share: Share | None = None
+    line: Line
 
 
 class Conflict(UploaderError):
@@ -109,12 +90,8 @@ class Transfer:
         self._goes_on = goes_on
         self._received = received
         self._in_flight: set[Piece] = set()
-        self._slots = job.share.slots if job.share else anyio.CapacityLimiter(job.plan.concurrency)
-        self._meter = Meter()
-        self._climb: Climb | None = None
-        if job.share is None and job.plan.adapts:
-            self._climb = Climb(ClimbPolicy(most=job.plan.concurrency), now=anyio.current_time())
-            self._slots.total_tokens = self._climb.connections
+        self._line = job.line
+        self._sending = 0
         self._video: Video | None = None
         self._is_told_whole = False
         self._ledger = Ledger(total_bytes=job.plan.total_bytes, parts_total=job.plan.parts_total)
@@ -132,18 +109,16 @@ class Transfer:
         """
         reporter = Reporter(self._ledger, self._options.on_progress)
         self._tell_container()
-        self._pacing.limiter.expect(Kind.UPLOAD, self._parts_left)
         try:
-            with self._scope:
+            with self._scope, self._pacing.limiter.wanted(self._parts_waiting):
                 async with anyio.create_task_group() as group:
                     group.start_soon(self._guarded, reporter.run)
                     group.start_soon(self._guarded, self._adapt)
                     group.start_soon(self._guarded, self._fill)
         finally:
-            self._pacing.limiter.expect(Kind.UPLOAD, -self._parts_left)
             for piece in self._in_flight:
                 # Handed over to a worker that was cancelled before it began; the slots may be shared.
-                self._slots.release_on_behalf_of(piece)
+                self._line.slots.release_on_behalf_of(piece)
         await self._guarded(reporter.tell)
         if self._failure is not None:
             raise self._failed(self._failure) from self._failure
@@ -168,28 +143,29 @@ class Transfer:
         total = self._ledger.parts_total
         return 0 if total is None else total - self._ledger.parts_done
 
+    def _parts_waiting(self) -> int:
+        """How many of these are not on their way."""
+        return max(0, self._parts_left - self._sending)
+
     async def _guarded(self, step: Callable[[], Awaitable[None]]) -> None:
         """Run a step; its error becomes the upload's, if it is the first, and stops everything else."""
         try:
             await step()
         except Exception as exc:  # noqa: BLE001 - raised again by run(), as the cause of what it raises
-            self._failure = self._failure or exc
-            self._scope.cancel()
+            self._fail(exc)
+
+    def _fail(self, error: Exception) -> None:
+        self._failure = self._failure or error
+        self._scope.cancel()
 
     async def _adapt(self) -> None:
-        """Have as many parts in flight as are worth it."""
-        while (climb := self._climb) is not None:
-            await anyio.sleep(_CLIMBING_SECONDS if climb.is_climbing else _WATCHING_SECONDS)
-            connections = climb.step(
-                anyio.current_time(),
-                moved_bytes=self._meter.read(),
-                busy=self._slots.borrowed_tokens,
-                rtt_seconds=self._meter.rtt_seconds,
-                parts_left=self._parts_left,
-            )
-            if connections != self._slots.total_tokens:
-                self._slots.total_tokens = connections
-                self._teller.tell(ConcurrencyChanged(connections=connections))
+        await self._line.adapt(self._tell_connections)
+
+    def _tell_connections(self, connections: int) -> None:
+        try:
+            self._teller.tell(ConcurrencyChanged(connections=connections))
+        except Exception as exc:  # noqa: BLE001 - a listener's; this upload's failure, not that of who tells it
+            self._fail(exc)
 
     async def _fill(self) -> None:
         await self._send_all()
@@ -219,7 +195,7 @@ class Transfer:
         part = piece.part
         if self._ledger.parts_total is None and part.last:
             self._ledger.ends(total_bytes=part.end, parts_total=part.number)
-        await self._slots.acquire_on_behalf_of(piece)
+        await self._line.slots.acquire_on_behalf_of(piece)
         self._in_flight.add(piece)
         return piece
 
@@ -228,7 +204,7 @@ class Transfer:
             await self._deliver(piece)
         finally:
             self._in_flight.discard(piece)
-            self._slots.release_on_behalf_of(piece)
+            self._line.slots.release_on_behalf_of(piece)
 
     async def _work(self, to_send: MemoryObjectReceiveStream[Piece]) -> None:
         async with to_send:
@@ -261,9 +237,7 @@ class Transfer:
                     self._is_told_whole |= isinstance(exc, ApiError) and exc.slug == ALREADY_WHOLE
                     return None
                 self._raise_if_final(verdict, part, exc)
-                if self._climb is not None:
-                    self._climb.failed(anyio.current_time())
-                self._pacing.limiter.expect(Kind.UPLOAD, 1)
+                self._line.failed()
                 is_unknown |= verdict is Verdict.UNKNOWN
                 maybe_received |= is_unknown
                 raise
@@ -348,16 +322,20 @@ class Transfer:
         else:
             assert total_bytes is not None, "checked before"
             content_range = byte_range(part, total_bytes)
-        return await self._service.send_part(
-            piece,
-            content_range=content_range,
-            filename=self._source.name,
-            video_id=self.video_id,
-            expect_continue=expect_continue,
-            on_sent=on_sent,
-            meter=self._meter,
-            on_connection=partial(setattr, attempt, "connection"),
-        )
+        self._sending += 1
+        try:
+            return await self._service.send_part(
+                piece,
+                content_range=content_range,
+                filename=self._source.name,
+                video_id=self.video_id,
+                expect_continue=expect_continue,
+                on_sent=on_sent,
+                meter=self._line.meter,
+                on_connection=partial(setattr, attempt, "connection"),
+            )
+        finally:
+            self._sending -= 1
 
     async def _conclude(self) -> None:
         """Every part was accepted; see that the video has come together, and have it."""

@@ -63,15 +63,15 @@ class Upload:
         :raises ApiError, TransportError: there is no container yet
         :raises UploadFailed: there is
         """
-        plan = self.job.plan
+        plan, line = self.job.plan, self.job.line
         try:
             self.teller.tell(
                 UploadBegan(
                     total_bytes=plan.total_bytes,
                     parts_total=plan.parts_total,
                     part_bytes=plan.part_bytes,
-                    concurrency=plan.concurrency,
-                    adapts=plan.adapts,
+                    concurrency=min(plan.concurrency, line.most),
+                    adapts=line.adapts,
                 )
             )
             video = await self._run()
@@ -150,8 +150,7 @@ class Upload:
         return (job if marks else self._fitted(job)), video_id
 
     def _fitted(self, job: Job) -> Job:
-        files = job.share.files if job.share else 1
-        return replace(job, plan=fit(job.plan, self.pacing.limiter.allowance(), files=files))
+        return replace(job, plan=fit(job.plan, self.pacing.limiter.allowance(), files=job.line.files))
 
     async def _container(self, marks: Sequence[Mapping[str, str]]) -> str | None:
         if self.job.options.video_id is not None or self.service.delegated:

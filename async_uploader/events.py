@@ -13,7 +13,7 @@ event loop, synchronously and in order; a listener must not block. What it raise
     ├── PartEnded            … and what it came to
     ├── RetryScheduled       something failed, and will be tried again
     ├── RateLimitWait        a request has to wait for the account's window
-    ├── ConcurrencyChanged   more or fewer parts may be in flight
+    ├── ConcurrencyChanged   how many parts may be in flight
     └── UploadEnded          the last one
 """
 
@@ -151,7 +151,7 @@ class RateLimitWait(UploadEvent, frozen=True, kw_only=True):
 
 
 class ConcurrencyChanged(UploadEvent, frozen=True, kw_only=True):
-    """More or fewer parts may be in flight from now on."""
+    """So many parts may be in flight from now on, of all uploads that share the line. Told first as they begin."""
 
     connections: int
 

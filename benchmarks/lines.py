@@ -1,106 +1,251 @@
-"""Models of lines, for trying out how a climb finds the right number of connections."""
+"""Models of lines, for trying out how an upload is planned: its parts, its connections, its limit."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
+from functools import cached_property
+from random import Random
+from typing import Final
 
 from async_uploader._climb import Climb, ClimbPolicy
 from async_uploader._limits import MIB
+from async_uploader._plan import MOST_CONNECTIONS, Allowance, fit, plan_parts
+from async_uploader._ratelimit import Window
+
+# A new connection: TCP's and TLS's handshakes, then ten segments, and twice as much with each round trip.
+_HANDSHAKE_ROUND_TRIPS: Final = 2
+_FIRST_WINDOW_BYTES: Final = 10 * 1460
+_BACKOFF_SECONDS: Final = 0.25
+_MINUTE: Final = 60.0
+# The uploader looks so often while it climbs; the model need not, otherwise.
+_TICK_SECONDS: Final = 0.01
+_LONG_TICK_SECONDS: Final = 0.25
+_NEVER: Final = math.inf
+# An upload that takes so many times what it could is given up.
+_HOPELESS: Final = 50
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Line:
     """What bounds an upload. Rates in bytes per second.
 
     :param connection_rate: of each connection
     :param link_rate: of all together
     :param answer_seconds: the wait for an answer, in which a connection sends nothing
-    :param rtt_seconds: the round trip; a new connection finds its speed within eight of them
+    :param rtt_seconds: the round trip; in steps of it a new connection finds its speed
     :param changes_at_seconds: when the link's rate becomes ``later_link_rate``
+    :param life_seconds: after so long, on average, a connection is lost, with what it had sent of its part
+    :param uploads_a_minute: what the account's limit allows
     """
 
     connection_rate: float
     link_rate: float = 10_000 * MIB
     answer_seconds: float = 0.0
     rtt_seconds: float = 0.0
-    changes_at_seconds: float = 1e9
+    changes_at_seconds: float = _NEVER
     later_link_rate: float = 0.0
+    life_seconds: float = _NEVER
+    uploads_a_minute: int | None = None
+
+    @cached_property
+    def settle_seconds(self) -> float:
+        """A new connection needs so long to find its speed."""
+        doublings = math.log2(max(1.0, self.connection_rate * self.rtt_seconds / _FIRST_WINDOW_BYTES))
+        return (_HANDSHAKE_ROUND_TRIPS + doublings) * self.rtt_seconds
 
     def link_at(self, now: float) -> float:
         """The link's rate at a time."""
         return self.link_rate if now < self.changes_at_seconds else self.later_link_rate
 
-    def bound_seconds(self, size_bytes: int, most: int) -> float:
-        """No upload over this line can be faster."""
-        return size_bytes / min(self.link_rate, self.connection_rate * most)
+    def bound_seconds(self, size_bytes: int, parts: int) -> float:
+        """No upload of so many parts can be faster over this line."""
+        most = self.connection_rate * min(parts, MOST_CONNECTIONS)
+        before = min(self.link_rate, most) * self.changes_at_seconds
+        line = size_bytes / min(self.link_rate, most)
+        if size_bytes > before:
+            line = self.changes_at_seconds + (size_bytes - before) / min(self.later_link_rate, most)
+        # What fits into the first window waits for nothing.
+        windows = 0 if self.uploads_a_minute is None else (parts - 1) // self.uploads_a_minute
+        return max(line, windows * _MINUTE)
+
+
+@dataclass(slots=True, eq=False)
+class _Connection:
+    opened_at: float
+    ends_at: float
+    part_bytes: float = 0.0
+    left_bytes: float = 0.0
+    free_at: float = 0.0
+
+    def rate(self, line: Line, now: float) -> float:
+        """By itself: slow start doubles it with each round trip."""
+        if self.is_settled(line, now):
+            return line.connection_rate
+        round_trips = (now - self.opened_at) / line.rtt_seconds - _HANDSHAKE_ROUND_TRIPS
+        return 0.0 if round_trips < 0 else _FIRST_WINDOW_BYTES * 2**round_trips / line.rtt_seconds
+
+    def is_settled(self, line: Line, now: float) -> bool:
+        return now >= self.opened_at + line.settle_seconds
 
 
 @dataclass(slots=True)
-class _Connection:
-    opened_at: float
-    left_bytes: float = 0.0
-    free_at: float = 0.0
+class _Account:
+    """The service's window, and what the uploader knows of it."""
+
+    limit: int
+    known: Window = field(default_factory=Window)
+    opened_at: float = -_NEVER
+    used: int = 0
+    refused: int = 0
+
+    def __post_init__(self) -> None:
+        self.known.learn(0.0, limit=self.limit, remaining=self.limit, reset_seconds=_MINUTE, is_guess=True)
+
+    def take(self, now: float) -> None:
+        self.known.take(now)
+        if now >= self.opened_at + _MINUTE:
+            self.opened_at, self.used = now, 0
+        self.used += 1
+        self.refused += self.used > self.limit
+
+    def answer(self, now: float) -> None:
+        reset_seconds = math.ceil(max(0.0, self.opened_at + _MINUTE - now))
+        self.known.learn(now, limit=self.limit, remaining=self.limit - self.used, reset_seconds=reset_seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """How an upload went: its time, the most connections, and those it had in the end."""
+    """How an upload went: its time, its parts, the most connections, and those it had in the end."""
 
     seconds: float
+    parts: int
     peak: int
     settled: int
+    refused: int
 
 
-def simulate(
-    line: Line, *, size_bytes: int, part_bytes: int, connections: int | None = None, tick_seconds: float = 0.01
-) -> Run:
-    """Upload over a model of a line, with a fixed number of connections or as a climb finds them."""
-    climb = Climb(ClimbPolicy(), now=0.0) if connections is None else None
-    wanted = climb.connections if climb else connections or 1
-    left_bytes, moved_bytes, now, peak = float(size_bytes), 0.0, 0.0, 0
-    pool: list[_Connection] = []
-    while True:
-        idle = [one for one in pool if not one.left_bytes and one.free_at <= now]
-        busy = len(pool) - len(idle)
-        while left_bytes > 0 and busy < wanted:
-            one = idle.pop() if idle else _Connection(opened_at=now)
-            if one not in pool:
-                pool.append(one)
-            one.left_bytes = min(part_bytes, left_bytes)
-            left_bytes -= one.left_bytes
-            busy += 1
-        sending = [one for one in pool if one.left_bytes]
-        if left_bytes <= 0 and not sending and all(one.free_at <= now for one in pool):
-            return Run(seconds=now, peak=peak, settled=wanted)
-        peak = max(peak, busy)
-        for one, rate in zip(sending, _rates(line, sending, now), strict=True):
+def planned_bytes(line: Line, size_bytes: int) -> int:
+    """The part size that the uploader chooses, by what it knows once the container is there."""
+    limit = line.uploads_a_minute
+    allowance = None if limit is None else Allowance(left=limit, limit=limit)
+    return fit(plan_parts(size_bytes), allowance).part_bytes
+
+
+def simulate(line: Line, *, size_bytes: int, part_bytes: int | None = None, connections: int | None = None) -> Run:
+    """Upload over a model of a line; what is None is planned, and found out, as the uploader does."""
+    return _Upload(line, size_bytes, part_bytes or planned_bytes(line, size_bytes), connections).run()
+
+
+class _Upload:
+    def __init__(self, line: Line, size_bytes: int, part_bytes: int, connections: int | None) -> None:
+        self._line = line
+        self._climb = Climb(ClimbPolicy()) if connections is None else None
+        self._wanted = self._climb.connections if self._climb else connections or 1
+        self._waiting = deque(
+            float(min(part_bytes, size_bytes - offset)) for offset in range(0, size_bytes, part_bytes)
+        )
+        self._parts = len(self._waiting)
+        self._again: list[tuple[float, float]] = []  # when, and how many bytes
+        self._pool: list[_Connection] = []
+        self._account = _Account(line.uploads_a_minute) if line.uploads_a_minute else None
+        self._moved_bytes = 0.0
+        self._now = 0.0
+        self._random = Random(1)
+        self._hopeless_at = _HOPELESS * (1 + line.bound_seconds(size_bytes, self._parts))
+        self._peak = 0
+
+    def run(self) -> Run:
+        self._begin_parts()
+        while self._waiting or self._again or self._busy():
+            self._peak = max(self._peak, len(self._busy()))
+            self._move()
+            self._drop()
+            self._begin_parts()
+            if self._now > self._hopeless_at:
+                self._now = _NEVER
+                break
+            if self._climb:
+                self._wanted = self._climb.step(
+                    self._now,
+                    moved_bytes=self._moved_bytes,
+                    busy=len(self._busy()),
+                    rtt_seconds=self._line.rtt_seconds,
+                    parts_left=len(self._waiting) + len(self._busy()),
+                )
+        refused = self._account.refused if self._account else 0
+        return Run(seconds=self._now, parts=self._parts, peak=self._peak, settled=self._wanted, refused=refused)
+
+    def _busy(self) -> list[_Connection]:
+        return [one for one in self._pool if one.left_bytes or one.free_at > self._now]
+
+    def _begin_parts(self) -> None:
+        due = [size for at, size in self._again if at <= self._now]
+        self._again = [(at, size) for at, size in self._again if at > self._now]
+        self._waiting.extendleft(due)
+        # A part that waits for its second try holds its place.
+        free = self._wanted - len(self._busy()) - len(self._again)
+        for _ in range(free):
+            if not self._waiting or self._wait_seconds() > 0:
+                return
+            idle = next((one for one in self._pool if not one.left_bytes and one.free_at <= self._now), None)
+            if idle is None:
+                life_seconds = self._random.expovariate(1.0) * self._line.life_seconds
+                idle = _Connection(opened_at=self._now, ends_at=self._now + life_seconds)
+                self._pool.append(idle)
+            idle.part_bytes = idle.left_bytes = self._waiting.popleft()
+            if self._account:
+                self._account.take(self._now)
+
+    def _wait_seconds(self) -> float:
+        if self._account is None or not self._waiting:
+            return 0.0
+        return self._account.known.wait_seconds(self._now, demand=len(self._waiting))
+
+    def _move(self) -> None:
+        sending = [one for one in self._pool if one.left_bytes]
+        own = [one.rate(self._line, self._now) for one in sending]
+        total = sum(own)
+        share = min(1.0, self._line.link_at(self._now) / total) if total else 1.0
+        rates = [rate * share for rate in own]
+        tick_seconds = self._tick_seconds(sending, rates)
+        for one, rate in zip(sending, rates, strict=True):
             sent = min(one.left_bytes, rate * tick_seconds)
             one.left_bytes -= sent
-            moved_bytes += sent
-            if not one.left_bytes:
-                one.free_at = now + line.answer_seconds
-        now += tick_seconds
-        if climb:
-            wanted = climb.step(
-                now,
-                moved_bytes=moved_bytes,
-                busy=busy,
-                rtt_seconds=line.rtt_seconds,
-                parts_left=busy + math.ceil(left_bytes / part_bytes),
-            )
+            self._moved_bytes += sent
+            if one.left_bytes < 1:
+                one.left_bytes = 0.0
+                one.free_at = self._now + tick_seconds + self._line.answer_seconds
+        self._now += tick_seconds
+        if self._account:
+            for one in sending:
+                if not one.left_bytes:
+                    self._account.answer(self._now)
 
+    def _tick_seconds(self, sending: list[_Connection], rates: list[float]) -> float:
+        """As long as nothing can happen in between."""
+        is_lively = self._climb is not None and self._climb.is_climbing
+        if is_lively or not all(one.is_settled(self._line, self._now) for one in sending):
+            return _TICK_SECONDS if is_lively else max(_TICK_SECONDS, self._line.rtt_seconds / 4)
+        ends = [one.left_bytes / rate for one, rate in zip(sending, rates, strict=True)]
+        frees = [one.free_at - self._now for one in self._pool if one.free_at > self._now]
+        others = [at - self._now for at, _ in self._again]
+        others += [one.ends_at - self._now for one in sending]
+        others.append(self._line.changes_at_seconds - self._now)
+        if wait := self._wait_seconds():
+            others.append(wait)
+        longest = _LONG_TICK_SECONDS if self._climb else _NEVER
+        return max(1e-6, min(longest, *ends, *frees, *(one for one in others if one > 0)))
 
-def _rates(line: Line, sending: list[_Connection], now: float) -> list[float]:
-    """Each connection's rate: its own bound, a ramp while it is young, and its share of the link."""
-    ramp: Callable[[_Connection], float] = lambda one: (  # noqa: E731
-        min(1.0, (now - one.opened_at + 0.01) / (8 * line.rtt_seconds)) if line.rtt_seconds else 1.0
-    )
-    own = [line.connection_rate * ramp(one) for one in sending]
-    total = sum(own)
-    share = min(1.0, line.link_at(now) / total) if total else 1.0
-    return [rate * share for rate in own]
+    def _drop(self) -> None:
+        lost = [one for one in self._pool if one.ends_at <= self._now]
+        self._pool = [one for one in self._pool if one.ends_at > self._now]
+        for one in lost:
+            if one.left_bytes:
+                self._again.append((self._now + _BACKOFF_SECONDS, one.part_bytes))
+                if self._climb:
+                    self._climb.failed(self._now)
 
 
 #: The lines that the tests and `simulate.py` try.
@@ -122,5 +267,25 @@ LINES: dict[str, Line] = {
         answer_seconds=0.05,
         changes_at_seconds=2.0,
         later_link_rate=60 * MIB,
+    ),
+    "link that gets faster": Line(
+        connection_rate=25 * MIB,
+        link_rate=50 * MIB,
+        answer_seconds=0.05,
+        rtt_seconds=0.02,
+        changes_at_seconds=2.0,
+        later_link_rate=400 * MIB,
+    ),
+    "connections that last 30 s": Line(
+        connection_rate=10 * MIB, answer_seconds=0.1, rtt_seconds=0.03, life_seconds=30.0
+    ),
+    "40 uploads a minute": Line(
+        connection_rate=25 * MIB, answer_seconds=0.1, rtt_seconds=0.03, uploads_a_minute=40
+    ),
+    "100 uploads a minute": Line(
+        connection_rate=25 * MIB, answer_seconds=0.1, rtt_seconds=0.03, uploads_a_minute=100
+    ),
+    "1,000 uploads a minute": Line(
+        connection_rate=25 * MIB, answer_seconds=0.1, rtt_seconds=0.03, uploads_a_minute=1000
     ),
 }

@@ -100,7 +100,7 @@ class TransferFlags(ServiceFlags):
         option(
             metavar="N",
             panel=_TRANSFER,
-            help="Parts in flight at once, 1 to 256. Default: found out, up to 32; 16 for several sources.",
+            help="Parts in flight at once, of all sources together, 1 to 256. Default: found out, up to 32.",
         ),
     ] = None
     max_attempts: Annotated[

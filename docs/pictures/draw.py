@@ -157,10 +157,10 @@ def draw(story: Story, path: Path) -> None:
 
 
 def _draw_changes(axes: Any, story: Story, changes: Sequence[events.ConcurrencyChanged]) -> None:
-    times = [0.0, *(story.since(change.at_seconds) for change in changes), story.since(story.told[-1].at_seconds)]
-    counts = [2, *(change.connections for change in changes)]
+    times = [story.since(event.at_seconds) for event in (*changes, story.told[-1])]
+    counts = [change.connections for change in changes]
     axes.stairs(counts, times, baseline=None, color=_COLOURS["waiting"], linewidth=2)
-    axes.set(ylabel="parts in flight\nat most", ylim=(0, 36), yticks=sorted({2, *counts}))
+    axes.set(ylabel="parts in flight\nat most", ylim=(0, 36), yticks=sorted({*counts}))
     _tidy(axes)
 
 

@@ -1,0 +1,91 @@
+"""What uploads over one line have in common: parts in flight, and how many of these are worth it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import anyio
+
+from ._climb import Climb, ClimbPolicy
+from ._meter import Meter
+from ._plan import MOST_CONNECTIONS
+from ._ratelimit import RateLimiter
+
+# How often the number of parts in flight is looked at.
+_CLIMBING_SECONDS: Final = 0.01
+_WATCHING_SECONDS: Final = 0.25
+
+
+class Line:
+    """The way to the service, for any number of uploads at once.
+
+    What a climb has found lasts as long as the line does: the next upload begins with it.
+
+    :param connections: parts in flight at once, of all uploads together; None to find out, up to 32
+    """
+
+    def __init__(self, limiter: RateLimiter, connections: int | None = None) -> None:
+        self._limiter = limiter
+        self.most = connections or MOST_CONNECTIONS
+        self._climb = None if connections else Climb(ClimbPolicy(most=self.most))
+        self.slots = anyio.CapacityLimiter(self._climb.connections if self._climb else self.most)
+        self.meter = Meter()
+        self.files = 0
+        self._listeners: set[Callable[[int], None]] = set()
+        self._watch = anyio.Lock()
+
+    @property
+    def adapts(self) -> bool:
+        """Whether it is found out how many parts in flight are worth it."""
+        return self._climb is not None
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Count a file while it is uploaded."""
+        self.files += 1
+        try:
+            yield
+        finally:
+            self.files -= 1
+
+    def failed(self) -> None:
+        """A connection has failed."""
+        if self._climb is not None:
+            self._climb.failed(anyio.current_time())
+
+    async def adapt(self, tell: Callable[[int], None]) -> None:
+        """Have as many parts in flight as are worth it, until cancelled; at once if that is not to be found out.
+
+        Every upload calls this, and one of them does it for all, as long as it lasts.
+
+        :param tell: is told the number of connections, now and when it changes
+        """
+        if (climb := self._climb) is None:
+            return
+        self._listeners.add(tell)
+        try:
+            tell(climb.connections)
+            async with self._watch:
+                climb.restart(anyio.current_time())  # there may have been no upload for a while
+                while True:
+                    await anyio.sleep(_CLIMBING_SECONDS if climb.is_climbing else _WATCHING_SECONDS)
+                    self._step(climb)
+        finally:
+            self._listeners.discard(tell)
+
+    def _step(self, climb: Climb) -> None:
+        in_flight, waiting = self.slots.borrowed_tokens, self._limiter.demand()
+        connections = climb.step(
+            anyio.current_time(),
+            moved_bytes=self.meter.read(),
+            # A part that waits for the account's window shows nothing of the line.
+            busy=in_flight - self._limiter.held_up,
+            rtt_seconds=self.meter.rtt_seconds,
+            parts_left=in_flight + waiting if waiting else 0,
+        )
+        if connections != self.slots.total_tokens:
+            self.slots.total_tokens = connections
+            for tell in tuple(self._listeners):
+                tell(connections)

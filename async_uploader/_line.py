@@ -28,8 +28,8 @@ class Line:
 
     def __init__(self, limiter: RateLimiter, connections: int | None = None) -> None:
         self._limiter = limiter
-        self.most = connections or MOST_CONNECTIONS
-        self._climb = None if connections else Climb(ClimbPolicy(most=self.most))
+        self.most: int = connections or MOST_CONNECTIONS
+        self._climb: Climb | None = None if connections else Climb(ClimbPolicy(most=self.most))
         self.slots = anyio.CapacityLimiter(self._climb.connections if self._climb else self.most)
         self.meter = Meter()
         self.files = 0

@@ -169,7 +169,7 @@ class RateLimiter:
     def __init__(self) -> None:
         self._windows: defaultdict[Kind, Window] = defaultdict(Window)
         self._turns: defaultdict[Kind, anyio.Lock] = defaultdict(anyio.Lock)
-        self.held_up = 0
+        self.held_up: int = 0
         self._wanted: set[Callable[[], int]] = set()
         self._news = anyio.Event()
         self._speed = Speed()

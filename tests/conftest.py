@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from .forking import Forks
 
 MIB = 1024 * 1024
 
@@ -33,6 +35,13 @@ def make_file(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """What starts commands and programs fast."""
+    with Forks() as forks:
+        yield forks
 
 
 def sha256(path: Path) -> str:

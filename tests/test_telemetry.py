@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -27,6 +28,8 @@ from async_uploader._limits import MIB
 from async_uploader.emulator import Emulator, Fault
 from async_uploader.emulator._credentials import Credentials
 from async_uploader.telemetry import Instrumentation, instrument
+
+from .forking import Forks
 
 KEY = "a-key-that-must-not-be-shown"
 PART = 5 * MIB
@@ -468,12 +471,10 @@ assert all(name == "asyncio" or name.startswith("async_uploader") for name in ch
     ],
     ids=["all is well", "a retry"],
 )
-def test_logging_as_it_comes(faults: tuple[str, ...], says: str, movie: Path) -> None:
+def test_logging_as_it_comes(faults: tuple[str, ...], says: str, movie: Path, forks: Forks) -> None:
     """Who configures nothing, sees warnings, once, and else nothing."""
-    done = subprocess.run(
-        [sys.executable, "-c", RETRIED, str(movie), *faults], capture_output=True, text=True, check=True
-    )
-    assert done.stdout == ""
+    done = forks.run("-c", RETRIED, str(movie), *faults, cwd=movie.parent, env=os.environ)
+    assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr.startswith(says)
     assert done.stderr.count("\n") == bool(says)
 

@@ -20,7 +20,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from async_uploader import Client
 from async_uploader.emulator import Emulator, VideoView
 
-from .forking import Forks
+from ..forking import Forks  # noqa: TID252 - found however pytest is started
 
 T = TypeVar("T")
 
@@ -103,13 +103,6 @@ class StartCli(Protocol):
         stdout: Any = subprocess.PIPE,
         **environment: str,
     ) -> subprocess.Popen[str]: ...
-
-
-@pytest.fixture(scope="session")
-def forks() -> Iterator[Forks]:
-    """What starts commands fast."""
-    with Forks() as forks:
-        yield forks
 
 
 def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pyte
 
-from .forking import Forks
+from ..forking import Forks  # noqa: TID252 - found however pytest is started
 
 Screen = Sequence[str]
 

@@ -13,8 +13,8 @@ from anyio.from_thread import BlockingPortal
 
 from async_uploader._limits import MAX_VIDEO_BYTES
 
+from ..forking import Forks  # noqa: TID252 - found however pytest is started
 from .conftest import KEY, Cli, running_service
-from .forking import Forks
 
 
 @dataclass(frozen=True)

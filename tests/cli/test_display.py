@@ -17,8 +17,8 @@ from wcwidth import wcswidth
 from async_uploader.cli._pace import Pace
 from async_uploader.emulator import Fault
 
+from ..forking import Forks  # noqa: TID252 - found however pytest is started
 from .conftest import KEY, MIB, Service, StartCli
-from .forking import Forks
 from .terminal import Terminal, at_terminal
 
 MakeFile = Callable[..., Path]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from async_uploader.pytest_plugin import RunningEmulator, running_emulator
+
+from ..forking import Forks  # noqa: TID252 - found however pytest is started
 
 MIB = 1024 * 1024
 
@@ -63,12 +64,12 @@ def env(account: RunningEmulator, tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def interrupted(account: RunningEmulator, folder: Path, env: dict[str, str]) -> str:
+def interrupted(account: RunningEmulator, folder: Path, env: dict[str, str], forks: Forks) -> str:
     """The videoId of an upload of the movie that did not end well, and can be gone on with."""
     account.add_fault("part=2,times=1:status=503")
-    command = [sys.executable, "-m", "async_uploader", "upload", "movie.mp4", "--max-attempts", "1", "--json"]
+    command = ("-m", "async_uploader", "upload", "movie.mp4", "--max-attempts", "1", "--json")
     before = set(account.videos)
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, check=False, timeout=30)
+    done = forks.run(*command, cwd=folder, env=env)
     account.clear_faults()
     assert done.returncode == 1
     (video_id,) = set(account.videos) - before

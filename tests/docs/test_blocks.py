@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 
 from async_uploader.pytest_plugin import RunningEmulator
 
+from ..forking import Forks  # noqa: TID252 - found however pytest is started
 from .blocks import BLOCKS, PROGRAM, ROOT, TERMINAL, Block, lacking
 
 _BY_HAND: Final = "http://127.0.0.1:8000"
@@ -44,17 +44,9 @@ def run_here(language: str) -> list[Block]:
 
 
 @pytest.mark.parametrize("block", run_here(PROGRAM), ids=str)
-def test_program(block: Block, folder: Path, env: dict[str, str]) -> None:
+def test_program(block: Block, folder: Path, env: dict[str, str], forks: Forks) -> None:
     """It ends well, and prints what the page shows."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", block.text],
-        cwd=folder,
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=_LIMIT_SECONDS,
-    )
+    done = forks.run("-c", block.text, cwd=folder, env=env, timeout=_LIMIT_SECONDS)
     assert done.returncode == 0, done.stderr
     assert (done.stdout + done.stderr).strip()
     missing = lacking(done.stdout, (block.printed or "").splitlines())

@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-import subprocess
-import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Final
 
 import pytest
 
+from ..forking import Forks  # noqa: TID252 - found however pytest is started
 from .blocks import DOCS
 
 _SURROUNDINGS: Final = """
@@ -62,20 +61,12 @@ EXAMPLES: Final = list(examples())
 
 
 @pytest.mark.parametrize(("name", "code"), EXAMPLES, ids=[name for name, _ in EXAMPLES])
-def test_example(name: str, code: str, folder: Path, env: dict[str, str]) -> None:
+def test_example(name: str, code: str, folder: Path, env: dict[str, str], forks: Forks) -> None:
     around, before = (
         (_SURROUNDINGS.partition("async def")[0], "") if "asyncio.run" in code else (_SURROUNDINGS, " " * 8)
     )
     program = around + textwrap.indent(code, before) + ("\nasyncio.run(main())" if before else "")
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program],
-        cwd=folder,
-        env=env,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
+    done = forks.run("-c", program, cwd=folder, env=env)
     assert done.returncode == 0, done.stderr
 
 

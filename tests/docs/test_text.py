@@ -22,6 +22,7 @@ from async_uploader.cli._commands import app
 from async_uploader.emulator import Fault
 from async_uploader.emulator._problems import CATALOGUE
 
+from ..forking import Forks  # noqa: TID252 - found however pytest is started
 from .blocks import BLOCKS, DOCS, PAGES, ROOT
 
 TEXTS: Final = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in PAGES}
@@ -64,12 +65,14 @@ def test_every_error_is_explained() -> None:
     assert names <= errors | set(CATALOGUE)
 
 
-def test_configuration(folder: Path, env: dict[str, str]) -> None:
+def test_configuration(folder: Path, env: dict[str, str], forks: Forks) -> None:
     """What docs/terminal.md puts into a configuration, is taken."""
     (text,) = (block.text for block in BLOCKS if (block.page, block.language) == ("docs/terminal.md", "toml"))
     (folder / "config.toml").write_text(text, encoding="utf-8")
-    command = [sys.executable, "-m", "async_uploader", "--config", "config.toml", "upload", "movie.mp4", "--json"]
-    video = json.loads(subprocess.check_output(command, cwd=folder, env=env, timeout=30))
+    command = ("-m", "async_uploader", "--config", "config.toml", "upload", "movie.mp4", "--json")
+    done = forks.run(*command, cwd=folder, env=env)
+    assert done.returncode == 0, done.stderr
+    video = json.loads(done.stdout)
     settings = tomllib.loads(text)["upload"]
     assert (video["tags"], video["public"]) == (settings["tag"], settings["public"])
 

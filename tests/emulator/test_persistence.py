@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import shutil
+import os
 import signal
-import sys
+import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -19,6 +20,7 @@ from async_uploader.emulator import Emulator
 from async_uploader.emulator._rules import Part, Piece
 from async_uploader.emulator._source import SourceFile, Stopped, piece_name
 
+from ..forking import Forks  # noqa: TID252 - found however pytest is started
 from .conftest import MIB, PART, Api, basic, content
 from .raw import Raw, upload_head
 
@@ -68,26 +70,28 @@ asyncio.run(main())
 
 @pytest_anyio
 @pytest.mark.parametrize("parts_before_the_kill", [1, 4, 8])
-async def test_kill(tmp_path: Path, session: aiohttp.ClientSession, parts_before_the_kill: int) -> None:
+async def test_kill(
+    tmp_path: Path, session: aiohttp.ClientSession, parts_before_the_kill: int, forks: Forks
+) -> None:
     """After kill -9 in the middle of everything, every acknowledged part is there and no other."""
     total = 8
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", _PROGRAM, str(tmp_path), stdout=asyncio.subprocess.PIPE
-    )
-    assert process.stdout is not None
-    api = Api(session, (await process.stdout.readline()).decode().strip(), basic("local-key"))
-    video_id = await api.create()
+    process = forks.python("-c", _PROGRAM, str(tmp_path), cwd=tmp_path, env=os.environ, stdout=subprocess.PIPE)
     acknowledged = set()
+    with process, ExitStack() as ends:
+        ends.callback(process.kill)
+        assert process.stdout is not None
+        url = await asyncio.to_thread(process.stdout.readline)
+        api = Api(session, url.decode().strip(), basic("local-key"))
+        video_id = await api.create()
 
-    async def send(number: int) -> None:
-        await api.send(video_id, content(PART, number), f"part {number}/{total}", expect=201)
-        acknowledged.add(number)
-        if len(acknowledged) == parts_before_the_kill:
-            process.send_signal(signal.SIGKILL)
+        async def send(number: int) -> None:
+            await api.send(video_id, content(PART, number), f"part {number}/{total}", expect=201)
+            acknowledged.add(number)
+            if len(acknowledged) == parts_before_the_kill:
+                process.send_signal(signal.SIGKILL)
 
-    await asyncio.gather(*(send(number) for number in range(1, total + 1)), return_exceptions=True)
-    await process.wait()
-    process._transport.close()  # type: ignore[attr-defined]
+        await asyncio.gather(*(send(number) for number in range(1, total + 1)), return_exceptions=True)
+        await asyncio.to_thread(process.wait)
     async with Emulator(data=tmp_path) as emulator:
         api = Api(session, emulator.url, basic("local-key"))
         there = set((await api.status(video_id))["ingest"]["receivedParts"]["parts"])
@@ -254,10 +258,12 @@ async def test_many_videos(tmp_path: Path, session: aiohttp.ClientSession) -> No
     async with Emulator(data=tmp_path) as emulator:
         api = Api(session, emulator.url, basic("local-key"))
         original = await api.create()
+    (record,) = (tmp_path / "videos" / original).iterdir()
+    text = record.read_text()
     for number in range(3000):
-        copied = shutil.copytree(tmp_path / "videos" / original, tmp_path / "videos" / f"vi{number}")
-        record = copied / "video.json"
-        record.write_text(record.read_text().replace(original, f"vi{number}"))
+        copied = tmp_path / "videos" / f"vi{number}"
+        copied.mkdir()
+        (copied / record.name).write_text(text.replace(original, copied.name))
     async with asyncio.timeout(10), Emulator(data=tmp_path) as emulator:
         api = Api(session, emulator.url, basic("local-key"))
         page = (await api.get("/videos", expect=200)).json

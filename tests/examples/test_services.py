@@ -12,11 +12,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
 from async_uploader._limits import MIB
 from async_uploader.pytest_plugin import RunningEmulator
+
+from ..forking import Forks  # noqa: TID252 - found however pytest is started
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SIZE_BYTES = 12 * MIB + 1
@@ -27,22 +30,20 @@ def movie(make_file: Callable[..., Path]) -> Path:
     return make_file(SIZE_BYTES)
 
 
-def example(*arguments: object, env: dict[str, str]) -> str:
-    """Run an example to its end.
+class Example(Protocol):
+    def __call__(self, *arguments: object, env: dict[str, str]) -> str: ...
 
-    :return: what it says
-    """
-    done = subprocess.run(
-        [sys.executable, "-W", "error", *map(str, arguments)],
-        cwd=EXAMPLES,
-        env={**os.environ, **env},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=50,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
+
+@pytest.fixture
+def example(forks: Forks) -> Example:
+    """Run an example to its end; returns what it says."""
+
+    def run(*arguments: object, env: dict[str, str]) -> str:
+        done = forks.run(*map(str, arguments), cwd=EXAMPLES, env={**os.environ, **env}, timeout=50)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    return run
 
 
 def check(service: RunningEmulator, video_id: str, movie: Path, *, title: str) -> None:
@@ -52,25 +53,30 @@ def check(service: RunningEmulator, video_id: str, movie: Path, *, title: str) -
     assert list(service.videos) == [video_id]
 
 
-def test_plain_script(apivideo_emulator: RunningEmulator, apivideo_env: dict[str, str], movie: Path) -> None:
+def test_plain_script(
+    apivideo_emulator: RunningEmulator, apivideo_env: dict[str, str], movie: Path, example: Example, forks: Forks
+) -> None:
     """It prints the video; what goes wrong is one sentence."""
     video_id, player = example("plain_script.py", movie, env=apivideo_env).split()
     check(apivideo_emulator, video_id, movie, title="Holidays")
     assert player.endswith(video_id)
-    command = [sys.executable, "plain_script.py", "missing.mp4"]
-    done = subprocess.run(command, cwd=EXAMPLES, capture_output=True, text=True, check=False)
+    done = forks.run("plain_script.py", "missing.mp4", cwd=EXAMPLES, env=os.environ)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "missing.mp4" in done.stderr
 
 
-def test_taskiq_task(apivideo_emulator: RunningEmulator, apivideo_env: dict[str, str], movie: Path) -> None:
+def test_taskiq_task(
+    apivideo_emulator: RunningEmulator, apivideo_env: dict[str, str], movie: Path, example: Example
+) -> None:
     """The task's result is the video, and its progress could be seen."""
     *_, video_id = example("taskiq_task.py", movie, env=apivideo_env).splitlines()
     check(apivideo_emulator, video_id, movie, title="From a queue")
 
 
 @pytest.mark.apivideo(link_rate=20 * MIB)
-def test_progress_of_a_task(apivideo_emulator: RunningEmulator, apivideo_env: dict[str, str], movie: Path) -> None:
+def test_progress_of_a_task(
+    apivideo_emulator: RunningEmulator, apivideo_env: dict[str, str], movie: Path, example: Example
+) -> None:
     """On a line that takes longer than a look at it."""
     *progress, _ = example("taskiq_task.py", movie, env=apivideo_env).splitlines()
     assert progress
@@ -78,10 +84,9 @@ def test_progress_of_a_task(apivideo_emulator: RunningEmulator, apivideo_env: di
 
 
 @pytest.mark.apivideo(faults=["upload,part=1:status=400"])
-def test_a_task_that_fails(apivideo_env: dict[str, str], movie: Path) -> None:
+def test_a_task_that_fails(apivideo_env: dict[str, str], movie: Path, forks: Forks) -> None:
     """Its error is the upload's."""
-    command = [sys.executable, "taskiq_task.py", str(movie)]
-    done = subprocess.run(command, cwd=EXAMPLES, capture_output=True, text=True, check=False)
+    done = forks.run("taskiq_task.py", str(movie), cwd=EXAMPLES, env=os.environ)
     assert done.returncode == 1
     assert "UploadFailed: Part 1 of 3: The service answered 400" in done.stderr
 
@@ -111,6 +116,7 @@ def test_notebook_progress(
     apivideo_env: dict[str, str],
     movie: Path,
     tmp_path: Path,
+    example: Example,
 ) -> None:
     """The line is drawn from nothing to all; in its place, where there is one."""
     if has_ipython:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import asyncio
+import os
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from .world import Source, make_source, quickened
+from async_uploader.emulator import Emulator
+
+from ..forking import Forks  # noqa: TID252 - found however pytest is started
+from .world import KEY, Source, make_source, quickened
 
 
 @pytest.fixture
@@ -34,3 +41,55 @@ def source_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Sourc
         return made[size_bytes]
 
     return source_of
+
+
+class Command:
+    """``upload`` in a process of its own."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self._ended = asyncio.create_task(asyncio.to_thread(process.communicate))
+        self.kill = process.kill
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.returncode
+
+    async def wait(self) -> tuple[str, str]:
+        """Until its end.
+
+        :return: what it has said
+        """
+        return await asyncio.shield(self._ended)
+
+
+StartUpload = Callable[..., AbstractAsyncContextManager[Command]]
+
+
+@pytest.fixture
+def command(forks: Forks) -> StartUpload:
+    """``command(emulator, source, state, *flags, key=True)``; what is left of it is killed."""
+
+    @asynccontextmanager
+    async def command(
+        emulator: Emulator, source: Source, state: Path, *flags: str, key: bool = True
+    ) -> AsyncIterator[Command]:
+        process = Command(
+            forks.python(
+                *("-m", "async_uploader", "upload", str(source.path), "--part-size", "5MiB"),
+                *("--concurrency", "2", "--base-url", emulator.url, *flags),
+                cwd=source.path.parent,
+                env={**os.environ, **({"APIVIDEO_API_KEY": KEY} if key else {}), "XDG_STATE_HOME": str(state)},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+        try:
+            yield process
+        finally:
+            process.kill()
+            await process.wait()
+
+    return command

@@ -18,8 +18,8 @@ from async_uploader._limits import MIB
 from async_uploader.emulator import Fault
 from async_uploader.emulator._credentials import Credentials
 
+from .conftest import StartUpload
 from .matrix import SEVERAL_BYTES
-from .test_resume import command
 from .world import KEY, PART, Source, check_sentence, make_source, run_upload, service
 
 SourceOf = Callable[[int], Source]
@@ -249,7 +249,12 @@ _OF_PARTS: Final = SECRET_FAULTS[1:2]
     ],
 )
 async def test_no_secret_anywhere(
-    faults: tuple[str, ...], delegated: bool, source_of: SourceOf, tmp_path: Path, issued: list[str]
+    faults: tuple[str, ...],
+    delegated: bool,
+    command: StartUpload,
+    source_of: SourceOf,
+    tmp_path: Path,
+    issued: list[str],
 ) -> None:
     """Not in the output, at -vv, nor in the journal: keys, bearer, refresh and upload tokens."""
     async with service() as emulator:
@@ -261,10 +266,10 @@ async def test_no_secret_anywhere(
         source = source_of(SEVERAL_BYTES)
         flags = ("-vv", "--max-attempts", "3", "--resume", *token)
         async with command(emulator, source, tmp_path / "state", *flags, key=not delegated) as process:
-            output = b"".join(await process.communicate())
+            output = "".join(await process.wait())
         secrets = [KEY, upload_token, *issued]
         kept = await asyncio.to_thread(_contents, tmp_path / "state")
-        assert [secret for secret in secrets if secret.encode() in output] == []
+        assert [secret for secret in secrets if secret in output] == []
         assert [secret for secret in secrets if secret.encode() in kept] == []
 
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
-import os
 import random
 import shutil
 import signal
 import sqlite3
 import stat
-import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +22,7 @@ from async_uploader._limits import MIB
 from async_uploader._resume import MARK_PLAN, MARK_SOURCE
 from async_uploader.emulator import Emulator, Fault
 
+from .conftest import Command, StartUpload
 from .leaks import join_threads
 from .matrix import SEVERAL_BYTES
 from .world import (
@@ -50,33 +48,7 @@ _RATE: Final = 40_000_000  # bytes a second on each connection: slow enough to b
 # Killed
 
 
-@asynccontextmanager
-async def command(
-    emulator: Emulator, source: Source, state: Path, *flags: str, key: bool = True
-) -> AsyncIterator[asyncio.subprocess.Process]:
-    """``upload`` in a process of its own; what is left of it is killed."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "async_uploader", "upload", str(source.path), "--part-size", "5MiB"),
-        *("--concurrency", "2", "--base-url", emulator.url, *flags),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={
-            **os.environ,
-            **({"APIVIDEO_API_KEY": KEY} if key else {}),
-            "XDG_STATE_HOME": str(state),
-            "PYTHONWARNINGS": "error",
-        },
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
-async def _kill_at(emulator: Emulator, process: asyncio.subprocess.Process, received_bytes: int) -> None:
+async def _kill_at(emulator: Emulator, process: Command, received_bytes: int) -> None:
     """Once the service has received so much more, or it is done already."""
     until = emulator.statistics().bytes_received + received_bytes
     reached = asyncio.create_task(
@@ -87,13 +59,14 @@ async def _kill_at(emulator: Emulator, process: asyncio.subprocess.Process, rece
     for task in (reached, ended):
         task.cancel()
     await asyncio.gather(reached, ended, return_exceptions=True)
-    if process.returncode is None:
-        process.kill()
+    process.kill()
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("ranges", "kills"), [("part", 4), ("bytes", 2)])
-async def test_killed_at_random_moments(ranges: str, kills: int, source_of: SourceOf, tmp_path: Path) -> None:
+async def test_killed_at_random_moments(
+    ranges: str, kills: int, command: StartUpload, source_of: SourceOf, tmp_path: Path
+) -> None:
     """The same command again, until it is done: one video, and no part that was acknowledged sent again."""
     source = source_of(6 * PART + 1)
     dice = random.Random(3)
@@ -103,11 +76,13 @@ async def test_killed_at_random_moments(ranges: str, kills: int, source_of: Sour
             async with command(emulator, source, state, "--ranges", ranges) as process:
                 await _kill_at(emulator, process, dice.randrange(1, 2 * PART))
                 await process.wait()
-        await _run_to_its_end(emulator, source, state, "--ranges", ranges)
+        await _run_to_its_end(command, emulator, source, state, "--ranges", ranges)
 
 
 @pytest.mark.anyio
-async def test_killed_and_gone_on_with_elsewhere(source_of: SourceOf, tmp_path: Path) -> None:
+async def test_killed_and_gone_on_with_elsewhere(
+    command: StartUpload, source_of: SourceOf, tmp_path: Path
+) -> None:
     """Each time with an empty state directory: the container is found by the mark in its metadata."""
     source = source_of(6 * PART + 1)
     dice = random.Random(4)
@@ -116,14 +91,16 @@ async def test_killed_and_gone_on_with_elsewhere(source_of: SourceOf, tmp_path: 
             async with command(emulator, source, tmp_path / f"machine {number}", "--resume") as process:
                 await _kill_at(emulator, process, dice.randrange(MIB, 2 * PART))
                 await process.wait()
-        await _run_to_its_end(emulator, source, tmp_path / "the last machine", "--resume")
+        await _run_to_its_end(command, emulator, source, tmp_path / "the last machine", "--resume")
 
 
 @pytest.mark.soak
 @pytest.mark.anyio
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "on other machines"])
-async def test_twenty_kills_of_sixty_parts(elsewhere: bool, source_of: SourceOf, tmp_path: Path) -> None:
+async def test_twenty_kills_of_sixty_parts(
+    elsewhere: bool, command: StartUpload, source_of: SourceOf, tmp_path: Path
+) -> None:
     """The same at length."""
     source = source_of(59 * PART + 1)
     dice = random.Random(5)
@@ -135,13 +112,15 @@ async def test_twenty_kills_of_sixty_parts(elsewhere: bool, source_of: SourceOf,
                 await _kill_at(emulator, process, dice.randrange(1, 6 * PART))
                 await process.wait()
                 assert process.returncode == -signal.SIGKILL
-        await _run_to_its_end(emulator, source, tmp_path / "machine 0", *flags)
+        await _run_to_its_end(command, emulator, source, tmp_path / "machine 0", *flags)
 
 
-async def _run_to_its_end(emulator: Emulator, source: Source, state: Path, *flags: str) -> None:
+async def _run_to_its_end(
+    command: StartUpload, emulator: Emulator, source: Source, state: Path, *flags: str
+) -> None:
     before = {video_id: view for video_id, view in emulator.videos.items() if view.received_bytes}
     async with command(emulator, source, state, *flags) as process:
-        _, told = await process.communicate()
+        _, told = await process.wait()
         assert process.returncode == 0, told
     video_id, *empty = sorted(emulator.videos, key=lambda video_id: -emulator.videos[video_id].received_bytes)
     assert set(before) <= {video_id}
@@ -156,7 +135,7 @@ async def _run_to_its_end(emulator: Emulator, source: Source, state: Path, *flag
 
 
 @pytest.mark.anyio
-async def test_two_at_once(source_of: SourceOf, state: Path) -> None:
+async def test_two_at_once(command: StartUpload, source_of: SourceOf, state: Path) -> None:
     """The second says so, ends with 2 before it sends anything, and does not get into the first one's way."""
     source = source_of(SEVERAL_BYTES)
     async with service("upload,part=last,times=1:stall=forever") as emulator:
@@ -164,10 +143,10 @@ async def test_two_at_once(source_of: SourceOf, state: Path) -> None:
             await emulator.wait_for(lambda emulator: emulator.statistics().uploads_in_flight)
             requests = emulator.statistics().requests
             async with command(emulator, source, state) as second:
-                out, told = await second.communicate()
+                out, told = await second.wait()
             assert second.returncode == 2
-            assert out == b""
-            assert told.decode() == f"error: {source.path} is being uploaded by another process already.\n"
+            assert out == ""
+            assert told == f"error: {source.path} is being uploaded by another process already.\n"
             assert len(emulator.videos) == 1
             assert first.returncode is None
             assert {one.endpoint for one in emulator.requests[requests:]} <= {"upload"}

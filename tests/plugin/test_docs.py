@@ -31,7 +31,7 @@ def blocks(language: str) -> list[str]:
 @pytest.mark.parametrize("program", blocks("py"))
 def test_tests(program: str, run_tests: RunTests) -> None:
     Path("theirs.py").write_text(BARE + THEIRS, encoding="utf-8")
-    outcomes = run_tests(program, "-p", "no:xdist", "-o", "pythonpath=.").parseoutcomes()
+    outcomes = run_tests(program, "-o", "pythonpath=.").parseoutcomes()
     assert set(outcomes) == {"passed"}
 
 

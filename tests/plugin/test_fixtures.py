@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .conftest import RunTests
+from .conftest import ALL_PLUGINS, RunTests
 
 BARE = '''
 import base64, hashlib, json, urllib.request
@@ -25,7 +25,10 @@ def upload(service, data):
 
 
 def test_any_client(run_tests: RunTests) -> None:
-    """A synchronous test with nothing but the standard library; each test has a service of its own."""
+    """A synchronous test with nothing but the standard library; each test has a service of its own.
+
+    With every plugin that is installed here, none of which it gets in the way of.
+    """
     program = f"""{BARE}
 import pytest
 
@@ -41,7 +44,7 @@ def test_bare(apivideo_emulator, _):
     assert apivideo_emulator.statistics().requests == 2
     assert repr(apivideo_emulator) == f"<RunningEmulator {{apivideo_emulator.url}}>"
 """
-    run_tests(program).assert_outcomes(passed=2)
+    run_tests(program, *ALL_PLUGINS, fresh=True).assert_outcomes(passed=2)
 
 
 def test_official_client(run_tests: RunTests) -> None:
@@ -150,7 +153,7 @@ def test_bare(apivideo_emulator, number):
     assert list(apivideo_emulator.videos) == [video_id]
     assert number != 3
 """
-    result = run_tests(program, "-n", "2")
+    result = run_tests(program, "-p", "xdist", "-n", "2", fresh=True)
     result.assert_outcomes(passed=5, failed=1)
     result.stdout.fnmatch_lines(["*api.video emulator at http://*", "POST /videos → 201*"])
 

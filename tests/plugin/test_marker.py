@@ -179,4 +179,4 @@ def test_light():
     assert "async_uploader.pytest_plugin" in sys.modules
     assert not heavy & set(sys.modules)
 """
-    run_tests(program, "-p", "no:anyio").assert_outcomes(passed=1)
+    run_tests(program, "-p", "no:anyio", fresh=True).assert_outcomes(passed=1)

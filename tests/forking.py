@@ -1,4 +1,4 @@
-"""Commands without the 0.4 s that Python and its imports take: nearly all that a short one costs.
+"""Python without the 0.4 s that it and its imports take: nearly all that a short command costs.
 
 A process that has imported everything waits for orders, forks, and the fork becomes the command. It is one
 like any other: with an environment, a directory and descriptors of its own, waited for and killed by its
@@ -9,6 +9,7 @@ starter. For that, the one between the two ends at once, and the starter adopts 
 from __future__ import annotations
 
 import ctypes
+import gc
 import inspect
 import json
 import os
@@ -17,6 +18,7 @@ import socket
 import subprocess
 import sys
 import threading
+import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Self
@@ -32,12 +34,13 @@ class Forks:
     """The process that waits for orders. Use as a context manager."""
 
     def __enter__(self) -> Self:
+        self._environment = dict(os.environ)
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         self._turn = threading.Lock()
         self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, __file__, str(theirs.fileno())],
+                [sys.executable, "-P", __file__, str(theirs.fileno())],  # beside this file there is a `typing`
                 pass_fds=[theirs.fileno()],
                 env=os.environ | {"PYTHONWARNINGS": "error"},
             )
@@ -63,15 +66,32 @@ class Forks:
             "XDG_CONFIG_HOME": str(directory / "config"),
             "PYTHONWARNINGS": "error",
         }
-        words = [sys.executable, "-m", "async_uploader", *map(str, arguments)]
         options |= {"cwd": directory, "env": {**surroundings, **environment}}
-        if any(name.startswith(_READ_AT_START) for name in environment):
-            return subprocess.Popen(words, **options)
-        return Forked(self, words, **options)
+        return self.python("-m", "async_uploader", *map(str, arguments), **options)
+
+    def python(self, *words: str, cwd: Path, env: Mapping[str, str], **options: Any) -> subprocess.Popen[Any]:
+        """Start ``python -W error -c PROGRAM …``, ``-m MODULE …`` or ``FILE …``.
+
+        :param options: those of ``Popen``
+        """
+        command = [sys.executable, "-W", "error", *words]
+        if _read_at_start(env) != _read_at_start(self._environment):
+            return subprocess.Popen(command, cwd=cwd, env=env, **options)
+        return Forked(self, command, cwd=cwd, env=env, **options)
+
+    def run(self, *words: str, timeout: float = 30, **options: Any) -> subprocess.CompletedProcess[str]:
+        """The same to its end, with what it says as text."""
+        options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+        with self.python(*words, text=True, **options) as process:
+            try:
+                out, err = process.communicate(timeout=timeout)
+            finally:
+                process.kill()
+        return subprocess.CompletedProcess(words, process.returncode, out, err)
 
 
 class Forked(subprocess.Popen[Any]):
-    """A command of ours as a fork, with everything else that ``Popen`` does."""
+    """A fork that becomes a Python program, with everything else that ``Popen`` does."""
 
     def __init__(self, forks: Forks, words: list[str], **options: Any) -> None:
         self._forks = forks
@@ -80,10 +100,19 @@ class Forked(subprocess.Popen[Any]):
     def _execute_child(self, *arguments: Any) -> None:
         given = inspect.signature(super()._execute_child).bind(*arguments).arguments  # type: ignore[misc]
         ends = [given[name] for name in ("p2cread", "c2pwrite", "errwrite")]
-        order = {"arguments": given["args"][3:], "cwd": str(given["cwd"]), "environment": given["env"]}
+        order = {"words": given["args"][3:], "cwd": str(given["cwd"]), "environment": dict(given["env"])}
         self.pid = self._forks.start(order, [number if end < 0 else end for number, end in enumerate(ends)])
         self._child_created = True
         self._close_pipe_fds(*(given[name] for name in _PIPES))  # type: ignore[attr-defined]
+
+
+def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
+    """Of these, what a fork would not notice; warnings are errors in any case."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.startswith(_READ_AT_START) and name != "PYTHONWARNINGS"
+    }
 
 
 _PIPES: Final = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
@@ -121,9 +150,22 @@ def _become(order: dict[str, Any], descriptors: list[int]) -> None:
     os.chdir(order["cwd"])
     os.environ.clear()
     os.environ.update(order["environment"])
-    sys.path[0] = order["cwd"]
-    sys.argv[1:] = order["arguments"]
-    runpy.run_module("async_uploader", run_name="__main__", alter_sys=True)
+    kind, *words = order["words"]
+    if kind == "-m":
+        name, *sys.argv[1:] = words
+        sys.path.insert(0, order["cwd"])
+        runpy.run_module(name, run_name="__main__", alter_sys=True)
+        return
+    program = sys.modules["__main__"] = types.ModuleType("__main__")
+    if kind == "-c":
+        text, *words = words
+        sys.path.insert(0, "")
+    else:
+        text = Path(kind).read_text(encoding="utf-8")
+        program.__file__ = kind
+        sys.path.insert(0, str(Path(kind).resolve().parent))
+    sys.argv = [kind, *words]
+    exec(compile(text, "<string>" if kind == "-c" else kind, "exec", dont_inherit=True), program.__dict__)
 
 
 def main() -> None:
@@ -131,13 +173,18 @@ def main() -> None:
     import importlib
     import pkgutil
 
+    import pytest  # noqa: F401 - for runs of it
+
     import async_uploader
     import async_uploader.cli
+    import async_uploader.emulator
 
     for package in (async_uploader, async_uploader.cli):
         for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
             if module.name.rpartition(".")[2] not in ("__main__", "telemetry", "pytest_plugin"):
                 importlib.import_module(module.name)
+    gc.collect()
+    gc.freeze()  # or each fork would look through all of this at its end, and copy every page by that
     with socket.socket(fileno=int(sys.argv[1])) as orders:
         order = _wait_for_orders(orders)
     if order is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -97,8 +96,10 @@ def check(path: Path) -> None:
     :raises ConfigurationError: what draws it is not installed
     :raises SourceError: it cannot be written there
     """
-    if importlib.util.find_spec("plotly") is None:
-        raise ConfigurationError("--report needs plotly: pip install 'async-uploader[report]'.")
+    try:
+        from . import _report_page  # noqa: F401 - now, as an upload that is interrupted has no time for it
+    except ModuleNotFoundError:
+        raise ConfigurationError("--report needs plotly: pip install 'async-uploader[report]'.") from None
     if path.is_dir():
         raise SourceError(f"The report {path} cannot be written: it is a directory.")
     if not path.parent.is_dir():

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_the_story_of_an_upload(
 ) -> None:
     """Attempts by connection and outcome, retries and waits with their reasons, throughput, plan and totals."""
     faults = [Fault.parse("part=2,attempt=1:cut,when=middle"), Fault.parse("create,times=1:status=503")]
-    with start_service(faults=faults, rate_limit=3, rate_window=1.0) as service:
+    with start_service(faults=faults, rate_limit=3, rate_window=2.0) as service:
         settings = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
         path = make_file("movie.mp4", 22 * MIB)
         done = cli("upload", path, "--part-size=5MiB", "--report=r.html", **settings)
@@ -169,7 +169,9 @@ def test_where_a_report_cannot_be_written(
 
 def test_without_plotly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What to install is said, before anything is sent; and the directory must let us write."""
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    monkeypatch.delattr("async_uploader.cli._report_page", raising=False)
+    monkeypatch.delitem(sys.modules, "async_uploader.cli._report_page", raising=False)
+    monkeypatch.setitem(sys.modules, "plotly", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'async-uploader\[report\]'"):
         check(tmp_path / "r.html")
     monkeypatch.undo()

@@ -26,7 +26,7 @@ async def test_an_upload_tells_its_story(source: Path) -> None:
     """From the plan to the video, with each attempt, retry and wait; all of one upload, in order of time."""
     told: list[events.UploadEvent] = []
     fault = Fault.parse("part=2,attempt=1:cut,when=middle")
-    async with Emulator(faults=[fault], rate_limit=3, rate_window=1.5) as emulator:
+    async with Emulator(faults=[fault], rate_limit=2, rate_window=1.5) as emulator:
         video = await upload(source, api_key=KEY, base_url=emulator.url, part_size=5 * MIB, on_event=told.append)
     assert told[0] == events.UploadBegan(
         upload=told[0].upload,

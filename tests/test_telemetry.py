@@ -120,7 +120,7 @@ def is_below(child: ReadableSpan, parent: ReadableSpan) -> bool:
 async def test_a_trace_tells_the_story(movie: Path, seen: Seen) -> None:
     """Upload, parts and attempts, below the caller's span, with the retry where it belongs."""
     fault = Fault.parse("part=2,attempt=1:status=503")
-    async with Emulator(faults=[fault], rate_limit=3, rate_window=3.0) as emulator:
+    async with Emulator(faults=[fault], rate_limit=2, rate_window=1.5) as emulator:
         with seen.tracing.get_tracer("theirs").start_as_current_span("request"):
             video = await upload(movie, api_key="local-key", base_url=emulator.url, part_size=PART)
     (caller,), (root,) = seen.spans("request"), seen.spans("upload")

@@ -8,9 +8,14 @@ has worked; and :attr:`Model.raw` is always the whole answer as it came.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import msgspec
+
+# Metadata entries of a container that can be gone on with from anywhere. Two, because the service finds a
+# container only by an entry's exact value, and the plan is not known to who looks for it.
+MARK_SOURCE: Final = "async-uploader-source"
+MARK_PLAN: Final = "async-uploader-plan"
 
 
 def camel(name: str) -> str:

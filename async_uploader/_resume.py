@@ -27,7 +27,7 @@ from anyio import move_on_after
 
 from ._errors import ApiError, SourceError
 from ._journal import Account, Entry, Fingerprint, Journal, state_directory
-from ._models import Video, VideoStatus
+from ._models import MARK_PLAN, MARK_SOURCE, Video, VideoStatus
 from ._options import TransferOptions
 from ._outcome import is_whole, received_parts
 from ._pacing import Pacing
@@ -41,11 +41,6 @@ T = TypeVar("T")
 
 #: What is said here is meant for the user who runs the upload, INFO included.
 log: Final = logging.getLogger("async_uploader.resume")
-
-# Metadata entries of a container that can be gone on with from anywhere. Two, because the service finds a
-# container only by an entry's exact value, and the plan is not known to who looks for it.
-MARK_SOURCE: Final = "async-uploader-source"
-MARK_PLAN: Final = "async-uploader-plan"
 
 # Cancellation must stop within a second, also where the disk hangs.
 _LAST_WRITE_SECONDS: Final = 0.5

@@ -52,7 +52,8 @@ def run_child(command: Sequence[str], *, environment: Mapping[str, str] | None =
         process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env={**os.environ, **(environment or {})},
+            # Compiled once, as what is installed is.
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "", **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=errors,

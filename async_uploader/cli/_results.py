@@ -18,16 +18,16 @@ import os
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio.to_thread
-import filelock
 
 from async_uploader._errors import SourceError
-from async_uploader._journal import Journal
-from async_uploader._resume import Keeper
 
 from ._sources import STDIN, Item
+
+if TYPE_CHECKING:
+    from async_uploader._journal import Journal
 
 _START: Final = b'{"path": '
 
@@ -56,6 +56,10 @@ async def opened(path: Path, service: str) -> AsyncIterator[Results]:
     :param service: where the videos are; lines of other services do not count
     :raises SourceError: the file cannot be used
     """
+    import filelock
+
+    from async_uploader._resume import Keeper
+
     keeper = Keeper()
     try:
         lock = await keeper.lock(_lock_name(path))

@@ -13,9 +13,8 @@ import anyio.to_thread
 from async_uploader._client import Client
 from async_uploader._errors import UploaderError
 from async_uploader._many import UploadItem, UploadResult
-from async_uploader._models import Video
+from async_uploader._models import MARK_SOURCE, Video
 from async_uploader._options import UploadOptions, split_options
-from async_uploader._resume import MARK_SOURCE
 
 from ._check import find_problems
 from ._display import Display, FileDisplay

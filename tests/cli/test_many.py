@@ -18,7 +18,7 @@ import pytest
 
 from async_uploader import Client, Video
 from async_uploader._limits import MIB
-from async_uploader._resume import MARK_SOURCE
+from async_uploader._models import MARK_SOURCE
 from async_uploader.cli._results import mark_of
 from async_uploader.emulator import Emulator, Fault
 

@@ -19,7 +19,7 @@ import pytest
 
 from async_uploader import Client, UploadFailed
 from async_uploader._limits import MIB
-from async_uploader._resume import MARK_PLAN, MARK_SOURCE
+from async_uploader._models import MARK_PLAN, MARK_SOURCE
 from async_uploader.emulator import Emulator, Fault
 
 from .conftest import Command, StartUpload

@@ -223,6 +223,7 @@ class Client(Requests):
             budget=self._budget,
             threads=self._threads,
             max_latency_seconds=options.max_latency,
+            allowance=self._limiter.allowance,
         )
 
     def _plan(self, source: OpenSource, options: TransferOptions) -> Plan:

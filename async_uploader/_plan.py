@@ -62,15 +62,18 @@ class Plan:
     grows: bool = False
     is_free: bool = False
 
-    def size_of(self, number: int) -> int:
+    def size_of(self, number: int, allowance: Allowance | None = None) -> int:
         """How many bytes a part has, unless the source ends in it.
 
         A stream may end at once or go on for hours. Small parts leave early and are cheap to keep, but 100 of
-        them a minute are slow: so after 20 parts they begin to grow, in proportion to what has gone before.
+        them a minute are slow: so after 20 parts they begin to grow, in proportion to what has gone before; and
+        before that, if the account's limit would be what a fast line waits for.
         """
         if not self.grows:
             return self.part_bytes
-        return min(self.part_bytes * max(1, number // _PARTS_BEFORE_GROWTH), MAX_PART_BYTES)
+        grown = self.part_bytes * max(1, number // _PARTS_BEFORE_GROWTH)
+        balanced_bytes = (allowance.balanced_bytes if allowance else None) or 0
+        return min(max(grown, int(balanced_bytes)), MAX_PART_BYTES)
 
     @property
     def parts_total(self) -> int | None:
@@ -125,6 +128,11 @@ class Allowance:
     limit: int
     window_bytes: float | None = None
 
+    @property
+    def balanced_bytes(self) -> float | None:
+        """In a part, for the line and the limit to be used up at the same time; None while that is not known."""
+        return None if self.window_bytes is None else self.window_bytes / (_LIMIT_SHARE * self.limit)
+
 
 def fit(plan: Plan, allowance: Allowance | None, *, files: int = 1) -> Plan:
     """The same plan with larger parts, if the usual ones would spend uploads that the account does not have.
@@ -139,10 +147,8 @@ def fit(plan: Plan, allowance: Allowance | None, *, files: int = 1) -> Plan:
         return plan
     parts = max(1, (plan.parts_total or 1) if files == 1 else _USUAL_PARTS // files)
     if allowance is not None and parts > (left := allowance.left // files):
-        if allowance.window_bytes:
-            # With parts of this size the line and the limit are used up at the same time.
-            balanced_bytes = max(1.0, allowance.window_bytes / (_LIMIT_SHARE * allowance.limit))
-            wanted = int(plan.total_bytes / balanced_bytes)
+        if balanced_bytes := allowance.balanced_bytes:
+            wanted = int(plan.total_bytes / max(1.0, balanced_bytes))
         else:
             wanted = 0 if left >= _ENOUGH_PARTS else allowance.limit // files
         parts = min(parts, max(1, wanted, left if left >= _ENOUGH_PARTS else 1))

@@ -26,7 +26,7 @@ import anyio
 from ._chunks import Chunk, Chunks
 from ._errors import SourceError
 from ._limits import MAX_VIDEO_BYTES, MIB, MIN_PART_BYTES
-from ._plan import Part, Plan
+from ._plan import Allowance, Part, Plan
 from ._source import Piece, Reads
 from ._units import format_size
 
@@ -134,6 +134,7 @@ class StreamSource:
     :param size_bytes: how many will come, where that is known
     :param cut_at_chunks: a part ends where a chunk does, as soon as it has 5 MiB
     :param max_latency_seconds: a part ends when it is so old, as soon as it has 5 MiB
+    :param allowance: tells what the account may still upload
     """
 
     def __init__(
@@ -146,6 +147,7 @@ class StreamSource:
         size_bytes: int | None = None,
         cut_at_chunks: bool = False,
         max_latency_seconds: float | None = None,
+        allowance: Callable[[], Allowance | None] = lambda: None,
     ) -> None:
         self._chunks = chunks
         self.name = name
@@ -154,6 +156,7 @@ class StreamSource:
         self._threads = threads
         self._cut_at_chunks = cut_at_chunks
         self._max_latency_seconds = max_latency_seconds
+        self._allowance = allowance
         self._first: Chunk = _END
         self._kept: set[KeptPart] = set()
 
@@ -218,7 +221,7 @@ class StreamSource:
         return _END
 
     def _new_part(self, plan: Plan, *, number: int, offset: int) -> _Filling:
-        planned_bytes = plan.size_of(number)
+        planned_bytes = plan.size_of(number, self._allowance())
         if self.size_bytes is not None:
             planned_bytes = min(planned_bytes, self.size_bytes - offset)
         kept = KeptPart(budget=self._budget, threads=self._threads)

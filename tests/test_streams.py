@@ -30,7 +30,7 @@ from async_uploader import (
     UploadResult,
 )
 from async_uploader._limits import MAX_PART_BYTES, MAX_VIDEO_BYTES, MIN_PART_BYTES
-from async_uploader._plan import plan_stream
+from async_uploader._plan import Allowance, plan_stream
 from async_uploader.emulator import Emulator, Fault
 
 from .conftest import MIB, sha256
@@ -298,8 +298,23 @@ def test_stream_parts_grow_and_the_biggest_video_fits() -> None:
     assert sizes == sorted(sizes)
     assert max(sizes) == MAX_PART_BYTES
     assert sum(sizes) >= MAX_VIDEO_BYTES
+    fast = Allowance(left=0, limit=100, window_bytes=60 * 40 * MIB)
+    assert [plan.size_of(number, fast) for number in (1, 100, 200)] == [30 * MIB, 30 * MIB, 50 * MIB]
+    slow = Allowance(left=0, limit=100, window_bytes=60 * MIB)
+    assert [plan.size_of(number, slow) for number in (1, 100)] == [5 * MIB, 25 * MIB]
     live = plan_stream(buffer_bytes=64 * MIB, live=True)
     assert sum(live.size_of(number) for number in range(1, 10_001)) >= MAX_VIDEO_BYTES
+
+
+async def test_parts_of_a_fast_stream_grow_before_the_account_s_limit_holds_them_up(data: bytes) -> None:
+    async with (
+        Emulator(rate_limit=20, rate_window=3.0, link_rate=45_000_000) as emulator,
+        Client(api_key="local-key", base_url=emulator.url) as client,
+    ):
+        await client.upload(data for _ in range(6))
+        parts = [record for record in emulator.requests if record.endpoint == "upload"]
+    assert len(parts) < 23  # of 5 MiB there would be 24
+    assert max(record.body_bytes for record in parts) > 7 * MIB
 
 
 @pytest.mark.parametrize(("buffer_bytes", "most"), [(0, 2), (25 * MIB, 3), (64 * MIB, 10), (1024 * MIB, 32)])

@@ -23,15 +23,15 @@ from typing import Final
 _WORTH_A_STEP: Final = 0.35
 # In proportion, as far as one can measure: then the next step may be a large one.
 _IN_PROPORTION: Final = 0.85
-# No line gives more than that: then it was not the line that kept the rate before so low, and it tells little.
+# No line gives more than that: new connections fill buffers on the way, for a moment; or it was not the line that
+# kept the rate before so low, and then that tells little.
 _TOO_GOOD: Final = 1.25
 # What the line gives without the pauses between parts, needs a few more to keep it full.
 _SPARE: Final = 1.25
 # To go up is urgent, to go back is not: what is in flight stays there until its end. So it is measured for longer,
 # as many connections that open at once keep the computers at both ends busy with that, for a while.
 _SURE: Final = 8
-# Nor is a gain that is not in proportion believed at once: buffers on the way make new connections look fast. It
-# has to be seen twice after that.
+# Nor is a gain that is not in proportion believed at once, for these buffers: it has to be seen twice after that.
 _FILLING: Final = 1
 _GAINING: Final = 2
 # Of more rounds of parts than these, the last one costs little.
@@ -178,7 +178,9 @@ class Climb:
         fewer, _ = self._other
         share = self._share(rates[-1])
         if share >= _IN_PROPORTION and self.connections < self._policy.most:
-            self._go_to(now, self._next(in_proportion=share <= _TOO_GOOD), other=(self.connections, rates[-1]))
+            is_credible = share <= _TOO_GOOD
+            if is_credible or len(rates) >= _FILLING + _GAINING:
+                self._go_to(now, self._next(in_proportion=is_credible), other=(self.connections, rates[-1]))
             return
         # Of two, as a pause between two parts makes one look as if it grew no more.
         is_growing = may_grow and _grows(rates[:-2], rates[-2:])

@@ -136,8 +136,13 @@ def test_no_last_round_for_a_few_parts(parts_left: int, expected: int) -> None:
 
 def test_a_gain_beyond_all_proportion_is_no_reason_for_a_large_step() -> None:
     """The rate before was low for another reason: a busy machine, say."""
-    climb = _tried((2, [1]), (6, [6]))
+    climb = _tried((2, [1]), (6, [6, 6, 6]))
     assert (climb.connections, climb.is_climbing) == (12, True)
+
+
+def test_a_gain_beyond_all_proportion_may_be_buffers_that_fill() -> None:
+    climb = _tried((2, [2]), (6, [8, 6]))
+    assert (climb.connections, climb.is_climbing) == (32, True)
 
 
 def test_a_gain_that_soon_goes_is_not_followed() -> None:

@@ -73,7 +73,7 @@ class Scene:
 
 
 SCENES: Final = {
-    "climb": Scene(size_mib=320, emulator={"connection_rate": 4e6, "latency": 0.05}),
+    "climb": Scene(size_mib=1024, emulator={"connection_rate": 16e6, "latency": 0.05}),
     "cut": Scene(
         size_mib=60,
         emulator={"connection_rate": 6e6, "faults": [Fault.parse("part=3,attempt=1:cut,when=middle")]},

@@ -69,6 +69,7 @@ class ClimbPolicy:
     :param measure_seconds: and is then measured for so long
     :param probe_seconds: once the climb is over, the rate is measured for so long each time
     :param probes: so often, before a few more are tried
+    :param keep_seconds: what was found holds so long for the next upload, if it was not confirmed
     """
 
     steps: tuple[int, ...] = (2, 6, 32)
@@ -77,6 +78,7 @@ class ClimbPolicy:
     measure_seconds: float = 0.03
     probe_seconds: float = 1.0
     probes: int = 3
+    keep_seconds: float = 60.0
 
 
 class Climb:
@@ -85,7 +87,10 @@ class Climb:
     def __init__(self, policy: ClimbPolicy) -> None:
         self.connections = min(policy.steps[0], policy.most)
         self._policy = policy
+        self._most = policy.most
         self._is_climbing = True
+        self._has_given_way = False
+        self._found_at = -math.inf
         self._other: tuple[int, float] | None = None  # connections and rate that the present number has to beat
         self._usual: tuple[int, float] | None = None  # the same of this number before, once the climb is over
         self._busy = self.connections
@@ -104,6 +109,7 @@ class Climb:
         busy: int,
         rtt_seconds: float = 0.0,
         parts_left: int = 0,
+        most: int | None = None,
     ) -> int:
         """Take note of what has moved; returns how many connections there should be.
 
@@ -112,14 +118,16 @@ class Climb:
             a measurement is of as many as there are
         :param rtt_seconds: the line's round trip, in which new connections find their speed
         :param parts_left: that have not arrived, those in flight included; 0 while it is not known
+        :param most: connections that could be used just now; None for as many as one likes
         """
         policy = self._policy
+        self._most = policy.most if most is None else min(max(1, most), policy.most)
         if self._began_at is None:
             self._began_at = now
         is_as_many = busy == self._busy or (self._ahead and busy == self.connections)
         self._busy = busy
         if busy < self.connections or not is_as_many:
-            self.restart(now)
+            self._restart(now)
         elif self._from is None:
             if now - self._began_at >= max(policy.settle_seconds, _HANDSHAKE_ROUND_TRIPS * rtt_seconds):
                 self._from = now, moved_bytes
@@ -132,8 +140,19 @@ class Climb:
                 self._watch(now)
         return self.connections
 
-    def restart(self, now: float) -> None:
-        """Measure anew: what has moved until now, or has not, tells nothing of what will."""
+    def begin(self, now: float) -> None:
+        """An upload begins after a time without any, in which nothing has moved.
+
+        What was found still holds, but neither for long nor if failures have led to it: a short upload has no time
+        to find out better by looking out for more.
+        """
+        self._restart(now)
+        is_old = now - self._found_at > self._policy.keep_seconds
+        if not self._is_climbing and (is_old or self._has_given_way):
+            self._is_climbing, self._has_given_way, self._usual = True, False, None
+            self._go_to(now, self._policy.steps[0], other=None)
+
+    def _restart(self, now: float) -> None:
         self._began_at, self._from = now, None
         self._rates.clear()
         self._ahead = 0
@@ -150,16 +169,16 @@ class Climb:
         if now - self._keep[0] >= 1:
             self._keep = now, self.connections - max(1, int(self.connections * _MOST_TO_GIVE))
         if self._failures > max(1, self.connections * _HEAP) and self.connections > max(1, self._keep[1]):
-            self._is_climbing = False
+            self._is_climbing, self._has_given_way = False, True
             self._go_to(now, self.connections - 1, other=None)
 
     def _window_seconds(self, rtt_seconds: float) -> float:
         return max(self._policy.measure_seconds, rtt_seconds) if self._is_climbing else self._policy.probe_seconds
 
     def _go_to(self, now: float, connections: int, *, other: tuple[int, float] | None) -> None:
-        self.connections = max(1, min(connections, self._policy.most))
+        self.connections = max(1, min(connections, self._most))
         self._other = other
-        self.restart(now)
+        self._restart(now)
 
     def _judge_step(self, now: float, parts_left: int, *, may_grow: bool) -> None:
         rates = self._rates
@@ -173,11 +192,11 @@ class Climb:
                 self._go_to(now, self._next(in_proportion=True), other=(self.connections, rates[-1]))
             elif len(rates) >= _FAR and rates[-1] > rates[-2] * _GROWING_FAST and not self._ahead:
                 self._ahead = self.connections
-                self.connections = min(self._next(in_proportion=True), self._policy.most)
+                self.connections = min(self._next(in_proportion=True), self._most)
             return
         fewer, _ = self._other
         share = self._share(rates[-1])
-        if share >= _IN_PROPORTION and self.connections < self._policy.most:
+        if share >= _IN_PROPORTION and self.connections < self._most:
             is_credible = share <= _TOO_GOOD
             if is_credible or len(rates) >= _FILLING + _GAINING:
                 self._go_to(now, self._next(in_proportion=is_credible), other=(self.connections, rates[-1]))
@@ -186,12 +205,12 @@ class Climb:
         is_growing = may_grow and _grows(rates[:-2], rates[-2:])
         recent = sum(rates[-_GAINING:]) / _GAINING
         is_worth_it = len(rates) >= _FILLING + _GAINING and self._share(recent) >= _WORTH_A_STEP
-        if is_worth_it and not is_growing and self.connections < self._policy.most:
+        if is_worth_it and not is_growing and self.connections < self._most:
             self._go_to(now, self._next(), other=(self.connections, recent))
         elif len(rates) >= _SURE and not is_growing:
             later = rates[_SURE // 2 :]
             worth = math.ceil(fewer * self._gain(sum(later) / len(later)) * _SPARE)
-            self._is_climbing = False
+            self._is_climbing, self._found_at = False, now
             worth = max(1, min(self.connections, worth))
             self._go_to(now, _in_even_rounds(worth, parts_left, most=self.connections), other=None)
 
@@ -220,9 +239,12 @@ class Climb:
     def _judge_probe(self, now: float, others: int, rate: float, *, is_sure: bool) -> None:
         share = self._share(rate)
         if self.connections > others and share >= (_WORTH_A_FEW_MORE if is_sure else _IN_PROPORTION):
-            self._is_climbing = True
+            self._is_climbing, self._has_given_way = True, False
             self._go_to(now, self._next(), other=(self.connections, rate))
         elif is_sure:
+            self._found_at = now
+            if self.connections > others:
+                self._usual = self._other
             # Fewer do, if not much of the rate went with those that are gone.
             is_enough = self.connections < others and share < _WORTH_A_FEW_MORE
             self._go_to(now, self.connections if is_enough else others, other=None)

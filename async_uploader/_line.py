@@ -33,6 +33,7 @@ class Line:
         self.slots = anyio.CapacityLimiter(self._climb.connections if self._climb else self.most)
         self.meter = Meter()
         self.files = 0
+        self._workers = self._held_up = 0
         self._listeners: set[Callable[[int], None]] = set()
         self._watch = anyio.Lock()
 
@@ -44,11 +45,32 @@ class Line:
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """Count a file while it is uploaded."""
+        if not self.files and self._climb is not None:
+            self._climb.begin(anyio.current_time())
+            self.slots.total_tokens = self._climb.connections
         self.files += 1
         try:
             yield
         finally:
             self.files -= 1
+
+    @contextmanager
+    def worked_by(self, workers: int) -> Iterator[None]:
+        """Count those who could use a slot, if it were theirs."""
+        self._workers += workers
+        try:
+            yield
+        finally:
+            self._workers -= workers
+
+    @contextmanager
+    def held_up(self) -> Iterator[None]:
+        """Count a part that has a slot, but waits for the account's window: it shows nothing of the line."""
+        self._held_up += 1
+        try:
+            yield
+        finally:
+            self._held_up -= 1
 
     def failed(self) -> None:
         """A connection has failed."""
@@ -68,7 +90,6 @@ class Line:
         try:
             tell(climb.connections)
             async with self._watch:
-                climb.restart(anyio.current_time())  # there may have been no upload for a while
                 while True:
                     await anyio.sleep(_CLIMBING_SECONDS if climb.is_climbing else _WATCHING_SECONDS)
                     self._step(climb)
@@ -80,8 +101,8 @@ class Line:
         connections = climb.step(
             anyio.current_time(),
             moved_bytes=self.meter.read(),
-            # A part that waits for the account's window shows nothing of the line.
-            busy=in_flight - self._limiter.held_up,
+            busy=in_flight - self._held_up,
+            most=self._workers or None,
             rtt_seconds=self.meter.rtt_seconds,
             parts_left=in_flight + waiting if waiting else 0,
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -65,14 +66,24 @@ class Pacing:
 
         return await self.persist(attempt, what=what)
 
-    async def in_turn(self, kind: Kind, request: Callable[[], Awaitable[T]]) -> T:
-        """Call ``request`` once, when the account's window allows it."""
+    async def in_turn(
+        self,
+        kind: Kind,
+        request: Callable[[], Awaitable[T]],
+        *,
+        waiting: AbstractContextManager[None] = nullcontext(),  # noqa: B008 - has no state
+    ) -> T:
+        """Call ``request`` once, when the account's window allows it.
+
+        :param waiting: is entered until then
+        """
 
         def tell(wait_seconds: float) -> None:
             if self.teller is not None:
                 self.teller.tell(RateLimitWait(kind=str(kind), wait_seconds=wait_seconds))
 
-        await self.limiter.turn(kind, on_wait=tell)
+        with waiting:
+            await self.limiter.turn(kind, on_wait=tell)
         return await request()
 
     async def persist(
@@ -82,12 +93,14 @@ class Pacing:
         what: str,
         part_number: int | None = None,
         progress: Callable[[], int] = lambda: 0,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
     ) -> T:
         """Call ``attempt`` until it returns, fails for good, or has failed too often.
 
         :param what: names the request in the log
         :param part_number: the part that it sends, if it does
         :param progress: a number that grows as the upload gets on
+        :param sleep: waits so many seconds before another try
         :raises UploaderError: the last attempt's own error
         """
         seen = progress()
@@ -123,7 +136,7 @@ class Pacing:
             wait=lambda state: max(backoff(state), asked_wait_seconds(state)),
             stop=tenacity.stop_after_attempt(self.policy.max_attempts),
             before_sleep=tell,
-            sleep=anyio.sleep,
+            sleep=sleep,
             reraise=True,
         )
         return await retrying(attempt)

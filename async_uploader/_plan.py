@@ -131,7 +131,7 @@ class Allowance:
     @property
     def balanced_bytes(self) -> float | None:
         """In a part, for the line and the limit to be used up at the same time; None while that is not known."""
-        return None if self.window_bytes is None else self.window_bytes / (_LIMIT_SHARE * self.limit)
+        return None if self.window_bytes is None else self.window_bytes / (_LIMIT_SHARE * max(1, self.limit))
 
 
 def fit(plan: Plan, allowance: Allowance | None, *, files: int = 1) -> Plan:

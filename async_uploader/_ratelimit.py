@@ -161,15 +161,11 @@ class Speed:
 
 
 class RateLimiter:
-    """All windows of one credential, shared by everything that uses it.
-
-    :ivar held_up: uploads that wait for their window now
-    """
+    """All windows of one credential, shared by everything that uses it."""
 
     def __init__(self) -> None:
         self._windows: defaultdict[Kind, Window] = defaultdict(Window)
         self._turns: defaultdict[Kind, anyio.Lock] = defaultdict(anyio.Lock)
-        self.held_up: int = 0
         self._wanted: set[Callable[[], int]] = set()
         self._news = anyio.Event()
         self._speed = Speed()
@@ -231,20 +227,16 @@ class RateLimiter:
         :param on_wait: told how many seconds it will be, as far as is known, if the window makes it wait
         """
         window = self._windows[kind]
-        is_upload = kind is Kind.UPLOAD
-        self.held_up += is_upload
-        try:
-            async with self._turns[kind]:
-                is_told = False
-                while wait := window.wait_seconds(anyio.current_time(), demand=is_upload and self.demand()):
-                    if not is_told:
-                        on_wait(wait)
-                        is_told = True
-                    with anyio.move_on_after(wait):
-                        await self._news.wait()
-                window.take(anyio.current_time())
-        finally:
-            self.held_up -= is_upload
+        demand = self.demand if kind is Kind.UPLOAD else lambda: 0
+        async with self._turns[kind]:
+            is_told = False
+            while wait := window.wait_seconds(anyio.current_time(), demand=demand()):
+                if not is_told:
+                    on_wait(wait)
+                    is_told = True
+                with anyio.move_on_after(wait):
+                    await self._news.wait()
+            window.take(anyio.current_time())
 
 
 def _number(text: str | None) -> int | None:

@@ -1,21 +1,20 @@
 """Filling one container: a bounded pool of workers, and what they come to.
 
-The only module with concurrency. One task group holds everything; a feeder hands parts over to the workers one
-by one, so that parts leave in order as workers come free. The first failure cancels the rest, and exactly one
-error comes out, never an exception group.
+The only module with concurrency. One task group holds everything; one worker at a time takes the next part and
+waits for a slot, so that parts leave in order as workers come free. The first failure cancels the rest, and
+exactly one error comes out, never an exception group.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from ._errors import ApiError, AuthenticationError, SourceError, SourceFailed, UploaderError, UploadFailed
 from ._line import Line
@@ -90,6 +89,7 @@ class Transfer:
         self._goes_on = goes_on
         self._received = received
         self._in_flight: set[Piece] = set()
+        self._turn = anyio.Lock()
         self._line = job.line
         self._sending = 0
         self._video: Video | None = None
@@ -109,16 +109,11 @@ class Transfer:
         """
         reporter = Reporter(self._ledger, self._options.on_progress)
         self._tell_container()
-        try:
-            with self._scope, self._pacing.limiter.wanted(self._parts_waiting):
-                async with anyio.create_task_group() as group:
-                    group.start_soon(self._guarded, reporter.run)
-                    group.start_soon(self._guarded, self._adapt)
-                    group.start_soon(self._guarded, self._fill)
-        finally:
-            for piece in self._in_flight:
-                # Handed over to a worker that was cancelled before it began; the slots may be shared.
-                self._line.slots.release_on_behalf_of(piece)
+        with self._scope, self._pacing.limiter.wanted(self._parts_waiting):
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._guarded, reporter.run)
+                group.start_soon(self._guarded, self._adapt)
+                group.start_soon(self._guarded, self._fill)
         await self._guarded(reporter.tell)
         if self._failure is not None:
             raise self._failed(self._failure) from self._failure
@@ -176,40 +171,51 @@ class Transfer:
         async with aclosing(self._source.pieces(self._plan, received=self._received)) as pieces:
             if self.video_id is None:
                 # Two first parts would make two videos: the first goes alone and brings the videoId.
-                await self._deliver_in_slot(await self._with_slot(await anext(pieces)))
-            hand_over, to_send = anyio.create_memory_object_stream[Piece](0)
-            async with anyio.create_task_group() as workers:
-                workers.start_soon(self._guarded, partial(self._feed, pieces, hand_over))
-                # No more than there are parts: most of ten thousand files have one.
-                for _ in range(min(self._plan.concurrency, self._parts_left or self._plan.concurrency)):
-                    workers.start_soon(self._work, to_send.clone())
-                to_send.close()
+                await self._deliver_in_slot(await self._next(pieces))
+            # No more than there are parts: most of ten thousand files have one.
+            count = min(self._plan.concurrency, self._parts_left or self._plan.concurrency)
+            with self._line.worked_by(count):
+                async with anyio.create_task_group() as workers:
+                    for _ in range(count):
+                        workers.start_soon(self._guarded, partial(self._work, pieces))
 
-    async def _feed(self, pieces: AsyncGenerator[Piece, None], hand_over: MemoryObjectSendStream[Piece]) -> None:
-        async with hand_over:
-            async for piece in pieces:
-                await hand_over.send(await self._with_slot(piece))
+    async def _work(self, pieces: AsyncGenerator[Piece, None]) -> None:
+        with suppress(StopAsyncIteration):
+            while True:
+                await self._deliver_in_slot(await self._next(pieces))
 
-    async def _with_slot(self, piece: Piece) -> Piece:
-        """Wait until one more part may be in flight: so no more than one part waits to be sent."""
-        part = piece.part
-        if self._ledger.parts_total is None and part.last:
-            self._ledger.ends(total_bytes=part.end, parts_total=part.number)
+    async def _next(self, pieces: AsyncGenerator[Piece, None]) -> Piece:
+        """The next part, as soon as one more may be in flight.
+
+        One worker at a time: so parts leave in order, and no more than one of them waits to be sent.
+        """
+        async with self._turn:
+            piece = await anext(pieces)
+            if self._ledger.parts_total is None and piece.part.last:
+                self._ledger.ends(total_bytes=piece.part.end, parts_total=piece.part.number)
+            await self._take_slot(piece)
+            return piece
+
+    async def _take_slot(self, piece: Piece) -> None:
         await self._line.slots.acquire_on_behalf_of(piece)
         self._in_flight.add(piece)
-        return piece
+
+    def _give_back_slot(self, piece: Piece) -> None:
+        if piece in self._in_flight:
+            self._in_flight.discard(piece)
+            self._line.slots.release_on_behalf_of(piece)
 
     async def _deliver_in_slot(self, piece: Piece) -> None:
         try:
             await self._deliver(piece)
         finally:
-            self._in_flight.discard(piece)
-            self._line.slots.release_on_behalf_of(piece)
+            self._give_back_slot(piece)
 
-    async def _work(self, to_send: MemoryObjectReceiveStream[Piece]) -> None:
-        async with to_send:
-            async for piece in to_send:
-                await self._guarded(partial(self._deliver_in_slot, piece))
+    async def _wait(self, piece: Piece, seconds: float) -> None:
+        """Before another try. The slot is for others meanwhile, of other uploads maybe."""
+        self._give_back_slot(piece)
+        await anyio.sleep(seconds)
+        await self._take_slot(piece)
 
     async def _deliver(self, piece: Piece) -> None:
         """Send one part until the service has it."""
@@ -227,7 +233,7 @@ class Transfer:
             this = Attempt(self._teller, part, attempts)
             try:
                 send = partial(self._send, piece, this, expect_continue=attempts > 1)
-                answer = await self._pacing.in_turn(Kind.UPLOAD, send)
+                answer = await self._pacing.in_turn(Kind.UPLOAD, send, waiting=self._line.held_up())
             except UploaderError as exc:
                 self._ledger.taken_back(part.number)
                 verdict = judge(exc, maybe_received=maybe_received)
@@ -253,6 +259,7 @@ class Transfer:
                 what=f"part {part.number}",
                 part_number=part.number,
                 progress=lambda: self._ledger.acknowledged_bytes,
+                sleep=partial(self._wait, piece),
             )
         except Exception:
             self._failed_part = self._failed_part or part

@@ -174,6 +174,32 @@ def test_the_line_is_watched(then: list[tuple[int, list[float]]], expected: tupl
     assert (climb.connections, climb.is_climbing) == expected
 
 
+@pytest.mark.parametrize(
+    ("failures", "seconds", "expected"),
+    [
+        pytest.param(0, 30, (8, False), id="what was found holds for the next upload"),
+        pytest.param(0, 90, (2, True), id="for a minute"),
+        pytest.param(2, 30, (2, True), id="but not if failures have led to it"),
+    ],
+)
+def test_the_next_upload_begins_with_what_was_found(
+    failures: int, seconds: float, expected: tuple[int, bool]
+) -> None:
+    climb = _tried(*_OVER[:-1])
+    for _ in range(failures):
+        climb.failed(20.0)
+    climb.begin(20.0 + seconds)
+    assert (climb.connections, climb.is_climbing) == expected
+
+
+def test_no_more_than_can_be_used_just_now() -> None:
+    """So that they are used, and can be judged."""
+    climb = Climb(ClimbPolicy(settle_seconds=0.0, measure_seconds=1.0))
+    for second in range(5):
+        climb.step(second, moved_bytes=second * climb.connections, busy=climb.connections, most=5)
+    assert climb.connections == 5
+
+
 def test_parts_that_still_have_to_end_are_no_measure_for_fewer() -> None:
     climb = _tried(*_OVER, (10, [6.4] * 3), (8, [2.0] * 3))
     for second in range(100, 120):

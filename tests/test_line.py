@@ -11,7 +11,7 @@ import pytest
 from async_uploader import Client, UploadFailed, events
 from async_uploader._line import Line
 from async_uploader._ratelimit import RateLimiter
-from async_uploader.emulator import Emulator
+from async_uploader.emulator import Emulator, Fault
 
 from .conftest import MIB
 
@@ -79,6 +79,31 @@ async def test_a_listener_that_fails_ends_its_own_upload_only(make_file: MakeFil
         ]
         ended = await asyncio.gather(*uploads, return_exceptions=True)
     assert [isinstance(one, UploadFailed) for one in ended] == [False, True, False]
+
+
+async def test_a_part_that_waits_for_another_try_leaves_its_place_to_others(make_file: MakeFile) -> None:
+    """Two connections are what a line begins with; both of their parts are told to come back much later."""
+    faults = [Fault.parse(f"part={number},attempt=1:status=503,retry-after=30") for number in (1, 2)]
+    is_waiting = asyncio.Event()
+
+    def look(event: events.UploadEvent) -> None:
+        if isinstance(event, events.RetryScheduled):
+            waiting.append(event)
+            if len(waiting) == 2:
+                is_waiting.set()
+
+    waiting: list[events.UploadEvent] = []
+    async with (
+        Emulator(faults=faults) as emulator,
+        Client(api_key=KEY, base_url=emulator.url) as client,
+    ):
+        first = asyncio.create_task(client.upload(make_file(30 * MIB), on_event=look))
+        await is_waiting.wait()
+        async with asyncio.timeout(10):
+            await client.upload(make_file(MIB, "other.mp4"))
+        assert not first.done()
+        first.cancel()
+        await asyncio.wait([first])
 
 
 async def test_when_the_upload_that_watches_ends_another_one_does() -> None:

@@ -93,14 +93,14 @@ class Pacing:
         what: str,
         part_number: int | None = None,
         progress: Callable[[], int] = lambda: 0,
-        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+        sleep: Callable[[float], Awaitable[None]] | None = None,
     ) -> T:
         """Call ``attempt`` until it returns, fails for good, or has failed too often.
 
         :param what: names the request in the log
         :param part_number: the part that it sends, if it does
         :param progress: a number that grows as the upload gets on
-        :param sleep: waits so many seconds before another try
+        :param sleep: waits so many seconds before another try, if there is more to it
         :raises UploaderError: the last attempt's own error
         """
         seen = progress()
@@ -136,7 +136,7 @@ class Pacing:
             wait=lambda state: max(backoff(state), asked_wait_seconds(state)),
             stop=tenacity.stop_after_attempt(self.policy.max_attempts),
             before_sleep=tell,
-            sleep=sleep,
+            sleep=sleep or anyio.sleep,
             reraise=True,
         )
         return await retrying(attempt)

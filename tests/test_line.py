@@ -83,7 +83,7 @@ async def test_a_listener_that_fails_ends_its_own_upload_only(make_file: MakeFil
 
 async def test_a_part_that_waits_for_another_try_leaves_its_place_to_others(make_file: MakeFile) -> None:
     """Two connections are what a line begins with; both of their parts are told to come back much later."""
-    faults = [Fault.parse(f"part={number},attempt=1:status=503,retry-after=30") for number in (1, 2)]
+    faults = [Fault.parse(f"part={number},times=1:status=503,retry-after=30") for number in (1, 2)]
     is_waiting = asyncio.Event()
 
     def look(event: events.UploadEvent) -> None:

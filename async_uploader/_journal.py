@@ -20,10 +20,13 @@ from pathlib import Path
 from typing import Final, Literal
 
 import platformdirs
+import tenacity
 
 from ._plan import Part, Plan
 from ._source import Identity
 
+# Others write for moments only.
+_BUSY_SECONDS: Final = 10
 _SCHEMA_VERSION: Final = 1
 _SCHEMA: Final = """
 CREATE TABLE upload (
@@ -172,10 +175,16 @@ class Journal:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Made by us, so that nobody else can read it; SQLite gives its other files the same mode.
         os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-        db = sqlite3.connect(self.path, timeout=10, isolation_level=None, check_same_thread=False)
+        db = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             db.row_factory = sqlite3.Row
-            db.execute("PRAGMA journal_mode = WAL")
+            # SQLite does not wait here for others who open a new file at the same moment, whatever its timeout.
+            tenacity.Retrying(
+                retry=tenacity.retry_if_exception(_is_busy),
+                stop=tenacity.stop_after_delay(_BUSY_SECONDS),
+                wait=tenacity.wait_random(0, 0.05),
+                reraise=True,
+            )(db.execute, "PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA foreign_keys = ON")
             db.execute("BEGIN IMMEDIATE")
@@ -198,6 +207,10 @@ class Journal:
     def _entries(self, db: sqlite3.Connection, where: str, values: tuple[object, ...]) -> list[Entry]:
         rows = db.execute(f"SELECT * FROM upload {where} ORDER BY id", values).fetchall()  # noqa: S608 - ours
         return [_entry(db, row) for row in rows]
+
+
+def _is_busy(error: BaseException) -> bool:
+    return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
 
 
 def _entry(db: sqlite3.Connection, row: sqlite3.Row) -> Entry:

@@ -10,7 +10,9 @@ import shutil
 import signal
 import sqlite3
 import stat
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +20,7 @@ import aiohttp
 import pytest
 
 from async_uploader import Client, UploadFailed
+from async_uploader._journal import Journal
 from async_uploader._limits import MIB
 from async_uploader._models import MARK_PLAN, MARK_SOURCE
 from async_uploader.emulator import Emulator, Fault
@@ -448,6 +451,22 @@ async def test_a_disk_that_fills_up(movie: Source, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.anyio
+def test_many_who_make_a_journal_at_once(tmp_path: Path) -> None:
+    """A service's first uploads, say; without care, one in some hundred finds it locked."""
+
+    def look(number: int) -> int:
+        journal = Journal(tmp_path / f"{number // 8}.sqlite3")
+        everybody.wait()
+        try:
+            return len(journal.unfinished())
+        finally:
+            journal.close()
+
+    everybody = threading.Barrier(8)
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(look, range(320))) == {0}
+
+
 async def test_what_the_journal_holds(movie: Source, state: Path) -> None:
     """Nobody else may read it, and there is no secret in it."""
     async with service() as emulator:

@@ -9,8 +9,8 @@ event loops differ: asyncio 3.11 copies what it could not send, later versions a
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import payload
@@ -18,6 +18,7 @@ from aiohttp import payload
 from ._errors import UploaderError
 from ._limits import KIB, MIB
 from ._source import Reader
+from ._tally import Tally
 from ._tcp import tcp_info
 
 if TYPE_CHECKING:
@@ -37,20 +38,15 @@ class BlockPool:
 
     def __init__(self) -> None:
         self._free: dict[int, list[memoryview]] = {BLOCK_BYTES: [], SMALL_BLOCK_BYTES: []}
-        self._parts = 0
+        self._parts = Tally()
 
-    @contextmanager
-    def part(self) -> Iterator[None]:
+    def part(self) -> AbstractContextManager[None]:
         """One more part is in flight."""
-        self._parts += 1
-        try:
-            yield
-        finally:
-            self._parts -= 1
+        return self._parts.plus()
 
     def take(self) -> memoryview:
         """A block that nobody else holds."""
-        size_bytes = BLOCK_BYTES if self._parts <= _MANY_PARTS else SMALL_BLOCK_BYTES
+        size_bytes = BLOCK_BYTES if self._parts.count <= _MANY_PARTS else SMALL_BLOCK_BYTES
         free = self._free[size_bytes]
         return free.pop() if free else memoryview(bytearray(size_bytes))
 

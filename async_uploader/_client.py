@@ -168,7 +168,7 @@ class Client(Requests):
 
     async def _upload(self, source: Source, options: UploadOptions, *, line: Line | None = None) -> Video:
         transfer, payload = self._checked(options)
-        line = line or self._line_for(transfer)
+        line = line or self._line_for(transfer.concurrency)
         with line.in_use():
             opened = await self._open(source, transfer)
             try:
@@ -177,9 +177,9 @@ class Client(Requests):
             finally:
                 await opened.aclose()
 
-    def _line_for(self, options: TransferOptions) -> Line:
+    def _line_for(self, concurrency: int | None) -> Line:
         """The one on which all uploads adapt together; one of its own for who wants a certain concurrency."""
-        return self._line if options.concurrency is None else Line(self._limiter, options.concurrency)
+        return self._line if concurrency is None else Line(self._limiter, concurrency)
 
     async def _send(self, job: Job, payload: dict[str, Any]) -> Video:
         source, options = job.source, job.options
@@ -296,7 +296,7 @@ class Client(Requests):
         )
         plan = replace(self._plan(source, transfer), part_bytes=transfer.part_size or MAX_PART_BYTES, grows=False)
         try:
-            line = self._line_for(transfer)
+            line = self._line_for(transfer.concurrency)
             job = Job(source=source, plan=plan, options=transfer, line=line)
             with line.in_use():
                 async with session.running(partial(self._send, job, payload)):
@@ -319,8 +319,8 @@ class Client(Requests):
             parts as make it faster, up to 32, and 16 files
         :returns: an async iterator of :class:`UploadResult`; use it up, or use it as a context manager
         """
-        line = self._line if concurrency is None else Line(self._limiter, concurrency)
-        uploads = Uploads(partial(self._upload_item, line=line), items, files=concurrency or _MANY_FILES)
+        upload_item = partial(self._upload_item, line=self._line_for(concurrency))
+        uploads = Uploads(upload_item, items, files=concurrency or _MANY_FILES)
         self._many.add(uploads)
         return uploads
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Final
 
 import anyio
@@ -12,6 +12,7 @@ from ._climb import Climb, ClimbPolicy
 from ._meter import Meter
 from ._plan import MOST_CONNECTIONS
 from ._ratelimit import RateLimiter
+from ._tally import Tally
 
 # How often the number of parts in flight is looked at.
 _CLIMBING_SECONDS: Final = 0.01
@@ -32,8 +33,11 @@ class Line:
         self._climb: Climb | None = None if connections else Climb(ClimbPolicy(most=self.most))
         self.slots = anyio.CapacityLimiter(self._climb.connections if self._climb else self.most)
         self.meter = Meter()
-        self.files = 0
-        self._workers = self._held_up = 0
+        self._files = Tally()
+        #: Those who could use a slot, if it were theirs.
+        self.workers = Tally()
+        #: Parts that have a slot, but wait for the account's window: they show nothing of the line.
+        self.held_up = Tally()
         self._listeners: set[Callable[[int], None]] = set()
         self._watch = anyio.Lock()
 
@@ -42,35 +46,17 @@ class Line:
         """Whether it is found out how many parts in flight are worth it."""
         return self._climb is not None
 
-    @contextmanager
-    def in_use(self) -> Iterator[None]:
+    @property
+    def files(self) -> int:
+        """How many are uploaded just now."""
+        return self._files.count
+
+    def in_use(self) -> AbstractContextManager[None]:
         """Count a file while it is uploaded."""
         if not self.files and self._climb is not None:
             self._climb.begin(anyio.current_time())
             self.slots.total_tokens = self._climb.connections
-        self.files += 1
-        try:
-            yield
-        finally:
-            self.files -= 1
-
-    @contextmanager
-    def worked_by(self, workers: int) -> Iterator[None]:
-        """Count those who could use a slot, if it were theirs."""
-        self._workers += workers
-        try:
-            yield
-        finally:
-            self._workers -= workers
-
-    @contextmanager
-    def held_up(self) -> Iterator[None]:
-        """Count a part that has a slot, but waits for the account's window: it shows nothing of the line."""
-        self._held_up += 1
-        try:
-            yield
-        finally:
-            self._held_up -= 1
+        return self._files.plus()
 
     def failed(self) -> None:
         """A connection has failed."""
@@ -101,8 +87,8 @@ class Line:
         connections = climb.step(
             anyio.current_time(),
             moved_bytes=self.meter.read(),
-            busy=in_flight - self._held_up,
-            most=self._workers or None,
+            busy=in_flight - self.held_up.count,
+            most=self.workers.count or None,
             rtt_seconds=self.meter.rtt_seconds,
             parts_left=in_flight + waiting if waiting else 0,
         )

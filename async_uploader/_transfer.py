@@ -27,6 +27,7 @@ from ._progress import Ledger, Reporter
 from ._ratelimit import Kind
 from ._service import PartAnswer, Service, byte_range, part_range
 from ._source import Piece, Source
+from ._tally import Tally
 from ._teller import Attempt, Teller
 from ._units import format_size
 from .events import ConcurrencyChanged, ContainerReady
@@ -91,7 +92,7 @@ class Transfer:
         self._in_flight: set[Piece] = set()
         self._turn = anyio.Lock()
         self._line = job.line
-        self._sending = 0
+        self._sending = Tally()
         self._video: Video | None = None
         self._is_told_whole = False
         self._ledger = Ledger(total_bytes=job.plan.total_bytes, parts_total=job.plan.parts_total)
@@ -140,7 +141,7 @@ class Transfer:
 
     def _parts_waiting(self) -> int:
         """How many of these are not on their way."""
-        return max(0, self._parts_left - self._sending)
+        return max(0, self._parts_left - self._sending.count)
 
     async def _guarded(self, step: Callable[[], Awaitable[None]]) -> None:
         """Run a step; its error becomes the upload's, if it is the first, and stops everything else."""
@@ -174,7 +175,7 @@ class Transfer:
                 await self._deliver_in_slot(await self._next(pieces))
             # No more than there are parts: most of ten thousand files have one.
             count = min(self._plan.concurrency, self._parts_left or self._plan.concurrency)
-            with self._line.worked_by(count):
+            with self._line.workers.plus(count):
                 async with anyio.create_task_group() as workers:
                     for _ in range(count):
                         workers.start_soon(self._guarded, partial(self._work, pieces))
@@ -233,7 +234,7 @@ class Transfer:
             this = Attempt(self._teller, part, attempts)
             try:
                 send = partial(self._send, piece, this, expect_continue=attempts > 1)
-                answer = await self._pacing.in_turn(Kind.UPLOAD, send, waiting=self._line.held_up())
+                answer = await self._pacing.in_turn(Kind.UPLOAD, send, waiting=self._line.held_up.plus())
             except UploaderError as exc:
                 self._ledger.taken_back(part.number)
                 verdict = judge(exc, maybe_received=maybe_received)
@@ -329,8 +330,7 @@ class Transfer:
         else:
             assert total_bytes is not None, "checked before"
             content_range = byte_range(part, total_bytes)
-        self._sending += 1
-        try:
+        with self._sending.plus():
             return await self._service.send_part(
                 piece,
                 content_range=content_range,
@@ -341,8 +341,6 @@ class Transfer:
                 meter=self._line.meter,
                 on_connection=partial(setattr, attempt, "connection"),
             )
-        finally:
-            self._sending -= 1
 
     async def _conclude(self) -> None:
         """Every part was accepted; see that the video has come together, and have it."""

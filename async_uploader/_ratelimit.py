@@ -60,6 +60,7 @@ class Window:
         self.limit: int | None = None
         self.left = 0
         self.resets_at = -math.inf
+        #: 0 while no answer told.
         self.length_seconds = 0.0
         self._last_take = 0.0
         # The service opens a window when its first request arrives: until it has told when this one closes,
@@ -75,11 +76,13 @@ class Window:
     ) -> None:
         """What an answer says: of a new window if it resets clearly later than the one that was known.
 
-        A little later is only rounding, and the time that the answer took.
+        A little later is only rounding, and the time that the answer took. All that may be, with 0 seconds to
+        the reset, says that no window is open: the next request opens one.
 
         :param is_guess: it is an answer to a request of another kind
         """
-        resets_at = now + reset_seconds
+        is_open = remaining < limit or reset_seconds > 0
+        resets_at = now + reset_seconds if is_open else now - _ROUNDING_SECONDS
         self._unanswered -= 0 if is_guess or not self._unanswered else 1
         if resets_at <= self._last_reset_at + _ROUNDING_SECONDS:
             return  # late news of the window before
@@ -122,7 +125,7 @@ class Window:
             # A new window; an answer will tell when it closes.
             self._last_reset_at, self._is_guess = self.resets_at, True
             self.left = max(1, self.limit - self._on_their_way(now))
-            self.resets_at = now + self.length_seconds
+            self.resets_at = now + (self.length_seconds or RATE_WINDOW_SECONDS)
         self.left -= 1
         self._last_take = now
         self._unanswered += 1

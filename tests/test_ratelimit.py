@@ -76,6 +76,15 @@ def test_rounded_seconds_do_not_make_a_new_window() -> None:
     assert window.left == 1
 
 
+def test_an_answer_with_no_window_open_leaves_the_length_of_the_next_to_be_told() -> None:
+    """As one does that was refused before it was counted: the limit, all of it left, reset in 0 seconds."""
+    window = learned(limit=3, remaining=3, reset_seconds=0)
+    assert sent(window, demand=3, until=0) == [0.0] * 3
+    assert window.wait_seconds(1, demand=1) > 1
+    window.learn(1, limit=3, remaining=0, reset_seconds=2)
+    assert window.wait_seconds(1, demand=1) == pytest.approx(2, abs=0.1)
+
+
 def test_a_refusal_closes_the_window() -> None:
     window = learned()
     window.close(5, seconds=7)

@@ -10,6 +10,7 @@ import socket
 import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
+from mmap import mmap
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from urllib.parse import urlsplit
@@ -33,7 +34,7 @@ class Line:
         if address.scheme == "https":
             context = ssl.create_default_context(cafile=task.ca)
             self._socket = context.wrap_socket(self._socket, server_hostname=host)
-            self._block = memoryview(bytearray(MIB))
+            self._block = memoryview(mmap(-1, MIB))
 
     def send(self, file: int, extent: Extent, *, content_range: str) -> None:
         """Send one part, and see that it was accepted."""

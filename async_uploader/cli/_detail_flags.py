@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 from ._flags import JsonFlags
-from ._params import PANELS, option, usage_error
+from ._params import PANELS, flags, option, usage_error
 
 if TYPE_CHECKING:
     from async_uploader._options import ContainerDetails
@@ -17,7 +16,7 @@ K = TypeVar("K")
 _DETAILS, *_ = PANELS
 
 
-@dataclass(frozen=True, kw_only=True)
+@flags
 class DetailFlags(JsonFlags):
     """What a video is to be; the fields are those of ``ContainerDetails``."""
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 from async_uploader._units import parse_size
 
 from . import _completion
-from ._params import PANELS, argument, option, usage_error
+from ._params import PANELS, argument, flags, option, usage_error
 
 *_, _SERVICE, _OUTPUT = PANELS
 
 
-@dataclass(frozen=True, kw_only=True)
+@flags
 class CommonFlags:
     """What every command takes."""
 
@@ -23,7 +22,7 @@ class CommonFlags:
     ] = 0
 
 
-@dataclass(frozen=True, kw_only=True)
+@flags
 class ServiceFlags(CommonFlags):
     """What every command takes that talks to the service."""
 
@@ -59,7 +58,7 @@ class ServiceFlags(CommonFlags):
         return {"base_url": base_url, "allow_plain_http": self.allow_plain_http}
 
 
-@dataclass(frozen=True, kw_only=True)
+@flags
 class JsonFlags(ServiceFlags):
     """What every command takes that shows something."""
 
@@ -68,21 +67,21 @@ class JsonFlags(ServiceFlags):
     ] = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@flags
 class VideoFlags(ServiceFlags):
     """One video, by its id."""
 
     video_id: Annotated[str, argument(metavar="VIDEO_ID")]
 
 
-@dataclass(frozen=True, kw_only=True)
+@flags
 class ListFlags(CommonFlags):
     """A list of what this machine knows."""
 
     json: Annotated[bool, option("--json", panel=_OUTPUT, help="Show it as one JSON document.")] = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@flags
 class ForgetFlags(VideoFlags):
     """An upload to forget, by its video."""
 
@@ -90,19 +89,19 @@ class ForgetFlags(VideoFlags):
     delete: Annotated[bool, option("--delete", help="Delete the video at the service as well.")] = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@flags
 class VideoJsonFlags(VideoFlags, JsonFlags):
     """The same, and shown."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@flags
 class TokenFlags(ServiceFlags):
     """One upload token."""
 
     token: Annotated[str, argument(metavar="TOKEN")]
 
 
-@dataclass(frozen=True, kw_only=True)
+@flags
 class NewTokenFlags(JsonFlags):
     """What an upload token is made from."""
 
@@ -111,7 +110,7 @@ class NewTokenFlags(JsonFlags):
     ] = 0
 
 
-@dataclass(frozen=True, kw_only=True)
+@flags
 class EmulatorFlags(CommonFlags):
     """What ``emulator`` takes; the fields beside ``verbose`` are those of ``Emulator``."""
 

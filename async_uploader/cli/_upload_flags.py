@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +11,7 @@ from async_uploader._units import parse_size
 from . import _completion
 from ._detail_flags import DetailFlags
 from ._flags import ServiceFlags
-from ._params import PANELS, argument, option, usage_error
+from ._params import PANELS, argument, flags, option, usage_error
 
 if TYPE_CHECKING:
     from async_uploader._options import UploadOptions
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 _, _MANY, _TRANSFER, _SERVICE, _OUTPUT = PANELS
 
 
-@dataclass(frozen=True, kw_only=True)
+@flags
 class WaitFlags(ServiceFlags):
     """Whether to see a video through its encoding."""
 
@@ -44,7 +43,7 @@ class WaitFlags(ServiceFlags):
                 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@flags
 class QuietFlags(ServiceFlags):
     """How much is told of what takes a while."""
 
@@ -58,7 +57,7 @@ class QuietFlags(ServiceFlags):
             raise usage_error("--quiet and --verbose cannot be used together.")
 
 
-@dataclass(frozen=True, kw_only=True)
+@flags
 class ImportFlags(DetailFlags, WaitFlags, QuietFlags):
     """What ``import`` takes."""
 
@@ -70,7 +69,7 @@ class ImportFlags(DetailFlags, WaitFlags, QuietFlags):
             raise usage_error(f"What to import must be an http(s) URL or a videoId, not {self.source!r}.")
 
 
-@dataclass(frozen=True, kw_only=True)
+@flags
 class TransferFlags(ServiceFlags):
     """How sources are sent."""
 
@@ -177,7 +176,7 @@ class TransferFlags(ServiceFlags):
         return {**super().client_options(), **buffer, "upload_token": self.upload_token}
 
 
-@dataclass(frozen=True, kw_only=True)
+@flags
 class ManyFlags(ServiceFlags):
     """Where many sources come from, and where it is written what became of them."""
 
@@ -224,7 +223,7 @@ class ManyFlags(ServiceFlags):
         return self.recursive or bool(self.include) or bool(self.exclude)
 
 
-@dataclass(frozen=True, kw_only=True)
+@flags
 class UploadFlags(DetailFlags, ManyFlags, TransferFlags, WaitFlags, QuietFlags):
     """What ``upload`` takes. Fields that ``UploadOptions`` has too, have its names and its meaning."""
 

@@ -50,8 +50,11 @@ class Sources:
         return path
 
     def sparse(self, size_bytes: int) -> Path:
-        """A file without content, which reads as zeros and takes no memory: for the sizes beyond it."""
-        path = self._files / f"sparse-{size_bytes}.mp4"
+        """A file without content, which reads as zeros and takes no memory: for the sizes beyond it.
+
+        On tmpfs. Of a disk's file the system would keep all zeros that were read, and make room for them again.
+        """
+        path = self.folder / f"sparse-{size_bytes}.mp4"
         if not path.exists():
             path.touch()
             os.truncate(path, size_bytes)

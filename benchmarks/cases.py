@@ -143,7 +143,14 @@ class Bench:
         return Case(key=key, title=f"{size_text(self.scale.main_bytes)} over {title}", entries=entries)
 
     def _entry(
-        self, name: str, peer: Peer, job: Job, target: Target, *, before: Callable[[], None] | None = None
+        self,
+        name: str,
+        peer: Peer,
+        job: Job,
+        target: Target,
+        *,
+        before: Callable[[], None] | None = None,
+        times: int = 1,
     ) -> Entry:
         source = job.source
         files = list(source.iterdir()) if source.is_dir() else [source]
@@ -153,6 +160,7 @@ class Bench:
             command=partial(peer, job),
             payload_bytes=sum(path.stat().st_size for path in files),
             before=before,
+            times=times,
         )
 
     def _far(self) -> Case:
@@ -204,13 +212,14 @@ class Bench:
     def _growth(self) -> Case:
         return Case(
             key="growth",
-            title="size, over TLS, 4 at once (files that read as zeros)",
+            title="size, over TLS, 4 at once (of zeros; small ones several times over)",
             entries=[
                 self._entry(
                     size_text(size),
                     OURS,
                     Job(source=self.sources.sparse(size), part_bytes=None, connections=4),
                     self.sink.tls,
+                    times=max(1, max(self.scale.growth) // size // 2),
                 )
                 for size in self.scale.growth
             ],

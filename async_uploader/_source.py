@@ -182,33 +182,33 @@ class FileSource:
 
         :raises SourceError: the file has changed or cannot be read
         """
-        file = await self._open()
-        reader = SliceReader(self, file, part)
+        file = await self._open(part)
+        reader = SliceReader(self, file, part, self._threads)
         try:
             yield reader
         finally:
             await reader.settle()
-            with move_on_after(_SETTLE_SECONDS, shield=True):
-                await file.close()
+            # Nobody waits for it: a file system may take its time. Again, where the threads are shut down before.
+            self._threads.submit(file.close).add_done_callback(lambda _: file.close())
 
-    async def _open(self) -> AsyncFileIO:
+    async def _open(self, part: Part) -> FileIO:
         # Shielded: the descriptor would be lost if this were cancelled between open() and its return.
-        loop = asyncio.get_running_loop()
-        opening = loop.run_in_executor(self._threads, self._opened)
+        opening = asyncio.get_running_loop().run_in_executor(self._threads, self._opened, part)
         try:
-            file: AsyncFileIO = wrap(await asyncio.shield(opening), loop=loop, executor=self._threads)
+            return await asyncio.shield(opening)
         except asyncio.CancelledError:
             opening.add_done_callback(_close)
             raise
-        return file
 
-    def _opened(self) -> FileIO:
+    def _opened(self, part: Part) -> FileIO:
         # Looked at first: opening what is no file any more, a pipe, say, could wait for ever.
         try:
             self._compare(Identity.of(self.path.stat()))
-            return self.path.open("rb", buffering=0)
+            file = self.path.open("rb", buffering=0)
+            file.seek(part.offset)
         except OSError as exc:
             raise self._unreadable(exc) from exc
+        return file
 
     async def _check_identity(self) -> None:
         try:
@@ -257,13 +257,13 @@ class SliceReader:
     read in a thread. The hop there and back costs more than the copy.
     """
 
-    def __init__(self, source: FileSource, file: AsyncFileIO, part: Part) -> None:
+    def __init__(self, source: FileSource, file: FileIO, part: Part, threads: ThreadPoolExecutor) -> None:
         self._source = source
-        self._file = file
-        self._reads = Reads(file.readinto)
+        self._file: AsyncFileIO = wrap(file, executor=threads)
+        self._reads = Reads(self._file.readinto)
         self._offset, self._left_bytes = part.offset, part.size_bytes
         self._is_in_memory = _CAN_READ_AT_ONCE
-        self._is_at = 0  # where the descriptor stands
+        self._is_at = part.offset  # where the descriptor stands
         self.settle = self._reads.settle
 
     async def readinto(self, buffer: memoryview) -> int:

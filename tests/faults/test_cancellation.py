@@ -18,6 +18,7 @@ import pytest
 from async_uploader import Client
 from async_uploader._journal import Journal
 from async_uploader._limits import MIB
+from async_uploader._plan import Part
 from async_uploader._source import FileSource
 from async_uploader.emulator import Emulator
 
@@ -251,7 +252,7 @@ async def test_while_the_source_is_opened(
     loop = asyncio.get_running_loop()
     files: list[FileIO] = []
 
-    def slow(source: FileSource) -> FileIO:
+    def slow(source: FileSource, _part: Part) -> FileIO:
         loop.call_soon_threadsafe(hangs.set)
         goes_on.wait(10)
         files.append(source.path.open("rb", buffering=0))

@@ -15,6 +15,7 @@ Ctrl-C is answered from the first moment on.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -24,15 +25,21 @@ from typing import NoReturn
 __all__ = ("main",)
 
 
-def main() -> int:
-    """Run the command line on this process's arguments.
-
-    :return: the exit code
-    """
+def main() -> NoReturn:
+    """Run the command line on this process's arguments, and end the process."""
     exit_on_signals()
     from ._main import run
 
-    return run(sys.argv[1:])
+    _end(run(sys.argv[1:]))
+
+
+def _end(code: int) -> NoReturn:
+    """All is closed. What Python would do now, taking all modules apart, is a fifth of a short upload's time."""
+    atexit._run_exitfuncs()  # noqa: SLF001 - os._exit() leaves them out
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # nobody reads any more, or it was closed
+            stream.flush()
+    os._exit(code)
 
 
 def exit_on_signals() -> None:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from mmap import mmap
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import payload
 
 from ._errors import UploaderError
 from ._limits import KIB, MIB
+from ._pages import pages
 from ._source import Reader
 from ._tally import Tally
 from ._tcp import tcp_info
@@ -49,9 +49,7 @@ class BlockPool:
         """A block that nobody else holds."""
         size_bytes = BLOCK_BYTES if self._parts.count <= _MANY_PARTS else SMALL_BLOCK_BYTES
         free = self._free[size_bytes]
-        # Mapped, and so at the beginning of a page. A bytearray begins 16 bytes after one, where copying from a
-        # file's pages takes twice as long: loads are taken for those of the stores just before ("4K aliasing").
-        return free.pop() if free else memoryview(mmap(-1, size_bytes))
+        return free.pop() if free else pages(size_bytes)
 
     def give_back(self, block: memoryview) -> None:
         """Only for a block that neither a thread nor a transport can still touch."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import hashlib
+import mmap
+import os
 import random
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,6 +19,7 @@ import trustme
 from aiohttp import web
 
 from async_uploader._body import BLOCK_BYTES, SMALL_BLOCK_BYTES, BlockPool, PartBody, quoted
+from async_uploader._pages import pages
 
 from .conftest import LOOPS
 
@@ -154,3 +158,18 @@ def test_many_parts_have_small_blocks() -> None:
         parts.enter_context(pool.part())
         assert len(pool.take()) == SMALL_BLOCK_BYTES
     assert len(pool.take()) == BLOCK_BYTES
+
+
+def test_blocks_begin_on_a_page() -> None:
+    for block in (BlockPool().take(), pages(100)):
+        assert ctypes.addressof(ctypes.c_char.from_buffer(block)) % mmap.PAGESIZE == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is forked here")
+def test_blocks_are_not_shared_with_forked_processes() -> None:
+    block = pages(1)
+    if not (child := os.fork()):
+        block[0] = 1
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert block[0] == 0

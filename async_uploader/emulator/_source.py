@@ -16,8 +16,9 @@ All of this blocks and runs in threads. Only one thread at a time works for one 
 from __future__ import annotations
 
 import hashlib
-from mmap import mmap
 from typing import TYPE_CHECKING, BinaryIO, Final
+
+from async_uploader._pages import pages
 
 from ._rules import Piece, Range, Upload, parse_content_range
 
@@ -122,8 +123,7 @@ class SourceFile:
                 self._hashed_bytes += len(block)
 
     def _blocks(self, file: BinaryIO) -> Iterator[memoryview]:
-        # Mapped: reading is faster into what begins with a page, see the uploader's `_body`.
-        buffer = memoryview(mmap(-1, _BLOCK_BYTES))
+        buffer = pages(_BLOCK_BYTES)
         while count := file.readinto(buffer):  # type: ignore[attr-defined]
             if self._stop.is_set():
                 raise Stopped

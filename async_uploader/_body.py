@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 BLOCK_BYTES: Final = MIB
 SMALL_BLOCK_BYTES: Final = 256 * KIB
 _MANY_PARTS: Final = 8
+# What is encrypted is held twice more, by OpenSSL and on its way out of it. Smaller costs turns of the loop.
+_ENCRYPTED_AT_ONCE_BYTES: Final = 512 * KIB
 
 
 class BlockPool:
@@ -113,7 +115,7 @@ class PartBody(payload.Payload):
             self.acked_before_bytes = info.acked_bytes
         # Drain has to mean "the transport holds nothing". The TLS transport compares with >=, so 0 would
         # make it wait for ever; the plain one with >.
-        transport.set_write_buffer_limits(high=1 if transport.get_extra_info("ssl_object") else 0, low=0)
+        transport.set_write_buffer_limits(high=1 if _is_tls(transport) else 0, low=0)
         try:
             await writer.write(self._head)
             await self._write_part(writer, transport)
@@ -126,16 +128,23 @@ class PartBody(payload.Payload):
             raise
 
     async def _write_part(self, writer: AbstractStreamWriter, transport: asyncio.WriteTransport) -> None:
+        at_once_bytes = _ENCRYPTED_AT_ONCE_BYTES if _is_tls(transport) else BLOCK_BYTES
         block = self._pool.take()
         while count := await self._reader.readinto(block):
-            await writer.write(block[:count])
-            await writer.drain()
-            self._on_sent(count)
-            self.delivered_bytes += count
+            for start in range(0, count, at_once_bytes):
+                some = block[start : min(start + at_once_bytes, count)]
+                await writer.write(some)
+                await writer.drain()
+                self._on_sent(len(some))
+                self.delivered_bytes += len(some)
             if transport.get_write_buffer_size():
                 block = self._pool.take()
         # Not in a finally: after an error or a cancellation a thread may still write into the block.
         self._pool.give_back(block)
+
+
+def _is_tls(transport: asyncio.WriteTransport) -> bool:
+    return transport.get_extra_info("ssl_object") is not None
 
 
 def _preamble(boundary: str, *, filename: str, form_fields: Mapping[str, str]) -> bytes:

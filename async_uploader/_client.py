@@ -6,12 +6,12 @@ import os
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, Unpack, cast
 from weakref import WeakSet
 
 import anyio
+from msgspec.structs import replace
 
 from ._address import parse_base_url
 from ._chunks import chunks_of, is_pipe, path_of

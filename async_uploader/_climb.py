@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 # A step up is worth it when the rate grows by so much of what the connections did: 1 would be in proportion.
 _WORTH_A_STEP: Final = 0.35
@@ -59,8 +60,7 @@ _HEAP: Final = 0.1
 _MOST_TO_GIVE: Final = 0.25
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClimbPolicy:
+class ClimbPolicy(Struct, frozen=True, kw_only=True):
     """Bounds and pace of a climb.
 
     :param steps: connections to go through as long as the rate grows in proportion; else they are doubled

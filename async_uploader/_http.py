@@ -13,11 +13,11 @@ import platform
 import ssl
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import aiohttp
+from msgspec import Struct
 from yarl import URL
 
 from ._address import environment_proxy
@@ -35,8 +35,7 @@ CONTINUE_TIMEOUT_SECONDS: Final = 1.0
 _MAX_ANSWER_BYTES: Final = 16 * MIB
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(Struct, frozen=True, kw_only=True):
     """What came back: any status, the body as it is."""
 
     status: int

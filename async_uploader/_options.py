@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
 from typing import Any, Final, Literal, TypedDict
 
 import msgspec
+from msgspec import Struct
 
 from ._errors import ConfigurationError
 from ._limits import MAX_PART_BYTES, MIN_PART_BYTES
@@ -62,8 +62,7 @@ class UploadOptions(ContainerDetails, total=False):
     on_event: OnEvent | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TransferOptions:
+class TransferOptions(Struct, frozen=True, kw_only=True):
     """How a container is filled. See ``upload()`` for what each means.
 
     :raises ConfigurationError: a value is out of its range
@@ -113,7 +112,7 @@ def _check_whole(name: str, value: object, low: int, high: int, *, unit: str) ->
         raise ConfigurationError(f"{name} must be a whole number from {span}, not {value!r}.")
 
 
-_TRANSFER_FIELDS: Final = frozenset(field.name for field in fields(TransferOptions))
+_TRANSFER_FIELDS: Final = frozenset(TransferOptions.__struct_fields__)
 _DETAIL_TYPES: Final[Mapping[str, tuple[Any, str]]] = {
     "title": (str, "text that is not empty"),
     "description": (str, "text"),

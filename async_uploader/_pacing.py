@@ -10,11 +10,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import anyio
 import tenacity
+from msgspec import Struct
 
 from ._errors import ApiError, TransportError
 from ._options import DEFAULT_MAX_ATTEMPTS
@@ -27,8 +27,7 @@ log: Final = logging.getLogger("async_uploader")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetryPolicy:
+class RetryPolicy(Struct, frozen=True, kw_only=True):
     """Exponential backoff with full jitter: before try n, a random time up to ``first * 2**(n-1)`` seconds.
 
     :param max_attempts: tries for one request without any progress in between
@@ -41,8 +40,7 @@ class RetryPolicy:
     max_backoff_seconds: float = 30.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pacing:
+class Pacing(Struct, frozen=True, kw_only=True):
     """When requests of one credential go out: the account's window, and the patience of one caller.
 
     :param subject: whose requests they are, for the log

@@ -8,8 +8,10 @@ part size closes with a full part.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ._errors import ConfigurationError
 from ._limits import MAX_PART_BYTES, MAX_PARTS, MIB, MIN_PART_BYTES
@@ -30,8 +32,7 @@ _LIMIT_SHARE: Final = 0.8
 _PARTS_BEFORE_GROWTH: Final = 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Part(Struct, frozen=True, kw_only=True):
     """A piece of the source: ``size_bytes`` from ``offset``. Numbers count from 1."""
 
     number: int
@@ -45,8 +46,7 @@ class Part:
         return self.offset + self.size_bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(Struct, frozen=True, kw_only=True):
     """How a source is cut, and how many parts may be in flight.
 
     :param part_bytes: bytes in a part; in the first ones, if they grow
@@ -115,8 +115,7 @@ def plan_parts(total_bytes: int, *, part_bytes: int | None = None, concurrency: 
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Allowance:
+class Allowance(Struct, frozen=True, kw_only=True):
     """What an account may still upload, as far as it is known.
 
     :param left: uploads in what is left of the present window

@@ -10,9 +10,10 @@ import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from copy import copy
-from dataclasses import dataclass
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote
+
+from msgspec import Struct
 
 from ._body import BlockPool, PartBody
 from ._credentials import ApiKey, Bearer, DelegatedToken, TokenPair, login_refused
@@ -33,8 +34,7 @@ M = TypeVar("M")
 _MAX_RENEWALS: Final = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartAnswer:
+class PartAnswer(Struct, frozen=True, kw_only=True):
     """A 2xx to a part.
 
     :param video: the whole Video, where the answer has one: only the completing request's has
@@ -45,8 +45,7 @@ class PartAnswer:
     video: Video | None
 
 
-@dataclass(kw_only=True)
-class _PartToSend:
+class _PartToSend(Struct, kw_only=True):
     """A part as often as it takes: opened and read again for each body."""
 
     piece: Piece

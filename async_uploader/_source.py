@@ -15,7 +15,6 @@ import stat
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from io import FileIO
 from pathlib import Path
@@ -25,6 +24,7 @@ import aiofiles.os
 from aiofiles.threadpool import wrap
 from aiofiles.threadpool.binary import AsyncFileIO
 from anyio import move_on_after
+from msgspec import Struct
 
 from ._errors import SourceError
 from ._limits import KIB, MAX_VIDEO_BYTES
@@ -38,8 +38,7 @@ _SAMPLES: Final = 256
 _SAMPLE_BYTES: Final = 16 * KIB
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class Identity(Struct, frozen=True, kw_only=True):
     """What tells a file from another one, or from itself before a change."""
 
     size_bytes: int
@@ -63,8 +62,7 @@ class Reader(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
+class Piece(Struct, frozen=True, kw_only=True):
     """A part and its bytes.
 
     :param open: opens the bytes for one attempt

@@ -16,12 +16,12 @@ import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from tempfile import SpooledTemporaryFile
 from typing import Final, TypeVar
 
 import anyio
+from msgspec import Struct
 
 from ._chunks import Chunk, Chunks
 from ._errors import SourceError
@@ -254,8 +254,7 @@ class StreamSource:
             raise SourceError(f"{self.shown} went on after its {self.size_bytes:,} bytes.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Filling:
+class _Filling(Struct, frozen=True, kw_only=True):
     """A part that is being cut."""
 
     kept: KeptPart

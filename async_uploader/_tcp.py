@@ -9,8 +9,9 @@ import asyncio
 import socket
 import struct
 import sys
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 # struct tcp_info: tcpi_bytes_acked, tcpi_bytes_received, and tcpi_min_rtt in microseconds (since Linux 4.6).
 _SIZE_BYTES: Final = 152
@@ -18,8 +19,7 @@ _LAYOUT: Final = struct.Struct("=120xQQ12xI")
 _UNKNOWN: Final = 0xFFFFFFFF
 
 
-@dataclass(frozen=True, slots=True)
-class TcpInfo:
+class TcpInfo(Struct, frozen=True):
     """A connection at one moment: what has been acknowledged and received in its life.
 
     :ivar rtt_seconds: the shortest round trip of late: a longer one is a queue on the way, and none of the line's

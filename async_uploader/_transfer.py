@@ -10,11 +10,11 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
+from msgspec import Struct
 
 from ._errors import ApiError, AuthenticationError, SourceError, SourceFailed, UploaderError, UploadFailed
 from ._line import Line
@@ -44,8 +44,7 @@ _FIRST_POLL_SECONDS: Final = 0.1
 _LAST_POLL_SECONDS: Final = 5.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Job(Struct, frozen=True, kw_only=True):
     """What is to be uploaded, how, and over which line."""
 
     source: Source

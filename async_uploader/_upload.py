@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
+from msgspec import Struct
+from msgspec.structs import replace
 
 from ._errors import UploaderError, UploadFailed
 from ._models import Video
@@ -42,8 +43,7 @@ log: Final = logging.getLogger("async_uploader")
 _DISCARD_SECONDS: Final = 0.5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Upload:
+class Upload(Struct, frozen=True, kw_only=True):
     """One upload from its container to its verified video.
 
     :param payload: the JSON of the container to create

@@ -10,6 +10,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from unittest import mock
@@ -71,13 +72,12 @@ def make_source(path: Path, size_bytes: int) -> Source:
 def quickened(state: Path) -> Iterator[None]:
     """Retries within milliseconds, a rate window of a second, progress told often, the journal in ``state``.
 
-    Backoff is no option of ``upload()``, so its default is changed where it stands: in the policy's constructor.
+    Backoff is no option of ``upload()``, so the policy is changed where the client makes it.
     """
-    defaults = RetryPolicy.__init__.__kwdefaults__
-    assert defaults is not None
+    policy = partial(RetryPolicy, first_backoff_seconds=0.01, max_backoff_seconds=0.1)
     environment = {name: text for name, text in os.environ.items() if not name.startswith("APIVIDEO_")}
     with (
-        mock.patch.dict(defaults, first_backoff_seconds=0.01, max_backoff_seconds=0.1),
+        mock.patch("async_uploader._client.RetryPolicy", policy),
         mock.patch("async_uploader._ratelimit.RATE_WINDOW_SECONDS", 1),
         mock.patch.object(Reporter, "_INTERVAL_SECONDS", 0.005),
         mock.patch.dict(os.environ, {**environment, "XDG_STATE_HOME": str(state)}, clear=True),

@@ -24,7 +24,7 @@ import anyio
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ._errors import UploaderError, UploadFailed
+from ._errors import ApiError, UploaderError, UploadFailed
 from ._models import Video
 from ._pacing import Pacing
 from ._plan import fit
@@ -41,6 +41,7 @@ log: Final = logging.getLogger("async_uploader")
 
 # Cancellation must stop within a second, the last request included.
 _DISCARD_SECONDS: Final = 0.5
+_NOT_DELETED: Final = "The unfinished video could not be deleted; the service removes it after 7 days."
 
 
 class Upload(Struct, frozen=True, kw_only=True):
@@ -184,12 +185,14 @@ class Upload(Struct, frozen=True, kw_only=True):
             return "The video was left as it is."
         with anyio.move_on_after(_DISCARD_SECONDS, shield=True):
             try:
-                await self.service.delete_video(video_id)
+                await self.pacing.run(Kind.WRITE, lambda: self.service.delete_video(video_id), what="delete")
             except UploaderError as exc:
-                log.info("Video %s could not be deleted: %s", video_id, exc)
-            else:
-                return "The unfinished video was deleted."
-        return "The unfinished video could not be deleted; the service removes it after 7 days."
+                # 404: only the answer to an earlier try was lost.
+                if not (isinstance(exc, ApiError) and exc.status == 404):
+                    log.info("Video %s could not be deleted: %s", video_id, exc)
+                    return _NOT_DELETED
+            return "The unfinished video was deleted."
+        return _NOT_DELETED
 
 
 def _as_begun(job: Job, begun: Begun) -> Job:

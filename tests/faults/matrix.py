@@ -260,6 +260,10 @@ FAILING: Final = (
            ends=Fails(cause=ApiError, status=503, names="none")),
     _aside("413 and no delete", "upload,part=last:status=413", "delete:status=503",
            ends=Fails(cause=ApiError, status=413, goes_on=False, container="left")),
+    _aside("413 and a late delete", "upload,part=last:status=413", "delete,times=1:status=503",
+           ends=Fails(cause=ApiError, status=413, goes_on=False)),
+    _aside("413 and a lost delete", "upload,part=last:status=413", "delete,times=1:cut,when=stored",
+           ends=Fails(cause=ApiError, status=413, goes_on=False)),
     # Before there is a container.
     _aside("create 400", "create:problem=invalid-attribute",
            ends=Fails(cause=ApiError, status=400, container="never made")),

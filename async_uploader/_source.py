@@ -181,7 +181,7 @@ class FileSource:
         :raises SourceError: the file has changed or cannot be read
         """
         file = await self._open(part)
-        reader = SliceReader(self, file, part, self._threads)
+        reader = SliceReader(self, wrap(file, executor=self._threads), part)
         try:
             yield reader
         finally:
@@ -255,10 +255,10 @@ class SliceReader:
     read in a thread. The hop there and back costs more than the copy.
     """
 
-    def __init__(self, source: FileSource, file: FileIO, part: Part, threads: ThreadPoolExecutor) -> None:
+    def __init__(self, source: FileSource, file: AsyncFileIO, part: Part) -> None:
         self._source = source
-        self._file: AsyncFileIO = wrap(file, executor=threads)
-        self._reads = Reads(self._file.readinto)
+        self._file = file
+        self._reads = Reads(file.readinto)
         self._offset, self._left_bytes = part.offset, part.size_bytes
         self._is_in_memory = _CAN_READ_AT_ONCE
         self._is_at = part.offset  # where the descriptor stands

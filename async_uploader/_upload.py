@@ -183,9 +183,11 @@ class Upload(Struct, frozen=True, kw_only=True):
             return ""
         if leave or self.service.delegated or self.job.options.video_id is not None:
             return "The video was left as it is."
+        # Told to nobody: what a listener raises must not take the place of what ended the upload.
+        pacing = replace(self.pacing, teller=None)
         with anyio.move_on_after(_DISCARD_SECONDS, shield=True):
             try:
-                await self.pacing.run(Kind.WRITE, lambda: self.service.delete_video(video_id), what="delete")
+                await pacing.run(Kind.WRITE, lambda: self.service.delete_video(video_id), what="delete")
             except UploaderError as exc:
                 # 404: only the answer to an earlier try was lost.
                 if not (isinstance(exc, ApiError) and exc.status == 404):

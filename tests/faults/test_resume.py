@@ -450,7 +450,6 @@ async def test_a_disk_that_fills_up(movie: Source, monkeypatch: pytest.MonkeyPat
         assert "(database or disk is full): this upload goes on, but could not be resumed." in warning
 
 
-@pytest.mark.anyio
 def test_many_who_make_a_journal_at_once(tmp_path: Path) -> None:
     """A service's first uploads, say; without care, one in some hundred finds it locked."""
 
@@ -467,6 +466,7 @@ def test_many_who_make_a_journal_at_once(tmp_path: Path) -> None:
         assert set(threads.map(look, range(320))) == {0}
 
 
+@pytest.mark.anyio
 async def test_what_the_journal_holds(movie: Source, state: Path) -> None:
     """Nobody else may read it, and there is no secret in it."""
     async with service() as emulator:

@@ -27,8 +27,9 @@ from ._source import Identity
 
 # Others write for moments only.
 _BUSY_SECONDS: Final = 10
-_SCHEMA_VERSION: Final = 1
-_SCHEMA: Final = """
+# Each entry leads from one version of the schema to the next; the first one makes an empty journal.
+_MIGRATIONS: Final = (
+    """
 CREATE TABLE upload (
     id INTEGER PRIMARY KEY,
     path BLOB NOT NULL,          -- as the file system has it, UTF-8 or not
@@ -49,8 +50,25 @@ CREATE TABLE part (
     upload_id INTEGER NOT NULL REFERENCES upload (id) ON DELETE CASCADE,
     number INTEGER NOT NULL,
     PRIMARY KEY (upload_id, number)
+) WITHOUT ROWID
+""",
+    """
+-- A container that is about to be created. Its metadata carries the id, so that a container whose creation was
+-- not recorded before a crash can be found.
+CREATE TABLE intent (
+    id TEXT PRIMARY KEY,
+    path BLOB NOT NULL,
+    account TEXT NOT NULL,
+    started_at REAL NOT NULL
 ) WITHOUT ROWID;
-"""
+-- The finished video, as the service gave it (JSON). NULL while the upload is unfinished.
+ALTER TABLE upload ADD COLUMN video TEXT;
+-- When the file's contents or attributes last changed. NULL in entries of older versions.
+ALTER TABLE upload ADD COLUMN ctime_ns INTEGER;
+-- A checksum of the bytes that were sent. NULL if it was not computed.
+ALTER TABLE part ADD COLUMN checksum BLOB
+""",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +145,8 @@ class Journal:
                 "DELETE FROM upload WHERE path = ? AND account = ?", (os.fsencode(path), account.fingerprint)
             )
             row_id = db.execute(
-                "INSERT INTO upload VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO upload (path, account, base_url, video_id, size_bytes, mtime_ns, device, inode,"
+                " sample, ranges, part_bytes, started_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     os.fsencode(path), account.fingerprint, account.base_url, video_id,
                     identity.size_bytes, identity.mtime_ns, str(identity.device), str(identity.inode),
@@ -135,13 +154,13 @@ class Journal:
                 ),
             ).lastrowid  # fmt: skip
             assert row_id is not None
-            db.executemany("INSERT INTO part VALUES (?, ?)", [(row_id, number) for number in parts_done])
+            db.executemany("INSERT INTO part (upload_id, number) VALUES (?, ?)", [(row_id, number) for number in parts_done])
             return self._entries(db, "WHERE id = ?", (row_id,))[0]
 
     def acknowledge(self, entry_id: int, part_number: int) -> None:
         """The service has a part."""
         with self._transaction() as db:
-            db.execute("INSERT OR IGNORE INTO part VALUES (?, ?)", (entry_id, part_number))
+            db.execute("INSERT OR IGNORE INTO part (upload_id, number) VALUES (?, ?)", (entry_id, part_number))
 
     def forget(self, entry_id: int) -> None:
         """The upload has ended, or is given up."""
@@ -197,12 +216,12 @@ class Journal:
 
     def _migrate(self, db: sqlite3.Connection) -> None:
         version = db.execute("PRAGMA user_version").fetchone()[0]
-        if version > _SCHEMA_VERSION:
+        if version > len(_MIGRATIONS):
             raise sqlite3.DatabaseError(f"it was written by a newer version ({version})")
-        if version < _SCHEMA_VERSION:
-            for statement in _SCHEMA.split(";"):
+        for script in _MIGRATIONS[version:]:
+            for statement in script.split(";"):
                 db.execute(statement)
-            db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION:d}")
+        db.execute(f"PRAGMA user_version = {len(_MIGRATIONS):d}")
 
     def _entries(self, db: sqlite3.Connection, where: str, values: tuple[object, ...]) -> list[Entry]:
         rows = db.execute(f"SELECT * FROM upload {where} ORDER BY id", values).fetchall()  # noqa: S608 - ours

@@ -1,75 +1,96 @@
-"""How many parts in flight: found by trying, while the upload runs. Pure; time and measurements are passed in.
+"""Adaptive concurrency: how many parts to have in flight, decided from measured throughput. Pure.
 
-A line can be bound by each connection (a far server: more connections are faster in proportion) or as a whole (a
-home's uplink: more connections gain nothing and crowd out everybody else). Nobody tells which. So: begin with two,
-and multiply while the total rate grows along; when it does not, go back to what the rate was worth. After that,
-look now and then whether a few more are worth it, and climb on if they are; try fewer when the line has become
-slower; give way when connections fail.
+Time and measurements are passed in; nothing here waits or reads a clock.
 
-Rejected: beginning with many connections (on a shared line most of them are already too many, and taking back
-takes a part's time); measuring by finished parts (the first one would come too late for most uploads); measuring
-by what ``write()`` took (each new connection's kernel buffers swallow megabytes at once); giving way in proportion
-with each failure (on a line that loses connections for its own reasons, one is left, and parts never end).
+Problem
+    A link is limited either per connection (a distant server: throughput grows in proportion to the connections)
+    or as a whole (a home uplink: more connections gain nothing and slow down everybody else). Nothing announces
+    which.
+
+Approach
+    Start with two connections. Multiply them while throughput grows along. When it stops growing, return to the
+    number that its throughput was worth. Then probe from time to time: a few more, or fewer when throughput has
+    dropped. Give way when connections fail.
+
+Rejected
+    - Starting with many connections: most are too many on a shared link, and a part in flight cannot be taken
+      back.
+    - Measuring by finished parts: the first one comes too late for most uploads.
+    - Measuring by what ``write()`` accepted: the kernel buffers of each new connection take megabytes at once.
+    - Giving way in proportion to every failure: on a link that drops connections for its own reasons only one
+      connection would remain, and long parts would never finish.
+
+States
+    1. BASELINE: measure the throughput of the first connections before growing. If it is still doubling after a
+       few samples (TCP slow start on a distant link), open the next connections early and keep measuring the first
+       ones.
+    2. GROWING: measure after an increase.
+       2a. Growth in proportion, and credible: increase again by a large step.
+       2b. Growth beyond proportion: buffers are filling, or the earlier throughput was low for another reason.
+           Wait for more samples, then take a smaller step.
+       2c. A worthwhile gain that has stopped changing: increase again by a small step.
+       2d. No worthwhile gain after enough samples: settle on the number that the throughput is worth.
+    3. STEADY: measure, and look for a change.
+       3a. Clearly faster than usual: probe a few more at once.
+       3b. Clearly slower than usual: probe fewer.
+       3c. Neither: probe a few more anyway.
+    4. PROBING_MORE: keep the additional connections and return to GROWING if they bring their share, else return.
+    5. PROBING_FEWER: keep the smaller number if the connections given up did not cost their share, else return.
+
+    A failed connection beyond the forgiven ones leads to STEADY with one connection less.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Final
+from enum import Enum
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 
-# A step up is worth it when the rate grows by so much of what the connections did: 1 would be in proportion.
-_WORTH_A_STEP: Final = 0.35
-# In proportion, as far as one can measure: then the next step may be a large one.
-_IN_PROPORTION: Final = 0.85
-# No line gives more than that: new connections fill buffers on the way, for a moment; or it was not the line that
-# kept the rate before so low, and then that tells little.
-_TOO_GOOD: Final = 1.25
-# What the line gives without the pauses between parts, needs a few more to keep it full.
-_SPARE: Final = 1.25
-# To go up is urgent, to go back is not: what is in flight stays there until its end. So it is measured for longer,
-# as many connections that open at once keep the computers at both ends busy with that, for a while.
-_SURE: Final = 8
-# Nor is a gain that is not in proportion believed at once, for these buffers: it has to be seen twice after that.
-_FILLING: Final = 1
-_GAINING: Final = 2
-# Of more rounds of parts than these, the last one costs little.
-_FEW_ROUNDS: Final = 4
-# A few more connections, later: half of what they could give has to be seen.
-_WORTH_A_FEW_MORE: Final = 0.5
-_A_FEW: Final = 0.25
-# The line has become slower or faster, if it is not only noise.
-_SLOWER: Final = 0.7
-_FASTER: Final = 1.25
-# A connection's handshakes take so many round trips; then TCP doubles its speed with each.
-_HANDSHAKE_ROUND_TRIPS: Final = 3
-_STILL_GROWING: Final = 1.15
-# Nothing grows for longer: 12 doublings are 60 MB in flight.
-_GROWN: Final = 12
-# A line whose first connections still double by now is far: the next ones are opened ahead of their turn, and are
-# slow for as long as the first ones have been until now, so these can still be measured.
-_FAR: Final = 3
-_GROWING_FAST: Final = 1.5
-# One failure of a connection in so long has reasons of its own, and these come in heaps of so many, too. More of
-# them cost no more than a quarter of the connections a second: a service that was away for a moment is not a line
-# that carries only one.
-_FORGIVEN_SECONDS: Final = 10.0
-_HEAP: Final = 0.1
-_MOST_TO_GIVE: Final = 0.25
 
+class ConcurrencyPolicy(Struct, frozen=True, kw_only=True):
+    """Limits, durations and thresholds of a :class:`ConcurrencyController`.
 
-class ClimbPolicy(Struct, frozen=True, kw_only=True):
-    """Bounds and pace of a climb.
+    "Share" is the relative gain in throughput divided by the relative increase in connections: 1 means growth in
+    proportion.
 
-    :param steps: connections to go through as long as the rate grows in proportion; else they are doubled
-    :param most: never more
-    :param settle_seconds: a new connection needs so long to show what it can do
-    :param measure_seconds: and is then measured for so long
-    :param probe_seconds: once the climb is over, the rate is measured for so long each time
-    :param probes: so often, before a few more are tried
-    :param keep_seconds: what was found holds so long for the next upload, if it was not confirmed
+    :param steps: numbers of connections to try while throughput grows in proportion; beyond them the number
+        doubles
+    :param most: upper limit for the number of connections
+    :param settle_seconds: a new connection gets this long before it is measured
+    :param measure_seconds: length of one sample while growing
+    :param probe_seconds: length of one sample in the steady state and while probing. Longer, because a change
+        there is not urgent and noise matters more
+    :param samples_per_probe: samples before a probe begins, and before it is judged
+    :param keep_seconds: an unconfirmed result is valid this long for the next upload
+    :param worthwhile_share: an increase is worthwhile from this share on. Parts in flight cannot be taken back, so
+        an increase must bring more than noise
+    :param proportional_share: from this share on, growth counts as proportional, as far as it can be measured
+    :param credible_share: no link gives more than this. Beyond it, new connections are filling buffers on the
+        path, or something other than the link held the earlier throughput down
+    :param worthwhile_probe_share: a probe must bring at least this share: there is no hurry any more
+    :param spare: connections to keep per connection that the throughput is worth, to bridge the pauses between
+        parts
+    :param samples_until_buffers_full: samples to distrust after an increase, while buffers may be filling
+    :param samples_of_gain: samples that must show a gain that is not proportional
+    :param samples_until_settled: samples before growth is given up. More than for an increase: many connections
+        that open at once keep the computers at both ends busy for a while, and giving up too early costs more
+    :param probe_step: relative size of a probe's increase
+    :param slower_ratio: throughput below this ratio of the usual one is a change, not noise
+    :param faster_ratio: the same for faster
+    :param handshake_round_trips: round trips until a connection sends: TCP and TLS handshakes
+    :param slow_start_ratio: throughput that grows by more than this ratio from sample to sample is still in slow
+        start
+    :param slow_start_doublings: nothing is in slow start for longer: 12 doublings are 60 MB in flight
+    :param distant_samples: a baseline that still grows after this many samples belongs to a distant link
+    :param distant_ratio: and grows at least by this ratio, so that opening more connections early is safe
+    :param few_rounds: with more rounds of parts left than this, the last round costs little
+    :param forgiven_seconds: one failure per connection in this time is the link's own and costs nothing
+    :param forgiven_ratio: failures come in bursts; a burst of up to this ratio of the connections costs nothing
+    :param give_way_ratio: failures reduce the connections by at most this ratio per second. A service that was
+        away for a moment is not a link that carries only one connection
     """
 
     steps: tuple[int, ...] = (2, 6, 32)
@@ -77,29 +98,84 @@ class ClimbPolicy(Struct, frozen=True, kw_only=True):
     settle_seconds: float = 0.03
     measure_seconds: float = 0.03
     probe_seconds: float = 1.0
-    probes: int = 3
+    samples_per_probe: int = 3
     keep_seconds: float = 60.0
+    worthwhile_share: float = 0.35
+    proportional_share: float = 0.85
+    credible_share: float = 1.25
+    worthwhile_probe_share: float = 0.5
+    spare: float = 1.25
+    samples_until_buffers_full: int = 1
+    samples_of_gain: int = 2
+    samples_until_settled: int = 8
+    probe_step: float = 0.25
+    slower_ratio: float = 0.7
+    faster_ratio: float = 1.25
+    handshake_round_trips: int = 3
+    slow_start_ratio: float = 1.15
+    slow_start_doublings: int = 12
+    distant_samples: int = 3
+    distant_ratio: float = 1.5
+    few_rounds: int = 4
+    forgiven_seconds: float = 10.0
+    forgiven_ratio: float = 0.1
+    give_way_ratio: float = 0.25
 
 
-class Climb:
-    """The number of connections for one line. Ask :meth:`step` often; it says when it changes."""
+class State(Enum):
+    """What the controller is doing; numbered as in the module's description."""
 
-    def __init__(self, policy: ClimbPolicy) -> None:
-        self.connections = min(policy.steps[0], policy.most)
+    BASELINE = 1
+    GROWING = 2
+    STEADY = 3
+    PROBING_MORE = 4
+    PROBING_FEWER = 5
+
+
+class Sample(NamedTuple):
+    """Throughput measured with a number of connections."""
+
+    connections: int
+    bytes_per_second: float
+
+
+_ADAPTING: Final = (State.BASELINE, State.GROWING)
+
+
+class ConcurrencyController:
+    """The number of connections for one link. Call :meth:`step` often; it returns the number to use.
+
+    :ivar connections: the number to use now
+    """
+
+    def __init__(self, policy: ConcurrencyPolicy) -> None:
+        self.connections: int = min(policy.steps[0], policy.most)
         self._policy = policy
         self._most = policy.most
-        self._is_climbing = True
+        self._state = State.BASELINE
+        # What the present number is compared with. None in BASELINE and STEADY.
+        self._reference: Sample | None = None
+        # The usual throughput in the steady state.
+        self._usual: Sample | None = None
         self._has_given_way = False
-        self._found_at = -math.inf
-        self._other: tuple[int, float] | None = None  # connections and rate that the present number has to beat
-        self._usual: tuple[int, float] | None = None  # the same of this number before, once the climb is over
-        self._busy = self.connections
-        self._began_at: float | None = None
-        self._from: tuple[float, float] | None = None  # time and bytes at the measurement's start
-        self._rates: list[float] = []  # of this number, measured one after the other
-        self._ahead = 0  # the number that these are of, if more have been opened ahead of their turn
-        self._failed_at, self._failures = -math.inf, 0.0
-        self._keep: tuple[float, int] = -math.inf, 1  # since when, and how many of the connections at least
+        self._settled_at = -math.inf
+        self._failures = _Failures(policy)
+        self._measured_connections = self.connections
+        self._changed_at: float | None = None
+        self._sample_start: tuple[float, float] | None = None  # time, bytes moved
+        self._rates: list[float] = []  # bytes per second, of the present number of connections
+        # While the next connections are opened early: the number of connections that is still being measured.
+        self._early_baseline: int | None = None
+
+    @property
+    def state(self) -> State:
+        """What the controller is doing."""
+        return self._state
+
+    @property
+    def is_growing(self) -> bool:
+        """Whether the number of connections is still being established, so that :meth:`step` is urgent."""
+        return self._state in _ADAPTING
 
     def step(
         self,
@@ -111,167 +187,218 @@ class Climb:
         parts_left: int = 0,
         most: int | None = None,
     ) -> int:
-        """Take note of what has moved; returns how many connections there should be.
+        """Take a measurement; return the number of connections to use.
 
-        :param moved_bytes: bytes that have reached the other side since the upload began
-        :param busy: connections that are in use. It takes a while until there are as few as there should be, and
-            a measurement is of as many as there are
-        :param rtt_seconds: the line's round trip, in which new connections find their speed
-        :param parts_left: that have not arrived, those in flight included; 0 while it is not known
-        :param most: connections that could be used just now; None for as many as one likes
+        :param moved_bytes: bytes that the service's host has acknowledged since the upload began
+        :param busy: connections in use. After a reduction there are more of them for a while, and samples belong
+            to the number that is in use
+        :param rtt_seconds: the link's round-trip time; new connections need some of these to reach their speed
+        :param parts_left: parts not yet acknowledged, those in flight included; 0 if unknown
+        :param most: connections that could be used at this moment; None for no limit
         """
         policy = self._policy
         self._most = policy.most if most is None else min(max(1, most), policy.most)
-        if self._began_at is None:
-            self._began_at = now
-        is_as_many = busy == self._busy or (self._ahead and busy == self.connections)
-        self._busy = busy
-        if busy < self.connections or not is_as_many:
+        if self._changed_at is None:
+            self._changed_at = now
+        is_same = busy == self._measured_connections or (
+            self._early_baseline is not None and busy == self.connections
+        )
+        self._measured_connections = busy
+        if busy < self.connections or not is_same:
             self._restart(now)
-        elif self._from is None:
-            if now - self._began_at >= max(policy.settle_seconds, _HANDSHAKE_ROUND_TRIPS * rtt_seconds):
-                self._from = now, moved_bytes
-        elif now - self._from[0] >= self._window_seconds(rtt_seconds):
-            self._rates.append((moved_bytes - self._from[1]) / (now - self._from[0]))
-            self._from = now, moved_bytes
-            if self._is_climbing:
-                self._judge_step(now, parts_left, may_grow=rtt_seconds > policy.settle_seconds / 10)
-            else:
-                self._watch(now)
+        elif self._sample_start is None:
+            settle_seconds = max(policy.settle_seconds, policy.handshake_round_trips * rtt_seconds)
+            if now - self._changed_at >= settle_seconds:
+                self._sample_start = now, moved_bytes
+        elif now - self._sample_start[0] >= self._sample_seconds(rtt_seconds):
+            began_at, began_bytes = self._sample_start
+            self._rates.append((moved_bytes - began_bytes) / (now - began_at))
+            self._sample_start = now, moved_bytes
+            # On a link without a noticeable round trip nothing is in slow start by now.
+            may_be_in_slow_start = rtt_seconds > policy.settle_seconds / 10
+            self._judge(now, parts_left, may_be_in_slow_start=may_be_in_slow_start)
         return self.connections
 
     def begin(self, now: float) -> None:
-        """An upload begins after a time without any, in which nothing has moved.
+        """An upload begins after a time without any.
 
-        What was found still holds, but neither for long nor if failures have led to it: a short upload has no time
-        to find out better by looking out for more.
+        The number that was established is used again, unless it is old or a consequence of failures: a short
+        upload has no time to correct it by probing.
         """
         self._restart(now)
-        is_old = now - self._found_at > self._policy.keep_seconds
-        if not self._is_climbing and (is_old or self._has_given_way):
-            self._is_climbing, self._has_given_way, self._usual = True, False, None
-            self._go_to(now, self._policy.steps[0], other=None)
+        is_old = now - self._settled_at > self._policy.keep_seconds
+        if not self.is_growing and (is_old or self._has_given_way):
+            self._has_given_way, self._usual = False, None
+            self._use(now, self._policy.steps[0], State.BASELINE)
+
+    def connection_failed(self, now: float) -> None:
+        """Take note of a failed connection; use one connection less if there are many failures."""
+        fewest = self._failures.fewest_after(now, self.connections)
+        if fewest is not None and self.connections > fewest:
+            self._has_given_way = True
+            self._use(now, self.connections - 1, State.STEADY)
+
+    def _sample_seconds(self, rtt_seconds: float) -> float:
+        policy = self._policy
+        return max(policy.measure_seconds, rtt_seconds) if self.is_growing else policy.probe_seconds
 
     def _restart(self, now: float) -> None:
-        self._began_at, self._from = now, None
+        self._changed_at, self._sample_start = now, None
         self._rates.clear()
-        self._ahead = 0
+        self._early_baseline = None
 
-    @property
-    def is_climbing(self) -> bool:
-        """Whether it is still to be found out how many are worth it."""
-        return self._is_climbing
-
-    def failed(self, now: float) -> None:
-        """A connection has failed: give way by one, if many do."""
-        forgiven = (now - self._failed_at) * self.connections / _FORGIVEN_SECONDS
-        self._failed_at, self._failures = now, max(0.0, self._failures - forgiven) + 1
-        if now - self._keep[0] >= 1:
-            self._keep = now, self.connections - max(1, int(self.connections * _MOST_TO_GIVE))
-        if self._failures > max(1, self.connections * _HEAP) and self.connections > max(1, self._keep[1]):
-            self._is_climbing, self._has_given_way = False, True
-            self._go_to(now, self.connections - 1, other=None)
-
-    def _window_seconds(self, rtt_seconds: float) -> float:
-        return max(self._policy.measure_seconds, rtt_seconds) if self._is_climbing else self._policy.probe_seconds
-
-    def _go_to(self, now: float, connections: int, *, other: tuple[int, float] | None) -> None:
+    def _use(self, now: float, connections: int, state: State, *, reference: Sample | None = None) -> None:
         self.connections = max(1, min(connections, self._most))
-        self._other = other
+        self._state, self._reference = state, reference
         self._restart(now)
 
-    def _judge_step(self, now: float, parts_left: int, *, may_grow: bool) -> None:
-        rates = self._rates
-        may_grow &= len(rates) < _GROWN
-        if self._other is None:
-            is_growing = may_grow and _grows(rates[:-1], rates[-1:])
-            if not is_growing and self._ahead:
-                self._other = self._ahead, rates[-1]
-                rates.clear()
-            elif not is_growing:
-                self._go_to(now, self._next(in_proportion=True), other=(self.connections, rates[-1]))
-            elif len(rates) >= _FAR and rates[-1] > rates[-2] * _GROWING_FAST and not self._ahead:
-                self._ahead = self.connections
-                self.connections = min(self._next(in_proportion=True), self._most)
-            return
-        fewer, _ = self._other
+    def _judge(self, now: float, parts_left: int, *, may_be_in_slow_start: bool) -> None:
+        may_be_in_slow_start &= len(self._rates) < self._policy.slow_start_doublings
+        match self._state:
+            case State.BASELINE:
+                self._judge_baseline(now, may_be_in_slow_start=may_be_in_slow_start)
+            case State.GROWING:
+                self._judge_growth(now, parts_left, may_be_in_slow_start=may_be_in_slow_start)
+            case State.STEADY:
+                self._judge_steady(now)
+            # After a reduction it takes a while until as few connections are in use.
+            case _ if self._measured_connections == self.connections:
+                self._judge_probe(now)
+
+    def _judge_baseline(self, now: float, *, may_be_in_slow_start: bool) -> None:
+        policy, rates = self._policy, self._rates
+        in_slow_start = may_be_in_slow_start and self._is_accelerating(rates[:-1], rates[-1:])
+        if not in_slow_start and self._early_baseline is not None:
+            # The next connections are open already: compare them with this baseline.
+            self._state, self._reference = State.GROWING, Sample(self._early_baseline, rates[-1])
+            rates.clear()
+        elif not in_slow_start:
+            self._grow(now, rates[-1], by_large_step=True)
+        elif (
+            self._early_baseline is None
+            and len(rates) >= policy.distant_samples
+            and rates[-1] > rates[-2] * policy.distant_ratio
+        ):
+            # They stay slow for as long as the first ones have been, so the first ones can still be measured.
+            self._early_baseline = self.connections
+            self.connections = min(self._next_step(large=True), self._most)
+
+    def _judge_growth(self, now: float, parts_left: int, *, may_be_in_slow_start: bool) -> None:
+        policy, rates = self._policy, self._rates
         share = self._share(rates[-1])
-        if share >= _IN_PROPORTION and self.connections < self._most:
-            is_credible = share <= _TOO_GOOD
-            if is_credible or len(rates) >= _FILLING + _GAINING:
-                self._go_to(now, self._next(in_proportion=is_credible), other=(self.connections, rates[-1]))
+        enough_samples = policy.samples_until_buffers_full + policy.samples_of_gain
+        if share >= policy.proportional_share and self.connections < self._most:
+            is_credible = share <= policy.credible_share
+            if is_credible or len(rates) >= enough_samples:
+                self._grow(now, rates[-1], by_large_step=is_credible)
             return
-        # Of two, as a pause between two parts makes one look as if it grew no more.
-        is_growing = may_grow and _grows(rates[:-2], rates[-2:])
-        recent = sum(rates[-_GAINING:]) / _GAINING
-        is_worth_it = len(rates) >= _FILLING + _GAINING and self._share(recent) >= _WORTH_A_STEP
-        if is_worth_it and not is_growing and self.connections < self._most:
-            self._go_to(now, self._next(), other=(self.connections, recent))
-        elif len(rates) >= _SURE and not is_growing:
-            later = rates[_SURE // 2 :]
-            worth = math.ceil(fewer * self._gain(sum(later) / len(later)) * _SPARE)
-            self._is_climbing, self._found_at = False, now
-            worth = max(1, min(self.connections, worth))
-            self._go_to(now, _in_even_rounds(worth, parts_left, most=self.connections), other=None)
+        # Compared over two samples: a pause between two parts can make one sample look as if growth had ended.
+        in_slow_start = may_be_in_slow_start and self._is_accelerating(rates[:-2], rates[-2:])
+        recent = sum(rates[-policy.samples_of_gain :]) / policy.samples_of_gain
+        is_worthwhile = len(rates) >= enough_samples and self._share(recent) >= policy.worthwhile_share
+        if is_worthwhile and not in_slow_start and self.connections < self._most:
+            self._grow(now, recent)
+        elif len(rates) >= policy.samples_until_settled and not in_slow_start:
+            self._settle(now, parts_left)
 
-    def _watch(self, now: float) -> None:
-        recent = self._rates[-self._policy.probes :]
-        rate = sum(recent) / len(recent)
-        is_sure = len(recent) == self._policy.probes
-        if self._other is None:
-            self._look_out(now, rate, latest=recent[-1], is_sure=is_sure)
-        elif self._busy == self.connections:  # where fewer are to be tried, it takes a while until they are
-            self._judge_probe(now, self._other[0], rate, is_sure=is_sure)
+    def _grow(self, now: float, rate: float, *, by_large_step: bool = False) -> None:
+        reference = Sample(self.connections, rate)
+        self._use(now, self._next_step(large=by_large_step), State.GROWING, reference=reference)
 
-    def _look_out(self, now: float, rate: float, *, latest: float, is_sure: bool) -> None:
-        """See whether a few more are to be tried, or fewer."""
-        here = self._busy, rate
-        usual_rate = self._usual[1] if self._usual and self._usual[0] == self._busy else rate
-        more = self._busy + max(1, int(self._busy * _A_FEW))
+    def _settle(self, now: float, parts_left: int) -> None:
+        assert self._reference is not None
+        later = self._rates[self._policy.samples_until_settled // 2 :]
+        gain = self._gain(sum(later) / len(later))
+        worth = math.ceil(self._reference.connections * gain * self._policy.spare)
+        worth = max(1, min(self.connections, worth))
+        self._settled_at = now
+        self._use(now, self._without_a_short_round(worth, parts_left), State.STEADY)
+
+    def _without_a_short_round(self, connections: int, parts_left: int) -> int:
+        """A few more connections, if that saves a last round for the few parts that remain."""
+        rounds = -(-parts_left // connections)
+        if not 1 < rounds <= self._policy.few_rounds:
+            return connections
+        needed = -(-parts_left // (rounds - 1))
+        return needed if needed <= self.connections else connections
+
+    def _judge_steady(self, now: float) -> None:
+        policy = self._policy
+        rate, is_sure = self._probe_rate()
+        in_use = self._measured_connections
+        here = Sample(in_use, rate)
+        usual = self._usual
+        usual_rate = usual.bytes_per_second if usual is not None and usual.connections == in_use else rate
+        more = in_use + max(1, int(in_use * policy.probe_step))
         if is_sure:
             self._usual = here
-        if latest > usual_rate * _FASTER:
-            self._go_to(now, more, other=(self._busy, latest))
-        elif is_sure and self._busy == self.connections:
-            fewer = min(self.connections - 1, math.ceil(self.connections * rate / (usual_rate or 1) * _SPARE))
-            self._go_to(now, fewer if rate < usual_rate * _SLOWER else more, other=here)
+        if self._rates[-1] > usual_rate * policy.faster_ratio:
+            self._use(now, more, State.PROBING_MORE, reference=Sample(in_use, self._rates[-1]))
+        elif is_sure and in_use == self.connections:
+            if rate < usual_rate * policy.slower_ratio:
+                fewer = math.ceil(self.connections * rate / (usual_rate or 1) * policy.spare)
+                self._use(now, min(self.connections - 1, fewer), State.PROBING_FEWER, reference=here)
+            else:
+                self._use(now, more, State.PROBING_MORE, reference=here)
 
-    def _judge_probe(self, now: float, others: int, rate: float, *, is_sure: bool) -> None:
+    def _judge_probe(self, now: float) -> None:
+        assert self._reference is not None
+        policy = self._policy
+        rate, is_sure = self._probe_rate()
         share = self._share(rate)
-        if self.connections > others and share >= (_WORTH_A_FEW_MORE if is_sure else _IN_PROPORTION):
-            self._is_climbing, self._has_given_way = True, False
-            self._go_to(now, self._next(), other=(self.connections, rate))
+        others = self._reference.connections
+        has_more = self.connections > others
+        worthwhile_share = policy.worthwhile_probe_share if is_sure else policy.proportional_share
+        if has_more and share >= worthwhile_share:
+            self._has_given_way = False
+            self._grow(now, rate)
         elif is_sure:
-            self._found_at = now
-            if self.connections > others:
-                self._usual = self._other
-            # Fewer do, if not much of the rate went with those that are gone.
-            is_enough = self.connections < others and share < _WORTH_A_FEW_MORE
-            self._go_to(now, self.connections if is_enough else others, other=None)
+            self._settled_at = now
+            if has_more:
+                self._usual = self._reference
+            fewer_suffice = self.connections < others and share < policy.worthwhile_probe_share
+            self._use(now, self.connections if fewer_suffice else others, State.STEADY)
+
+    def _probe_rate(self) -> tuple[float, bool]:
+        """The mean of the recent samples, and whether there are enough of them."""
+        recent = self._rates[-self._policy.samples_per_probe :]
+        return sum(recent) / len(recent), len(recent) == self._policy.samples_per_probe
 
     def _gain(self, rate: float) -> float:
-        assert self._other is not None
-        return rate / self._other[1] if self._other[1] else 1.0
+        """The ratio of a throughput to the reference's."""
+        assert self._reference is not None
+        return rate / self._reference.bytes_per_second if self._reference.bytes_per_second else 1.0
 
     def _share(self, rate: float) -> float:
-        """How much the rate has changed, of what the number of connections has."""
-        assert self._other is not None
-        change = self.connections / self._other[0] - 1
+        """The relative gain in throughput divided by the relative change in connections."""
+        assert self._reference is not None
+        change = self.connections / self._reference.connections - 1
         return (self._gain(rate) - 1) / change if change else 0.0
 
-    def _next(self, *, in_proportion: bool = False) -> int:
-        steps = [step for step in self._policy.steps if step > self.connections]
-        return steps[0] if steps and in_proportion else self.connections * 2
+    def _next_step(self, *, large: bool) -> int:
+        larger = [step for step in self._policy.steps if step > self.connections]
+        return larger[0] if larger and large else self.connections * 2
+
+    def _is_accelerating(self, before: Sequence[float], latest: Sequence[float]) -> bool:
+        """Whether throughput still grows from sample to sample, as in TCP slow start."""
+        return not before or max(latest) > max(before) * self._policy.slow_start_ratio
 
 
-def _grows(before: Sequence[float], now: Sequence[float]) -> bool:
-    return not before or max(now) > max(before) * _STILL_GROWING
+class _Failures:
+    """Failures of connections: which are forgiven, and how far the others reduce the number of connections."""
 
+    def __init__(self, policy: ConcurrencyPolicy) -> None:
+        self._policy = policy
+        self._last_at = -math.inf
+        self._count = 0.0
+        self._second_began_at, self._fewest = -math.inf, 1
 
-def _in_even_rounds(connections: int, parts_left: int, *, most: int) -> int:
-    """A few more, if that saves the upload a last round for the few parts that are left over."""
-    rounds = -(-parts_left // connections)
-    if not 1 < rounds <= _FEW_ROUNDS:
-        return connections
-    needed = -(-parts_left // (rounds - 1))
-    return needed if needed <= most else connections
+    def fewest_after(self, now: float, connections: int) -> int | None:
+        """Count a failure; return the number of connections to keep at least, or None if it is forgiven."""
+        policy = self._policy
+        forgiven = (now - self._last_at) * connections / policy.forgiven_seconds
+        self._last_at, self._count = now, max(0.0, self._count - forgiven) + 1
+        if now - self._second_began_at >= 1:
+            self._second_began_at = now
+            self._fewest = connections - max(1, int(connections * policy.give_way_ratio))
+        return max(1, self._fewest) if self._count > max(1, connections * policy.forgiven_ratio) else None

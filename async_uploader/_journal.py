@@ -154,7 +154,9 @@ class Journal:
                 ),
             ).lastrowid  # fmt: skip
             assert row_id is not None
-            db.executemany("INSERT INTO part (upload_id, number) VALUES (?, ?)", [(row_id, number) for number in parts_done])
+            db.executemany(
+                "INSERT INTO part (upload_id, number) VALUES (?, ?)", [(row_id, number) for number in parts_done]
+            )
             return self._entries(db, "WHERE id = ?", (row_id,))[0]
 
     def acknowledge(self, entry_id: int, part_number: int) -> None:

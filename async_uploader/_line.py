@@ -8,14 +8,14 @@ from typing import Final
 
 import anyio
 
-from ._climb import Climb, ClimbPolicy
+from ._climb import ConcurrencyController, ConcurrencyPolicy
 from ._meter import Meter
 from ._plan import MOST_CONNECTIONS
 from ._ratelimit import RateLimiter
 from ._tally import Tally
 
 # How often the number of parts in flight is looked at.
-_CLIMBING_SECONDS: Final = 0.01
+_GROWING_SECONDS: Final = 0.01
 _WATCHING_SECONDS: Final = 0.25
 
 
@@ -30,8 +30,10 @@ class Line:
     def __init__(self, limiter: RateLimiter, connections: int | None = None) -> None:
         self._limiter = limiter
         self.most: int = connections or MOST_CONNECTIONS
-        self._climb: Climb | None = None if connections else Climb(ClimbPolicy(most=self.most))
-        self.slots = anyio.CapacityLimiter(self._climb.connections if self._climb else self.most)
+        self._controller: ConcurrencyController | None = (
+            None if connections else ConcurrencyController(ConcurrencyPolicy(most=self.most))
+        )
+        self.slots = anyio.CapacityLimiter(self._controller.connections if self._controller else self.most)
         self.meter = Meter()
         self._files = Tally()
         #: Those who could use a slot, if it were theirs.
@@ -44,7 +46,7 @@ class Line:
     @property
     def adapts(self) -> bool:
         """Whether it is found out how many parts in flight are worth it."""
-        return self._climb is not None
+        return self._controller is not None
 
     @property
     def files(self) -> int:
@@ -53,15 +55,15 @@ class Line:
 
     def in_use(self) -> AbstractContextManager[None]:
         """Count a file while it is uploaded."""
-        if not self.files and self._climb is not None:
-            self._climb.begin(anyio.current_time())
-            self.slots.total_tokens = self._climb.connections
+        if not self.files and self._controller is not None:
+            self._controller.begin(anyio.current_time())
+            self.slots.total_tokens = self._controller.connections
         return self._files.plus()
 
     def failed(self) -> None:
         """A connection has failed."""
-        if self._climb is not None:
-            self._climb.failed(anyio.current_time())
+        if self._controller is not None:
+            self._controller.connection_failed(anyio.current_time())
 
     async def adapt(self, tell: Callable[[int], None]) -> None:
         """Have as many parts in flight as are worth it, until cancelled; at once if that is not to be found out.
@@ -70,21 +72,21 @@ class Line:
 
         :param tell: is told the number of connections, now and when it changes
         """
-        if (climb := self._climb) is None:
+        if (controller := self._controller) is None:
             return
         self._listeners.add(tell)
         try:
-            tell(climb.connections)
+            tell(controller.connections)
             async with self._watch:
                 while True:
-                    await anyio.sleep(_CLIMBING_SECONDS if climb.is_climbing else _WATCHING_SECONDS)
-                    self._step(climb)
+                    await anyio.sleep(_GROWING_SECONDS if controller.is_growing else _WATCHING_SECONDS)
+                    self._step(controller)
         finally:
             self._listeners.discard(tell)
 
-    def _step(self, climb: Climb) -> None:
+    def _step(self, controller: ConcurrencyController) -> None:
         in_flight, waiting = self.slots.borrowed_tokens, self._limiter.demand()
-        connections = climb.step(
+        connections = controller.step(
             anyio.current_time(),
             moved_bytes=self.meter.read(),
             busy=in_flight - self.held_up.count,

@@ -17,7 +17,7 @@ from ._errors import ConfigurationError
 from ._limits import MAX_PART_BYTES, MAX_PARTS, MIB, MIN_PART_BYTES
 from ._units import format_size
 
-# More connections than this gain nothing on any line that was measured; `Climb` finds how many do.
+# More connections than this gained nothing on any link that was measured.
 MOST_CONNECTIONS: Final = 32
 
 # Enough parts to keep all connections busy and end together (a multiple of their number), and so few that a whole

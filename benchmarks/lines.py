@@ -9,7 +9,7 @@ from functools import cached_property
 from random import Random
 from typing import Final
 
-from async_uploader._climb import Climb, ClimbPolicy
+from async_uploader._climb import ConcurrencyController, ConcurrencyPolicy
 from async_uploader._limits import MIB
 from async_uploader._plan import MOST_CONNECTIONS, Allowance, fit, plan_parts
 from async_uploader._ratelimit import Window
@@ -19,7 +19,7 @@ _HANDSHAKE_ROUND_TRIPS: Final = 2
 _FIRST_WINDOW_BYTES: Final = 10 * 1460
 _BACKOFF_SECONDS: Final = 0.25
 _MINUTE: Final = 60.0
-# The uploader looks so often while it climbs; the model need not, otherwise.
+# The uploader measures this often while concurrency grows; the model can take longer steps otherwise.
 _TICK_SECONDS: Final = 0.01
 _LONG_TICK_SECONDS: Final = 0.25
 _NEVER: Final = math.inf
@@ -141,8 +141,8 @@ def simulate(line: Line, *, size_bytes: int, part_bytes: int | None = None, conn
 class _Upload:
     def __init__(self, line: Line, size_bytes: int, part_bytes: int, connections: int | None) -> None:
         self._line = line
-        self._climb = Climb(ClimbPolicy()) if connections is None else None
-        self._wanted = self._climb.connections if self._climb else connections or 1
+        self._controller = ConcurrencyController(ConcurrencyPolicy()) if connections is None else None
+        self._wanted = self._controller.connections if self._controller else connections or 1
         self._waiting = deque(
             float(min(part_bytes, size_bytes - offset)) for offset in range(0, size_bytes, part_bytes)
         )
@@ -166,8 +166,8 @@ class _Upload:
             if self._now > self._hopeless_at:
                 self._now = _NEVER
                 break
-            if self._climb:
-                self._wanted = self._climb.step(
+            if self._controller:
+                self._wanted = self._controller.step(
                     self._now,
                     moved_bytes=self._moved_bytes,
                     busy=len(self._busy()),
@@ -225,7 +225,7 @@ class _Upload:
 
     def _tick_seconds(self, sending: list[_Connection], rates: list[float]) -> float:
         """As long as nothing can happen in between."""
-        is_lively = self._climb is not None and self._climb.is_climbing
+        is_lively = self._controller is not None and self._controller.is_growing
         if is_lively or not all(one.is_settled(self._line, self._now) for one in sending):
             return _TICK_SECONDS if is_lively else max(_TICK_SECONDS, self._line.rtt_seconds / 4)
         ends = [one.left_bytes / rate for one, rate in zip(sending, rates, strict=True)]
@@ -235,7 +235,7 @@ class _Upload:
         others.append(self._line.changes_at_seconds - self._now)
         if wait := self._wait_seconds():
             others.append(wait)
-        longest = _LONG_TICK_SECONDS if self._climb else _NEVER
+        longest = _LONG_TICK_SECONDS if self._controller else _NEVER
         return max(1e-6, min(longest, *ends, *frees, *(one for one in others if one > 0)))
 
     def _drop(self) -> None:
@@ -244,8 +244,8 @@ class _Upload:
         for one in lost:
             if one.left_bytes:
                 self._again.append((self._now + _BACKOFF_SECONDS, one.part_bytes))
-                if self._climb:
-                    self._climb.failed(self._now)
+                if self._controller:
+                    self._controller.connection_failed(self._now)
 
 
 #: The lines that the tests and `simulate.py` try.

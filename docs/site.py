@@ -1,49 +1,26 @@
-"""What the site's pages have beside their text: the command line's own help, and docstrings in Markdown.
-
-MkDocs calls the hook, mkdocstrings the extension; `mkdocs.yml` names both.
-"""
+"""Docstrings as Markdown: an extension of mkdocstrings, named in `mkdocs.yml`."""
 
 from __future__ import annotations
 
 import re
 from typing import Any, Final
 
-import click
 import griffe
 
 import async_uploader
-from async_uploader.cli._commands import app
 
-_HELP: Final = re.compile(r"^<!-- help of: (.*) -->$", flags=re.MULTILINE)
 _ROLE: Final = re.compile(r":(?:attr|class|func|meth|mod):`(~?)([\w.]+)`")
 _DOCTEST: Final = re.compile(r"(?:^>>> .*\n?)+", flags=re.MULTILINE)
-_COLUMNS: Final = 80
-
-
-def on_page_markdown(markdown: str, **_: object) -> str:
-    """Put in what `async-uploader COMMAND --help` says, where a page has `<!-- help of: COMMAND -->`."""
-    return _HELP.sub(lambda found: f"```text\n{help_of(found[1])}\n```", markdown)
-
-
-def help_of(names: str) -> str:
-    """The help of a command, as a terminal of 80 columns shows it."""
-    command: click.Command = app
-    context = click.Context(app, info_name="async-uploader", max_content_width=_COLUMNS, terminal_width=_COLUMNS)
-    for name in names.split():
-        assert isinstance(command, click.Group)
-        command = command.commands[name]
-        context = click.Context(command, info_name=name, parent=context)
-    return click.unstyle(command.get_help(context))
 
 
 class Plain(griffe.Extension):
-    """Docstrings are reST, of which three things are not Markdown: roles, `::`, and examples with prompts.
+    """Convert the three parts of reST that Markdown does not have: roles, `::`, and examples with prompts.
 
-    And fields that a class has, but its docstring does not explain, are listed all the same.
+    Public fields that the docstring of a class does not mention are added to its list of fields.
     """
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
-        """Once for everything that has a docstring."""
+        """Rewrite the docstring of an object."""
         if obj.docstring is None:
             return
         text = as_markdown(obj.docstring.value)
@@ -60,7 +37,7 @@ def _fields(obj: griffe.Class) -> list[str]:
 
 
 def as_markdown(text: str) -> str:
-    """The same text with Markdown's marks."""
+    """Convert a docstring from reST to Markdown."""
     text = _ROLE.sub(_link, text)
     text = _DOCTEST.sub(_without_prompts, text)
     return re.sub(r"^::\n|(?<=:):$", "", text, flags=re.MULTILINE)

@@ -7,18 +7,15 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-import click
 import pytest
 
 import async_uploader
 from async_uploader import _errors
 from async_uploader._plan import plan_parts
 from async_uploader._units import parse_size
-from async_uploader.cli._commands import app
 from async_uploader.emulator import Fault
 from async_uploader.emulator._problems import CATALOGUE
 
@@ -87,16 +84,6 @@ def test_planned_parts() -> None:
         plan = plan_parts(parse_size(size.replace(" ", "")))
         first = next(plan.parts())
         assert (plan.parts_total, first.size_bytes) == (int(parts), parse_size(part_size.replace(" ", "")))
-
-
-def test_every_command_is_on_its_page() -> None:
-    def names(group: click.Group, *before: str) -> Iterator[str]:
-        for name, command in group.commands.items():
-            yield from (
-                names(command, *before, name) if isinstance(command, click.Group) else [" ".join((*before, name))]
-            )
-
-    assert sorted(re.findall(r"help of: (.*) -->", TEXTS["docs/reference/cli.md"])) == sorted(names(app))
 
 
 def test_every_public_name_is_in_the_reference() -> None:

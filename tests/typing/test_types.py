@@ -2,26 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).parents[2]
-
-
-def pyright(*arguments: object, folder: Path) -> Any:
-    """What pyright (its fork with a node of its own) reports; it reaches for no network."""
-    beside = Path(sys.executable).parent
-    environment = {"PATH": f"{beside}{os.pathsep}{os.environ['PATH']}", "HTTPS_PROXY": "http://127.0.0.1:9"}
-    command = [sys.executable, "-m", "basedpyright", "--outputjson", *map(str, arguments)]
-    done = subprocess.run(
-        command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False
-    )
-    assert done.stdout, done.stderr
-    return json.loads(done.stdout)
+from .checkers import ROOT, pyright
 
 
 def test_use_of_the_public_names() -> None:

@@ -25,8 +25,8 @@ _BY_HAND: Final = "http://127.0.0.1:8000"
 #: Stands for an upload of the movie that was interrupted.
 _VIDEO_ID: Final = "VIDEO_ID"
 _LIMIT_SECONDS: Final = 30
-# The emulator would run until Ctrl-C, and `make` for minutes: the one is stopped when it listens, the other only
-# says what it would do.
+# The emulator would run until Ctrl-C and is stopped when it listens. `make` would run for minutes, and only prints
+# its commands. `pip` would change this environment, and does nothing.
 _SHELL: Final = rf"""
 async-uploader() {{
     if [ "$1" != emulator ]; then command async-uploader "$@"; return; fi
@@ -35,6 +35,7 @@ async-uploader() {{
     read -r line <&"${{COPROC[0]}}" && echo "$line"
     kill "$pid" && wait "$pid"
 }}
+pip() {{ [ "$*" = "install ." ]; }}
 make() {{ command make --directory='{ROOT}' --dry-run "$@" > /dev/null; }}
 """
 

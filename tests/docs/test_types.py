@@ -19,14 +19,14 @@ NOT_YET_TYPED: Final = frozenset({"docs/batch.md 1"})
 _WRONG: Final = "wrong"
 _WRONG_PROGRAM: Final = "def untyped(argument): ...\n"
 #: The reader's own code, which the page about testing imports.
-_STUB: Final = "def my_upload(url: str, key: str, data: bytes) -> str: ...\n"
+_THEIRS: Final = "def my_upload(url: str, key: str, data: bytes) -> str:\n    raise NotImplementedError\n"
 
 
 def write_programs(folder: Path) -> dict[Path, str]:
     """Write each Python block to a file of its own; returns the names of the blocks."""
     programs = {folder / "wrong.py": _WRONG}
     (folder / "wrong.py").write_text(_WRONG_PROGRAM, encoding="utf-8")
-    (folder / "theirs.pyi").write_text(_STUB, encoding="utf-8")
+    (folder / "theirs.py").write_text(_THEIRS, encoding="utf-8")
     numbers: defaultdict[str, int] = defaultdict(int)
     for block in BLOCKS:
         if block.language in ("python", "py"):

@@ -1,7 +1,7 @@
-"""A web application that hands a visitor's file on to api.video while it comes in.
+"""A web application that streams the files of its visitors to api.video.
 
-The body is never written to a file as a whole, and no more of it is kept than what is on its way: when the way to
-the service is slower than the visitor's, the visitor has to wait. Run it with any ASGI server::
+The application buffers only the parts in flight, never a whole file. If its connection to the service is slower
+than the visitor's, the visitor's upload slows down accordingly. Run it with any ASGI server::
 
     APIVIDEO_API_KEY=… uvicorn --app-dir examples asgi_upload:app
     curl --data-binary @movie.mp4 'http://127.0.0.1:8000/videos?title=Holidays'
@@ -22,16 +22,16 @@ from async_uploader import Client, SourceError, UploaderError
 
 @asynccontextmanager
 async def lifespan(app: Starlette) -> AsyncIterator[None]:
-    """One client for all requests: they share its connections, its bearer token and its rate limiter."""
+    """Open one client for all requests: they share its connections, bearer token and rate limiter."""
     async with Client() as app.state.client:
         yield
 
 
 async def create_video(request: Request) -> JSONResponse:
-    """``POST /videos?title=…`` with the file as its body.
+    """Handle ``POST /videos?title=…``, with the file as the body.
 
-    A visitor who goes away in the middle ends ``request.stream()`` with an error, and so the upload: its half of a
-    video is deleted.
+    If the visitor disconnects, ``request.stream()`` raises an exception. The upload fails, and the unfinished video
+    is deleted.
     """
     client: Client = request.app.state.client
     title = request.query_params.get("title") or "Untitled"

@@ -1,13 +1,13 @@
-"""Uploads a recording while it is being made: ffmpeg writes to standard output, async-uploader reads from it.
+"""Upload a recording while it is being made: async-uploader reads the standard output of ffmpeg.
 
-With any ffmpeg, a camera and a shell it is one line::
+This is the same in a shell::
 
     ffmpeg … -movflags frag_keyframe+empty_moov -f mp4 - | async-uploader upload - --max-latency 2
 
-MP4 has to be fragmented, since a pipe cannot be rewound to write an index at the start. The key is taken from
-APIVIDEO_API_KEY, the service from APIVIDEO_BASE_URL.
+The MP4 must be fragmented, since ffmpeg cannot rewind a pipe to write the index at the start. The key is read from
+APIVIDEO_API_KEY, and the service from APIVIDEO_BASE_URL.
 """
-# ruff: noqa: S603 - it runs two programs
+# ruff: noqa: S603 - runs two programs
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from imageio_ffmpeg import get_ffmpeg_exe
 def main() -> int:
     """Record and upload.
 
-    :return: the exit code: that of the upload, or 1 if the recording failed
+    :returns: the exit code of the upload, or 1 if the recording failed
     """
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=int, default=20, help="how long to record")
+    parser.add_argument("--seconds", type=int, default=20, help="length of the recording in seconds (default: 20)")
     seconds = parser.parse_args().seconds
 
     recording = subprocess.Popen(record(seconds=seconds), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     upload = ["upload", "-", "--max-latency", "2", "--title", "Live", "--json", "-v"]
     uploading = subprocess.Popen([sys.executable, "-m", "async_uploader", *upload], stdin=recording.stdout)
     assert recording.stdout is not None
-    recording.stdout.close()  # its only reader is the upload now: if that ends early, so does the recording
+    recording.stdout.close()  # only the upload reads the pipe now; if it ends early, ffmpeg ends, too
     return uploading.wait() or min(recording.wait(), 1)
 
 
 def record(*, seconds: int) -> list[str]:
-    """A command that writes so many seconds of a test picture, in as many seconds."""
+    """Return an ffmpeg command that records a test picture in real time."""
     picture = "testsrc2=size=640x360:rate=30,noise=alls=40:allf=t"
     sizes = ["-b:v", "25M", "-minrate", "25M", "-maxrate", "25M", "-bufsize", "2M"]
     return [

@@ -1,10 +1,10 @@
-"""Uploads from a notebook, with a line that is drawn anew in its place as the upload gets on.
+"""Upload from a notebook, with a progress bar that is updated in place.
 
-Each ``# %%`` begins a cell (VS Code, PyCharm and Jupytext open the file as a notebook). The key is taken from
-APIVIDEO_API_KEY; without IPython the same line is printed.
+Each ``# %%`` starts a cell: VS Code, PyCharm and Jupytext open the file as a notebook. The key is read from
+APIVIDEO_API_KEY. Without IPython, each update is printed on a line of its own.
 """
 # mypy: disable-error-code="top-level-await"
-# ruff: noqa: F704, PLE1142, T201 - a cell may await, and talks
+# ruff: noqa: F704, PLE1142, T201 - cells may await and print
 
 # %%
 import os
@@ -14,7 +14,7 @@ from async_uploader import Progress, upload
 
 
 def show() -> Callable[[Progress], None]:
-    """Make a progress callback with a place of its own below the cell."""
+    """Return a progress callback that updates one line below the cell."""
     try:
         from IPython.display import display  # noqa: PLC0415
     except ImportError:
@@ -24,7 +24,7 @@ def show() -> Callable[[Progress], None]:
 
 
 def line(progress: Progress) -> str:
-    """``██████░░░░  60 %, 3 of 5 parts``."""
+    """Format a progress bar, such as ``██████░░░░  60%, 3 of 5 parts``."""
     done = progress.fraction_acknowledged or 0
     bar = "█" * round(10 * done)
     return f"{bar:░<10}  {done:.0%}, {progress.parts_done} of {progress.parts_total or '?'} parts"

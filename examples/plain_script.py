@@ -1,10 +1,10 @@
-"""Uploads a file and prints where it can be watched: the script to begin with.
+"""Upload a file and print its videoId and its player: the simplest script.
 
-Run it with a key, and the service of your choice (production, if you name none)::
+Set the key, and optionally the service (default: production)::
 
     APIVIDEO_API_KEY=… APIVIDEO_BASE_URL=sandbox python examples/plain_script.py movie.mp4
 """
-# ruff: noqa: T201 - it talks
+# ruff: noqa: T201 - prints its result
 
 import asyncio
 import sys

@@ -1,9 +1,9 @@
-"""Uploads what a program makes itself, piece by piece, as it makes it: here a camera that is made up.
+"""Upload a recording piece by piece, while it is being made. The camera is simulated.
 
-The pieces may be of any size. Small ones are joined until they are a part (5 MiB), and parts leave while the
-recording goes on. If the block is left by an error or by Ctrl-C, the unfinished video is deleted.
+Pieces may have any size. Small ones are joined until they fill a part (5 MiB), which is sent while the recording
+continues. If an error or Ctrl-C ends the block, the unfinished video is deleted.
 """
-# ruff: noqa: T201 - it talks
+# ruff: noqa: T201 - prints its result
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from async_uploader import Client
 
 
 async def camera(*, pieces: int) -> AsyncIterator[bytes]:
-    """So many pieces of a recording."""
+    """Yield the pieces of a recording."""
     for number in range(pieces):
         yield random.Random(number).randbytes(1_000_000)
         await asyncio.sleep(0.01)
 
 
 async def record(*, pieces: int) -> None:
-    """Record and upload at once."""
+    """Record, upload, and print the SHA-256 of the recording."""
     digest = hashlib.sha256()
     async with Client() as client, client.upload_session(title="Recording") as session:
         async for piece in camera(pieces=pieces):
@@ -36,5 +36,5 @@ async def record(*, pieces: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pieces", type=int, default=24, help="how many pieces of 1 MB to record")
+    parser.add_argument("--pieces", type=int, default=24, help="number of pieces of 1 MB (default: 24)")
     asyncio.run(record(pieces=parser.parse_args().pieces))

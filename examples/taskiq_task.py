@@ -1,13 +1,13 @@
-"""A task of a queue (taskiq) that uploads a file, and records its progress for who has ordered it.
+"""A taskiq task that uploads a file and reports its progress.
 
-The broker here lives in this process, so that the example runs by itself::
+The broker runs in this process, so the example needs nothing else::
 
     APIVIDEO_API_KEY=… python examples/taskiq_task.py movie.mp4
 
-With a broker of your own (Redis, RabbitMQ, NATS …) the task stays as it is: a worker that is killed in the middle
-goes on where it stopped when the task is tried again on the same machine, since it says ``resume="local"``.
+The task works unchanged with another broker (Redis, RabbitMQ, NATS …). Because of ``resume="local"``, a retry of
+the task on the same machine resumes the upload of a worker that was killed.
 """
-# ruff: noqa: T201 - it talks
+# ruff: noqa: T201 - prints its result
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ broker = InMemoryBroker()
 
 @broker.on_event(TaskiqEvents.WORKER_STARTUP)
 async def open_client(state: TaskiqState) -> None:
-    """One client for all tasks of a worker: they share its connections, its token and its rate limiter."""
+    """Open one client for all tasks of a worker: they share its connections, bearer token and rate limiter."""
     state.client = await Client().__aenter__()
 
 
 @broker.on_event(TaskiqEvents.WORKER_SHUTDOWN)
 async def close_client(state: TaskiqState) -> None:
-    """The tasks have ended."""
+    """Close the client after the last task."""
     await state.client.__aexit__(None, None, None)
 
 
@@ -39,7 +39,7 @@ async def close_client(state: TaskiqState) -> None:
 async def upload_file(
     path: str,
     title: str,
-    context: Context = TaskiqDepends(),  # noqa: B008 - as in taskiq's own documentation
+    context: Context = TaskiqDepends(),  # noqa: B008 - as in the documentation of taskiq
     tracker: ProgressTracker[Any] = TaskiqDepends(),  # noqa: B008
 ) -> str:
     """Upload a file.
@@ -48,7 +48,7 @@ async def upload_file(
     """
 
     async def on_progress(progress: Progress) -> None:
-        meta = {"arrived": progress.acknowledged_bytes, "of": progress.total_bytes}
+        meta = {"acknowledged": progress.acknowledged_bytes, "total": progress.total_bytes}
         await tracker.set_progress(TaskState.STARTED, meta)
 
     client: Client = context.state.client
@@ -57,7 +57,7 @@ async def upload_file(
 
 
 async def main(path: str) -> None:
-    """Order the upload, look at it now and then, and have its result."""
+    """Queue the upload, poll its progress, and print its result."""
     await broker.startup()
     try:
         task = await upload_file.kiq(path, "From a queue")

@@ -80,7 +80,7 @@ def test_progress_of_a_task(
     """On a line that takes longer than a look at it."""
     *progress, _ = example("taskiq_task.py", movie, env=apivideo_env).splitlines()
     assert progress
-    assert all(re.fullmatch(rf"{{'arrived': \d+, 'of': {SIZE_BYTES}}}", line) for line in progress)
+    assert all(re.fullmatch(rf"{{'acknowledged': \d+, 'total': {SIZE_BYTES}}}", line) for line in progress)
 
 
 @pytest.mark.apivideo(faults=["upload,part=1:status=400"])
@@ -178,8 +178,8 @@ def test_fastapi_progress(apivideo_emulator: RunningEmulator, apivideo_env: dict
         sending.putheader("Content-Length", str(SIZE_BYTES))
         sending.endheaders(data[: 11 * MIB])
         name, progress = next_event(stream)
-        while not progress["arrived"]:
-            assert (name, progress["of"]) == ("progress", SIZE_BYTES)
+        while not progress["acknowledged"]:
+            assert (name, progress["total"]) == ("progress", SIZE_BYTES)
             name, progress = next_event(stream)
 
         sending.send(data[11 * MIB :])

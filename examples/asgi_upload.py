@@ -30,8 +30,8 @@ async def lifespan(app: Starlette) -> AsyncIterator[None]:
 async def create_video(request: Request) -> JSONResponse:
     """Handle ``POST /videos?title=…``, with the file as the body.
 
-    If the visitor disconnects, ``request.stream()`` raises an exception. The upload fails, and the unfinished video
-    is deleted.
+    If the visitor disconnects, ``request.stream()`` raises an exception: the upload fails, and the unfinished
+    video is deleted.
     """
     client: Client = request.app.state.client
     title = request.query_params.get("title") or "Untitled"

@@ -24,6 +24,8 @@ from .blocks import BLOCKS, DOCS, PAGES, ROOT
 
 TEXTS: Final = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in PAGES}
 ERRORS: Final = TEXTS["docs/errors.md"]
+#: Refusals of the emulator that the service does not have; the catalogue need not list them.
+_EMULATOR_ONLY: Final = {"misdirected-request", "forbidden-origin", "service-unavailable", "insufficient-storage"}
 LINKS: Final = [
     (page, link) for page, text in TEXTS.items() for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text)
 ]
@@ -59,7 +61,7 @@ def test_every_error_is_explained() -> None:
     }
     assert errors - {"UploaderError"} <= names
     assert set(CATALOGUE) <= names
-    assert names <= errors | set(CATALOGUE)
+    assert names <= errors | set(CATALOGUE) | _EMULATOR_ONLY
 
 
 def test_configuration(folder: Path, env: dict[str, str], forks: Forks) -> None:

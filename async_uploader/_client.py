@@ -155,7 +155,8 @@ class Client(Requests):
         :param on_progress: called (plain or async) with a :class:`Progress`, up to ten times a second
         :param on_video: called (plain or async) with the finished Video, once, before a journal forgets the
             upload: what it has recorded needs never be sent again, wherever a crash comes between. Its errors are
-            raised as they are, and leave the video where it is
+            raised as they are (:meth:`upload_many` has them as the result's error), and leave the video where it
+            is
         :param on_event: called (plain) with each :class:`~async_uploader.events.UploadEvent`
         :returns: the finished Video
         :raises ConfigurationError: an option is out of its range; nothing was sent
@@ -312,15 +313,18 @@ class Client(Requests):
     ) -> Uploads:
         """Upload many videos, and get their results in the order in which they end.
 
-        One that fails does not stop the others: its result has the error.
+        One that fails does not stop the others, whatever it fails with: its result has the error. An exception of
+        its callbacks (``on_video``, say) is the ``__cause__`` of that error.
 
         :param items: sources, or :class:`UploadItem` for such with options of their own; taken as they are needed
         :param concurrency: parts in flight at once, of all of them together, and files at once; default: as many
             parts as make it faster, up to 32, and 16 files
         :returns: an async iterator of :class:`UploadResult`; use it up, or use it as a context manager
+        :raises TypeError: while iterating, once the others have ended: an item is no source, or has an unknown
+            option
         """
         upload_item = partial(self._upload_item, line=self._line_for(concurrency))
-        uploads = Uploads(upload_item, items, files=concurrency or _MANY_FILES)
+        uploads = Uploads(upload_item, items, files=concurrency or _MANY_FILES, check=_check_item)
         self._many.add(uploads)
         return uploads
 
@@ -328,6 +332,17 @@ class Client(Requests):
         if item.is_url:
             return await self.import_video(cast("str", item.source), **cast("ContainerDetails", item.options))
         return await self._upload(cast("Source", item.source), item.options, line=line)
+
+
+def _check_item(item: UploadItem) -> None:
+    """Refuse what no upload takes.
+
+    :raises TypeError: the source or an option is of no use
+    :raises ConfigurationError: an option is out of its range
+    """
+    split_options(item.options)
+    if not (isinstance(item.source, os.PathLike | Iterable | AsyncIterable) or hasattr(item.source, "read")):
+        chunks_of(item.source)  # raises
 
 
 async def upload(

@@ -18,11 +18,26 @@ they are; it never contains a credential.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final, Self
+
+from ._answers import sentence
+
+# More of them make no sentence that anybody reads. All are in `ApiError.problems`.
+_MAX_PROBLEMS_SAID: Final = 10
 
 
 class UploaderError(Exception):
-    """Base of all errors of this package."""
+    """Base of all errors of this package. Can be pickled, for programs of several processes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions are made again by calling their class with `args`, which keyword-only parameters do not allow.
+        return _made_again, (type(self), self.args, self.__dict__)
+
+
+def _made_again(kind: type[UploaderError], args: tuple[Any, ...], state: dict[str, Any]) -> UploaderError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(state)
+    return error
 
 
 class ConfigurationError(UploaderError, ValueError):
@@ -66,6 +81,18 @@ class ApiError(UploaderError):
         self.retry_after_seconds = retry_after_seconds
         super().__init__(self._sentence())
 
+    def with_detail(self, detail: str) -> Self:
+        """The same refusal with more to say."""
+        return type(self)(
+            status=self.status,
+            title=self.title,
+            type=self.type,
+            name=self.name,
+            detail=f"{self.detail.rstrip('.')}. {detail}" if self.detail else detail,
+            problems=self.problems,
+            retry_after_seconds=self.retry_after_seconds,
+        )
+
     @property
     def slug(self) -> str:
         """The problem's short name in the service's error catalogue, or an empty string."""
@@ -77,11 +104,11 @@ class ApiError(UploaderError):
             text += f" ({self.name})"
         if self.detail:
             text += f". {self.detail.rstrip('.')}"
-        for problem in self.problems:
-            title, name = problem.get("title"), problem.get("name")
-            if (title, name) != (self.title, self.name):
+        for problem in self.problems[:_MAX_PROBLEMS_SAID]:
+            title, name = sentence(problem.get("title")), sentence(problem.get("name"))
+            if title and (title, name) != (self.title, self.name):
                 text += f"; {name}: {title}" if name else f"; {title}"
-        return text + "."
+        return text.rstrip(".") + "."
 
 
 class AuthenticationError(ApiError):

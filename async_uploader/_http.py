@@ -6,26 +6,28 @@ This is the only module that knows aiohttp's exceptions. It knows no endpoint, a
 from __future__ import annotations
 
 import asyncio
-import json
-import math
 import os
 import platform
 import ssl
-import time
-from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, Self
+from weakref import ref
 
 import aiohttp
 from msgspec import Struct
 from yarl import URL
 
 from ._address import environment_proxy
-from ._errors import ApiError, AuthenticationError, TransportError
+from ._answers import json_object, retry_after_seconds, sentence
+from ._errors import ApiError, AuthenticationError, TransportError, UploaderError
 from ._limits import MIB
 from ._watch import StallWatch
 
 if TYPE_CHECKING:
+    from aiohttp.connector import Connection
+
     from ._body import PartBody
 
 CONNECT_TIMEOUT_SECONDS: Final = 30.0
@@ -44,12 +46,8 @@ class Answer(Struct, frozen=True, kw_only=True):
     body: bytes
 
     def json(self) -> dict[str, Any]:
-        """The body as a JSON object; an empty one where it is something else (HTML, say, or nothing)."""
-        try:
-            value = json.loads(self.body)
-        except ValueError:
-            return {}
-        return value if isinstance(value, dict) else {}
+        """The body as a JSON object; an empty one if it is something else (HTML, say, or nothing)."""
+        return json_object(self.body)
 
     def raise_for_status(self) -> Self:
         """This answer, if it is a 2xx.
@@ -63,37 +61,44 @@ class Answer(Struct, frozen=True, kw_only=True):
     def _error(self) -> ApiError:
         problem = self.json()
         kind = AuthenticationError if self.status in (401, 403) else ApiError
-        detail = _text(problem.get("detail"))
+        title, detail = sentence(problem.get("title")), sentence(problem.get("detail"))
+        if title is None or not title.strip("."):
+            title = sentence(self.reason) or "no reason given"
         if 300 <= self.status < 400:
             detail = "It redirects elsewhere, and redirects are not followed; check the base URL"
         problems = problem.get("problems")
         return kind(
             status=self.status,
-            type=_text(problem.get("type")),
-            title=_text(problem.get("title")) or self.reason or "no reason given",
-            name=_text(problem.get("name")),
+            type=sentence(problem.get("type")),
+            title=title,
+            name=sentence(problem.get("name")),
             detail=detail,
             problems=[one for one in problems if isinstance(one, dict)] if isinstance(problems, list) else (),
-            retry_after_seconds=self._retry_after_seconds(),
+            retry_after_seconds=retry_after_seconds(self.status, self.headers),
         )
-
-    def _retry_after_seconds(self) -> float | None:
-        names = ["Retry-After"]
-        if self.status == 429:
-            names.append("X-RateLimit-Retry-After")
-        waits = [_seconds(self.headers.get(name)) for name in names]
-        return max((wait for wait in waits if wait is not None), default=None)
 
 
 class _Request(aiohttp.ClientRequest):
-    """A request that does not wait for ``100 Continue`` for ever: RFC 9110, 10.1.1, has it sent all the same
-    after a while, since not every server knows the word. aiohttp would wait on.
+    """A request that shows its connection to the watchdog, and that does not wait for ``100 Continue`` for ever.
+
+    RFC 9110, 10.1.1, has the body sent all the same after a while, since not every server knows the word. aiohttp
+    would wait on.
     """
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        if (watch := _WATCH.get()()) is not None:
+            watch.transport = conn.transport
+        return await super().send(conn)
 
     def update_expect_continue(self, expect: bool = False) -> None:  # noqa: FBT001, FBT002 - aiohttp's signature
         super().update_expect_continue(expect)
         if (go_on := self._continue) is not None:
             self.loop.call_later(CONTINUE_TIMEOUT_SECONDS, _settle, go_on)
+
+
+# The watchdog of this task's exchange: aiohttp makes the request, so it cannot be passed as an argument. Weak,
+# because timers of pooled connections keep the context in which they were set.
+_WATCH: Final[ContextVar[Callable[[], StallWatch | None]]] = ContextVar("_WATCH", default=lambda: None)
 
 
 class _LostError(aiohttp.ClientError):
@@ -152,16 +157,20 @@ class Http:
         query: Mapping[str, str | list[str]] | None = None,
         json_body: object | None = None,
         body: PartBody | None = None,
+        on_moved: Callable[[], None] | None = None,
     ) -> Answer:
         """Send one request and read its answer, whatever its status.
 
-        :param stall_seconds: give up when nothing has moved for so long
+        :param stall_seconds: give up when nothing has moved for so long; math.inf: the caller watches
+        :param on_moved: called when bytes have moved, and not for each of them
         :raises TransportError: no usable answer came back
         :raises SourceError: the body's source failed
         """
         assert self._session is not None, "used outside its context"
+        watch = StallWatch(stall_seconds, body, on_moved=on_moved)
+        _WATCH.set(ref(watch))
         try:
-            with StallWatch(stall_seconds, body) as watch:
+            with watch:
                 async with self._session.request(
                     method,
                     self.base_url.join(URL(path)),
@@ -184,11 +193,35 @@ class Http:
                         headers=response.headers.copy(),
                         body=content,
                     )
-        except (aiohttp.ClientError, OSError) as exc:
+        except UploaderError as exc:
+            failure, cause = exc, without_request(exc.__cause__)
+            failure.__context__ = None
+        except Exception as exc:  # noqa: BLE001 - no response may cause anything but an error of ours
+            lost = exc.__cause__ if isinstance(exc, _LostError) else exc
+            failure, cause = translated(lost), without_request(lost)
             if body is not None and body.failure is not None:
-                raise body.failure from exc
-            cause = exc.__cause__ if isinstance(exc, _LostError) else exc
-            raise translated(cause) from cause
+                failure, cause = body.failure, body.failure.__cause__
+        # Not in the handlers: there the exception that is handled would become the context of ours, with the URL
+        # and the headers that aiohttp's exceptions carry.
+        raise failure from cause
+
+
+class HiddenError(Exception):
+    """Stands for an exception that carries a request, and so the secrets in its URL and headers."""
+
+
+def without_request(exc: BaseException | None) -> BaseException | None:
+    """The same chain of exceptions, with stand-ins for those that carry a request."""
+    if exc is None:
+        return None
+    earlier = without_request(exc.__cause__ or exc.__context__)
+    is_of_system = isinstance(exc, OSError) and not isinstance(exc, aiohttp.ClientError) and "://" not in str(exc)
+    if not is_of_system and not isinstance(exc, UploaderError):
+        number = getattr(exc, "errno", None)
+        why = f": {os.strerror(number)}" if isinstance(number, int) else ""
+        exc = HiddenError(f"{type(exc).__name__}{why}").with_traceback(exc.__traceback__)
+    exc.__cause__, exc.__context__ = earlier, None
+    return exc
 
 
 def translated(exc: BaseException | None) -> TransportError:
@@ -196,17 +229,20 @@ def translated(exc: BaseException | None) -> TransportError:
     maybe_received, retryable = False, True
     match exc:
         case ssl.SSLCertVerificationError() | aiohttp.ClientConnectorCertificateError():
-            why = getattr(getattr(exc, "certificate_error", exc), "verify_message", "") or str(exc)
-            reason = f"its certificate is not trusted ({why}); SSL_CERT_FILE can name a CA of your own"
-            retryable = False
+            reason, retryable = _why_not_trusted(getattr(exc, "certificate_error", exc)), False
+        case aiohttp.ClientConnectorSSLError():
+            reason = f"TLS handshake with {exc.host}:{exc.port} failed: {_why_no_tls(exc.os_error)}"
+            retryable = not _is_lasting(exc.os_error)
         case aiohttp.ClientConnectorDNSError():
             reason = f"the host name {exc.host!r} was not found"
         case aiohttp.ConnectionTimeoutError():
             reason = f"no connection within {CONNECT_TIMEOUT_SECONDS:g} s"
         case aiohttp.ClientConnectorError():
             # asyncio puts words and addresses of its own where the system's reason was.
-            why = os.strerror(exc.os_error.errno) if exc.os_error.errno else exc.os_error
-            reason = f"no connection to {exc.host}:{exc.port} ({why})"
+            why = os.strerror(exc.os_error.errno) if exc.os_error.errno else str(exc.os_error)
+            reason = f"no connection to {exc.host}:{exc.port} ({sentence(why) or type(exc.os_error).__name__})"
+        case ssl.SSLError():
+            reason, maybe_received = f"the TLS connection failed: {_why_no_tls(exc)}", True
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
             reason, retryable = "its address cannot be used", False
         case aiohttp.ClientHttpProxyError():
@@ -215,27 +251,51 @@ def translated(exc: BaseException | None) -> TransportError:
             reason, maybe_received = "it closed the connection", True
         case aiohttp.ClientResponseError() | aiohttp.ClientPayloadError():
             reason, maybe_received = "what came was cut off or is not HTTP", True
-        case _:
+        case OSError() | aiohttp.ClientConnectionError() | TimeoutError():
             reason, maybe_received = f"the connection was lost ({type(exc).__name__})", True
+        case _:
+            reason, maybe_received = f"the response could not be read ({type(exc).__name__})", True
     return TransportError(reason, maybe_received=maybe_received, retryable=retryable)
 
 
-def _text(value: object) -> str | None:
-    """A string on one line, or None: what a service says may come from anywhere."""
-    if not isinstance(value, str):
-        return None
-    return " ".join(value.split()) or None
+class _VerifyCode(IntEnum):
+    """OpenSSL's codes of why a certificate is not trusted (X509_V_ERR_…)."""
+
+    NOT_YET_VALID = 9
+    EXPIRED = 10
+    OTHER_NAME = 62
+    OTHER_ADDRESS = 64
 
 
-def _seconds(value: str | None) -> float | None:
-    """``Retry-After`` (RFC 9110, 10.2.3): a number of seconds, or a date, which proxies send."""
-    if not value:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(value).timestamp() - time.time()
-        except ValueError:
-            return None
-    return max(0.0, seconds) if math.isfinite(seconds) else None
+def _why_not_trusted(error: object) -> str:
+    why = sentence(getattr(error, "verify_message", "")) or sentence(str(error)) or "no reason given"
+    match getattr(error, "verify_code", None):
+        case _VerifyCode.NOT_YET_VALID:
+            return "its certificate is not valid yet; check the clock of this machine"
+        case _VerifyCode.EXPIRED:
+            return "its certificate has expired; it must be renewed there, if the clock of this machine is right"
+        case _VerifyCode.OTHER_NAME | _VerifyCode.OTHER_ADDRESS:
+            return f"its certificate is for another name ({why.rstrip('.')})"
+    return f"its certificate is not trusted ({why.rstrip('.')}); SSL_CERT_FILE can name a CA of your own"
+
+
+# OpenSSL's names of what went wrong in a handshake, in words; others are shown as they are.
+_TLS_REASONS: Final = {
+    "TLSV1_ALERT_PROTOCOL_VERSION": "the server and this machine have no TLS version in common",
+    "UNSUPPORTED_PROTOCOL": "the server and this machine have no TLS version in common",
+    "NO_PROTOCOLS_AVAILABLE": "this machine allows no TLS version",
+    "WRONG_VERSION_NUMBER": "the server does not speak TLS; check the address and the port",
+    "HTTP_REQUEST": "the server does not speak TLS; check the address and the port",
+}
+
+
+def _why_no_tls(error: OSError) -> str:
+    name = getattr(error, "reason", None)
+    if not isinstance(name, str):
+        return sentence(error.strerror) or sentence(str(error)) or type(error).__name__
+    return _TLS_REASONS.get(name) or f"{name.replace('_', ' ').lower()}"
+
+
+def _is_lasting(error: OSError) -> bool:
+    """Whether the same handshake will fail again: both sides have spoken, and do not agree."""
+    return isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)

@@ -12,6 +12,7 @@ from typing import Self
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from ._answers import sentence
 from ._errors import UploaderError
 from ._models import Video
 from ._options import UploadOptions
@@ -55,6 +56,11 @@ class Uploads:
 
     Without it, what is still running when the iteration is given up is cancelled when the client is closed.
 
+    Whatever exception ends an upload becomes its result's error, and the others continue. So do exceptions of
+    ``on_video`` and the other callbacks; an exception that has to stop everything is raised where the results are
+    iterated. Misuse (a source or option of a type that no upload takes) is raised by the iteration, once the other
+    uploads have ended.
+
     The uploads run in a task that belongs to this object, and not in a task group of the caller's: an iterator
     cannot hold one open between two results without breaking cancellation for everybody around it.
     """
@@ -65,8 +71,11 @@ class Uploads:
         items: Iterable[object] | AsyncIterable[object],
         *,
         files: int,
+        check: Callable[[UploadItem], object],
     ) -> None:
         self._upload = upload
+        self._check = check
+        self._misuse: TypeError | None = None
         self._items = items
         self._files = files
         self._results, self._ended = anyio.create_memory_object_stream[UploadResult](0)
@@ -111,8 +120,10 @@ class Uploads:
                     group.start_soon(self._work, to_upload.clone())
                 to_upload.close()
         except BaseExceptionGroup as errors:
-            # Only misuse gets here, and one example of it is enough.
+            # Only what the iterable of items raises gets here, and what ends the process; one of these is enough.
             raise _first(errors) from None
+        if self._misuse is not None:
+            raise self._misuse
 
     async def _feed(self, hand_over: MemoryObjectSendStream[UploadItem]) -> None:
         async with hand_over:
@@ -123,11 +134,26 @@ class Uploads:
         async with to_upload:
             async for item in to_upload:
                 try:
-                    result = UploadResult(item=item, video=await self._upload(item))
+                    self._check(item)
+                except TypeError as exc:
+                    self._misuse = self._misuse or exc
+                    continue
                 except UploaderError as exc:
                     result = UploadResult(item=item, error=exc)
+                else:
+                    result = await self._result(item)
                 with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
                     await self._results.send(result)
+
+    async def _result(self, item: UploadItem) -> UploadResult:
+        try:
+            return UploadResult(item=item, video=await self._upload(item))
+        except UploaderError as exc:
+            return UploadResult(item=item, error=exc)
+        except Exception as exc:  # noqa: BLE001 - of a callback, or a defect: no reason to stop the other uploads
+            error = UploaderError(f"The upload ended with an unexpected {type(exc).__name__}: {_line(exc)}.")
+            error.__cause__ = exc
+            return UploadResult(item=item, error=error)
 
 
 async def _each(items: Iterable[object] | AsyncIterable[object]) -> AsyncIterator[object]:
@@ -139,6 +165,10 @@ async def _each(items: Iterable[object] | AsyncIterable[object]) -> AsyncIterato
     else:
         for item in items:
             yield item
+
+
+def _line(exc: Exception) -> str:
+    return (sentence(str(exc)) or "no reason given").rstrip(".")
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

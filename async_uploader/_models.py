@@ -1,16 +1,21 @@
-"""What the service tells, as frozen types with Python names.
+"""The service's JSON objects as frozen types with Python names.
 
-The service adds fields as it grows. So a field that a type does not know is kept and can be asked for by its
-Python name all the same; one of an unexpected shape is left at its default instead of failing an upload that
-has worked; and :attr:`Model.raw` is always the whole answer as it came.
+The service adds fields as it grows, and proxies and other implementations write JSON in their own ways. So reading
+is tolerant per field, at every depth: a field that cannot be read keeps its default, and its siblings keep their
+values. A field that a type does not know is kept; its Python name finds it. :attr:`Model.raw` is the whole object.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final, Self
+import math
+import types
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from typing import Any, Final, Self, TypeVar, get_args, get_origin
 
 import msgspec
+
+from ._errors import UploaderError
 
 # Metadata entries of a container that can be gone on with from anywhere. Two, because the service finds a
 # container only by an entry's exact value, and the plan is not known to who looks for it.
@@ -27,17 +32,21 @@ def camel(name: str) -> str:
 class Model(msgspec.Struct, rename=camel, frozen=True, kw_only=True):
     """Base of all models."""
 
-    #: The service's JSON object, untouched.
+    #: The service's JSON object, with the values that the model cannot read.
     raw: Mapping[str, Any] = {}
 
     @classmethod
     def from_answer(cls, answer: Mapping[str, Any]) -> Self:
-        """Read a JSON object of the service. Never fails on one that has the required fields."""
-        fields = _each_with_raw(answer)
-        try:
-            return msgspec.convert(fields, cls)
-        except msgspec.ValidationError:
-            return msgspec.convert(_readable(fields, cls), cls)
+        """Read a JSON object of the service.
+
+        :param answer: the object; fields that cannot be read keep their defaults
+        :raises UploaderError: a required field is missing or cannot be read
+        """
+        model = _model(answer, cls)
+        if model is None:
+            missing = ", ".join(name for name, field in _fields(cls).items() if field.required)
+            raise UploaderError(f"The service's answer cannot be read as {cls.__name__}: it has no {missing}.")
+        return model
 
     def __getattr__(self, name: str) -> Any:
         # Only asked for names that the type does not have.
@@ -48,27 +57,80 @@ class Model(msgspec.Struct, rename=camel, frozen=True, kw_only=True):
         raise AttributeError(f"{type(self).__name__} has no field {name!r}")
 
 
-def _each_with_raw(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_each_with_raw(item) for item in value]
-    if isinstance(value, Mapping):
-        return {**{key: _each_with_raw(item) for key, item in value.items()}, "raw": value}
+M = TypeVar("M", bound=Model)
+
+# The largest number that is read: what fits into 64 bits. No size, count or time of the service comes near it, and
+# a larger one overflows what it is written to.
+_MAX_WHOLE_NUMBER: Final = 2**63 - 1
+_MAX_DIGITS: Final = 40
+
+
+@cache
+def _fields(model: type[Model]) -> Mapping[str, msgspec.structs.FieldInfo]:
+    """The fields of a model by their names in JSON."""
+    return {field.encode_name: field for field in msgspec.structs.fields(model) if field.name != "raw"}
+
+
+def _model(value: object, model: type[M]) -> M | None:
+    """A JSON object as a model; None if it is no object, or if a required field cannot be read."""
+    if value == []:  # how PHP writes an empty object
+        value = {}
+    if not isinstance(value, Mapping):
+        return None
+    fields = _fields(model)
+    read = {
+        field.name: readable
+        for name, field in fields.items()
+        if name in value and (readable := _readable(value[name], field.type)) is not None
+    }
+    if any(field.required and field.name not in read for field in fields.values()):
+        return None
+    return model(**read, raw=value)
+
+
+def _readable(value: object, kind: Any) -> Any:
+    """A JSON value as what the field's type says, or None."""
+    if isinstance(kind, types.UnionType):  # every union here is `kind | None`
+        kind = get_args(kind)[0]
+    if get_origin(kind) is tuple:
+        items = (_readable(item, get_args(kind)[0]) for item in _items(value))
+        return tuple(item for item in items if item is not None)
+    if issubclass(kind, Model):
+        return _model(value, kind)
+    if kind in _NUMBERS:
+        return _NUMBERS[kind](value)
+    return value if isinstance(value, kind) else None
+
+
+def _items(value: object) -> Iterable[object]:
+    if isinstance(value, Mapping) and all(isinstance(key, str) and key.isdigit() for key in value):
+        return value.values()  # how PHP writes a list with gaps
+    return value if isinstance(value, list | tuple) else ()
+
+
+def whole_number(value: object) -> int | None:
+    """A JSON value as a whole number: also one with a fraction of zero, or its digits as text. Else None."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS:
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _MAX_WHOLE_NUMBER:
+        return None
     return value
 
 
-def _readable(fields: Mapping[str, Any], model: type[Model]) -> dict[str, Any]:
-    readable = {}
-    for field in msgspec.structs.fields(model):
-        if field.encode_name in fields:
-            value = fields[field.encode_name]
-            try:
-                msgspec.convert(value, field.type)
-            except msgspec.ValidationError:
-                if field.required:
-                    raise
-            else:
-                readable[field.encode_name] = value
-    return readable
+def number(value: object) -> float | None:
+    """A JSON value as a finite number: also its digits as text. None: it is no number."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        read = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return read if math.isfinite(read) else None
+
+
+_NUMBERS: Final[Mapping[type, Callable[[object], float | None]]] = {int: whole_number, float: number}
 
 
 class Metadata(Model, frozen=True, kw_only=True):

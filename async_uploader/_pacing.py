@@ -17,14 +17,19 @@ import tenacity
 from msgspec import Struct
 
 from ._errors import ApiError, TransportError
+from ._limits import RATE_WINDOW_SECONDS
 from ._options import DEFAULT_MAX_ATTEMPTS
-from ._ratelimit import Kind, RateLimiter
+from ._ratelimit import MAX_WAIT_SECONDS, Kind, RateLimiter
 from ._teller import Teller, error_type
+from ._units import format_duration
 from .events import RateLimitWait, RetryScheduled
 
 log: Final = logging.getLogger("async_uploader")
 
 T = TypeVar("T")
+
+# The service's windows are a minute. A longer wait is a surprise, so it is logged.
+_LONG_WAIT_SECONDS: Final = RATE_WINDOW_SECONDS + 1.0
 
 
 class RetryPolicy(Struct, frozen=True, kw_only=True):
@@ -33,11 +38,14 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     :param max_attempts: tries for one request without any progress in between
     :param first_backoff_seconds: upper end of the first wait
     :param max_backoff_seconds: upper end of every wait; what the service itself asks for may be longer
+    :param max_wait_seconds: the longest wait that the service may ask for, by ``Retry-After`` or its rate limit;
+        default 1 h. If it asks for more, the request fails at once, and the error says how long
     """
 
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
     first_backoff_seconds: float = 0.5
     max_backoff_seconds: float = 30.0
+    max_wait_seconds: float = MAX_WAIT_SECONDS
 
 
 class Pacing(Struct, frozen=True, kw_only=True):
@@ -74,14 +82,20 @@ class Pacing(Struct, frozen=True, kw_only=True):
         """Call ``request`` once, when the account's window allows it.
 
         :param waiting: is entered until then
+        :raises ApiError: the window resets later than the policy waits
         """
 
         def tell(wait_seconds: float) -> None:
+            if wait_seconds > _LONG_WAIT_SECONDS:
+                named = f"{self.subject}: the" if self.subject else "The"
+                log.warning(
+                    "%s account's rate limit is used up; waiting %s.", named, format_duration(wait_seconds)
+                )
             if self.teller is not None:
                 self.teller.tell(RateLimitWait(kind=str(kind), wait_seconds=wait_seconds))
 
         with waiting:
-            await self.limiter.turn(kind, on_wait=tell)
+            await self.limiter.turn(kind, on_wait=tell, max_wait_seconds=self.policy.max_wait_seconds)
         return await request()
 
     async def persist(
@@ -103,16 +117,25 @@ class Pacing(Struct, frozen=True, kw_only=True):
         """
         seen = progress()
 
+        async def attempt_within_reason() -> T:
+            try:
+                return await attempt()
+            except ApiError as exc:
+                if not (is_retryable(exc) and self._is_too_long(exc)):
+                    raise
+                asked, limit = map(format_duration, (asked_wait_seconds(exc), self.policy.max_wait_seconds))
+                raise exc.with_detail(f"It asks to wait {asked}, and {limit} is the longest wait") from exc
+
         def try_again(state: tenacity.RetryCallState) -> bool:
             nonlocal seen
             if progress() > seen:
                 seen = progress()
                 state.attempt_number = 1
-            error = state.outcome.exception() if state.outcome else None
-            return error is not None and is_retryable(error)
+            error = _error_of(state)
+            return error is not None and is_retryable(error) and not self._is_too_long(error)
 
         def tell(state: tenacity.RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome else None
+            error = _error_of(state)
             named = f"{self.subject}, {what}" if self.subject else what
             log.warning("%s: %s Again in %.1f s.", named, error, state.upcoming_sleep)
             if self.teller is not None:
@@ -131,13 +154,16 @@ class Pacing(Struct, frozen=True, kw_only=True):
         )
         retrying = tenacity.AsyncRetrying(
             retry=try_again,
-            wait=lambda state: max(backoff(state), asked_wait_seconds(state)),
+            wait=lambda state: max(backoff(state), asked_wait_seconds(_error_of(state))),
             stop=tenacity.stop_after_attempt(self.policy.max_attempts),
             before_sleep=tell,
             sleep=sleep or anyio.sleep,
             reraise=True,
         )
-        return await retrying(attempt)
+        return await retrying(attempt_within_reason)
+
+    def _is_too_long(self, error: BaseException) -> bool:
+        return asked_wait_seconds(error) > self.policy.max_wait_seconds
 
 
 def is_retryable(error: BaseException) -> bool:
@@ -151,7 +177,10 @@ def is_retryable(error: BaseException) -> bool:
             return False
 
 
-def asked_wait_seconds(state: tenacity.RetryCallState) -> float:
-    """How long the service asked to wait, 0 where it did not."""
-    error = state.outcome.exception() if state.outcome else None
+def _error_of(state: tenacity.RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
+def asked_wait_seconds(error: BaseException | None) -> float:
+    """How long the service asked to wait, 0 if it did not."""
     return (error.retry_after_seconds or 0.0) if isinstance(error, ApiError) else 0.0

@@ -23,6 +23,8 @@ from typing import Final
 
 import anyio
 
+from ._answers import header_count, header_seconds, retry_after_seconds
+from ._errors import ApiError
 from ._limits import RATE_WINDOW_SECONDS, READS_A_MINUTE, UPLOADS_A_MINUTE, WRITES_A_MINUTE
 from ._plan import Allowance
 
@@ -35,6 +37,10 @@ _SPAN_SECONDS: Final = 20.0
 _LEAST_SPAN_SECONDS: Final = 1.0
 # A request has arrived by then, as far as anybody can tell.
 _LATE_SECONDS: Final = 1.0
+
+
+# Longer than any window of the service, and than most outages. An upload that waits longer looks as if it hung.
+MAX_WAIT_SECONDS: Final = 3600.0
 
 
 class Kind(StrEnum):
@@ -209,39 +215,45 @@ class RateLimiter:
         if kind is Kind.AUTH:
             return
         now = anyio.current_time()
-        limit, remaining, reset = (
-            _number(headers.get(f"X-RateLimit-{name}")) for name in ("Limit", "Remaining", "Retry-After")
-        )
-        if limit is not None and remaining is not None and reset is not None:
+        limit, remaining = (header_count(headers.get(f"X-RateLimit-{name}")) for name in ("Limit", "Remaining"))
+        reset = header_seconds(headers.get("X-RateLimit-Retry-After"), date=headers.get("Date"))
+        # A longer time is no time to a reset (a timestamp, say). If the window is really used up, a 429 follows.
+        is_known = reset is not None and reset <= MAX_WAIT_SECONDS
+        if limit is not None and remaining is not None and reset is not None and is_known:
             self._windows[kind].learn(now, limit=limit, remaining=remaining, reset_seconds=reset)
             uploads = self._windows[Kind.UPLOAD]
             if uploads.limit is None:
                 known = max(1, limit // _TIMES_UPLOADS[kind])
                 uploads.learn(now, limit=known, remaining=known, reset_seconds=reset, is_guess=True)
         if status == 429:
-            wait = reset if reset is not None else _number(headers.get("Retry-After"))
+            wait = retry_after_seconds(status, headers)
             self._windows[kind].close(now, seconds=RATE_WINDOW_SECONDS if wait is None else wait)
         self._news.set()
         self._news = anyio.Event()
 
-    async def turn(self, kind: Kind, *, on_wait: Callable[[float], None] = lambda _: None) -> None:
+    async def turn(
+        self,
+        kind: Kind,
+        *,
+        on_wait: Callable[[float], None] = lambda _: None,
+        max_wait_seconds: float = MAX_WAIT_SECONDS,
+    ) -> None:
         """Wait until a request of this kind may go out. First come, first served.
 
         :param on_wait: told how many seconds it will be, as far as is known, if the window makes it wait
+        :param max_wait_seconds: the longest wait
+        :raises ApiError: the window resets later than that
         """
         window = self._windows[kind]
         demand = self.demand if kind is Kind.UPLOAD else lambda: 0
         async with self._turns[kind]:
             is_told = False
             while wait := window.wait_seconds(anyio.current_time(), demand=demand()):
+                if wait > max_wait_seconds:
+                    raise ApiError(status=429, title="Too many requests", retry_after_seconds=wait)
                 if not is_told:
                     on_wait(wait)
                     is_told = True
                 with anyio.move_on_after(wait):
                     await self._news.wait()
             window.take(anyio.current_time())
-
-
-def _number(text: str | None) -> int | None:
-    # isascii: isdigit() alone accepts digits that int() does not.
-    return int(text) if text is not None and text.isascii() and text.isdigit() else None

@@ -204,16 +204,23 @@ class Requests:
     async def _all_pages(
         self,
         what: str,
-        get_page: Callable[[Mapping[str, str | list[str]]], Awaitable[tuple[list[M], int]]],
+        get_page: Callable[[Mapping[str, str | list[str]]], Awaitable[tuple[list[M], int | None]]],
         query: Mapping[str, str | list[str]],
         *,
         limit: int | None,
     ) -> list[M]:
-        found: list[M] = []
-        page, pages = 0, 1
-        while page < pages and (limit is None or len(found) < limit):
+        found: dict[str, M] = {}
+        page, pages = 0, None
+        while (pages is None or page < pages) and (limit is None or len(found) < limit):
             page += 1
             paged = {**query, "currentPage": str(page), "pageSize": str(MAX_PAGE_SIZE)}
             items, pages = await self._read(what, partial(get_page, paged))
-            found += items
-        return found[:limit]
+            known = len(found)
+            found |= {_id_of(item): item for item in items}
+            if len(found) == known:  # the end, whatever the service says of further pages
+                break
+        return list(found.values())[:limit]
+
+
+def _id_of(model: Video | UploadToken) -> str:
+    return model.video_id if isinstance(model, Video) else model.token

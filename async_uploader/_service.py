@@ -6,8 +6,9 @@ here, and nothing else is tried twice here.
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from copy import copy
 from typing import Any, Final, Self, TypeVar
@@ -15,13 +16,14 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
+from ._answers import credential, identifier
 from ._body import BlockPool, PartBody
 from ._credentials import ApiKey, Bearer, DelegatedToken, TokenPair, login_refused
-from ._errors import ApiError, ConfigurationError, UploaderError
+from ._errors import ApiError, ConfigurationError, TransportError, UploaderError
 from ._http import Answer, Http
 from ._limits import TOKEN_TTL_SECONDS
 from ._meter import Meter
-from ._models import UploadToken, Video, VideoStatus
+from ._models import UploadToken, Video, VideoStatus, number, whole_number
 from ._options import DEFAULT_STALL_TIMEOUT_SECONDS
 from ._plan import Part
 from ._ratelimit import Kind, RateLimiter
@@ -29,6 +31,8 @@ from ._source import Piece
 from ._watch import StallWatch
 
 M = TypeVar("M")
+
+log: Final = logging.getLogger("async_uploader")
 
 # A token can expire again while the next request waits for its turn; this often in a row, it is no accident.
 _MAX_RENEWALS: Final = 3
@@ -109,6 +113,8 @@ class Service:
         self._stall_seconds = stall_seconds
         self._pool = BlockPool()
         self._upload_token: str | None = None
+        # Shared with the copies of `with_stall()`, as the login is.
+        self._waiting_for_login: set[StallWatch] = set()
         self._bearer: Bearer | None = None
         if isinstance(credential, ApiKey):
             key = credential.secret
@@ -137,22 +143,35 @@ class Service:
         return await self._pair("auth/refresh", {"refreshToken": token})
 
     async def _pair(self, path: str, body: Mapping[str, str]) -> TokenPair:
-        # No limit of its own: see _token.
-        answer = await self._http.exchange("POST", path, json_body=body, stall_seconds=math.inf)
+        # No limit of its own: those that wait for it have theirs, see _token.
+        answer = await self._http.exchange(
+            "POST", path, json_body=body, stall_seconds=math.inf, on_moved=self._login_moved
+        )
         pair = answer.raise_for_status().json()
-        access, refresh, ttl = (pair.get(key) for key in ("access_token", "refresh_token", "expires_in"))
-        if not isinstance(access, str):
+        access = credential(pair.get("access_token"))
+        if access is None:
             raise _unreadable(answer, "a bearer token")
+        ttl_seconds = number(pair.get("expires_in")) or 0.0
         return TokenPair(
             access=access,
-            refresh=refresh if isinstance(refresh, str) else None,
-            expires_in_seconds=ttl if isinstance(ttl, int | float) else TOKEN_TTL_SECONDS,
+            refresh=credential(pair.get("refresh_token")),
+            expires_in_seconds=ttl_seconds if ttl_seconds > 0 else TOKEN_TTL_SECONDS,
         )
 
     async def _token(self, bearer: Bearer, *, refused: str | None = None) -> str:
-        # Whoever comes first renews the token for all, and each of them has a patience of its own.
-        with StallWatch(self._stall_seconds):
-            return await bearer.token(refused=refused)
+        # The first caller renews the token for all. Each has a stall timeout of its own, and all see the login's
+        # bytes move.
+        watch = StallWatch(self._stall_seconds)
+        self._waiting_for_login.add(watch)
+        try:
+            with watch:
+                return await bearer.token(refused=refused)
+        finally:
+            self._waiting_for_login.discard(watch)
+
+    def _login_moved(self) -> None:
+        for watch in self._waiting_for_login:
+            watch.moved()
 
     async def _call(
         self,
@@ -205,10 +224,10 @@ class Service:
     async def get_video(self, video_id: str) -> Video:
         """``GET /videos/{videoId}``."""
         self._needs_key()
-        return _video(await self._call(Kind.READ, "GET", _path("videos", video_id)))
+        return _video(await self._call(Kind.READ, "GET", _path("videos", video_id)), is_read=True)
 
-    async def list_videos(self, query: Mapping[str, str | list[str]]) -> tuple[list[Video], int]:
-        """``GET /videos``: a page, and how many pages there are."""
+    async def list_videos(self, query: Mapping[str, str | list[str]]) -> tuple[list[Video], int | None]:
+        """``GET /videos``: a page, and how many pages there are, if the service says so."""
         self._needs_key()
         return _page(await self._call(Kind.READ, "GET", "videos", query=query), Video.from_answer)
 
@@ -221,7 +240,10 @@ class Service:
         """``GET /videos/{videoId}/status``."""
         self._needs_key()
         answer = await self._call(Kind.READ, "GET", _path("videos", video_id, "status"))
-        return VideoStatus.from_answer(answer.json())
+        told = answer.json()
+        if not told:
+            raise _unreadable(answer, "a status", is_read=True)
+        return VideoStatus.from_answer(told)
 
     async def send_part(
         self,
@@ -264,12 +286,13 @@ class Service:
             part=part,
         )
         told = answer.json()
-        identifier = told.get("videoId")
+        told_id = identifier(told.get("videoId"))
+        # Not every 2xx to a part is a Video; one that has a title and assets is. One of another id is not ours.
+        is_video = told_id is not None and video_id in (None, told_id) and {"title", "assets"} <= told.keys()
         return PartAnswer(
             status=answer.status,
-            video_id=identifier if isinstance(identifier, str) else None,
-            # Not every 2xx to a part is a Video; one that has a title and assets is.
-            video=Video.from_answer(told) if identifier and {"title", "assets"} <= told.keys() else None,
+            video_id=told_id,
+            video=Video.from_answer(told) if is_video else None,
         )
 
     async def create_upload_token(self, ttl_seconds: int) -> UploadToken:
@@ -278,15 +301,17 @@ class Service:
         answer = await self._call(Kind.WRITE, "POST", "upload-tokens", json_body={"ttl": ttl_seconds})
         return _token(answer)
 
-    async def list_upload_tokens(self, query: Mapping[str, str | list[str]]) -> tuple[list[UploadToken], int]:
-        """``GET /upload-tokens``: a page, and how many pages there are."""
+    async def list_upload_tokens(
+        self, query: Mapping[str, str | list[str]]
+    ) -> tuple[list[UploadToken], int | None]:
+        """``GET /upload-tokens``: a page, and how many pages there are, if the service says so."""
         self._needs_key()
         return _page(await self._call(Kind.READ, "GET", "upload-tokens", query=query), UploadToken.from_answer)
 
     async def get_upload_token(self, token: str) -> UploadToken:
         """``GET /upload-tokens/{uploadToken}``."""
         self._needs_key()
-        return _token(await self._call(Kind.READ, "GET", _path("upload-tokens", token)))
+        return _token(await self._call(Kind.READ, "GET", _path("upload-tokens", token)), is_read=True)
 
     async def delete_upload_token(self, token: str) -> None:
         """``DELETE /upload-tokens/{uploadToken}``."""
@@ -296,36 +321,60 @@ class Service:
 
 def _path(*segments: str) -> str:
     # An id is one segment, whatever is in it; "." and ".." would not survive as one.
-    for segment in segments:
-        if segment in ("", ".", ".."):
-            raise ConfigurationError(f"{segment!r} is not an id of the service.")
-    return "/".join(quote(segment, safe="") for segment in segments)
+    try:
+        if {"", ".", ".."} & set(segments):
+            raise ValueError("no segment")
+        return "/".join(quote(segment, safe="") for segment in segments)
+    except ValueError as exc:  # also of quote(), for a lone surrogate: an argument that is not UTF-8
+        raise ConfigurationError(f"{segments[1]!r} is not an id of the service.") from exc
 
 
-def _video(answer: Answer) -> Video:
+def _video(answer: Answer, *, is_read: bool = False) -> Video:
     told = answer.json()
-    if not isinstance(told.get("videoId"), str):
-        raise _unreadable(answer, "a video")
+    if identifier(told.get("videoId")) is None:
+        raise _unreadable(answer, "a video", is_read=is_read)
     return Video.from_answer(told)
 
 
-def _token(answer: Answer) -> UploadToken:
+def _token(answer: Answer, *, is_read: bool = False) -> UploadToken:
     told = answer.json()
-    if not isinstance(told.get("token"), str):
-        raise _unreadable(answer, "an upload token")
+    if credential(told.get("token")) is None:
+        raise _unreadable(answer, "an upload token", is_read=is_read)
     return UploadToken.from_answer(told)
 
 
-def _page(answer: Answer, read: Callable[[Mapping[str, Any]], M]) -> tuple[list[M], int]:
+def _page(answer: Answer, read: Callable[[Mapping[str, Any]], M]) -> tuple[list[M], int | None]:
     told = answer.json()
     data, pagination = told.get("data"), told.get("pagination")
     if not isinstance(data, list):
-        raise _unreadable(answer, "a list")
+        raise _unreadable(answer, "a list", is_read=True)
     pages = pagination.get("pagesTotal") if isinstance(pagination, dict) else None
-    return [read(item) for item in data], pages if isinstance(pages, int) else 1
+    return list(_items(data, read)), whole_number(pages)
 
 
-def _unreadable(answer: Answer, expected: str) -> UploaderError:
-    return UploaderError(
-        f"The service answered {answer.status} with something that is not {expected}; check the base URL."
-    )
+def _items(data: list[Any], read: Callable[[Mapping[str, Any]], M]) -> Iterator[M]:
+    """The items that can be read. One that has no id is of no use, and no reason to lose the others."""
+    for item in data:
+        try:
+            yield read(item)
+        except UploaderError as exc:
+            log.warning("An item of the service's list is left out: %s", exc)
+
+
+class Unreadable(TransportError):
+    """A response whose status says success, and whose body is something else: a proxy's page, say."""
+
+    def __init__(self, status: int, expected: str) -> None:
+        super().__init__(f"its response is not {expected}", maybe_received=True)
+        self.args = (_not_expected(status, expected),)
+
+
+def _unreadable(answer: Answer, expected: str, *, is_read: bool = False) -> UploaderError:
+    """What to raise for a 2xx that is not what was expected. Only a read can be repeated without a thought."""
+    if is_read:
+        return Unreadable(answer.status, expected)
+    return UploaderError(_not_expected(answer.status, expected))
+
+
+def _not_expected(status: int, expected: str) -> str:
+    return f"The service answered {status} with something that is not {expected}; check the base URL."

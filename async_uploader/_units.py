@@ -1,4 +1,4 @@
-"""Sizes as people write and read them."""
+"""Sizes and times as people write and read them."""
 
 from __future__ import annotations
 
@@ -34,3 +34,11 @@ def format_size(count_bytes: int) -> str:
         if count_bytes >= unit:
             return f"{count_bytes / unit:.4g} {name}"
     return f"{count_bytes} byte{'' if count_bytes == 1 else 's'}"
+
+
+def format_duration(seconds: float) -> str:
+    """``5400`` as ``1.5 h``; three digits, in the largest unit of which there is one."""
+    for unit_seconds, name in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= unit_seconds:
+            return f"{float(f'{seconds / unit_seconds:.3g}'):,g} {name}"
+    return f"{seconds:.3g} s"

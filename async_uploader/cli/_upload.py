@@ -122,6 +122,7 @@ class _Uploads:
         self._answers = answers
         self._videos: list[tuple[int, str]] = []
         self._skipped = self._failed = 0
+        self._cannot_write: OSError | None = None
         self._stdout = anyio.CapacityLimiter(1)
 
     async def one(self) -> int:
@@ -177,7 +178,7 @@ class _Uploads:
             else:
                 details = cast("UploadOptions", item.over(self._flags.details()))
                 job = _Job(source=item.source, options=details, number=number, item=item, key=key)
-                if self._results is None or not await self._was_fetched(job, self._results):
+                if not await self._is_ended(job):
                     yield job
 
     def _job_of_file(self, number: int, item: Item, key: Key) -> _Job:
@@ -187,6 +188,14 @@ class _Uploads:
         options["on_progress"], options["on_event"] = file.on_progress, file.on_event
         options["on_video"] = partial(self._arrived, job)
         return job
+
+    async def _is_ended(self, job: _Job) -> bool:
+        """Whether there is nothing to do for a URL: an earlier run has imported it, or nobody can tell."""
+        try:
+            return self._results is not None and await self._was_fetched(job, self._results)
+        except UploaderError as exc:
+            await self._ended(UploadResult(item=job, error=exc))
+            return True
 
     async def _was_fetched(self, job: _Job, results: Results) -> bool:
         """Whether an earlier run has had the service fetch a URL, and was killed before it could record that."""
@@ -203,6 +212,8 @@ class _Uploads:
         job = result.item
         assert isinstance(job, _Job)
         if result.error is not None:
+            if self._cannot_write is not None and result.error.__cause__ is self._cannot_write:
+                raise self._cannot_write
             self._fail(job.number, result.error)
             await self._record(job, error=str(result.error))
         elif job.item.is_url and result.video is not None:
@@ -224,18 +235,22 @@ class _Uploads:
 
             digest = await _local.compare(self._emulator, video.video_id, self._stdin or job.item.source)
             self._display.say(f"{job.item.shown}: the local service's copy has the same SHA-256: {digest}")
-        await self._record(job, video=video.raw)
-        await self._tell(job.number, video.raw)
+        try:
+            await self._record(job, video=video.raw)
+            await self._tell(job.number, video.raw)
+        except OSError as exc:
+            # Of no other use than to end the command: nothing that is uploaded from here on could be recorded.
+            self._cannot_write = exc
+            raise
 
     async def _imported(self, job: _Job, video: Video) -> None:
         """The service has taken a URL; the mark that it may carry is taken off once that is recorded."""
-        metadata = [entry for entry in video.raw.get("metadata", []) if entry["key"] != MARK_SOURCE]
-        raw = {**video.raw, "metadata": metadata}
+        kept = {entry.key: entry.value or "" for entry in video.metadata if entry.key and entry.key != MARK_SOURCE}
+        raw = {**video.raw, "metadata": [{"key": key, "value": value} for key, value in kept.items()]}
         await self._record(job, video=raw)
         await self._tell(job.number, raw)
         if self._results is not None:
             try:
-                kept = {entry["key"]: entry["value"] for entry in metadata}
                 await self._client.update_video(video.video_id, metadata=kept)
             except UploaderError as exc:
                 LOGGER.warning("%s: its mark could not be removed: %s", job.item.source, exc)
@@ -249,7 +264,7 @@ class _Uploads:
         if self._flags.json:
             self._answers[number] = video
         else:
-            player = video.get("assets", {}).get("player") or "-"
+            player = Video.from_answer(video).assets.player or "-"
             line = f"{video['videoId']}  {player}  {self._items[number].shown}"
             # In a thread: a pager that nobody scrolls takes no more lines, and would hold up all other uploads.
             await anyio.to_thread.run_sync(show, line, limiter=self._stdout, abandon_on_cancel=True)

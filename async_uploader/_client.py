@@ -58,6 +58,9 @@ OpenSource = FileSource | StreamSource
 _READING_THREADS: Final = 8
 # So many files at once keep the line busy while others of them are created and finished.
 _MANY_FILES: Final = 16
+# A single request has nothing to lose: after so many pages of a proxy or a portal, the user hears of it. An upload
+# retries as often as after other failures.
+_MAX_UNREADABLE: Final = 3
 DEFAULT_BUFFER_BYTES: Final = 64 * MIB
 
 
@@ -98,7 +101,10 @@ class Client(Requests):
         )
         self._limiter = RateLimiter()
         self._credential = find_credential(api_key, upload_token)
-        super().__init__(Service(self._http, self._credential, self._limiter), Pacing(limiter=self._limiter))
+        super().__init__(
+            Service(self._http, self._credential, self._limiter),
+            Pacing(limiter=self._limiter, policy=RetryPolicy(max_unreadable=_MAX_UNREADABLE)),
+        )
         self._buffer_bytes = buffer_bytes
         self._budget = Budget(buffer_bytes)
         self._keeper: Keeper | None = None

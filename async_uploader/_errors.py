@@ -130,6 +130,14 @@ class TransportError(UploaderError):
         self.retryable = retryable
 
 
+class UnreadableResponse(TransportError):
+    """The response to a read says success, and its body is something else. Public as a TransportError."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__("the response could not be read", maybe_received=True)
+        self.args = (text,)
+
+
 class UploadFailed(UploaderError):
     """The upload into an existing container did not finish. The cause is chained.
 

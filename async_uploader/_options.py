@@ -23,6 +23,7 @@ from .events import OnEvent
 OnVideo = Callable[[Video], Awaitable[object] | object]
 
 MAX_CONCURRENCY: Final = 256
+MAX_ATTEMPTS: Final = 1_000
 DEFAULT_MAX_ATTEMPTS: Final = 8
 DEFAULT_STALL_TIMEOUT_SECONDS: Final = 30.0
 
@@ -87,7 +88,7 @@ class TransferOptions(Struct, frozen=True, kw_only=True):
             _check_whole("part_size", self.part_size, MIN_PART_BYTES, MAX_PART_BYTES, unit="bytes")
         if self.concurrency is not None:
             _check_whole("concurrency", self.concurrency, 1, MAX_CONCURRENCY, unit="parts at once")
-        _check_whole("max_attempts", self.max_attempts, 1, 1_000, unit="tries")
+        _check_whole("max_attempts", self.max_attempts, 1, MAX_ATTEMPTS, unit="tries")
         if not _is_positive(self.stall_timeout):
             raise ConfigurationError(
                 f"stall_timeout must be a number of seconds above 0, not {self.stall_timeout!r}."

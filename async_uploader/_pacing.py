@@ -16,9 +16,9 @@ import anyio
 import tenacity
 from msgspec import Struct
 
-from ._errors import ApiError, TransportError
+from ._errors import ApiError, TransportError, UnreadableResponse
 from ._limits import RATE_WINDOW_SECONDS
-from ._options import DEFAULT_MAX_ATTEMPTS
+from ._options import DEFAULT_MAX_ATTEMPTS, MAX_ATTEMPTS
 from ._ratelimit import MAX_WAIT_SECONDS, Kind, RateLimiter
 from ._teller import Teller, error_type
 from ._units import format_duration
@@ -38,6 +38,7 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     :param max_attempts: tries for one request without any progress in between
     :param first_backoff_seconds: upper end of the first wait
     :param max_backoff_seconds: upper end of every wait; what the service itself asks for may be longer
+    :param max_unreadable: attempts that may end in a 2xx that cannot be read: a portal's page, or a wrong base URL
     :param max_wait_seconds: the longest wait that the service may ask for, by ``Retry-After`` or its rate limit;
         default 1 h. If it asks for more, the request fails at once, and the error says how long
     """
@@ -46,6 +47,7 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     first_backoff_seconds: float = 0.5
     max_backoff_seconds: float = 30.0
     max_wait_seconds: float = MAX_WAIT_SECONDS
+    max_unreadable: int = MAX_ATTEMPTS
 
 
 class Pacing(Struct, frozen=True, kw_only=True):
@@ -132,7 +134,7 @@ class Pacing(Struct, frozen=True, kw_only=True):
                 seen = progress()
                 state.attempt_number = 1
             error = _error_of(state)
-            return error is not None and is_retryable(error) and not self._is_too_long(error)
+            return error is not None and is_retryable(error) and not self._is_final(error, state.attempt_number)
 
         def tell(state: tenacity.RetryCallState) -> None:
             error = _error_of(state)
@@ -161,6 +163,10 @@ class Pacing(Struct, frozen=True, kw_only=True):
             reraise=True,
         )
         return await retrying(attempt_within_reason)
+
+    def _is_final(self, error: BaseException, attempts: int) -> bool:
+        is_hopeless = isinstance(error, UnreadableResponse) and attempts >= self.policy.max_unreadable
+        return is_hopeless or self._is_too_long(error)
 
     def _is_too_long(self, error: BaseException) -> bool:
         return asked_wait_seconds(error) > self.policy.max_wait_seconds

@@ -19,7 +19,7 @@ from msgspec import Struct
 from ._answers import credential, identifier
 from ._body import BlockPool, PartBody
 from ._credentials import ApiKey, Bearer, DelegatedToken, TokenPair, login_refused
-from ._errors import ApiError, ConfigurationError, TransportError, UploaderError
+from ._errors import ApiError, ConfigurationError, UnreadableResponse, UploaderError
 from ._http import Answer, Http
 from ._limits import TOKEN_TTL_SECONDS
 from ._meter import Meter
@@ -361,20 +361,7 @@ def _items(data: list[Any], read: Callable[[Mapping[str, Any]], M]) -> Iterator[
             log.warning("An item of the service's list is left out: %s", exc)
 
 
-class Unreadable(TransportError):
-    """A response whose status says success, and whose body is something else: a proxy's page, say."""
-
-    def __init__(self, status: int, expected: str) -> None:
-        super().__init__(f"its response is not {expected}", maybe_received=True)
-        self.args = (_not_expected(status, expected),)
-
-
 def _unreadable(answer: Answer, expected: str, *, is_read: bool = False) -> UploaderError:
-    """What to raise for a 2xx that is not what was expected. Only a read can be repeated without a thought."""
-    if is_read:
-        return Unreadable(answer.status, expected)
-    return UploaderError(_not_expected(answer.status, expected))
-
-
-def _not_expected(status: int, expected: str) -> str:
-    return f"The service answered {status} with something that is not {expected}; check the base URL."
+    """The error for a 2xx whose body is not what was expected: a proxy's page, say. Reads can be repeated."""
+    text = f"The service answered {answer.status} with something that is not {expected}; check the base URL."
+    return UnreadableResponse(text) if is_read else UploaderError(text)

@@ -237,6 +237,12 @@ def translated(exc: BaseException | None) -> TransportError:
             reason = f"the host name {exc.host!r} was not found"
         case aiohttp.ConnectionTimeoutError():
             reason = f"no connection within {CONNECT_TIMEOUT_SECONDS:g} s"
+        case aiohttp.ClientConnectorError(os_error=ConnectionError(errno=None)):
+            # asyncio's own, for a connection that is lost in the handshake: TCP's errors have numbers.
+            reason = (
+                f"TLS handshake with {exc.host}:{exc.port} failed: the connection was closed; perhaps the two sides "
+                "have no TLS version in common"
+            )
         case aiohttp.ClientConnectorError():
             # asyncio puts words and addresses of its own where the system's reason was.
             why = os.strerror(exc.os_error.errno) if exc.os_error.errno else str(exc.os_error)
@@ -293,7 +299,9 @@ def _why_no_tls(error: OSError) -> str:
     name = getattr(error, "reason", None)
     if not isinstance(name, str):
         return sentence(error.strerror) or sentence(str(error)) or type(error).__name__
-    return _TLS_REASONS.get(name) or f"{name.replace('_', ' ').lower()}"
+    _, _, alert = name.partition("_ALERT_")
+    words = (alert or name).replace("_", " ").lower()
+    return _TLS_REASONS.get(name) or (f"the server refused it ({words})" if alert else words)
 
 
 def _is_lasting(error: OSError) -> bool:

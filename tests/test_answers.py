@@ -285,7 +285,12 @@ def test_errors_can_be_pickled(error: UploaderError) -> None:
 
 
 def test_a_refusal_is_a_sentence_whatever_it_says() -> None:
-    problems = [{"title": {"a": 1}}, {"name": 7, "title": "Bad\x1b[31m"}, {}, *[{"title": "more"}] * 100]
+    problems: list[dict[str, Any]] = [
+        {"title": {"a": 1}},
+        {"name": 7, "title": "Bad\x1b[31m"},
+        {},
+        *[{"title": "more"}] * 100,
+    ]
     text = str(ApiError(status=400, title="No", problems=problems))
     assert text.isprintable()
     assert len(text) < 200

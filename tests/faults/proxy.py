@@ -97,7 +97,8 @@ async def between(emulator: Emulator, change: Callable[[Request, bytes], bytes])
 # Raw JSON that may stand where the service writes something else.
 _ODD_JSON: Final = (
     "null", "[]", "{}", '""', '"x"', "0", "-1", "true", "1.5", '"123"', "1e999", "NaN", "-Infinity", "9" * 5000,
-    "9" * 400, '"\\ud800"', '"\\u001b[31m\\r\\nX-Evil: 1"', "[null, null]", '[{"key": null}, 7]', "[" * 2000 + "]" * 2000,
+    "9" * 400, '"\\ud800"', '"\\u001b[31m\\r\\nX-Evil: 1"', "[null, null]", '[{"key": null}, 7]',
+    "[" * 2000 + "]" * 2000,
     '{"0": 1, "2": null}', '{"a": ' * 500 + "1" + "}" * 500, '"' + "y" * 100_000 + '"', '"/../"', '"é"',
 )  # fmt: skip
 _ODD_BODIES: Final = (
@@ -116,7 +117,8 @@ _ODD_HEADERS: Final = (
     *(f"{name}: {value}" for name in ("X-RateLimit-Limit", "X-RateLimit-Remaining") for value in _ODD_NUMBERS),
     *(f"X-RateLimit-Retry-After: {value}" for value in _ODD_NUMBERS),
     *(f"Retry-After: {value}" for value in (*_ODD_NUMBERS, "Mon, 01 Jan 99999 00:00:00 GMT", "Fri, 32 Foo")),
-    "Content-Type: \xff/\xfe; charset=nothing", "Content-Encoding: gzip", "Content-Encoding: br", "Date: yesterday",
+    "Content-Type: \xff/\xfe; charset=nothing", "Content-Encoding: gzip", "Content-Encoding: br",
+    "Date: yesterday",
     "Set-Cookie: \x01=;;;=", "X-Long: " + "a" * 7000, "Transfer-Encoding: chunked", "Content-Length: 5",
 )  # fmt: skip
 _HOLE: Final = "here goes something odd"

@@ -11,7 +11,6 @@ import platform
 import ssl
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, Self
 from weakref import ref
 
@@ -23,6 +22,7 @@ from ._address import environment_proxy
 from ._answers import json_object, retry_after_seconds, sentence
 from ._errors import ApiError, AuthenticationError, TransportError, UploaderError
 from ._limits import MIB
+from ._tls import is_lasting, why_no_tls, why_not_trusted
 from ._watch import StallWatch
 
 if TYPE_CHECKING:
@@ -229,26 +229,23 @@ def translated(exc: BaseException | None) -> TransportError:
     maybe_received, retryable = False, True
     match exc:
         case ssl.SSLCertVerificationError() | aiohttp.ClientConnectorCertificateError():
-            reason, retryable = _why_not_trusted(getattr(exc, "certificate_error", exc)), False
-        case aiohttp.ClientConnectorSSLError():
-            reason = f"TLS handshake with {exc.host}:{exc.port} failed: {_why_no_tls(exc.os_error)}"
-            retryable = not _is_lasting(exc.os_error)
+            reason, retryable = why_not_trusted(getattr(exc, "certificate_error", exc)), False
+        # Without a number it is asyncio's own error, for a connection that is lost in the handshake.
+        case (
+            aiohttp.ClientConnectorSSLError() | aiohttp.ClientConnectorError(os_error=ConnectionError(errno=None))
+        ):
+            reason = f"TLS handshake with {exc.host}:{exc.port} failed: {why_no_tls(exc.os_error)}"
+            retryable = not is_lasting(exc.os_error)
         case aiohttp.ClientConnectorDNSError():
             reason = f"the host name {exc.host!r} was not found"
         case aiohttp.ConnectionTimeoutError():
             reason = f"no connection within {CONNECT_TIMEOUT_SECONDS:g} s"
-        case aiohttp.ClientConnectorError(os_error=ConnectionError(errno=None)):
-            # asyncio's own, for a connection that is lost in the handshake: TCP's errors have numbers.
-            reason = (
-                f"TLS handshake with {exc.host}:{exc.port} failed: the connection was closed; perhaps the two sides "
-                "have no TLS version in common"
-            )
         case aiohttp.ClientConnectorError():
             # asyncio puts words and addresses of its own where the system's reason was.
             why = os.strerror(exc.os_error.errno) if exc.os_error.errno else str(exc.os_error)
             reason = f"no connection to {exc.host}:{exc.port} ({sentence(why) or type(exc.os_error).__name__})"
         case ssl.SSLError():
-            reason, maybe_received = f"the TLS connection failed: {_why_no_tls(exc)}", True
+            reason, maybe_received = f"the TLS connection failed: {why_no_tls(exc)}", True
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
             reason, retryable = "its address cannot be used", False
         case aiohttp.ClientHttpProxyError():
@@ -262,48 +259,3 @@ def translated(exc: BaseException | None) -> TransportError:
         case _:
             reason, maybe_received = f"the response could not be read ({type(exc).__name__})", True
     return TransportError(reason, maybe_received=maybe_received, retryable=retryable)
-
-
-class _VerifyCode(IntEnum):
-    """OpenSSL's codes of why a certificate is not trusted (X509_V_ERR_…)."""
-
-    NOT_YET_VALID = 9
-    EXPIRED = 10
-    OTHER_NAME = 62
-    OTHER_ADDRESS = 64
-
-
-def _why_not_trusted(error: object) -> str:
-    why = sentence(getattr(error, "verify_message", "")) or sentence(str(error)) or "no reason given"
-    match getattr(error, "verify_code", None):
-        case _VerifyCode.NOT_YET_VALID:
-            return "its certificate is not valid yet; check the clock of this machine"
-        case _VerifyCode.EXPIRED:
-            return "its certificate has expired; it must be renewed there, if the clock of this machine is right"
-        case _VerifyCode.OTHER_NAME | _VerifyCode.OTHER_ADDRESS:
-            return f"its certificate is for another name ({why.rstrip('.')})"
-    return f"its certificate is not trusted ({why.rstrip('.')}); SSL_CERT_FILE can name a CA of your own"
-
-
-# OpenSSL's names of what went wrong in a handshake, in words; others are shown as they are.
-_TLS_REASONS: Final = {
-    "TLSV1_ALERT_PROTOCOL_VERSION": "the server and this machine have no TLS version in common",
-    "UNSUPPORTED_PROTOCOL": "the server and this machine have no TLS version in common",
-    "NO_PROTOCOLS_AVAILABLE": "this machine allows no TLS version",
-    "WRONG_VERSION_NUMBER": "the server does not speak TLS; check the address and the port",
-    "HTTP_REQUEST": "the server does not speak TLS; check the address and the port",
-}
-
-
-def _why_no_tls(error: OSError) -> str:
-    name = getattr(error, "reason", None)
-    if not isinstance(name, str):
-        return sentence(error.strerror) or sentence(str(error)) or type(error).__name__
-    _, _, alert = name.partition("_ALERT_")
-    words = (alert or name).replace("_", " ").lower()
-    return _TLS_REASONS.get(name) or (f"the server refused it ({words})" if alert else words)
-
-
-def _is_lasting(error: OSError) -> bool:
-    """Whether the same handshake will fail again: both sides have spoken, and do not agree."""
-    return isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)

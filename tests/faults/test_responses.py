@@ -11,7 +11,7 @@ import signal
 import ssl
 import time
 import traceback
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -266,7 +266,7 @@ async def test_a_list_that_never_ends_and_items_without_an_id(caplog: pytest.Log
         {"access_token": "a\r\nX-Evil: 1"}, {"access_token": "é"}, {"access_token": "a b"}, {"access_token": None},
         {"access_token": "a" * 100_000}, {"access_token": "\ud800"},
     ],
-    ids=ascii,
+    ids=lambda odd: ascii(odd["access_token"])[:12],
 )  # fmt: skip
 async def test_a_login_that_cannot_be_used(odd: dict[str, Any]) -> None:
     async def handle(_: Request, writer: asyncio.StreamWriter) -> None:
@@ -279,7 +279,19 @@ async def test_a_login_that_cannot_be_used(odd: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "expires_in", ["1e999", "1" + "0" * 400, "-5", "NaN", "true", '"3600"', '"soon"', "null", "0", "[]"]
+    "expires_in",
+    [
+        "1e999",
+        pytest.param("1" + "0" * 400, id="10^400"),
+        "-5",
+        "NaN",
+        "true",
+        '"3600"',
+        '"soon"',
+        "null",
+        "0",
+        "[]",
+    ],
 )
 async def test_any_lifetime_of_a_token(expires_in: str) -> None:
     paths = []
@@ -527,7 +539,10 @@ HANDSHAKES: Final = {
         b"HTTP/1.1 400 Bad Request\r\n\r\n",
         "the server does not speak TLS; check the address and the port",
     ),
-    "closed": (b"", "the connection was closed; perhaps the two sides have no TLS version in common"),
+    "closed": (
+        b"",
+        "the connection was closed; perhaps the server and this machine have no TLS version in common",
+    ),
 }
 
 

@@ -152,7 +152,8 @@ class Client(Requests):
         :param concurrency: parts in flight at once; default: as many as make it faster, up to 32
         :param max_attempts: tries for one request without progress in between; default 8
         :param stall_timeout: seconds without one byte moving, either way, before a request is given up and
-            tried again; default 30
+            tried again; default 30. A response is also given up if it is not complete ten times as long after the
+            last byte of its request has left
         :param resume: go on with an interrupted upload of the same file. ``"local"``: by a journal on this
             machine, which also survives kill -9. True: also from another machine or without the journal, by two
             entries that the container's metadata carries until it is finished. Default False: nothing is

@@ -9,7 +9,7 @@ import asyncio
 import os
 import platform
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Self
 from weakref import ref
@@ -35,15 +35,20 @@ CONTINUE_TIMEOUT_SECONDS: Final = 1.0
 
 # No answer of the service comes near it; a proxy's page that does is cut off.
 _MAX_ANSWER_BYTES: Final = 16 * MIB
+_LEAST_SECRET: Final = 8
 
 
 class Answer(Struct, frozen=True, kw_only=True):
-    """What came back: any status, the body as it is."""
+    """What came back: any status, the body as it is.
+
+    :param secrets: what the request carried. A refusal that quotes one must not put it into an error
+    """
 
     status: int
     reason: str
     headers: Mapping[str, str]
     body: bytes
+    secrets: Sequence[str] = ()
 
     def json(self) -> dict[str, Any]:
         """The body as a JSON object; an empty one if it is something else (HTML, say, or nothing)."""
@@ -59,7 +64,7 @@ class Answer(Struct, frozen=True, kw_only=True):
         raise self._error()
 
     def _error(self) -> ApiError:
-        problem = self.json()
+        problem = json_object(self._without_secrets())
         kind = AuthenticationError if self.status in (401, 403) else ApiError
         title, detail = sentence(problem.get("title")), sentence(problem.get("detail"))
         if title is None or not title.strip("."):
@@ -76,6 +81,14 @@ class Answer(Struct, frozen=True, kw_only=True):
             problems=[one for one in problems if isinstance(one, dict)] if isinstance(problems, list) else (),
             retry_after_seconds=retry_after_seconds(self.status, self.headers),
         )
+
+    def _without_secrets(self) -> bytes:
+        body = self.body
+        for secret in self.secrets:
+            # A shorter one is no real secret, and may be a part of any word.
+            if len(secret) >= _LEAST_SECRET:
+                body = body.replace(secret.encode(), b"***")
+        return body
 
 
 class _Request(aiohttp.ClientRequest):
@@ -158,11 +171,13 @@ class Http:
         json_body: object | None = None,
         body: PartBody | None = None,
         on_moved: Callable[[], None] | None = None,
+        secrets: Sequence[str] = (),
     ) -> Answer:
         """Send one request and read its answer, whatever its status.
 
         :param stall_seconds: give up when nothing has moved for so long; math.inf: the caller watches
         :param on_moved: called when bytes have moved, and not for each of them
+        :param secrets: what of the request must not appear in an error
         :raises TransportError: no usable answer came back
         :raises SourceError: the body's source failed
         """
@@ -192,6 +207,7 @@ class Http:
                         reason=response.reason or "",
                         headers=response.headers.copy(),
                         body=content,
+                        secrets=secrets,
                     )
         except UploaderError as exc:
             failure, cause = exc, without_request(exc.__cause__)

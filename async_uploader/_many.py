@@ -150,10 +150,12 @@ class Uploads:
             return UploadResult(item=item, video=await self._upload(item))
         except UploaderError as exc:
             return UploadResult(item=item, error=exc)
+        except asyncio.CancelledError as exc:
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            return _unexpected(item, exc)  # raised by a callback or a source: nobody has cancelled this
         except Exception as exc:  # noqa: BLE001 - of a callback, or a defect: no reason to stop the other uploads
-            error = UploaderError(f"The upload ended with an unexpected {type(exc).__name__}: {_line(exc)}.")
-            error.__cause__ = exc
-            return UploadResult(item=item, error=error)
+            return _unexpected(item, exc)
 
 
 async def _each(items: Iterable[object] | AsyncIterable[object]) -> AsyncIterator[object]:
@@ -167,8 +169,11 @@ async def _each(items: Iterable[object] | AsyncIterable[object]) -> AsyncIterato
             yield item
 
 
-def _line(exc: Exception) -> str:
-    return (sentence(str(exc)) or "no reason given").rstrip(".")
+def _unexpected(item: UploadItem, cause: BaseException) -> UploadResult:
+    why = (sentence(str(cause)) or "no reason given").rstrip(".")
+    error = UploaderError(f"The upload ended with an unexpected {type(cause).__name__}: {why}.")
+    error.__cause__ = cause
+    return UploadResult(item=item, error=error)
 
 
 def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:

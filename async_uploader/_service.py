@@ -145,7 +145,12 @@ class Service:
     async def _pair(self, path: str, body: Mapping[str, str]) -> TokenPair:
         # No limit of its own: those that wait for it have theirs, see _token.
         answer = await self._http.exchange(
-            "POST", path, json_body=body, stall_seconds=math.inf, on_moved=self._login_moved
+            "POST",
+            path,
+            json_body=body,
+            stall_seconds=math.inf,
+            on_moved=self._login_moved,
+            secrets=tuple(body.values()),
         )
         pair = answer.raise_for_status().json()
         access = credential(pair.get("access_token"))
@@ -183,7 +188,7 @@ class Service:
         part: _PartToSend | None = None,
         **request: Any,
     ) -> Answer:
-        async def send(authorization: Mapping[str, str]) -> Answer:
+        async def send(secret: str, authorization: Mapping[str, str]) -> Answer:
             async with part.body() if part else nullcontext() as body:
                 answer = await self._http.exchange(
                     method,
@@ -191,20 +196,21 @@ class Service:
                     headers={**(headers or {}), **authorization},
                     body=body,
                     stall_seconds=self._stall_seconds,
+                    secrets=(secret,),
                     **request,
                 )
             self._limiter.learn(kind, answer.status, answer.headers)
             return answer
 
         if self._bearer is None:
-            return (await send({})).raise_for_status()
+            return (await send(self._upload_token or "", {})).raise_for_status()
         token = await self._token(self._bearer)
-        answer = await send({"Authorization": f"Bearer {token}"})
+        answer = await send(token, {"Authorization": f"Bearer {token}"})
         for _ in range(_MAX_RENEWALS):
             if answer.status != 401:
                 break
             token = await self._token(self._bearer, refused=token)
-            answer = await send({"Authorization": f"Bearer {token}"})
+            answer = await send(token, {"Authorization": f"Bearer {token}"})
         return answer.raise_for_status()
 
     def _needs_key(self) -> None:

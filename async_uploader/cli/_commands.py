@@ -119,7 +119,7 @@ def _status_rows(answer: VideoStatus) -> list[tuple[str, object]]:
         rows.append(("parts", f"{len(ingest.received_parts.parts)} of {ingest.received_parts.total or '?'}"))
     rows += [("bytes", f"{one.first}-{one.last} of {one.total or '?'}") for one in ingest.received_bytes]
     rows.append(("playable", "yes" if encoding.playable else "no"))
-    rows += [(f"{one.type} {one.quality}", one.status) for one in encoding.qualities]
+    rows += [(f"{one.type or '?'} {one.quality or '?'}", one.status or "?") for one in encoding.qualities]
     return rows
 
 

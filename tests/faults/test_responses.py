@@ -617,7 +617,7 @@ FAILURES: Final[dict[str, Handler]] = {
     "bad gzip": _raw(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc"),
     "long header": _raw(b"HTTP/1.1 200 OK\r\nX: " + b"a" * 100_000 + b"\r\n\r\n"),
     "stalls": _stalls,
-    "refused": _raw(response(401, {"title": "Bad token"})),
+    "refused": _raw(response(401, {"title": f"Bad token {TOKEN}", "detail": f"{TOKEN} is not a token"})),
     "unreadable": _raw(response(200, b"<html>")),
 }
 
@@ -707,8 +707,12 @@ async def test_no_exception_of_one_upload_stops_the_others(tmp_path: Path) -> No
     def full(_: Video) -> None:
         raise OSError(28, "No space left on device")
 
+    def cancelled(_: object) -> None:
+        raise asyncio.CancelledError
+
     options: list[dict[str, Any]] = [
-        {}, {"on_video": odd}, {"on_event": odd}, {"on_progress": odd}, {"on_video": full}, {"part_size": 7}, {},
+        {}, {"on_video": odd}, {"on_event": odd}, {"on_progress": odd}, {"on_video": full}, {"part_size": 7},
+        {"on_video": cancelled}, {},
     ]  # fmt: skip
     paths = [tmp_path / f"{number}.mp4" for number in range(len(options))]
     for path in paths:
@@ -728,7 +732,8 @@ async def test_no_exception_of_one_upload_stops_the_others(tmp_path: Path) -> No
             await all_of_them()
     kinds = [type(errors[path]) for path in paths]
     assert kinds == [
-        type(None), UploaderError, UploaderError, UploadFailed, UploaderError, ConfigurationError, type(None),
+        type(None), UploaderError, UploaderError, UploadFailed, UploaderError, ConfigurationError,
+        UploaderError, type(None),
     ]  # fmt: skip
     odd_error = errors[paths[1]]
     assert odd_error is not None

@@ -121,21 +121,19 @@ class TransportError(UploaderError):
     :ivar reason: what happened, as a part of a sentence
     :ivar maybe_received: the request may have reached the service all the same, so that its outcome is unknown
     :ivar retryable: trying again can help; it cannot when, say, a certificate is not trusted
+    :ivar unreadable: there was a response, its status says success, and its body is something else: a proxy's page
     """
 
-    def __init__(self, reason: str, *, maybe_received: bool, retryable: bool = True) -> None:
-        super().__init__(f"No answer from the service: {reason}.")
+    def __init__(
+        self, reason: str, *, maybe_received: bool, retryable: bool = True, unreadable: bool = False
+    ) -> None:
+        super().__init__(
+            f"The service answered {reason}." if unreadable else f"No answer from the service: {reason}."
+        )
+        self.unreadable = unreadable
         self.reason = reason
         self.maybe_received = maybe_received
         self.retryable = retryable
-
-
-class UnreadableResponse(TransportError):
-    """The response to a read says success, and its body is something else. Public as a TransportError."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__("the response could not be read", maybe_received=True)
-        self.args = (text,)
 
 
 class UploadFailed(UploaderError):

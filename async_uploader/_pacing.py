@@ -16,7 +16,7 @@ import anyio
 import tenacity
 from msgspec import Struct
 
-from ._errors import ApiError, TransportError, UnreadableResponse
+from ._errors import ApiError, TransportError
 from ._limits import RATE_WINDOW_SECONDS
 from ._options import DEFAULT_MAX_ATTEMPTS, MAX_ATTEMPTS
 from ._ratelimit import MAX_WAIT_SECONDS, Kind, RateLimiter
@@ -165,7 +165,9 @@ class Pacing(Struct, frozen=True, kw_only=True):
         return await retrying(attempt_within_reason)
 
     def _is_final(self, error: BaseException, attempts: int) -> bool:
-        is_hopeless = isinstance(error, UnreadableResponse) and attempts >= self.policy.max_unreadable
+        is_hopeless = (
+            isinstance(error, TransportError) and error.unreadable and attempts >= self.policy.max_unreadable
+        )
         return is_hopeless or self._is_too_long(error)
 
     def _is_too_long(self, error: BaseException) -> bool:

@@ -19,7 +19,7 @@ from msgspec import Struct
 from ._answers import credential, identifier
 from ._body import BlockPool, PartBody
 from ._credentials import ApiKey, Bearer, DelegatedToken, TokenPair, login_refused
-from ._errors import ApiError, ConfigurationError, UnreadableResponse, UploaderError
+from ._errors import ApiError, ConfigurationError, TransportError, UploaderError
 from ._http import Answer, Http
 from ._limits import TOKEN_TTL_SECONDS
 from ._meter import Meter
@@ -369,5 +369,7 @@ def _items(data: list[Any], read: Callable[[Mapping[str, Any]], M]) -> Iterator[
 
 def _unreadable(answer: Answer, expected: str, *, is_read: bool = False) -> UploaderError:
     """The error for a 2xx whose body is not what was expected: a proxy's page, say. Reads can be repeated."""
-    text = f"The service answered {answer.status} with something that is not {expected}; check the base URL."
-    return UnreadableResponse(text) if is_read else UploaderError(text)
+    reason = f"{answer.status} with something that is not {expected}; check the base URL"
+    if is_read:
+        return TransportError(reason, maybe_received=True, unreadable=True)
+    return UploaderError(f"The service answered {reason}.")

@@ -35,7 +35,6 @@ from async_uploader import (
 )
 from async_uploader._pacing import Pacing, RetryPolicy
 from async_uploader._ratelimit import Kind
-from async_uploader._watch import RESPONSE_STALLS
 from async_uploader.cli._main import run
 from async_uploader.emulator import Emulator
 from async_uploader.events import RateLimitWait, UploadEvent
@@ -470,11 +469,13 @@ async def test_a_response_that_never_ends_is_given_up() -> None:
 
 async def test_a_long_body_is_no_response() -> None:
     """The bound begins at its end: a slow upload that moves lives for ever."""
-    rate = 6 * 1024 * 1024 / (1.5 * RESPONSE_STALLS * SHORT)
-    async with service(connection_rate=rate) as emulator, Client(api_key=KEY, base_url=emulator.url) as client:
-        began = time.monotonic()
-        await client.upload(bytes(6 * 1024 * 1024), stall_timeout=SHORT, max_attempts=1, part_size=6 * 1024 * 1024)
-        assert time.monotonic() - began > RESPONSE_STALLS * SHORT
+    size_bytes, stalls = 6 * 1024 * 1024, 3
+    rate = size_bytes / (1.5 * stalls * STALL)
+    with mock.patch("async_uploader._watch.RESPONSE_STALLS", stalls):
+        async with service(connection_rate=rate) as emulator, Client(api_key=KEY, base_url=emulator.url) as client:
+            began = time.monotonic()
+            await client.upload(bytes(size_bytes), stall_timeout=STALL, max_attempts=1, part_size=size_bytes)
+            assert time.monotonic() - began > stalls * STALL
 
 
 async def test_a_slow_login_that_moves_is_not_cut() -> None:

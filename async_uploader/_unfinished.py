@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -34,15 +34,19 @@ class UnfinishedUpload:
 
 
 async def list_unfinished() -> list[UnfinishedUpload]:
-    """The uploads that could be gone on with, oldest first.
+    """The uploads that can be resumed, oldest first.
+
+    Finished uploads that the journal still remembers (``keep_finished``) are not among them.
 
     :raises UploaderError: the journal cannot be read
     """
-    return [_shown(entry) for entry in await _read(Journal.unfinished)]
+    return [_shown(entry) for entry in await _read(Journal.unfinished) if entry.video is None]
 
 
 async def forget_unfinished(video_id: str) -> UnfinishedUpload:
-    """Forget one, by its container. The container itself stays; :meth:`Client.delete_video` deletes it.
+    """Forget one, by its container, finished or not.
+
+    The container itself stays; :meth:`Client.delete_video` deletes it.
 
     :returns: what was known of it
     :raises ConfigurationError: there is none of this id
@@ -59,6 +63,15 @@ async def forget_unfinished(video_id: str) -> UnfinishedUpload:
     if entry is None:
         raise ConfigurationError(f"There is no unfinished upload into video {video_id!r}.")
     return _shown(entry)
+
+
+async def forget_all(video_ids: Iterable[str]) -> None:
+    """Forget many at once, in one transaction; those that the journal does not know are skipped.
+
+    :raises UploaderError: the journal cannot be written
+    """
+    wanted = list(video_ids)
+    await _read(lambda journal: journal.forget_videos(wanted))
 
 
 async def _read(call: Callable[[Journal], T]) -> T:

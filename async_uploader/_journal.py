@@ -199,7 +199,7 @@ class Journal:
             )
             return self._entries(db, "WHERE id = ?", (row_id,))[0]
 
-    def acknowledge(self, entry_id: int, part_number: int, *, video: Mapping[str, Any] | None = None) -> None:
+    def acknowledge(self, entry_id: int, part_number: int, video: Mapping[str, Any] | None = None) -> None:
         """The service has a part.
 
         :param video: the finished Video, if the response to this part brought it

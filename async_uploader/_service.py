@@ -162,9 +162,11 @@ class Service:
         *,
         headers: Mapping[str, str] | None = None,
         part: _PartToSend | None = None,
+        on_sending: Callable[[], None] = lambda: None,
         **request: Any,
     ) -> Answer:
         async def send(authorization: Mapping[str, str]) -> Answer:
+            on_sending()
             async with part.body() if part else nullcontext() as body:
                 answer = await self._http.exchange(
                     method,
@@ -192,10 +194,15 @@ class Service:
         if self.delegated:
             raise ConfigurationError("An upload token can only upload; this needs an API key (APIVIDEO_API_KEY).")
 
-    async def create_video(self, payload: Mapping[str, Any]) -> Video:
-        """``POST /videos``: a container; with a ``source``, one that the service fills by itself."""
+    async def create_video(
+        self, payload: Mapping[str, Any], *, on_sending: Callable[[], None] = lambda: None
+    ) -> Video:
+        """``POST /videos``: a container; with a ``source``, one that the service fills by itself.
+
+        :param on_sending: called when there is a token and the request goes out: from then on it may take effect
+        """
         self._needs_key()
-        return _video(await self._call(Kind.WRITE, "POST", "videos", json_body=payload))
+        return _video(await self._call(Kind.WRITE, "POST", "videos", json_body=payload, on_sending=on_sending))
 
     async def update_video(self, video_id: str, payload: Mapping[str, Any]) -> Video:
         """``PATCH /videos/{videoId}``."""

@@ -32,6 +32,9 @@ M = TypeVar("M")
 
 # A token can expire again while the next request waits for its turn; this often in a row, it is no accident.
 _MAX_RENEWALS: Final = 3
+# With an upload token the body itself names the video, so that ``100 Continue`` comes before the service can
+# refuse. This long its file is held back after that: a few round trips.
+_HOLD_SECONDS: Final = 0.5
 
 
 class PartAnswer(Struct, frozen=True, kw_only=True):
@@ -55,6 +58,7 @@ class _PartToSend(Struct, kw_only=True):
     on_sent: Callable[[int], None]
     meter: Meter
     on_connection: Callable[[int], None]
+    hold_seconds: float
     _sent_bytes: int = 0
 
     @asynccontextmanager
@@ -70,6 +74,7 @@ class _PartToSend(Struct, kw_only=True):
                 form_fields=self.form_fields,
                 pool=self.pool,
                 on_sent=self._count,
+                hold_seconds=self.hold_seconds,
             )
             try:
                 with self.meter.counting(body), self.pool.part():
@@ -253,10 +258,12 @@ class Service:
         :param meter: counts what has reached the service
         :param on_connection: told, in the end, the local port of the connection that the body went out on
         """
+        form_fields = {"videoId": video_id} if self.delegated and video_id else {}
         part = _PartToSend(
             piece=piece,
             filename=filename,
-            form_fields={"videoId": video_id} if self.delegated and video_id else {},
+            form_fields=form_fields,
+            hold_seconds=min(_HOLD_SECONDS, self._stall_seconds / 4) if form_fields and expect_continue else 0.0,
             pool=self._pool,
             on_sent=on_sent,
             meter=meter,

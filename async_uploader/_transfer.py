@@ -19,7 +19,7 @@ from msgspec import Struct
 from ._errors import ApiError, SourceError, SourceFailed, UploaderError, UploadFailed
 from ._line import Line
 from ._models import Video
-from ._options import TransferOptions
+from ._options import MAX_CONCURRENCY, TransferOptions
 from ._outcome import ALREADY_WHOLE, Conflict, Fate, Verdict, fate, is_whole, judge, received_parts
 from ._pacing import Pacing
 from ._plan import Part, Plan
@@ -217,9 +217,7 @@ class Transfer:
         """Send one part until the service has it."""
         part = piece.part
         maybe_received = self._goes_on
-        # An upload token cannot ask what an earlier process has sent: so it lets the service refuse before the
-        # body goes out.
-        may_be_refused = self._goes_on and self._service.delegated
+        may_be_refused = self._may_be_stored(part)
         is_unknown = False
         attempts = 0
 
@@ -278,6 +276,16 @@ class Transfer:
             await self._made(answer, part)
         elif self._resume:
             await self._resume.acknowledged(part.number, video)
+
+    def _may_be_stored(self, part: Part) -> bool:
+        """Whether an earlier process may have sent a part, and nobody can be asked whether it has arrived.
+
+        Then the service gets the chance to refuse before the body goes out. Parts leave in order: beyond those
+        that were in flight at most, none has left.
+        """
+        if not (self._goes_on and self._service.delegated):
+            return False
+        return not self._received or part.number <= max(self._received) + MAX_CONCURRENCY
 
     def _named(self, part: Part) -> str:
         return f"{self._source.name}, part {part.number}"

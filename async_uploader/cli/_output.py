@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from tempfile import TemporaryFile
 from typing import Any, Final, Self, TextIO
@@ -55,6 +55,16 @@ def show(line: object) -> None:
 def show_json(document: Any) -> None:
     """The whole result as one JSON document, on standard output."""
     _write("stdout", json.dumps(document, indent=2))
+
+
+def line_of(video: Mapping[str, Any], source: str) -> str:
+    """A finished video in one line: its id, its player, what it was made of.
+
+    :param video: as the service gave it, which may be anything but for its id
+    """
+    assets = video.get("assets")
+    player = assets.get("player") if isinstance(assets, dict) else None
+    return f"{video['videoId']}  {player or '-'}  {source}"
 
 
 class JsonArray:

@@ -16,9 +16,9 @@ from async_uploader._many import UploadItem, UploadResult
 from async_uploader._models import MARK_SOURCE, Video
 from async_uploader._options import UploadOptions, split_options
 
-from ._check import find_problems
+from ._check import check_outputs, find_problems
 from ._display import Display, FileDisplay
-from ._output import LOGGER, JsonArray, say_error, show, show_json
+from ._output import LOGGER, JsonArray, line_of, say_error, show, show_json
 from ._params import usage_error
 from ._results import Key, Results, key_of, mark_of, opened
 from ._sources import STDIN, Item, StandardInput, gather
@@ -35,6 +35,7 @@ async def upload(flags: UploadFlags) -> int:
     """
     split_options(flags.upload_options())  # once, and not for each source
     items = await anyio.to_thread.run_sync(gather, flags)
+    await anyio.to_thread.run_sync(check_outputs, items, flags)
     is_alone = len(items) == 1 and not (flags.manifest or flags.chooses_files)
     if not is_alone:
         flags.refuse("several sources", "title", "video_id")
@@ -229,13 +230,14 @@ class _Uploads:
 
     async def _imported(self, job: _Job, video: Video) -> None:
         """The service has taken a URL; the mark that it may carry is taken off once that is recorded."""
-        metadata = [entry for entry in video.raw.get("metadata", []) if entry["key"] != MARK_SOURCE]
+        kept = {each.key: each.value for each in video.metadata if each.key and each.value is not None}
+        kept.pop(MARK_SOURCE, None)
+        metadata = [{"key": key, "value": value} for key, value in kept.items()]
         raw = {**video.raw, "metadata": metadata}
         await self._record(job, video=raw)
         await self._tell(job.number, raw)
         if self._results is not None:
             try:
-                kept = {entry["key"]: entry["value"] for entry in metadata}
                 await self._client.update_video(video.video_id, metadata=kept)
             except UploaderError as exc:
                 LOGGER.warning("%s: its mark could not be removed: %s", job.item.source, exc)
@@ -249,8 +251,7 @@ class _Uploads:
         if self._flags.json:
             self._answers[number] = video
         else:
-            player = video.get("assets", {}).get("player") or "-"
-            line = f"{video['videoId']}  {player}  {self._items[number].shown}"
+            line = line_of(video, self._items[number].shown)
             # In a thread: a pager that nobody scrolls takes no more lines, and would hold up all other uploads.
             await anyio.to_thread.run_sync(show, line, limiter=self._stdout, abandon_on_cancel=True)
 

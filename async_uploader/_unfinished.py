@@ -74,6 +74,15 @@ async def forget_all(video_ids: Iterable[str]) -> None:
     await _read(lambda journal: journal.forget_videos(wanted))
 
 
+async def finished_among(video_ids: Iterable[str]) -> frozenset[str]:
+    """Those of these containers whose finished uploads the journal still remembers (``keep_finished``).
+
+    :raises UploaderError: the journal cannot be read
+    """
+    finished = {entry.video_id for entry in await _read(Journal.unfinished) if entry.video is not None}
+    return frozenset(finished.intersection(video_ids))
+
+
 async def _read(call: Callable[[Journal], T]) -> T:
     def work() -> T:
         journal = Journal()

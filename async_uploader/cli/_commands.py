@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from async_uploader import __version__
+from async_uploader._errors import UploaderError
 from async_uploader._units import format_size
 
+from . import advise
 from ._examples import APP, EMULATOR, IMPORT, UPLOAD
 from ._flags import (
     EmulatorFlags,
@@ -26,7 +28,7 @@ from ._flags import (
     VideoJsonFlags,
 )
 from ._loop import Interrupted, run_async
-from ._output import set_up_logging, show, show_columns, show_json
+from ._output import OutputError, line_of, set_up_logging, show, show_columns, show_json
 from ._params import command
 from ._upload_flags import ImportFlags, UploadFlags
 
@@ -88,16 +90,21 @@ def import_(flags: ImportFlags) -> None:
 
     async def ask(client: Client) -> Video:
         video = await client.import_video(flags.source, **flags.details())
+        advise(f"the service goes on with video {video.video_id}; the same command would import it again")
         if flags.wait:
             with display.drawn(), display.encoding(flags.source) as on_status:
                 await client.wait_until_playable(video.video_id, timeout=flags.wait_timeout, on_status=on_status)
         return video
 
     video = _ask(flags, ask)
-    if flags.json:
-        show_json(video.raw)
-    else:
-        show(f"{video.video_id}  {video.assets.player or '-'}  {flags.source}")
+    try:
+        if flags.json:
+            show_json(video.raw)
+        else:
+            show(line_of(video.raw, flags.source))
+    except OutputError as exc:
+        advice = f"Video {video.video_id} was made; the same command would make another one."
+        raise OutputError(exc.reason, advice) from exc
 
 
 @command(app, VideoJsonFlags)
@@ -169,10 +176,23 @@ def forget(flags: ForgetFlags) -> None:
 def create_token(flags: NewTokenFlags) -> None:
     """Make a token and show it."""
     token = _ask(flags, lambda client: client.create_upload_token(ttl_seconds=flags.ttl))
-    if flags.json:
-        show_json(token.raw)
-    else:
-        show(token.token)
+    try:
+        if flags.json:
+            show_json(token.raw)
+        else:
+            show(token.token)
+    except OutputError as exc:
+        # Nobody knows this token now, so nobody would ever delete it. It opens the account to uploads, so standard
+        # error, which often goes into a log, is no place for it.
+        raise OutputError(exc.reason, _withdrawn(flags, token)) from exc
+
+
+def _withdrawn(flags: NewTokenFlags, token: UploadToken) -> str:
+    try:
+        _ask(flags, lambda client: client.delete_upload_token(token.token))
+    except UploaderError:
+        return "The new token could not be deleted again; see 'tokens list'."
+    return "The new token was deleted again."
 
 
 @command(tokens, JsonFlags, name="list")

@@ -197,6 +197,11 @@ class Resume:
         is_marked = self._is_marked and self._options.video_id is None
         return is_marked or self._entry is not None or self._intent is not None
 
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the journal knows the container."""
+        return self._entry is not None
+
     async def __aenter__(self) -> Self:
         whose = bytes(self._path) + self._account.fingerprint.encode()
         try:

@@ -125,6 +125,7 @@ class Transfer:
                     part_bytes=self._plan.part_bytes,
                     parts_done=self._ledger.parts_done,
                     acknowledged_bytes=self._ledger.acknowledged_bytes,
+                    resumable=self._resume is not None and self._resume.can_resume,
                 )
             )
 

@@ -20,7 +20,8 @@ T = TypeVar("T")
 class UnfinishedUpload:
     """An upload that was begun on this machine with ``resume``, and has not ended.
 
-    The counts are the journal's; the service may have more. ``started_at`` is in seconds since the epoch.
+    The counts are the journal's; the service may have more. ``started_at`` is in seconds since the epoch. A
+    ``finished`` one is remembered until its result was delivered (``keep_finished``).
     """
 
     video_id: str
@@ -31,16 +32,16 @@ class UnfinishedUpload:
     parts_total: int
     acknowledged_bytes: int
     total_bytes: int
+    finished: bool = False
 
 
-async def list_unfinished() -> list[UnfinishedUpload]:
+async def list_unfinished(*, finished: bool = False) -> list[UnfinishedUpload]:
     """The uploads that can be resumed, oldest first.
 
-    Finished uploads that the journal still remembers (``keep_finished``) are not among them.
-
+    :param finished: list finished uploads that the journal still remembers (``keep_finished``), too. Default False
     :raises UploaderError: the journal cannot be read
     """
-    return [_shown(entry) for entry in await _read(Journal.unfinished) if entry.video is None]
+    return [_shown(entry) for entry in await _read(Journal.unfinished) if finished or entry.video is None]
 
 
 async def forget_unfinished(video_id: str) -> UnfinishedUpload:
@@ -97,7 +98,7 @@ async def _read(call: Callable[[Journal], T]) -> T:
 
 
 def _shown(entry: Entry) -> UnfinishedUpload:
-    missing = entry.missing
+    missing = entry.missing if entry.video is None else []
     parts_total, total_bytes = sum(1 for _ in entry.plan.parts()), entry.fingerprint.identity.size_bytes
     return UnfinishedUpload(
         video_id=entry.video_id,
@@ -108,4 +109,5 @@ def _shown(entry: Entry) -> UnfinishedUpload:
         parts_total=parts_total,
         acknowledged_bytes=total_bytes - sum(part.size_bytes for part in missing),
         total_bytes=total_bytes,
+        finished=entry.video is not None,
     )

@@ -85,15 +85,19 @@ class Upload(Struct, frozen=True, kw_only=True):
         except BaseException as exc:
             video_id = getattr(exc, "video_id", None)
             is_error = isinstance(exc, Exception)
+            advice = getattr(exc, "advice", "") or "".join(getattr(exc, "__notes__", ()))
             self.teller.tell(
                 UploadEnded(
                     video_id=video_id,
                     error=str(exc) if is_error else "cancelled",
                     error_type=error_type(exc) if is_error else None,
+                    resumable=_RESUMABLE in advice,
+                    advice=advice,
                 )
             )
             raise
-        self.teller.tell(UploadEnded(video_id=video.video_id, error=None))
+        is_kept = self.resume is not None and self.resume.is_recorded
+        self.teller.tell(UploadEnded(video_id=video.video_id, error=None, resumable=is_kept))
         return video
 
     async def _run(self) -> Video:
@@ -144,8 +148,9 @@ class Upload(Struct, frozen=True, kw_only=True):
         except UploadFailed as exc:
             exc.resumable, exc.advice = await self._settle(transfer.video_id, fate(exc.__cause__ or exc))
             raise
-        except BaseException:
+        except BaseException as exc:
             is_kept, advice = await self._settle(transfer.video_id, Fate.KEEP)
+            exc.add_note(advice)  # for the last event
             if self.resume and not is_kept and transfer.video_id:
                 log.warning("%s: %s", self.job.source.name, advice)
             raise

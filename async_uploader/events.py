@@ -164,7 +164,7 @@ class UploadEnded(UploadEvent, frozen=True, kw_only=True):
     :ivar video_id: the video; None where there is none
     :ivar error: why there is no finished video, as a sentence; None if there is one
     :ivar error_type: the same in a word, as in :class:`PartEnded`: that of the cause, where there is one
-    :ivar resumable: the container was kept, and the same upload with ``resume`` goes on
+    :ivar resumable: the same upload with ``resume`` goes on, or returns the finished video (``keep_finished``)
     :ivar advice: what became of the container of an upload that failed or was cancelled, as a sentence
     """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -138,20 +139,27 @@ def delete(flags: VideoFlags) -> None:
 
 @command(app, ListFlags)
 def uploads(flags: ListFlags) -> None:
-    """Show the uploads that were interrupted on this machine, and what they lack."""
+    """Show the uploads that were interrupted on this machine, and what they lack.
+
+    Also those that are finished but whose command has failed: the same command returns their videos.
+    """
     from async_uploader import list_unfinished
 
     set_up_logging(flags.verbose)
-    found = run_async(list_unfinished)
+    found = run_async(partial(list_unfinished, finished=True))
     if flags.json:
         show_json([_unfinished_json(one) for one in found])
         return
     for one in found:
-        lacking = format_size(one.total_bytes - one.acknowledged_bytes)
-        show(
-            f"{one.video_id}  {one.parts_done} of {one.parts_total} parts are there, {lacking} of "
-            f"{format_size(one.total_bytes)} to go  {one.path}  {one.base_url}"
-        )
+        show(f"{one.video_id}  {_state(one)}  {one.path}  {one.base_url}")
+
+
+def _state(one: UnfinishedUpload) -> str:
+    if one.finished:
+        return "finished; the same command returns it without uploading"
+    lacking = format_size(one.total_bytes - one.acknowledged_bytes)
+    parts = f"{one.parts_done} of {one.parts_total} parts are there"
+    return f"{parts}, {lacking} of {format_size(one.total_bytes)} to go"
 
 
 def _unfinished_json(one: UnfinishedUpload) -> dict[str, object]:

@@ -1,7 +1,8 @@
 """Finished videos on their way to the user: a line each, or one JSON document at the end.
 
 Standard output may fail: a full disk, a closed pipe. No id is lost by that. What standard output does not take is
-said on standard error, and the command ends with exit code 1; the journal remembers its videos until they were shown.
+said on standard error, and the command ends with exit code 1. The journal remembers its videos until
+they were shown.
 """
 
 from __future__ import annotations

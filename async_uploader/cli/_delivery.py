@@ -8,13 +8,12 @@ they were shown.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
 from typing import Any
 
 import anyio
 import anyio.to_thread
 
-from ._output import JsonArray, OutputError, give_up_stdout, line_of, say, show, show_json
+from ._output import JsonArray, OutputError, line_of, say, show, show_json
 
 
 class Delivery:
@@ -43,17 +42,22 @@ class Delivery:
         if self._documents is not None:
             self._keep(number, video)
             return
+        line = line_of(video, self._name_of(number))
+        # In a thread: a pager that nobody scrolls takes no more lines, and would hold up other uploads.
+        await anyio.to_thread.run_sync(self._show_line, line, limiter=self._turn, abandon_on_cancel=True)
+        if self._failure is None:
+            del self._unshown[number]
+            return
+        if not self._is_alone:  # else the one message of the failure says it
+            self._say(number)
+
+    def _show_line(self, line: str) -> None:
+        # One at a time. After a failure nothing more is written: what is in the buffer would come before it.
         if self._failure is None:
             try:
-                # In a thread: a pager that nobody scrolls takes no more lines, and would hold up other uploads.
-                line = line_of(video, self._name_of(number))
-                await anyio.to_thread.run_sync(show, line, limiter=self._turn, abandon_on_cancel=True)
+                show(line)
             except OutputError as exc:
-                self._fail(exc)
-            else:
-                del self._unshown[number]
-                return
-        self._say(number)
+                self._failure = exc
 
     def error(self, number: int, document: Mapping[str, Any]) -> None:
         """A source has failed; shown in the array."""
@@ -65,8 +69,8 @@ class Delivery:
         try:
             self._documents[number] = document
         except OSError as exc:  # the disk of temporary files is full
-            self._fail(OutputError(exc))
-            if number in self._unshown:
+            self._failure = self._failure or OutputError(exc)
+            if number in self._unshown and not self._is_alone:
                 self._say(number)
 
     def show(self) -> None:
@@ -80,12 +84,7 @@ class Delivery:
                 self._documents.show()
             self._unshown.clear()
         except OutputError as exc:
-            self._fail(exc)
-
-    def _fail(self, error: OutputError) -> None:
-        self._failure = self._failure or error
-        with suppress(OSError):
-            give_up_stdout()
+            self._failure = exc
 
     def _say(self, number: int) -> None:
         self._said.add(number)

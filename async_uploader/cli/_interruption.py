@@ -74,6 +74,7 @@ class Interruption:
         return "; ".join([*texts, _AGAIN] if self._is_finished and not self._is_local else texts)
 
 
-def _as_clause(sentence: str) -> str:
-    """A sentence as a part of one: ``The video was deleted.`` as ``the video was deleted``."""
-    return (sentence[:1].lower() + sentence[1:]).rstrip(".")
+def _as_clause(advice: str) -> str:
+    """The last sentence as a part of one: ``The video was deleted.`` as ``the video was deleted``."""
+    sentence = advice.rstrip(".").rpartition(". ")[2]
+    return sentence[:1].lower() + sentence[1:]

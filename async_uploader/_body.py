@@ -8,6 +8,7 @@ event loops differ: asyncio 3.11 copies what it could not send, later versions a
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -23,8 +24,6 @@ from ._tally import Tally
 from ._tcp import tcp_info
 
 if TYPE_CHECKING:
-    import asyncio
-
     from aiohttp.abc import AbstractStreamWriter
 
 # Below 1 MiB the hop into a reading thread costs more than the read; above, only memory grows. With many parts in
@@ -67,6 +66,7 @@ class PartBody(payload.Payload):
     :param filename: goes into the file field, quoted; the service shows it as a title
     :param form_fields: sent before the file
     :param on_sent: told how many bytes of the part have left, block by block
+    :param hold_seconds: wait so long after the form fields: the service may refuse by them, before the file leaves
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class PartBody(payload.Payload):
         form_fields: Mapping[str, str],
         pool: BlockPool,
         on_sent: Callable[[int], None],
+        hold_seconds: float = 0.0,
     ) -> None:
         boundary = secrets.token_hex(16)
         super().__init__(None, content_type=f"multipart/form-data; boundary={boundary}")
@@ -87,6 +88,7 @@ class PartBody(payload.Payload):
         self._reader = reader
         self._pool = pool
         self._on_sent = on_sent
+        self._hold_seconds = hold_seconds
         self._transport: asyncio.WriteTransport | None = None
         #: How much has reached the other side, for the meter; the kernel's count where it tells.
         self.delivered_bytes: int = 0
@@ -118,6 +120,9 @@ class PartBody(payload.Payload):
         transport.set_write_buffer_limits(high=1 if _is_tls(transport) else 0, low=0)
         try:
             await writer.write(self._head)
+            if self._hold_seconds:
+                # A response that comes meanwhile has aiohttp cancel this.
+                await asyncio.sleep(self._hold_seconds)
             await self._write_part(writer, transport)
             await writer.write(self._tail)
         except BaseException as exc:

@@ -158,6 +158,9 @@ class Client(Requests):
             machine, which also survives kill -9. True: also from another machine or without the journal, by two
             entries that the container's metadata carries until it is finished. Default False: nothing is
             remembered, and what fails is deleted
+        :param keep_finished: with ``resume``, remember the finished upload, too: the same upload returns the same
+            video without sending anything, until :func:`forget_unfinished` is called for it or it is 7 days old.
+            Default False: it is forgotten once ``on_video`` has returned
         :param max_latency: for a stream that is live: seconds after which a part is closed early, if it has 5 MiB
         :param on_progress: called (plain or async) with a :class:`Progress`, up to ten times a second
         :param on_video: called (plain or async) with the finished Video, once, before a journal forgets the

@@ -10,14 +10,15 @@ Everything here blocks; :mod:`._resume` calls it in a thread.
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import platformdirs
 import tenacity
@@ -27,6 +28,10 @@ from ._source import Identity
 
 # Others write for moments only.
 _BUSY_SECONDS: Final = 10
+# The service deletes empty containers after 7 days, and an upload must end within 7 days of its start.
+_KEPT_SECONDS: Final = 7 * 24 * 3600.0
+# Old rows are deleted when the file is opened, and this often while it stays open.
+_TIDY_SECONDS: Final = 3600.0
 # Each entry leads from one version of the schema to the next; the first one makes an empty journal.
 _MIGRATIONS: Final = (
     """
@@ -89,7 +94,10 @@ class Fingerprint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """An upload that was begun and has not ended."""
+    """An upload that was begun and is not forgotten.
+
+    :ivar video: the finished Video as the service gave it; None while the upload is unfinished
+    """
 
     id: int
     path: Path
@@ -100,6 +108,7 @@ class Entry:
     part_bytes: int
     started_at: float
     parts_done: frozenset[int]
+    video: Mapping[str, Any] | None = None
 
     @property
     def plan(self) -> Plan:
@@ -126,6 +135,29 @@ class Journal:
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or state_directory() / "journal.sqlite3"
         self._db: sqlite3.Connection | None = None
+        self._tidied_at = -_TIDY_SECONDS
+
+    def intend(self, intent: str, *, path: Path, account: Account) -> None:
+        """Record that a container is about to be created, whose metadata will carry ``intent``."""
+        with self._transaction() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO intent (id, path, account, started_at) VALUES (?, ?, ?, ?)",
+                (intent, os.fsencode(path), account.fingerprint, time.time()),
+            )
+
+    def intents(self, path: Path, account: Account) -> list[str]:
+        """The intents of a source, oldest first: no container of theirs was recorded."""
+        with self._transaction() as db:
+            rows = db.execute(
+                "SELECT id FROM intent WHERE path = ? AND account = ? ORDER BY started_at",
+                (os.fsencode(path), account.fingerprint),
+            )
+            return [str(intent) for (intent,) in rows]
+
+    def withdraw(self, intents: Iterable[str]) -> None:
+        """Forget intents: their containers do not exist, or are known otherwise."""
+        with self._transaction() as db:
+            db.executemany("DELETE FROM intent WHERE id = ?", [(intent,) for intent in intents])
 
     def begin(
         self,
@@ -137,20 +169,28 @@ class Journal:
         ranges: Literal["part", "bytes"],
         part_bytes: int,
         parts_done: frozenset[int] = frozenset(),
+        video: Mapping[str, Any] | None = None,
+        intent: str | None = None,
     ) -> Entry:
-        """Record an upload; what was known of the same source and account before is forgotten."""
+        """Record an upload; what was known of the same source and account before is forgotten.
+
+        :param video: the finished Video, if this is known already
+        :param intent: the intent with which the container was created; it is withdrawn
+        """
         identity = fingerprint.identity
         with self._transaction() as db:
+            self._tidy(db)
+            db.execute("DELETE FROM intent WHERE id = ?", (intent,))
             db.execute(
                 "DELETE FROM upload WHERE path = ? AND account = ?", (os.fsencode(path), account.fingerprint)
             )
             row_id = db.execute(
                 "INSERT INTO upload (path, account, base_url, video_id, size_bytes, mtime_ns, device, inode,"
-                " sample, ranges, part_bytes, started_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " sample, ranges, part_bytes, started_at, video) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     os.fsencode(path), account.fingerprint, account.base_url, video_id,
                     identity.size_bytes, identity.mtime_ns, str(identity.device), str(identity.inode),
-                    fingerprint.sample, ranges, part_bytes, time.time(),
+                    fingerprint.sample, ranges, part_bytes, time.time(), _written(video),
                 ),
             ).lastrowid  # fmt: skip
             assert row_id is not None
@@ -159,15 +199,41 @@ class Journal:
             )
             return self._entries(db, "WHERE id = ?", (row_id,))[0]
 
-    def acknowledge(self, entry_id: int, part_number: int) -> None:
-        """The service has a part."""
+    def acknowledge(self, entry_id: int, part_number: int, video: Mapping[str, Any] | None = None) -> None:
+        """The service has a part.
+
+        :param video: the finished Video, if the response to this part brought it
+        """
         with self._transaction() as db:
             db.execute("INSERT OR IGNORE INTO part (upload_id, number) VALUES (?, ?)", (entry_id, part_number))
+            if video is not None:
+                self._finish(db, entry_id, video)
+
+    def finish(self, entry_id: int, video: Mapping[str, Any]) -> None:
+        """The upload is finished; the entry stays until it is forgotten, or 7 days old."""
+        with self._transaction() as db:
+            self._finish(db, entry_id, video)
+
+    def _finish(self, db: sqlite3.Connection, entry_id: int, video: Mapping[str, Any]) -> None:
+        db.execute("UPDATE upload SET video = ? WHERE id = ?", (_written(video), entry_id))
+
+    def doubt(self, entry_id: int) -> None:
+        """The acknowledgements cannot be right: the service has accepted every part, and has no video."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM part WHERE upload_id = ?", (entry_id,))
 
     def forget(self, entry_id: int) -> None:
-        """The upload has ended, or is given up."""
+        """The result was delivered, or the upload is given up."""
         with self._transaction() as db:
             db.execute("DELETE FROM upload WHERE id = ?", (entry_id,))
+
+    def forget_videos(self, video_ids: Iterable[str]) -> None:
+        """Forget the uploads into these containers, finished or not, in one transaction."""
+        with self._transaction() as db:
+            db.execute("CREATE TEMP TABLE IF NOT EXISTS forgotten (video_id TEXT PRIMARY KEY)")
+            db.execute("DELETE FROM temp.forgotten")
+            db.executemany("INSERT OR IGNORE INTO temp.forgotten VALUES (?)", [(one,) for one in video_ids])
+            db.execute("DELETE FROM upload WHERE video_id IN (SELECT video_id FROM temp.forgotten)")
 
     def find(self, path: Path) -> list[Entry]:
         """What was begun from a path, for whichever account."""
@@ -175,7 +241,7 @@ class Journal:
             return self._entries(db, "WHERE path = ?", (os.fsencode(path),))
 
     def unfinished(self) -> list[Entry]:
-        """Everything that was begun, oldest first."""
+        """Everything that was begun and is not forgotten, oldest first; finished uploads included."""
         with self._transaction() as db:
             return self._entries(db, "", ())
 
@@ -184,6 +250,15 @@ class Journal:
         if self._db is not None:
             self._db.close()
             self._db = None
+            self._tidied_at = -_TIDY_SECONDS
+
+    def _tidy(self, db: sqlite3.Connection) -> None:
+        """Delete what nobody asks about any more: finished uploads and intents of more than 7 days ago."""
+        if time.monotonic() - self._tidied_at >= _TIDY_SECONDS:
+            self._tidied_at = time.monotonic()
+            oldest = time.time() - _KEPT_SECONDS
+            db.execute("DELETE FROM upload WHERE video IS NOT NULL AND started_at < ?", (oldest,))
+            db.execute("DELETE FROM intent WHERE started_at < ?", (oldest,))
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -211,6 +286,7 @@ class Journal:
             db.execute("BEGIN IMMEDIATE")
             with db:
                 self._migrate(db)
+                self._tidy(db)
         except BaseException:
             db.close()
             raise
@@ -254,4 +330,18 @@ def _entry(db: sqlite3.Connection, row: sqlite3.Row) -> Entry:
         part_bytes=row["part_bytes"],
         started_at=row["started_at"],
         parts_done=frozenset(number for (number,) in parts),
+        video=_read(row["video"], row["video_id"]),
     )
+
+
+def _written(video: Mapping[str, Any] | None) -> str | None:
+    return None if video is None else json.dumps(video)
+
+
+def _read(text: object, video_id: str) -> dict[str, Any] | None:
+    """The Video of a row. One that cannot be read counts as missing: then the service is asked."""
+    try:
+        video = json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        return None
+    return video if isinstance(video, dict) and video.get("videoId") == video_id else None

@@ -21,6 +21,8 @@ from ._errors import UploaderError
 # container only by an entry's exact value, and the plan is not known to who looks for it.
 MARK_SOURCE: Final = "async-uploader-source"
 MARK_PLAN: Final = "async-uploader-plan"
+# Entry of a container that may not be in the journal yet: a random id that is.
+MARK_INTENT: Final = "async-uploader-intent"
 
 
 def camel(name: str) -> str:

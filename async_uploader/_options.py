@@ -57,6 +57,7 @@ class UploadOptions(ContainerDetails, total=False):
     max_attempts: int
     stall_timeout: float
     resume: bool | Literal["local"]
+    keep_finished: bool
     max_latency: float | None
     on_progress: OnProgress | None
     on_video: OnVideo | None
@@ -76,6 +77,7 @@ class TransferOptions(Struct, frozen=True, kw_only=True):
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
     stall_timeout: float = DEFAULT_STALL_TIMEOUT_SECONDS
     resume: bool | Literal["local"] = False
+    keep_finished: bool = False
     max_latency: float | None = None
     on_progress: OnProgress | None = None
     on_video: OnVideo | None = None
@@ -97,6 +99,8 @@ class TransferOptions(Struct, frozen=True, kw_only=True):
             raise ConfigurationError(f"max_latency must be a number of seconds above 0, not {self.max_latency!r}.")
         if self.resume not in (True, False, "local"):
             raise ConfigurationError(f"resume must be True, False or 'local', not {self.resume!r}.")
+        if not isinstance(self.keep_finished, bool):
+            raise ConfigurationError(f"keep_finished must be True or False, not {self.keep_finished!r}.")
         if self.video_id is not None and not str(self.video_id).isalnum():
             raise ConfigurationError(f"video_id must be letters and digits, not {self.video_id!r}.")
 

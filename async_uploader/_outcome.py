@@ -16,15 +16,34 @@ any other refusal, or the source failed                 (any)                 RE
 ======================================================  ====================  =============
 
 UNKNOWN and NOT_STORED are tried again, CONFLICT and REFUSED end the upload.
+
+What ended an upload also decides what becomes of its container (:func:`fate`). Only the service's own verdict on
+this source, or a source that is not the same any more, discards parts that are stored:
+
+======================================================  =====================================
+what ended the upload                                   fate
+======================================================  =====================================
+4xx ``video-source-*``, ``video-content-range-*``,      DISCARD: the service refuses this
+``uploaded-file-*``                                     source
+the source has changed, is gone, ended early, …         DISCARD: the parts are of no use
+404 ``resource-not-found``                              GONE
+someone else writes to the container                    LEAVE
+any other status or slug (a proxy's 302, 413, 421, …),  KEEP: it can be resumed
+no response, a source that cannot be read at the
+moment, a listener's error, cancellation
+======================================================  =====================================
+
+An upload that cannot be resumed (``resume=False``, say) is discarded where this says KEEP.
 """
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from enum import Enum, auto
 from typing import Final
 
-from ._errors import ApiError, TransportError, UploaderError
+from ._errors import ApiError, SourceError, TransportError, UploaderError
 from ._models import VideoStatus
 from ._plan import Part
 
@@ -37,8 +56,19 @@ _ALREADY: Final = frozenset(
         ALREADY_WHOLE,
     }
 )
+# What the service calls its problems with the source that it was sent for a container.
+_ABOUT_THE_SOURCE: Final = ("video-source-", "video-content-range-", "uploaded-file-")
+_NOT_FOUND: Final = "resource-not-found"
+# The path leads to no file any more. Other errors of the system may pass: a network drive comes back.
+_NO_FILE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
 # Words of `ingest.status` that say that the source is whole. Others, known or not, say nothing.
 _WHOLE: Final = frozenset({"uploaded", "ingested"})
+# Words of a container that nothing was sent to.
+_WAITING: Final = frozenset({None, "missing", "uploading"})
+
+
+class Conflict(UploaderError):
+    """The container holds, or may hold, what this upload did not put there: hands off."""
 
 
 class Verdict(Enum):
@@ -69,6 +99,53 @@ def judge(error: UploaderError | None, *, maybe_received: bool) -> Verdict:
             return Verdict.UNKNOWN if error.maybe_received else Verdict.NOT_STORED
         case _:
             return Verdict.REFUSED
+
+
+class Fate(Enum):
+    """What becomes of the container of an upload that has ended; the module's text tells when."""
+
+    KEEP = auto()
+    DISCARD = auto()
+    LEAVE = auto()
+    GONE = auto()
+
+
+def fate(cause: BaseException) -> Fate:
+    """What becomes of the container when ``cause`` has ended its upload."""
+    match cause:
+        case Conflict():
+            return Fate.LEAVE
+        case ApiError() if is_gone(cause):
+            return Fate.GONE
+        case ApiError() if 400 <= cause.status < 500 and cause.slug.startswith(_ABOUT_THE_SOURCE):
+            return Fate.DISCARD
+        case SourceError():
+            reason = cause.__cause__
+            is_passing = isinstance(reason, OSError) and reason.errno not in _NO_FILE
+            return Fate.KEEP if is_passing else Fate.DISCARD
+        case _:
+            return Fate.KEEP
+
+
+def is_gone(error: UploaderError) -> bool:
+    """Whether the service itself says that there is no such video; a proxy's 404 says nothing about it."""
+    return isinstance(error, ApiError) and error.status == 404 and error.slug == _NOT_FOUND
+
+
+def may_have_acted(error: UploaderError) -> bool:
+    """Whether a request that ended in ``error`` may have done at the service what it asked for."""
+    match error:
+        case ApiError() | TransportError():
+            return judge(error, maybe_received=False) is Verdict.UNKNOWN
+        case _:  # a 2xx that cannot be understood
+            return True
+
+
+def is_empty(status: VideoStatus) -> bool:
+    """Whether nothing has arrived in a container, and nothing is being made of it."""
+    ingest = status.ingest
+    has_parts = ingest.received_parts is not None and bool(ingest.received_parts.parts)
+    return ingest.status in _WAITING and not (ingest.filesize or has_parts or ingest.received_bytes)
 
 
 def received_parts(status: VideoStatus, parts: Iterable[Part], *, ranges: str) -> frozenset[int]:

@@ -4,6 +4,9 @@ The journal (or, on another machine, a mark in the container's own metadata) tel
 going into and how it was cut. What has arrived, the service tells. One process at a time goes on: a file lock,
 which dies with its process, keeps others off.
 
+What was created but not recorded is found, too: before a container is created, the journal records an *intent*, a
+random id that the container carries in its metadata until it is finished. With marks there is no need for one.
+
 Nothing here may keep an upload from happening: where the journal cannot be used, the upload goes ahead without
 it, and says so once.
 """
@@ -14,22 +17,23 @@ import asyncio
 import hashlib
 import logging
 import re
+import secrets
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal, Self, TypeVar
+from typing import Any, Final, Literal, Self, TypeVar
 
 import filelock
 from anyio import move_on_after
 
-from ._errors import ApiError, SourceError
+from ._errors import ApiError, SourceError, UploaderError
 from ._journal import Account, Entry, Fingerprint, Journal, state_directory
-from ._models import MARK_PLAN, MARK_SOURCE, Video, VideoStatus
+from ._models import MARK_INTENT, MARK_PLAN, MARK_SOURCE, Metadata, Video, VideoStatus
 from ._options import TransferOptions
-from ._outcome import is_whole, received_parts
+from ._outcome import is_empty, is_gone, is_whole, received_parts
 from ._pacing import Pacing
 from ._plan import Plan
 from ._ratelimit import Kind
@@ -44,19 +48,27 @@ log: Final = logging.getLogger("async_uploader.resume")
 
 # Cancellation must stop within a second, also where the disk hangs.
 _LAST_WRITE_SECONDS: Final = 0.5
+# Enough to be unique in an account.
+_INTENT_BYTES: Final = 16
+# Entries of a container's metadata that are ours.
+_MARKS: Final = (MARK_SOURCE, MARK_PLAN, MARK_INTENT)
 
 Ranges = Literal["part", "bytes"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begun:
-    """An upload to go on with: the container, how the source was cut, which parts the service has."""
+    """An upload to go on with: the container, how the source was cut, which parts the service has.
+
+    :ivar video: the finished Video, where it is known without asking
+    """
 
     video_id: str
     ranges: Ranges
     part_bytes: int
     received: frozenset[int]
     whole: bool
+    video: Video | None = None
 
 
 class Keeper:
@@ -166,6 +178,29 @@ class Resume:
         self._path = source.path.absolute()
         self._lock: filelock.FileLock | None = None
         self._entry: Entry | None = None
+        # What upload.video of the entry holds.
+        self._noted: Mapping[str, Any] | None = None
+        # The intent that the container carries, or is about to carry; committed.
+        self._intent: str | None = None
+        # Intents whose containers are looked for once more at the end: a request of a dead process, or one whose
+        # response was lost, may still have been on its way when they were looked for.
+        self._open_intents: list[str] = []
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether a container that is created now carries marks, which tell the plan, too."""
+        return self._is_marked
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether a later run finds the container: by the journal, or by what its metadata carries."""
+        is_marked = self._is_marked and self._options.video_id is None
+        return is_marked or self._entry is not None or self._intent is not None
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the journal knows the container."""
+        return self._entry is not None
 
     async def __aenter__(self) -> Self:
         whose = bytes(self._path) + self._account.fingerprint.encode()
@@ -210,7 +245,7 @@ class Resume:
             )
 
     async def _from_journal(self) -> Begun | None:
-        entries = await self._keeper.journal(lambda journal: journal.find(self._path)) or []
+        entries, self._open_intents = await self._keeper.journal(self._remembered) or ([], [])
         mine = [entry for entry in entries if entry.account == self._account]
         if entries and not mine:
             log.info(
@@ -224,10 +259,14 @@ class Resume:
                 await self._give_up(entry)
         return None
 
+    def _remembered(self, journal: Journal) -> tuple[list[Entry], list[str]]:
+        return journal.find(self._path), journal.intents(self._path, self._account)
+
     async def _reconciled(self, entry: Entry) -> Begun | None:
+        self._noted = entry.video
+        video = _untouched(entry)
         if self._service.delegated:
-            # An upload token cannot ask; what was acknowledged is all that is known.
-            return _begun(entry.video_id, entry.ranges, entry.part_bytes, entry.parts_done)
+            return _as_journaled(entry, video)
         status = await self._status(entry.video_id)
         if status is None:
             log.warning("%s: video %s is gone; starting anew.", self._source.name, entry.video_id)
@@ -239,15 +278,20 @@ class Resume:
                 "%s: video %s holds something else by now; starting anew.", self._source.name, entry.video_id
             )
             await self.forget()
-        return begun
+            return None
+        return replace(begun, video=video) if begun.whole else begun
 
     async def _give_up(self, entry: Entry) -> None:
-        """Another file lies at the path: the half of the old one is of no use to anybody."""
+        """Another file lies at the path: the half of the old one is of no use to anybody; a finished video is."""
+        if entry.video is not None:
+            log.info("%s has changed since it was uploaded; this is a new upload.", self._source.name)
+            await self.forget()
+            return
         log.warning("%s has changed since its upload began; starting anew.", self._source.name)
         await self.forget()
         if not self._service.delegated and self._options.video_id is None:
             status = await self._status(entry.video_id)
-            if status is not None and is_whole(status, total_bytes=entry.plan.total_bytes) is None:
+            if status is not None and _is_half(status, entry):
                 await self._ask(Kind.WRITE, "delete", lambda: self._service.delete_video(entry.video_id))
 
     async def marked(self) -> Begun | None:
@@ -271,62 +315,209 @@ class Resume:
         try:
             return await self._ask(Kind.READ, "status", lambda: self._service.get_status(video_id))
         except ApiError as exc:
-            if exc.status == 404:
+            if is_gone(exc):
                 return None
             raise
 
     async def _ask(self, kind: Kind, what: str, request: Callable[[], Awaitable[T]]) -> T:
         return await self._pacing.run(kind, request, what=what)
 
-    def marks(self, plan: Plan) -> list[dict[str, str]]:
-        """Metadata entries by which a new container can be found from anywhere."""
-        if not self._is_marked:
-            return []
-        return [
-            {"key": MARK_SOURCE, "value": self._fingerprint.sample},
-            {"key": MARK_PLAN, "value": f"{self._options.ranges}-{plan.part_bytes}"},
-        ]
+    async def adopt(self) -> str | None:
+        """An empty container that an earlier process has created for this source, and not recorded."""
+        # A container without marks could not be resumed from elsewhere.
+        for intent in () if self._is_marked else self._open_intents:
+            for video in await self._with(intent):
+                status = await self._status(video.video_id)
+                if status is not None and is_empty(status):
+                    log.info("%s: using video %s of an earlier run.", self._source.name, video.video_id)
+                    self._intent = intent
+                    return video.video_id
+        return None
 
-    async def unmark(self, video: Video) -> Video:
+    async def announce(self, plan: Plan) -> list[dict[str, str]]:
+        """Metadata entries by which the container that is created next can be found, whatever happens then."""
+        if self._is_marked:
+            return [
+                {"key": MARK_SOURCE, "value": self._fingerprint.sample},
+                {"key": MARK_PLAN, "value": f"{self._options.ranges}-{plan.part_bytes}"},
+            ]
+        intent = secrets.token_hex(_INTENT_BYTES)
+
+        def intend(journal: Journal) -> None:
+            journal.intend(intent, path=self._path, account=self._account)
+            self._intent = intent
+
+        await self._keeper.journal(intend)
+        return [{"key": MARK_INTENT, "value": intent}] if self._intent else []
+
+    async def made(self) -> str | None:
+        """The container of a request whose response was lost, if the service knows it by now."""
+        if self._is_marked:
+            marked = await self.marked()
+            return marked.video_id if marked else None
+        if self._intent is None:
+            return None
+        if self._intent not in self._open_intents:
+            self._open_intents.append(self._intent)
+        videos = await self._with(self._intent)
+        return videos[0].video_id if videos else None
+
+    async def withdraw(self) -> None:
+        """No container carries the intent: none was made, or it is deleted."""
+        if (intent := self._intent) is not None:
+            self._intent = None
+            await self._keeper.journal_always(lambda journal: journal.withdraw([intent]))
+
+    async def _with(self, intent: str) -> list[Video]:
+        query: dict[str, str | list[str]] = {f"metadata[{MARK_INTENT}]": intent}
+        videos, _ = await self._ask(Kind.READ, "look for its container", lambda: self._service.list_videos(query))
+        # Should a service not know this filter, all of its videos would come back.
+        return [video for video in videos if (MARK_INTENT, intent) in _pairs(video.metadata)]
+
+    async def finished(self, video: Video) -> Video:
+        """Tidy up after a finished upload, and make sure that its Video is in the journal.
+
+        :returns: the Video without our entries in its metadata
+        """
+        video = await self._unmarked(video)
+        await self._delete_strays(video.video_id)
+        is_wanted = self._noted is None or (self._options.keep_finished and self._noted != video.raw)
+        if (entry := self._entry) is not None and is_wanted:
+            await self._keeper.journal_always(lambda journal: journal.finish(entry.id, video.raw))
+        return video
+
+    async def _unmarked(self, video: Video) -> Video:
         """Take the marks off a finished video; one that keeps them is no less finished."""
-        kept = [entry for entry in video.metadata if entry.key not in (MARK_SOURCE, MARK_PLAN)]
-        if not self._is_marked or len(kept) == len(video.metadata):
+        kept = [entry for entry in video.metadata if entry.key not in _MARKS]
+        if self._service.delegated or len(kept) == len(video.metadata):
             return video
         metadata = [{"key": entry.key, "value": entry.value} for entry in kept]
         try:
             return await self._ask(
                 Kind.WRITE, "unmark", lambda: self._service.update_video(video.video_id, {"metadata": metadata})
             )
-        except ApiError as exc:
+        except UploaderError as exc:
             log.warning(
                 "%s: its mark could not be removed from video %s: %s", self._source.name, video.video_id, exc
             )
             return video
 
-    async def record(self, video_id: str, *, ranges: Ranges, part_bytes: int, received: frozenset[int]) -> None:
-        """Remember what goes into which container, and how. Not to be interrupted: the container exists."""
-        begin = partial(
-            Journal.begin,
-            path=self._path,
-            account=self._account,
-            video_id=video_id,
-            fingerprint=self._fingerprint,
-            ranges=ranges,
-            part_bytes=part_bytes,
-            parts_done=received,
-        )
-        self._entry = await self._keeper.journal_always(begin)
+    async def _delete_strays(self, video_id: str) -> None:
+        """Delete the empty containers of earlier attempts, but not the one that is the result."""
+        if not (intents := self._open_intents):
+            return
+        try:
+            for intent in intents:
+                for video in await self._with(intent):
+                    if video.video_id != video_id:
+                        await self._delete_stray(video.video_id)
+        except UploaderError as exc:
+            log.warning("%s: an earlier run may have left an empty video: %s", self._source.name, exc)
+            return
+        await self._keeper.journal(lambda journal: journal.withdraw(intents))
 
-    async def acknowledged(self, part_number: int) -> None:
-        """Remember that the service has a part."""
+    async def _delete_stray(self, video_id: str) -> None:
+        status = await self._status(video_id)
+        if status is None:
+            return
+        if is_empty(status):
+            await self._ask(Kind.WRITE, "delete", lambda: self._service.delete_video(video_id))
+        else:
+            log.warning(
+                "%s: an earlier run has begun video %s too, and cannot resume it; delete it, or let the service "
+                "remove it after 7 days.",
+                *(self._source.name, video_id),
+            )
+
+    async def record(
+        self,
+        video_id: str,
+        *,
+        ranges: Ranges,
+        part_bytes: int,
+        received: frozenset[int],
+        video: Video | None = None,
+    ) -> None:
+        """Remember what goes into which container, and how. Not to be interrupted: the container exists.
+
+        :param video: the finished Video, if the first part was all
+        """
+        intent = None if self._intent in self._open_intents else self._intent
+
+        def begin(journal: Journal) -> None:
+            # Set here, where it is true: nobody may be waiting any more when the disk is slow.
+            self._entry = journal.begin(
+                path=self._path,
+                account=self._account,
+                video_id=video_id,
+                fingerprint=self._fingerprint,
+                ranges=ranges,
+                part_bytes=part_bytes,
+                parts_done=received,
+                video=video.raw if video else None,
+                intent=intent,
+            )
+
+        await self._keeper.journal_always(begin)
+        # Parts follow now. By the intent alone nobody could tell later how they were cut.
+        self._intent = None
+        self._noted = video.raw if video else None
+
+    async def acknowledged(self, part_number: int, video: Video | None) -> None:
+        """Remember that the service has a part.
+
+        :param video: the finished Video, if this part has completed it
+        """
+        raw = video.raw if video else None
         if (entry := self._entry) is not None:
-            await self._keeper.journal(lambda journal: journal.acknowledge(entry.id, part_number))
+            await self._keeper.journal(lambda journal: journal.acknowledge(entry.id, part_number, raw))
+            self._noted = raw or self._noted
+
+    async def doubt(self) -> None:
+        """Remember that not every part can have arrived that was acknowledged."""
+        if (entry := self._entry) is not None:
+            await self._keeper.journal(lambda journal: journal.doubt(entry.id))
+
+    async def delivered(self) -> None:
+        """The caller has the Video."""
+        if not self._options.keep_finished:
+            await self.forget()
 
     async def forget(self) -> None:
         """There is nothing to go on with any more."""
         if (entry := self._entry) is not None:
             self._entry = None
             await self._keeper.journal_always(lambda journal: journal.forget(entry.id))
+
+
+def _pairs(metadata: tuple[Metadata, ...]) -> set[tuple[str | None, str | None]]:
+    return {(entry.key, entry.value) for entry in metadata}
+
+
+def _untouched(entry: Entry) -> Video | None:
+    """The Video of a finished entry; None if it still has our marks, which only a fresh one can lose safely."""
+    if entry.video is None:
+        return None
+    video = Video.from_answer(entry.video)
+    return None if any(one.key in _MARKS for one in video.metadata) else video
+
+
+def _as_journaled(entry: Entry, video: Video | None) -> Begun:
+    """What is known without asking, as with an upload token: what was acknowledged, and only that."""
+    numbers = frozenset(part.number for part in entry.plan.parts())
+    done = entry.parts_done & numbers
+    if video is None and done == numbers:
+        # The response to the last part tells that all of it has arrived; it was not recorded, so it is asked for
+        # again.
+        done -= {max(numbers)}
+    begun = _begun(entry.video_id, entry.ranges, entry.part_bytes, done, whole=video is not None)
+    return replace(begun, video=video)
+
+
+def _is_half(status: VideoStatus, entry: Entry) -> bool:
+    """Whether parts of an entry's upload are missing, so that it cannot be about to become a video."""
+    begun = _arrived(status, entry.video_id, entry.ranges, entry.part_bytes, entry.fingerprint.identity.size_bytes)
+    return begun is not None and not begun.whole and len(begun.received) < (entry.plan.parts_total or 0)
 
 
 def _arrived(

@@ -36,6 +36,9 @@ log: Final = logging.getLogger("async_uploader")
 
 # A token can expire again while the next request waits for its turn; this often in a row, it is no accident.
 _MAX_RENEWALS: Final = 3
+# With an upload token the body itself names the video, so that ``100 Continue`` comes before the service can
+# refuse. This long its file is held back after that: a few round trips.
+_HOLD_SECONDS: Final = 0.5
 
 
 class PartAnswer(Struct, frozen=True, kw_only=True):
@@ -59,6 +62,7 @@ class _PartToSend(Struct, kw_only=True):
     on_sent: Callable[[int], None]
     meter: Meter
     on_connection: Callable[[int], None]
+    hold_seconds: float
     _sent_bytes: int = 0
 
     @asynccontextmanager
@@ -74,6 +78,7 @@ class _PartToSend(Struct, kw_only=True):
                 form_fields=self.form_fields,
                 pool=self.pool,
                 on_sent=self._count,
+                hold_seconds=self.hold_seconds,
             )
             try:
                 with self.meter.counting(body), self.pool.part():
@@ -186,9 +191,11 @@ class Service:
         *,
         headers: Mapping[str, str] | None = None,
         part: _PartToSend | None = None,
+        on_sending: Callable[[], None] = lambda: None,
         **request: Any,
     ) -> Answer:
         async def send(secret: str, authorization: Mapping[str, str]) -> Answer:
+            on_sending()
             async with part.body() if part else nullcontext() as body:
                 answer = await self._http.exchange(
                     method,
@@ -217,10 +224,15 @@ class Service:
         if self.delegated:
             raise ConfigurationError("An upload token can only upload; this needs an API key (APIVIDEO_API_KEY).")
 
-    async def create_video(self, payload: Mapping[str, Any]) -> Video:
-        """``POST /videos``: a container; with a ``source``, one that the service fills by itself."""
+    async def create_video(
+        self, payload: Mapping[str, Any], *, on_sending: Callable[[], None] = lambda: None
+    ) -> Video:
+        """``POST /videos``: a container; with a ``source``, one that the service fills by itself.
+
+        :param on_sending: called when there is a token and the request goes out: from then on it may take effect
+        """
         self._needs_key()
-        return _video(await self._call(Kind.WRITE, "POST", "videos", json_body=payload))
+        return _video(await self._call(Kind.WRITE, "POST", "videos", json_body=payload, on_sending=on_sending))
 
     async def update_video(self, video_id: str, payload: Mapping[str, Any]) -> Video:
         """``PATCH /videos/{videoId}``."""
@@ -274,10 +286,12 @@ class Service:
         :param meter: counts what has reached the service
         :param on_connection: told, in the end, the local port of the connection that the body went out on
         """
+        form_fields = {"videoId": video_id} if self.delegated and video_id else {}
         part = _PartToSend(
             piece=piece,
             filename=filename,
-            form_fields={"videoId": video_id} if self.delegated and video_id else {},
+            form_fields=form_fields,
+            hold_seconds=min(_HOLD_SECONDS, self._stall_seconds / 4) if form_fields and expect_continue else 0.0,
             pool=self._pool,
             on_sent=on_sent,
             meter=meter,

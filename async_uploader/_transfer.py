@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import anyio
 from msgspec import Struct
 
-from ._errors import ApiError, AuthenticationError, SourceError, SourceFailed, UploaderError, UploadFailed
+from ._errors import ApiError, SourceError, SourceFailed, UploaderError, UploadFailed
 from ._line import Line
 from ._models import Video
-from ._options import TransferOptions
-from ._outcome import ALREADY_WHOLE, Verdict, is_whole, judge, received_parts
+from ._options import MAX_CONCURRENCY, TransferOptions
+from ._outcome import ALREADY_WHOLE, Conflict, Fate, Verdict, fate, is_whole, judge, received_parts
 from ._pacing import Pacing
 from ._plan import Part, Plan
 from ._progress import Ledger, Reporter
@@ -51,10 +51,6 @@ class Job(Struct, frozen=True, kw_only=True):
     plan: Plan
     options: TransferOptions
     line: Line
-
-
-class Conflict(UploaderError):
-    """The container holds, or may hold, what this upload did not put there: hands off."""
 
 
 class Transfer:
@@ -129,6 +125,7 @@ class Transfer:
                     part_bytes=self._plan.part_bytes,
                     parts_done=self._ledger.parts_done,
                     acknowledged_bytes=self._ledger.acknowledged_bytes,
+                    resumable=self._resume is not None and self._resume.can_resume,
                 )
             )
 
@@ -221,6 +218,7 @@ class Transfer:
         """Send one part until the service has it."""
         part = piece.part
         maybe_received = self._goes_on
+        may_be_refused = self._may_be_stored(part)
         is_unknown = False
         attempts = 0
 
@@ -232,7 +230,7 @@ class Transfer:
             attempts += 1
             this = Attempt(self._teller, part, attempts)
             try:
-                send = partial(self._send, piece, this, expect_continue=attempts > 1)
+                send = partial(self._send, piece, this, expect_continue=attempts > 1 or may_be_refused)
                 answer = await self._pacing.in_turn(Kind.UPLOAD, send, waiting=self._line.held_up.plus())
             except UploaderError as exc:
                 self._ledger.taken_back(part.number)
@@ -271,14 +269,24 @@ class Transfer:
             "%s: arrived, %s of %s parts are there.", self._named(part), done.parts_done, done.parts_total or "?"
         )
         piece.release()
-        if answer is not None:
-            # The completing request brings the finished Video; which one that is, only the order of answers
-            # tells. So the latest stands.
-            self._video = answer.video or self._video
-            if self.video_id is None:
-                await self._made(answer.video_id)
-        if self._resume:
-            await self._resume.acknowledged(part.number)
+        # The completing request brings the finished Video; which one that is, only the order of answers tells. So
+        # the latest stands.
+        video = answer.video if answer is not None else None
+        self._video = video or self._video
+        if answer is not None and self.video_id is None:
+            await self._made(answer, part)
+        elif self._resume:
+            await self._resume.acknowledged(part.number, video)
+
+    def _may_be_stored(self, part: Part) -> bool:
+        """Whether an earlier process may have sent a part, and nobody can be asked whether it has arrived.
+
+        Then the service gets the chance to refuse before the body goes out. Parts leave in order: beyond those
+        that were in flight at most, none has left.
+        """
+        if not (self._goes_on and self._service.delegated):
+            return False
+        return not self._received or part.number <= max(self._received) + MAX_CONCURRENCY
 
     def _named(self, part: Part) -> str:
         return f"{self._source.name}, part {part.number}"
@@ -303,19 +311,20 @@ class Transfer:
             or received_parts(status, [part], ranges=self._options.ranges)
         )
 
-    async def _made(self, video_id: str | None) -> None:
+    async def _made(self, answer: PartAnswer, part: Part) -> None:
         """The first part of an upload token has made the container."""
-        if video_id is None:
+        if answer.video_id is None:
             raise UploaderError("The service did not tell which video it made of the first part.")
-        self.video_id = video_id
-        self._tell_container()
+        self.video_id = answer.video_id
         if self._resume:
             await self._resume.record(
-                video_id,
+                self.video_id,
                 ranges=self._options.ranges,
                 part_bytes=self._plan.part_bytes,
-                received=frozenset(),
+                received=frozenset({part.number}),
+                video=answer.video,
             )
+        self._tell_container()
 
     async def _send(self, piece: Piece, attempt: Attempt, *, expect_continue: bool) -> PartAnswer:
         def on_sent(count_bytes: int) -> None:
@@ -348,6 +357,9 @@ class Transfer:
             if self._video is None and self._is_told_whole:
                 self._video = Video.from_answer({"videoId": self.video_id})
             if self._video is None:
+                if self._goes_on and self._resume:
+                    # A part is missing that an earlier process took for stored: the next one asks for each.
+                    await self._resume.doubt()
                 raise UploaderError("Every part was accepted, but no answer brought the finished video.")
             return
         assert self.video_id is not None
@@ -400,18 +412,5 @@ class Transfer:
             parts_total=progress.parts_total,
             acknowledged_bytes=progress.acknowledged_bytes,
             total_bytes=progress.total_bytes,
-            resumable=_is_resumable(cause) and self.video_id is not None,
+            resumable=fate(cause) is Fate.KEEP and self.video_id is not None,
         )
-
-
-def _is_resumable(cause: Exception) -> bool:
-    """Whether the same upload could go on later: not if what ended it would end it again."""
-    match cause:
-        case AuthenticationError():  # a login that is refused is a 400
-            return True
-        case ApiError():
-            return cause.status in (408, 429) or cause.status >= 500
-        case Conflict() | SourceError():
-            return False
-        case _:
-            return True

@@ -79,6 +79,7 @@ class ContainerReady(UploadEvent, frozen=True, kw_only=True):
     :ivar part_bytes: bytes in a part; in the first ones, if they grow
     :ivar parts_done: parts that the service has already
     :ivar acknowledged_bytes: bytes of them
+    :ivar resumable: if this process ends now, the same upload with ``resume`` goes on
     """
 
     video_id: str
@@ -86,6 +87,7 @@ class ContainerReady(UploadEvent, frozen=True, kw_only=True):
     part_bytes: int
     parts_done: int
     acknowledged_bytes: int
+    resumable: bool = False
 
 
 class PartBegan(UploadEvent, frozen=True, kw_only=True):
@@ -162,11 +164,15 @@ class UploadEnded(UploadEvent, frozen=True, kw_only=True):
     :ivar video_id: the video; None where there is none
     :ivar error: why there is no finished video, as a sentence; None if there is one
     :ivar error_type: the same in a word, as in :class:`PartEnded`: that of the cause, where there is one
+    :ivar resumable: the same upload with ``resume`` goes on, or returns the finished video (``keep_finished``)
+    :ivar advice: what became of the container of an upload that failed or was cancelled, as a sentence
     """
 
     video_id: str | None
     error: str | None
     error_type: str | None = None
+    resumable: bool = False
+    advice: str = ""
 
 
 OnEvent = Callable[[UploadEvent], object]

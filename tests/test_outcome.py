@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
 from async_uploader import ApiError, AuthenticationError, SourceError, TransportError, UploaderError, VideoStatus
-from async_uploader._outcome import Verdict, is_whole, judge, received_parts
+from async_uploader._outcome import (
+    Conflict,
+    Fate,
+    Verdict,
+    fate,
+    is_empty,
+    is_whole,
+    judge,
+    may_have_acted,
+    received_parts,
+)
 from async_uploader._plan import plan_parts
+from async_uploader.emulator._problems import CATALOGUE
 
 MIB = 1024 * 1024
 DOCS = "https://docs.api.video/reference/"
@@ -45,6 +59,75 @@ ALREADY = (
 )
 def test_verdict(error: UploaderError | None, maybe_received: bool, verdict: Verdict) -> None:
     assert judge(error, maybe_received=maybe_received) is verdict
+
+
+def unreadable(number: int) -> SourceError:
+    error = SourceError("it cannot be read any more")
+    error.__cause__ = OSError(number, os.strerror(number))
+    return error
+
+
+@pytest.mark.parametrize(
+    ("cause", "ends"),
+    [
+        *[(refused(400, slug), Fate.DISCARD) for slug in sorted(CATALOGUE) if slug.startswith("uploaded-file-")],
+        *[(refused(400, slug), Fate.DISCARD) for slug in sorted(CATALOGUE) if slug.startswith("video-")],
+        (refused(413, "uploaded-file-too-large"), Fate.DISCARD),
+        (refused(302, "uploaded-file-too-large"), Fate.KEEP),
+        (refused(503, "uploaded-file-too-large"), Fate.KEEP),
+        (refused(404, "resource-not-found"), Fate.GONE),
+        (refused(404, "unrecognized-request-url"), Fate.KEEP),
+        (refused(400, "resource-not-found"), Fate.KEEP),
+        *[(refused(status), Fate.KEEP) for status in (302, 400, 403, 404, 408, 413, 421, 429, 500, 503)],
+        (refused(400, "invalid-payload"), Fate.KEEP),
+        (refused(400, "a-word-of-tomorrow"), Fate.KEEP),
+        (refused(403, "account-suspended"), Fate.KEEP),
+        (AuthenticationError(status=401, title="No"), Fate.KEEP),
+        (TransportError("cut", maybe_received=True), Fate.KEEP),
+        (UploaderError("?"), Fate.KEEP),
+        (RuntimeError("of a listener"), Fate.KEEP),
+        (Conflict("someone else"), Fate.LEAVE),
+        (SourceError("changed"), Fate.DISCARD),
+        (unreadable(errno.ENOENT), Fate.DISCARD),
+        (unreadable(errno.EIO), Fate.KEEP),
+        (unreadable(errno.ESTALE), Fate.KEEP),
+    ],
+)
+def test_fate(cause: Exception, ends: Fate) -> None:
+    assert fate(cause) is ends
+
+
+@pytest.mark.parametrize(
+    ("error", "maybe"),
+    [
+        (refused(400, "invalid-attribute"), False),
+        (refused(429), False),
+        (refused(503), True),
+        (TransportError("refused", maybe_received=False), False),
+        (TransportError("cut", maybe_received=True), True),
+        (UploaderError("200 with something that is not a video"), True),
+    ],
+)
+def test_may_have_acted(error: UploaderError, maybe: bool) -> None:
+    assert may_have_acted(error) is maybe
+
+
+@pytest.mark.parametrize(
+    ("ingest", "empty"),
+    [
+        ({}, True),
+        ({"status": None, "receivedParts": {"parts": [], "total": None}, "receivedBytes": []}, True),
+        ({"status": "missing"}, True),
+        ({"status": "uploading"}, True),
+        ({"status": "uploading", "receivedParts": {"parts": [2], "total": None}}, False),
+        ({"status": "uploading", "receivedBytes": [{"from": 0, "to": 9, "total": 10}]}, False),
+        ({"status": "uploading", "filesize": 10}, False),
+        ({"status": "uploaded"}, False),
+        ({"status": "a word of tomorrow"}, False),
+    ],
+)
+def test_empty(ingest: dict[str, object], empty: bool) -> None:
+    assert is_empty(VideoStatus.from_answer({"ingest": ingest})) is empty
 
 
 @pytest.mark.parametrize(

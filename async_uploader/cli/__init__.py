@@ -28,9 +28,25 @@ __all__ = ("main",)
 def main() -> NoReturn:
     """Run the command line on this process's arguments, and end the process."""
     exit_on_signals()
+    occupy_descriptors()
     from ._main import run
 
     _end(run(sys.argv[1:]))
+
+
+def occupy_descriptors() -> None:
+    """Open something in the place of standard streams that are closed.
+
+    Otherwise the next file that is opened would get the number of one of them, and what is meant for standard
+    error would be written into the journal or the results. Reading from what takes the place of standard input
+    fails, and so does writing to that of standard output.
+    """
+    for number, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            with suppress(OSError):
+                os.open(os.devnull, mode)  # the lowest number that is free, which is this one
 
 
 def _end(code: int) -> NoReturn:
@@ -51,14 +67,18 @@ def exit_on_signals() -> None:
         signal.signal(number, lambda *_: exit_interrupted())
 
 
+# What is said on interruption: made beforehand, as a signal may come while anything is half done.
+_advice = b""
+
+
+def advise(text: str) -> None:
+    """Have an interruption say what becomes of the command from now on; an empty text says nothing more."""
+    global _advice  # noqa: PLW0603 - there is one process, and its end needs no more than this
+    _advice = f"; {text}".encode(errors="backslashreplace") if text else b""
+
+
 def exit_interrupted() -> NoReturn:
-    """Say how to go on, and end, whatever else is going on in this process."""
-    is_stream = "-" in sys.argv[1:]
-    how = (
-        b"what came from standard input has to be sent anew"
-        if is_stream
-        else b"run the same command again to go on"
-    )
+    """Say what became of the command, and end, whatever else is going on in this process."""
     with suppress(OSError):
-        os.write(2, b"interrupted; " + how + b"\n")
+        os.write(2, b"interrupted" + _advice + b"\n")
     os._exit(130)

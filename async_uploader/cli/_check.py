@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 import anyio
@@ -12,6 +13,7 @@ import anyio
 from async_uploader._client import Client
 from async_uploader._errors import ConfigurationError, SourceError, UploaderError
 
+from ._params import usage_error
 from ._results import Results, key_of
 from ._sources import Item, StandardInput
 from ._upload_flags import UploadFlags
@@ -49,6 +51,32 @@ async def find_problems(
         for _ in range(_AT_ONCE):
             group.start_soon(check)
     return [_placed(found[number], items[number]) for number in sorted(found)]
+
+
+def check_outputs(items: Sequence[Item], flags: UploadFlags) -> None:
+    """See that no file is replaced or written to that is read, or written for something else.
+
+    :raises UsageError: one would be
+    """
+    if flags.report is None:
+        return
+    report = os.path.realpath(flags.report)
+    if flags.results is not None and os.path.realpath(flags.results) == report:
+        raise usage_error("--report and --results name the same file.")
+    if flags.manifest is not None and os.path.realpath(flags.manifest) == report:
+        raise usage_error("--report and --manifest name the same file.")
+    with suppress(OSError):
+        status = os.stat(report)
+        if stat.S_ISREG(status.st_mode):
+            for item in items:
+                if not item.is_url and _is_file(item.source, status):
+                    raise usage_error(f"--report would replace a source, {item.source}; name another file.")
+
+
+def _is_file(path: str, status: os.stat_result) -> bool:
+    with suppress(OSError):
+        return os.path.samestat(os.stat(path), status)
+    return False
 
 
 def _placed(error: UploaderError, item: Item) -> UploaderError:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from async_uploader import __version__
+from async_uploader._errors import UploaderError
 from async_uploader._units import format_size
 
+from . import advise
 from ._examples import APP, EMULATOR, IMPORT, UPLOAD
 from ._flags import (
     EmulatorFlags,
@@ -26,7 +29,7 @@ from ._flags import (
     VideoJsonFlags,
 )
 from ._loop import Interrupted, run_async
-from ._output import set_up_logging, show, show_columns, show_json
+from ._output import OutputError, line_of, set_up_logging, show, show_columns, show_json
 from ._params import command
 from ._upload_flags import ImportFlags, UploadFlags
 
@@ -88,16 +91,21 @@ def import_(flags: ImportFlags) -> None:
 
     async def ask(client: Client) -> Video:
         video = await client.import_video(flags.source, **flags.details())
+        advise(f"the service goes on with video {video.video_id}; the same command would import it again")
         if flags.wait:
             with display.drawn(), display.encoding(flags.source) as on_status:
                 await client.wait_until_playable(video.video_id, timeout=flags.wait_timeout, on_status=on_status)
         return video
 
     video = _ask(flags, ask)
-    if flags.json:
-        show_json(video.raw)
-    else:
-        show(f"{video.video_id}  {video.assets.player or '-'}  {flags.source}")
+    try:
+        if flags.json:
+            show_json(video.raw)
+        else:
+            show(line_of(video.raw, flags.source))
+    except OutputError as exc:
+        advice = f"Video {video.video_id} was made; the same command would make another one."
+        raise OutputError(exc.reason, advice) from exc
 
 
 @command(app, VideoJsonFlags)
@@ -131,20 +139,27 @@ def delete(flags: VideoFlags) -> None:
 
 @command(app, ListFlags)
 def uploads(flags: ListFlags) -> None:
-    """Show the uploads that were interrupted on this machine, and what they lack."""
+    """Show the uploads that were interrupted on this machine, and what they lack.
+
+    Also those that are finished but whose command has failed: the same command returns their videos.
+    """
     from async_uploader import list_unfinished
 
     set_up_logging(flags.verbose)
-    found = run_async(list_unfinished)
+    found = run_async(partial(list_unfinished, finished=True))
     if flags.json:
         show_json([_unfinished_json(one) for one in found])
         return
     for one in found:
-        lacking = format_size(one.total_bytes - one.acknowledged_bytes)
-        show(
-            f"{one.video_id}  {one.parts_done} of {one.parts_total} parts are there, {lacking} of "
-            f"{format_size(one.total_bytes)} to go  {one.path}  {one.base_url}"
-        )
+        show(f"{one.video_id}  {_state(one)}  {one.path}  {one.base_url}")
+
+
+def _state(one: UnfinishedUpload) -> str:
+    if one.finished:
+        return "finished; the same command returns it without uploading"
+    lacking = format_size(one.total_bytes - one.acknowledged_bytes)
+    parts = f"{one.parts_done} of {one.parts_total} parts are there"
+    return f"{parts}, {lacking} of {format_size(one.total_bytes)} to go"
 
 
 def _unfinished_json(one: UnfinishedUpload) -> dict[str, object]:
@@ -169,10 +184,23 @@ def forget(flags: ForgetFlags) -> None:
 def create_token(flags: NewTokenFlags) -> None:
     """Make a token and show it."""
     token = _ask(flags, lambda client: client.create_upload_token(ttl_seconds=flags.ttl))
-    if flags.json:
-        show_json(token.raw)
-    else:
-        show(token.token)
+    try:
+        if flags.json:
+            show_json(token.raw)
+        else:
+            show(token.token)
+    except OutputError as exc:
+        # Nobody knows this token now, so nobody would ever delete it. It opens the account to uploads, so standard
+        # error, which often goes into a log, is no place for it.
+        raise OutputError(exc.reason, _withdrawn(flags, token)) from exc
+
+
+def _withdrawn(flags: NewTokenFlags, token: UploadToken) -> str:
+    try:
+        _ask(flags, lambda client: client.delete_upload_token(token.token))
+    except UploaderError:
+        return "The new token could not be deleted again; see 'tokens list'."
+    return "The new token was deleted again."
 
 
 @command(tokens, JsonFlags, name="list")

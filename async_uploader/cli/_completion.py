@@ -18,12 +18,14 @@ def files(_context: click.Context, _param: click.Parameter, incomplete: str) -> 
 
 def unfinished(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """The videos of uploads that were interrupted on this machine, with their files."""
+    from functools import partial
+
     import anyio
     from click.shell_completion import CompletionItem
 
     from async_uploader import list_unfinished
 
-    found = anyio.run(list_unfinished)
+    found = anyio.run(partial(list_unfinished, finished=True))
     return [
         CompletionItem(one.video_id, help=str(one.path)) for one in found if one.video_id.startswith(incomplete)
     ]

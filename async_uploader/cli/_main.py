@@ -12,7 +12,7 @@ from async_uploader._errors import ConfigurationError, SourceError, UploaderErro
 from . import exit_interrupted
 from ._commands import app
 from ._loop import Interrupted
-from ._output import give_up_stdout, say, say_error, set_up_streams
+from ._output import OutputError, give_up_stdout, say, say_error, set_up_streams
 from ._params import UsageError
 from ._upload_flags import UploadFlags
 
@@ -31,6 +31,11 @@ def run(arguments: Sequence[str]) -> int:
     except UploaderError as exc:
         say_error(_with_option_name(exc))
         return 2 if _is_impossible(exc) else 1
+    except OutputError as exc:
+        if exc.is_notable:
+            say_error(exc)
+        give_up_stdout()
+        return 1
     except BrokenPipeError:
         give_up_stdout()
         return 1

@@ -8,8 +8,9 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from tempfile import TemporaryFile
 from typing import Any, Final, Self, TextIO
 
@@ -47,14 +48,58 @@ def say_error(error: Exception, *, source: str | None = None) -> None:
     LOGGER.debug("it came from here:", exc_info=error)
 
 
+class OutputError(Exception):
+    """Standard output cannot be written.
+
+    :param reason: why
+    :param advice: what became of the result, and how to see it; empty if nothing is lost
+    """
+
+    def __init__(self, reason: OSError, advice: str = "") -> None:
+        super().__init__(f"Standard output cannot be written: {reason.strerror or reason}. {advice}".rstrip())
+        self.reason = reason
+        self.advice = advice
+
+    @property
+    def is_notable(self) -> bool:
+        """Whether to say it. A reader that has read enough, as ``head`` does, knows that the rest is missing."""
+        return bool(self.advice) or not isinstance(self.reason, BrokenPipeError)
+
+
+@contextmanager
+def _showing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise OutputError(exc) from exc
+
+
 def show(line: object) -> None:
-    """A line of the result, on standard output."""
-    _write("stdout", printable(line))
+    """A line of the result, on standard output.
+
+    :raises OutputError: it cannot be written
+    """
+    with _showing():
+        _write("stdout", printable(line))
 
 
 def show_json(document: Any) -> None:
-    """The whole result as one JSON document, on standard output."""
-    _write("stdout", json.dumps(document, indent=2))
+    """The whole result as one JSON document, on standard output.
+
+    :raises OutputError: it cannot be written
+    """
+    with _showing():
+        _write("stdout", json.dumps(document, indent=2))
+
+
+def line_of(video: Mapping[str, Any], source: str) -> str:
+    """A finished video in one line: its id, its player, what it was made of.
+
+    :param video: as the service gave it, which may be anything but for its id
+    """
+    assets = video.get("assets")
+    player = assets.get("player") if isinstance(assets, dict) else None
+    return f"{video['videoId']}  {player or '-'}  {source}"
 
 
 class JsonArray:
@@ -80,12 +125,16 @@ class JsonArray:
             yield json.loads(self._file.readline())
 
     def show(self) -> None:
-        """All of them as one JSON document, on standard output."""
+        """All of them as one JSON document, on standard output.
+
+        :raises OutputError: it cannot be written
+        """
         start = "[\n"
-        for document in self:
-            sys.stdout.write(f"{start}{json.dumps(document, indent=2)}")
-            start = ",\n"
-        _write("stdout", "\n]" if self._offsets else "[]")
+        with _showing():
+            for document in self:
+                sys.stdout.write(f"{start}{json.dumps(document, indent=2)}")
+                start = ",\n"
+            _write("stdout", "\n]" if self._offsets else "[]")
 
 
 def show_columns(rows: Sequence[tuple[str, object]]) -> None:
@@ -139,15 +188,21 @@ def set_up_logging(verbosity: int) -> None:
 
 
 def set_up_streams() -> None:
-    """Have both, also where the shell has closed one, and never fail on a character."""
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the process's life
-        getattr(sys, name).reconfigure(errors="backslashreplace")
+    """Have both, also where the shell has closed one, and never fail on a character.
+
+    What is said to a closed standard error is lost. What is shown on a closed standard output fails.
+    """
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - for the process's life
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def give_up_stdout() -> None:
-    """Results cannot be written any more: let the interpreter's last flush find a place to go."""
+    """Results cannot be written any more: let the last flush find a place to go."""
     devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())
+    os.dup2(devnull, 1)  # by its number: while bars are drawn, sys.stdout may be something else
     os.close(devnull)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Final
 
 import anyio.to_thread
 
 from async_uploader import events
-from async_uploader._errors import ConfigurationError, SourceError
+from async_uploader._errors import ConfigurationError
 
 from ._output import say, say_error
+from ._target import Target
 
 # More would make a page that no browser likes to open; the others are counted.
 MAX_UPLOADS: Final = 50
@@ -39,25 +38,15 @@ class Report:
         else:
             self.left_out.add(event.upload)
 
-    def write(self, path: Path) -> None:
-        """Make the page; it is there as a whole, or as it was before.
+    def write(self, to: Path | Target) -> None:
+        """Make the page, and write it: a file is there as a whole, or as it was before.
 
         :raises OSError: it cannot be written
         """
         from ._report_page import page
 
-        text = page(list(self.stories.values()), left_out=len(self.left_out))
-        with NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False
-        ) as file:
-            try:
-                file.write(text)
-                file.close()
-                os.chmod(file.name, 0o666 & ~_umask())
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        target = to if isinstance(to, Target) else Target(to, name="The report")
+        target.write(page(list(self.stories.values()), left_out=len(self.left_out)).encode())
 
 
 @asynccontextmanager
@@ -68,7 +57,7 @@ async def reporting(path: Path, *, quiet: bool) -> AsyncIterator[None]:
     :raises ConfigurationError: what draws it is not installed
     :raises SourceError: it cannot be written there
     """
-    await anyio.to_thread.run_sync(check, path)
+    target = await anyio.to_thread.run_sync(check, path)
     report = Report()
     try:
         with events.listen(report):
@@ -76,23 +65,25 @@ async def reporting(path: Path, *, quiet: bool) -> AsyncIterator[None]:
     finally:
         if report.stories:
             with anyio.CancelScope(shield=True):
-                await _write(report, path, quiet=quiet)
+                await _write(report, target, quiet=quiet)
+        target.close()
 
 
-async def _write(report: Report, path: Path, *, quiet: bool) -> None:
-    """The uploads are what counts: that there is no report is said, and is no failure."""
+async def _write(report: Report, target: Target, *, quiet: bool) -> None:
+    """Write the page. The uploads are what counts: a report that cannot be written is an error message only."""
     try:
-        await anyio.to_thread.run_sync(report.write, path)
+        await anyio.to_thread.run_sync(report.write, target)
     except OSError as exc:
-        say_error(OSError(f"The report {path} could not be written: {exc.strerror}."))
+        say_error(OSError(f"The report {target.path} could not be written: {exc.strerror}."))
     else:
         if not quiet:
-            say(f"The report is in {path}.")
+            say(f"The report is in {target.path}.")
 
 
-def check(path: Path) -> None:
+def check(path: Path) -> Target:
     """See that a report can be made, before anything is sent.
 
+    :returns: where it goes
     :raises ConfigurationError: what draws it is not installed
     :raises SourceError: it cannot be written there
     """
@@ -100,15 +91,4 @@ def check(path: Path) -> None:
         from . import _report_page  # noqa: F401 - now, as an upload that is interrupted has no time for it
     except ModuleNotFoundError:
         raise ConfigurationError("--report needs plotly: pip install 'async-uploader[report]'.") from None
-    if path.is_dir():
-        raise SourceError(f"The report {path} cannot be written: it is a directory.")
-    if not path.parent.is_dir():
-        raise SourceError(f"The report {path} cannot be written: there is no directory {path.parent}.")
-    if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise SourceError(f"The report {path} cannot be written: permission denied.")
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+    return Target(path, name="The report")

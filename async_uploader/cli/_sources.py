@@ -114,12 +114,16 @@ def _files_of(source: str, flags: UploadFlags) -> Iterable[str]:
 def _files_in(directory: str, flags: UploadFlags) -> Iterator[str]:
     """Regular files, sorted; no hidden ones, and no directories behind symbolic links."""
     included, excluded = _matching(flags.include or ["*"]), _matching(flags.exclude or [])
+    outputs = {os.path.realpath(path) for path in (flags.report, flags.results) if path is not None}
     for where, directories, names in os.walk(directory, onerror=_refuse):
         directories[:] = sorted(name for name in directories if name[0] != "." and flags.recursive)
         for name in sorted(names):
             path = os.path.join(where, name)
             below = os.path.relpath(path, directory)
-            if name[0] != "." and included(below) and not excluded(below) and os.path.isfile(path):
+            if name[0] == "." or not included(below) or excluded(below) or not os.path.isfile(path):
+                continue
+            # What an earlier run of the same command has written there is no source.
+            if not (outputs and os.path.realpath(path) in outputs):
                 yield path
 
 

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+import anyio
 import anyio.to_thread
 
+from async_uploader import events
 from async_uploader._client import Client
 from async_uploader._errors import UploaderError
 from async_uploader._many import UploadItem, UploadResult
 from async_uploader._models import MARK_SOURCE, Video
 from async_uploader._options import UploadOptions, split_options
 
-from ._check import find_problems
+from ._check import check_outputs, find_problems
+from ._delivery import Delivery
 from ._display import Display, FileDisplay
-from ._output import LOGGER, JsonArray, say_error, show, show_json
+from ._interruption import Interruption
+from ._output import LOGGER, JsonArray, say_error
 from ._params import usage_error
 from ._results import Key, Results, key_of, mark_of, opened
 from ._sources import STDIN, Item, StandardInput, gather
@@ -35,10 +39,30 @@ async def upload(flags: UploadFlags) -> int:
     """
     split_options(flags.upload_options())  # once, and not for each source
     items = await anyio.to_thread.run_sync(gather, flags)
+    await anyio.to_thread.run_sync(check_outputs, items, flags)
     is_alone = len(items) == 1 and not (flags.manifest or flags.chooses_files)
     if not is_alone:
         flags.refuse("several sources", "title", "video_id")
     stdin = StandardInput() if items[0].source == STDIN else None
+    has_imports = flags.results is None and any(item.is_url for item in items)
+    interruption = Interruption(is_stream=stdin is not None, is_local=flags.local, has_imports=has_imports)
+    try:
+        with events.listen(interruption):
+            return await _upload(flags, items, is_alone=is_alone, stdin=stdin, interruption=interruption)
+    except anyio.get_cancelled_exc_class():
+        if flags.local:
+            interruption.gone()
+        raise
+
+
+async def _upload(
+    flags: UploadFlags,
+    items: Sequence[Item],
+    *,
+    is_alone: bool,
+    stdin: StandardInput | None,
+    interruption: Interruption,
+) -> int:
     async with AsyncExitStack() as stack:
         settings: dict[str, Any] = flags.client_options()
         emulator = None
@@ -63,7 +87,7 @@ async def upload(flags: UploadFlags) -> int:
             say_error(problem)
         if problems:
             return 2
-        answers = stack.enter_context(JsonArray())
+        documents = stack.enter_context(JsonArray()) if flags.json else None
         uploads = _Uploads(
             flags,
             items,
@@ -71,10 +95,11 @@ async def upload(flags: UploadFlags) -> int:
             stdin=stdin,
             emulator=emulator,
             results=results,
-            answers=answers,
+            delivery=Delivery(documents, is_alone=is_alone, name_of=lambda number: items[number].shown),
+            interruption=interruption,
             display=Display(quiet=flags.quiet, sizes=await anyio.to_thread.run_sync(_sizes, items)),
         )
-        return await (uploads.one() if is_alone else uploads.several())
+        return await uploads.run(is_alone=is_alone)
 
 
 def _sizes(items: Sequence[Item]) -> list[int | None]:
@@ -109,7 +134,8 @@ class _Uploads:
         stdin: StandardInput | None,
         emulator: Emulator | None,
         results: Results | None,
-        answers: JsonArray,
+        delivery: Delivery,
+        interruption: Interruption,
         display: Display,
     ) -> None:
         self._flags = flags
@@ -119,13 +145,58 @@ class _Uploads:
         self._emulator = emulator
         self._results = results
         self._display = display
-        self._answers = answers
+        self._delivery = delivery
+        self._interruption = interruption
         self._videos: list[tuple[int, str]] = []
         self._skipped = self._failed = 0
-        self._cannot_write: OSError | None = None
-        self._stdout = anyio.CapacityLimiter(1)
+        # With results there is no need: they are a memory of what is finished.
+        self._keeps_finished = flags.resume is not False and not flags.local and results is None
 
-    async def one(self) -> int:
+    async def run(self, *, is_alone: bool) -> int:
+        """Upload all, show the videos, and only then have the journal forget them.
+
+        :return: the exit code
+        :raises OutputError: they could not be shown
+        """
+        try:
+            code = await (self._one() if is_alone else self._several())
+        except BaseException:
+            self._delivery.say_unshown()
+            raise
+        if self._delivery.has_failed:
+            raise self._delivery.failure(await self._kept())
+        if code == 0:
+            self._interruption.done()
+            await self._forget()
+        return code
+
+    async def _kept(self) -> Collection[str] | None:
+        """The videos that the same command shows again without uploading them."""
+        if self._flags.local and self._flags.data is None:
+            return None
+        ids = [video_id for _, video_id in self._videos]
+        if self._results is not None:
+            return ids
+        if not self._keeps_finished:
+            return ()
+        from async_uploader._unfinished import finished_among  # SQLite is of no use to most commands
+
+        try:
+            return await finished_among(ids)
+        except UploaderError:
+            return ()
+
+    async def _forget(self) -> None:
+        if not self._keeps_finished:
+            return
+        from async_uploader._unfinished import forget_all
+
+        try:
+            await forget_all(video_id for _, video_id in self._videos)
+        except UploaderError as exc:
+            LOGGER.info("Finished uploads could not be forgotten: %s", exc)
+
+    async def _one(self) -> int:
         """Upload the only source; its failure is the command's."""
         with self._display.drawn():
             async for job in self._pending():
@@ -138,11 +209,10 @@ class _Uploads:
                 self._display.ended(job.number)
             for _, video_id in self._videos if self._flags.wait else ():
                 await self._wait(self._items[0], video_id)
-        if self._flags.json:
-            show_json(*self._answers)
+        self._delivery.show()
         return 0
 
-    async def several(self) -> int:
+    async def _several(self) -> int:
         """Upload all, whatever becomes of each; what is done is also shown when the rest is interrupted."""
         try:
             with self._display.drawn():
@@ -157,8 +227,7 @@ class _Uploads:
                     except UploaderError as exc:
                         self._fail(number, exc)
         finally:
-            if self._flags.json:
-                self._answers.show()
+            self._delivery.show()
         skipped = f", {self._skipped} were done before" if self._skipped else ""
         failed = f", {self._failed} failed" if self._failed else ""
         done = len(self._items) - self._skipped - self._failed
@@ -171,6 +240,7 @@ class _Uploads:
             key = key_of(item)
             if self._results is not None and self._results.is_done(key):
                 self._skipped += 1
+                self._interruption.remembered()
                 await self._tell(number, self._results.video(key))
                 self._display.ended(number)
             elif not item.is_url:
@@ -187,6 +257,8 @@ class _Uploads:
         job = _Job(source=item.source, options=options, number=number, item=item, key=key, file=file)
         options["on_progress"], options["on_event"] = file.on_progress, file.on_event
         options["on_video"] = partial(self._arrived, job)
+        if self._keeps_finished and item.source != STDIN:
+            options["keep_finished"] = True
         return job
 
     async def _is_ended(self, job: _Job) -> bool:
@@ -212,8 +284,6 @@ class _Uploads:
         job = result.item
         assert isinstance(job, _Job)
         if result.error is not None:
-            if self._cannot_write is not None and result.error.__cause__ is self._cannot_write:
-                raise self._cannot_write
             self._fail(job.number, result.error)
             await self._record(job, error=str(result.error))
         elif job.item.is_url and result.video is not None:
@@ -223,7 +293,7 @@ class _Uploads:
     def _fail(self, number: int, error: UploaderError) -> None:
         source = self._items[number].source
         self._failed += 1
-        self._answers[number] = {"source": source, "error": str(error)}
+        self._delivery.error(number, {"source": source, "error": str(error)})
         say_error(error, source=source)
 
     async def _arrived(self, job: _Job, video: Video) -> None:
@@ -235,19 +305,16 @@ class _Uploads:
 
             digest = await _local.compare(self._emulator, video.video_id, self._stdin or job.item.source)
             self._display.say(f"{job.item.shown}: the local service's copy has the same SHA-256: {digest}")
-        try:
-            await self._record(job, video=video.raw)
-            await self._tell(job.number, video.raw)
-        except OSError as exc:
-            # Of no other use than to end the command: nothing that is uploaded from here on could be recorded.
-            self._cannot_write = exc
-            raise
+        await self._record_video(job, video.raw)
+        await self._tell(job.number, video.raw)
 
     async def _imported(self, job: _Job, video: Video) -> None:
         """The service has taken a URL; the mark that it may carry is taken off once that is recorded."""
-        kept = {entry.key: entry.value or "" for entry in video.metadata if entry.key and entry.key != MARK_SOURCE}
-        raw = {**video.raw, "metadata": [{"key": key, "value": value} for key, value in kept.items()]}
-        await self._record(job, video=raw)
+        kept = {each.key: each.value or "" for each in video.metadata if each.key}
+        kept.pop(MARK_SOURCE, None)
+        metadata = [{"key": key, "value": value} for key, value in kept.items()]
+        raw = {**video.raw, "metadata": metadata}
+        await self._record_video(job, raw)
         await self._tell(job.number, raw)
         if self._results is not None:
             try:
@@ -255,19 +322,21 @@ class _Uploads:
             except UploaderError as exc:
                 LOGGER.warning("%s: its mark could not be removed: %s", job.item.source, exc)
 
+    async def _record_video(self, job: _Job, video: Mapping[str, Any]) -> None:
+        try:
+            await self._record(job, video=video)
+        except UploaderError as exc:
+            raise UploaderError(f"{exc} Video {video['videoId']} is finished.") from exc
+        if self._results is not None:
+            self._interruption.remembered()
+
     async def _record(self, job: _Job, **told: object) -> None:
         if self._results is not None:
             await self._results.add(job.key, source=job.item.source, **told)
 
     async def _tell(self, number: int, video: Mapping[str, Any]) -> None:
         self._videos.append((number, video["videoId"]))
-        if self._flags.json:
-            self._answers[number] = video
-        else:
-            player = Video.from_answer(video).assets.player or "-"
-            line = f"{video['videoId']}  {player}  {self._items[number].shown}"
-            # In a thread: a pager that nobody scrolls takes no more lines, and would hold up all other uploads.
-            await anyio.to_thread.run_sync(show, line, limiter=self._stdout, abandon_on_cancel=True)
+        await self._delivery.video(number, video)
 
     async def _wait(self, item: Item, video_id: str) -> None:
         with self._display.encoding(item.shown) as on_status:

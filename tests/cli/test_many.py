@@ -22,7 +22,7 @@ from async_uploader._models import MARK_SOURCE
 from async_uploader.cli._results import mark_of
 from async_uploader.emulator import Emulator, Fault
 
-from .conftest import KEY, Cli, Service, StartCli, finish
+from .conftest import KEY, Cli, Service, StartCli
 
 StartService = Callable[..., AbstractContextManager[Service]]
 
@@ -365,18 +365,3 @@ def test_a_pager_that_nobody_scrolls(
         assert len(shown.read().splitlines()) == len(names)
         _, err = process.communicate()
     assert process.returncode == 0, err
-
-
-def test_results_that_cannot_be_written_end_the_command(
-    start_online: StartCli, service: Service, tmp_path: Path
-) -> None:
-    """No exception of one upload stops the others; but what cannot be recorded any more is not uploaded."""
-    for number in range(40):
-        (tmp_path / f"{number}.mp4").write_bytes(b"small")
-    with open("/dev/full", "w") as full:
-        done = finish(start_online("upload", *sorted(tmp_path.glob("*.mp4")), stdout=full))
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("error: ")
-    assert "No space left on device" in done.stderr
-    assert "unexpected" not in done.stderr
-    assert len(service.titles()) < 40

@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from async_uploader._errors import ApiError, AuthenticationError, TransportError, UploaderError
 from async_uploader._limits import MIB
-from async_uploader._transfer import Conflict
+from async_uploader._outcome import Conflict
 
 from .world import PART
 
@@ -38,7 +38,8 @@ class Finishes:
     """The upload comes through.
 
     :ivar tries: requests that it takes for the part that is struck; None where that is left open
-    :ivar orphans: empty containers that may be left, since the answer to their creation was lost
+    :ivar orphans: empty containers that may be left without ``resume``, since the answer to their creation was
+        lost
     :ivar logins: how often the key itself is used
     """
 
@@ -56,6 +57,7 @@ class Fails:
     :ivar goes_on: with ``resume``, the container is kept and the same upload goes on
     :ivar names: the part that the error tells: it, any (whichever met the trouble first), or none
     :ivar container: what becomes of it where it is not kept
+    :ivar finishes_with_resume: but with ``resume``, the upload finishes
     :ivar tells_truth: what the error says had arrived has; nobody can tell where the service itself lies
     """
 
@@ -66,6 +68,7 @@ class Fails:
     container: Literal["deleted", "left", "never made"] = "deleted"
     tells_truth: bool = True
     orphans: int = 0
+    finishes_with_resume: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,10 +236,15 @@ FAILING: Final = (
     _always("400, late", "{it}:problem=uploaded-file-invalid-file,when=late",
             ends=Fails(cause=ApiError, status=400, goes_on=False)),
     _always("redirect", "{it}:status=302,header=Location=http://127.0.0.1:9/",
-            ends=Fails(cause=ApiError, status=302, goes_on=False)),
+            ends=Fails(cause=ApiError, status=302)),
     _always("someone else", f"{{it}}:problem={_ALREADY}",
             ends=Fails(cause=Conflict, goes_on=False, container="left")),
     # Until it is cured.
+    _always("413 of a proxy", "{it}:status=413,body=html", ends=Fails(cause=ApiError, status=413)),
+    _always("421 of a proxy", "{it}:status=421,body=html", ends=Fails(cause=ApiError, status=421)),
+    _always("404 of a proxy", "{it}:status=404,body=html", ends=Fails(cause=ApiError, status=404)),
+    _always("400 of a proxy, late", "{it}:status=400,body=empty,when=late",
+            ends=Fails(cause=ApiError, status=400)),
     _always("401 for ever", "{it}:status=401", ends=Fails(cause=AuthenticationError, status=401)),
     _always("403", "{it}:status=403", ends=Fails(cause=AuthenticationError, status=403)),
     _always("429 for ever", "{it}:status=429,retry-after=0", ends=Fails(cause=ApiError, status=429)),
@@ -254,8 +262,7 @@ FAILING: Final = (
             ends=Fails(cause=UploaderError, names="none", tells_truth=False)),
     # Not about a part.
     _aside("status 503 for ever", "status:status=503", ends=Fails(cause=ApiError, status=503, names="none")),
-    _aside("status redirects", "status:status=302", ends=Fails(cause=ApiError, status=302, names="none",
-                                                               goes_on=False)),
+    _aside("status redirects", "status:status=302", ends=Fails(cause=ApiError, status=302, names="none")),
     _aside("lost completing answer, get 503 for ever", "completing,times=1:cut", "get:status=503",
            ends=Fails(cause=ApiError, status=503, names="none")),
     _aside("413 and no delete", "upload,part=last:status=413", "delete:status=503",
@@ -276,7 +283,7 @@ FAILING: Final = (
     _aside("create HTML 200", "create:status=200,body=html",
            ends=Fails(cause=UploaderError, container="never made")),
     _aside("answers to create lost for ever", "create:cut,when=stored",
-           ends=Fails(cause=TransportError, container="never made", orphans=3)),
+           ends=Fails(cause=TransportError, container="never made", orphans=3, finishes_with_resume=True)),
     _aside("wrong key", "auth:problem=authentication-invalid-user-credentials",
            ends=Fails(cause=AuthenticationError, status=400, container="never made")),
     _aside("auth 503 for ever", "auth:status=503",

@@ -122,10 +122,13 @@ async def _check(case: Case, source: Source) -> None:
 async def _check_one(case: Case, source: Source) -> None:
     async with service(*case.specs) as emulator:
         run = await _run(emulator, case, source)
-        if isinstance(case.trouble.ends, Finishes):
-            await _check_finished(emulator, case.trouble.ends, source, run)
+        ends = case.trouble.ends
+        if isinstance(ends, Fails) and ends.finishes_with_resume and case.resume != "no":
+            ends = Finishes()
+        if isinstance(ends, Finishes):
+            await _check_finished(emulator, case, ends, source, run)
         else:
-            await _check_failed(emulator, case, case.trouble.ends, source, run)
+            await _check_failed(emulator, case, ends, source, run)
     # Only now: a request that stalls is written down when the service gives it up.
     assert any(record.faults for record in emulator.requests), "no fault has struck"
     if isinstance(case.trouble.ends, Finishes):
@@ -147,10 +150,11 @@ async def _run(emulator: Emulator, case: Case, source: Source) -> Run:
     )
 
 
-async def _check_finished(emulator: Emulator, ends: Finishes, source: Source, run: Run) -> None:
+async def _check_finished(emulator: Emulator, case: Case, ends: Finishes, source: Source, run: Run) -> None:
     assert run.error is None, run.error
     assert run.video is not None
-    await check_finished(emulator, source, run.video.video_id, others=ends.orphans)
+    orphans = ends.orphans if case.resume == "no" else 0
+    await check_finished(emulator, source, run.video.video_id, others=orphans)
     assert run.video.metadata == ()
     assert emulator.statistics().logins == ends.logins
 

@@ -89,6 +89,7 @@ async def options() -> None:
         max_attempts=3,
         stall_timeout=1.5,
         resume="local",
+        keep_finished=True,
         on_progress=on_progress_async,
         on_video=lambda video: assert_type(video, Video),
         on_event=print,

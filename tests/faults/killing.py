@@ -1,0 +1,140 @@
+"""Uploads in processes of their own that kill themselves, or are killed, at a chosen call."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from async_uploader.emulator import Emulator
+
+from ..forking import Forks  # noqa: TID252 - found however pytest is started
+from .world import HANG_SECONDS, KEY, PART
+
+# Kills its process before or after the Nth call into the service or the journal.
+_PROGRAM: Final = """
+import asyncio, json, os, signal, sys
+from async_uploader import Client
+from async_uploader._http import Http
+from async_uploader._journal import Journal
+
+order = json.loads(sys.argv[1])
+left = order["kill_at"]
+
+def step():
+    global left
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+def watched(name):
+    original = getattr(Journal, name)
+    def call(*args, **kwargs):
+        step()
+        result = original(*args, **kwargs)
+        step()
+        return result
+    setattr(Journal, name, call)
+
+for name in ("find", "intend", "begin", "acknowledge", "finish", "withdraw", "doubt", "forget"):
+    watched(name)
+
+exchange = Http.exchange
+
+async def watched_exchange(*args, **kwargs):
+    step()
+    answer = await exchange(*args, **kwargs)
+    step()
+    return answer
+
+Http.exchange = watched_exchange
+
+async def main():
+    async with Client(**order["client"]) as client:
+        items = order["sources"]
+        if len(items) == 1:
+            video = await client.upload(items[0], **order["options"])
+            print(video.video_id, flush=True)
+            return
+        from async_uploader import UploadItem
+        many = [UploadItem(source=item, options=order["options"]) for item in items]
+        failed = 0
+        async with client.upload_many(many) as results:
+            async for result in results:
+                failed += result.error is not None
+                if result.error is not None:
+                    print(result.error, file=sys.stderr)
+        sys.exit(failed)
+
+asyncio.run(main())
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a process has ended, and what it has said."""
+
+    returncode: int
+    out: str
+    err: str
+
+    @property
+    def is_killed(self) -> bool:
+        """Whether it did not live to its end."""
+        return self.returncode == -signal.SIGKILL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uploader:
+    """Starts uploads of the same sources again and again."""
+
+    forks: Forks
+    emulator: Emulator
+    sources: tuple[Path, ...]
+    state: Path
+    options: dict[str, Any]
+    upload_token: str | None = None
+
+    def start(self, *, kill_at: int = 0) -> subprocess.Popen[str]:
+        """Start a process.
+
+        :param kill_at: of the moments before and after each call; 0 for none
+        """
+        credential = {"upload_token": self.upload_token} if self.upload_token else {"api_key": KEY}
+        order = {
+            "kill_at": kill_at,
+            "client": {"base_url": self.emulator.url, **credential},
+            "sources": [str(path) for path in self.sources],
+            "options": {"part_size": PART, **self.options},
+        }
+        return self.forks.python(
+            *("-c", _PROGRAM, json.dumps(order)),
+            cwd=self.state.parent,
+            env={**os.environ, "XDG_STATE_HOME": str(self.state)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    async def run(self, *, kill_at: int = 0) -> Ended:
+        """Start a process, and wait for its end."""
+        return await ended(self.start(kill_at=kill_at))
+
+
+async def ended(process: subprocess.Popen[str]) -> Ended:
+    """Wait for a process.
+
+    :raises TimeoutError: it hangs
+    """
+    try:
+        async with asyncio.timeout(HANG_SECONDS):
+            out, err = await asyncio.to_thread(process.communicate)
+    finally:
+        process.kill()
+    return Ended(returncode=process.returncode, out=out, err=err)

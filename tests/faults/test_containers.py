@@ -1,0 +1,640 @@
+"""Which container exists, who knows it, and what is deleted: as many containers as files, whatever ends when."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import pytest
+
+from async_uploader import Client, UploadFailed, Video, forget_unfinished, list_unfinished
+from async_uploader._journal import Journal
+from async_uploader._models import MARK_INTENT
+from async_uploader.emulator import Emulator, Fault
+from async_uploader.events import ContainerReady, UploadEvent
+
+from ..forking import Forks  # noqa: TID252 - found however pytest is started
+from .killing import Uploader, ended
+from .leaks import join_threads, nothing_left
+from .matrix import SEVERAL_BYTES
+from .world import (
+    FRAMING_BYTES,
+    HANG_SECONDS,
+    KEY,
+    PART,
+    Run,
+    Source,
+    check_finished,
+    make_source,
+    run_upload,
+    service,
+    uploads,
+)
+
+SourceOf = Callable[[int], Source]
+
+_SECONDS: Final = 1.3
+_DAY_SECONDS: Final = 24 * 3600.0
+_DELETED: Final = "The journal cannot be used, so this upload cannot be resumed. The unfinished video was deleted."
+
+
+@pytest.fixture
+def movie(source_of: SourceOf, tmp_path: Path) -> Source:
+    """A source of one's own."""
+    whole = source_of(SEVERAL_BYTES)
+    shutil.copyfile(whole.path, tmp_path / "movie.mp4")
+    return replace(whole, path=tmp_path / "movie.mp4")
+
+
+def _change_journal(state: Path, statement: str, *values: object) -> list[Any]:
+    """Run a statement; returns its rows."""
+    with closing(sqlite3.connect(state / "async_uploader" / "journal.sqlite3")) as database, database:
+        return database.execute(statement, values).fetchall()
+
+
+def _intents(state: Path) -> int:
+    return int(_change_journal(state, "SELECT count(*) FROM intent")[0][0])
+
+
+# Killed at every call
+
+
+async def _token(emulator: Emulator) -> str:
+    async with Client(api_key=KEY, base_url=emulator.url) as client:
+        return (await client.create_upload_token()).token
+
+
+async def _killed_and_run_again(uploader: Uploader, source: Source, *, kill_at: int) -> bool:
+    """Whether the process was killed; either way the next run ends with the one video."""
+    first = await uploader.run(kill_at=kill_at)
+    is_unknown = await anyio.to_thread.run_sync(_is_unknown, uploader)
+    second = await uploader.run() if first.is_killed else first
+    assert second.returncode == 0, (kill_at, second)
+    video_id = second.out.strip()
+    # An upload token cannot ask what a first part has made whose response was not recorded.
+    assert len(uploader.emulator.videos) == 1 + is_unknown, kill_at
+    await _check_sent_once(uploader.emulator, source, video_id)
+    async with Client(api_key=KEY, base_url=uploader.emulator.url) as client:
+        assert (await client.get_video(video_id)).metadata == ()
+    assert await anyio.to_thread.run_sync(_intents, uploader.state) == 0
+    await _check_it_stays(uploader, video_id)
+    return first.is_killed
+
+
+async def _check_sent_once(emulator: Emulator, source: Source, video_id: str) -> None:
+    """The source's bytes are in the video, and of what it had already, no more than a form's fields came again.
+
+    They name the video to an upload token's service, which refuses by them.
+    """
+    view = await emulator.finished(video_id)
+    assert (view.sha256, view.size_bytes) == (source.sha256, source.size_bytes)
+    refused = [one for one in uploads(emulator) if one.status == 400]
+    assert emulator.statistics().bytes_again <= len(refused) * FRAMING_BYTES
+
+
+async def _check_it_stays(uploader: Uploader, video_id: str) -> None:
+    """With keep_finished, the same again sends nothing."""
+    sent = len(uploads(uploader.emulator))
+    again = await uploader.run()
+    assert (again.returncode, again.out.strip()) == (0, video_id)
+    assert len(uploads(uploader.emulator)) == sent
+
+
+def _is_unknown(uploader: Uploader) -> bool:
+    """Whether an upload token's process has made a container that it did not record."""
+    if not (uploader.upload_token and uploader.emulator.videos):
+        return False
+    return not _change_journal(uploader.state, "SELECT id FROM upload")
+
+
+@pytest.mark.anyio
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("way", ["key", "marked", "token", "token, one part"])
+async def test_killed_at_every_call(way: str, forks: Forks, source_of: SourceOf, tmp_path: Path) -> None:
+    """Before and after each request and each write of the journal: one video, no part sent twice."""
+    source = source_of(1000 if way == "token, one part" else SEVERAL_BYTES)
+    resume = True if way == "marked" else "local"
+    turns, was_killed = anyio.CapacityLimiter(4), dict[int, bool]()
+
+    async def check(kill_at: int) -> None:
+        async with turns, service() as emulator:
+            uploader = Uploader(
+                forks=forks,
+                emulator=emulator,
+                sources=(source.path,),
+                state=tmp_path / f"state {kill_at}",
+                options={"resume": resume, "concurrency": 1, "keep_finished": True},
+                upload_token=await _token(emulator) if way.startswith("token") else None,
+            )
+            was_killed[kill_at] = await _killed_and_run_again(uploader, source, kill_at=kill_at)
+
+    most = {"key": 32, "marked": 30, "token": 16, "token, one part": 8}[way]
+    async with anyio.create_task_group() as group:
+        for kill_at in range(1, most + 1):
+            group.start_soon(check, kill_at)
+    assert not was_killed[most], "there are more calls"
+    assert sum(was_killed.values()) >= most // 2
+
+
+async def _wait_for_requests(emulator: Emulator, count: int) -> None:
+    until = len(emulator.requests) + count
+    await emulator.wait_for(lambda emulator: len(emulator.requests) >= until)
+
+
+@pytest.mark.anyio
+@pytest.mark.timeout(120)
+async def test_sixty_files_and_four_kills(forks: Forks, tmp_path: Path) -> None:
+    """Small files, 100 ms to the service: as many containers as files, and no intent is left."""
+    dice = random.Random(7)
+    sources = tuple(make_source(tmp_path / f"{number}.mp4", 1000 + number) for number in range(60))
+    async with service(latency=0.1) as emulator:
+        uploader = Uploader(
+            forks=forks,
+            emulator=emulator,
+            sources=tuple(source.path for source in sources),
+            state=tmp_path / "state",
+            options={"resume": "local", "keep_finished": True},
+        )
+        for _ in range(4):
+            process = uploader.start()
+            await _wait_for_requests(emulator, dice.randrange(10, 60))
+            process.send_signal(signal.SIGKILL)
+            assert (await ended(process)).is_killed
+        last = await uploader.run()
+        assert last.returncode == 0, last.err
+        digests = [view.sha256 for view in emulator.videos.values()]
+        assert sorted(map(str, digests)) == sorted(source.sha256 for source in sources)
+        assert _intents(uploader.state) == 0
+        async with Client(api_key=KEY, base_url=emulator.url) as client:
+            assert {video.metadata for video in await client.list_videos()} == {()}
+
+
+# The run ends before its result is delivered
+
+
+async def _run(emulator: Emulator, source: Source, token: str | None, **options: Any) -> Video:
+    credential: dict[str, Any] = {"upload_token": token} if token else {"api_key": KEY}
+    async with asyncio.timeout(HANG_SECONDS), Client(base_url=emulator.url, **credential) as client:
+        return await client.upload(source.path, **{"part_size": PART, "resume": "local", **options})
+
+
+class _FullDiskError(Exception):
+    pass
+
+
+def _raise(video: Video) -> None:
+    raise _FullDiskError(video.video_id)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("size_bytes", [1000, SEVERAL_BYTES])
+@pytest.mark.parametrize("delegated", [False, True], ids=["key", "token"])
+async def test_on_video_raises(delegated: bool, size_bytes: int, source_of: SourceOf) -> None:
+    """The same upload again gives the same video, as often as it takes, and sends nothing."""
+    source = source_of(size_bytes)
+    async with service() as emulator:
+        token = await _token(emulator) if delegated else None
+        with pytest.raises(_FullDiskError) as caught:
+            await _run(emulator, source, token, on_video=_raise)
+        sent = len(uploads(emulator))
+        with pytest.raises(_FullDiskError):
+            await _run(emulator, source, token, on_video=_raise)
+        video = await _run(emulator, source, token)
+        assert video.video_id == str(caught.value)
+        assert video.assets.player
+        assert len(uploads(emulator)) == sent
+        await check_finished(emulator, source, video.video_id)
+
+
+@pytest.mark.anyio
+async def test_a_full_standard_output(forks: Forks, source_of: SourceOf, state: Path) -> None:
+    """The command could not tell the video; run again, it does."""
+    source = source_of(SEVERAL_BYTES)
+    async with service() as emulator:
+        environment = {**os.environ, "APIVIDEO_UPLOAD_TOKEN": await _token(emulator)}
+        arguments = ("-m", "async_uploader", "upload", str(source.path), "--base-url", emulator.url)
+        options: dict[str, Any] = {"cwd": source.path.parent, "env": environment, "text": True}
+
+        def run(out: Any) -> subprocess.CompletedProcess[str]:
+            with forks.python(*arguments, stdout=out, stderr=subprocess.PIPE, **options) as process:
+                told, err = process.communicate(timeout=HANG_SECONDS)
+            return subprocess.CompletedProcess(arguments, process.returncode, told, err)
+
+        def run_full() -> subprocess.CompletedProcess[str]:
+            with Path("/dev/full").open("wb") as full:
+                return run(full)
+
+        assert (await asyncio.to_thread(run_full)).returncode == 1
+        sent = len(uploads(emulator))
+        again = await asyncio.to_thread(run, subprocess.PIPE)
+        assert again.returncode == 0, again.stderr
+        (video_id,) = emulator.videos
+        assert video_id in again.stdout
+        assert len(uploads(emulator)) == sent
+
+
+@pytest.mark.anyio
+async def test_every_part_is_journaled_but_no_video(source_of: SourceOf, state: Path) -> None:
+    """A journal of an older version, say: the last part is asked for, and its body does not leave."""
+    source = source_of(SEVERAL_BYTES)
+    async with service() as emulator:
+        token = await _token(emulator)
+        with pytest.raises(_FullDiskError):
+            await _run(emulator, source, token, on_video=_raise)
+        await join_threads()
+        _change_journal(state, "UPDATE upload SET video = NULL")
+        sent = len(uploads(emulator))
+        video = await _run(emulator, source, token)
+        (last,) = uploads(emulator)[sent:]
+        assert (last.content_range, last.status) == ("part 3/3", 400)
+        assert last.body_bytes < FRAMING_BYTES
+        assert list(emulator.videos) == [video.video_id]
+        await _check_sent_once(emulator, source, video.video_id)
+
+
+@pytest.mark.anyio
+async def test_a_part_was_accepted_but_not_stored(source_of: SourceOf) -> None:
+    """An upload token cannot ask which: so each is offered again, and only the missing one is sent."""
+    source = source_of(SEVERAL_BYTES)
+    async with service("upload,part=2,times=1:status=200,body=html") as emulator:
+        token = await _token(emulator)
+        ids = set()
+        for _ in range(2):
+            with pytest.raises(UploadFailed, match="no answer brought the finished video") as caught:
+                await _run(emulator, source, token)
+            assert str(caught.value.video_id) in str(caught.value)
+            ids.add(caught.value.video_id)
+        video = await _run(emulator, source, token)
+        assert ids == {video.video_id} == set(emulator.videos)
+        await _check_sent_once(emulator, source, video.video_id)
+
+
+# keep_finished
+
+
+async def _kept(emulator: Emulator, source: Source) -> Video:
+    """Finished, and remembered."""
+    run = await run_upload(emulator, source, resume="local", keep_finished=True)
+    assert run.video is not None, run.error
+    return run.video
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("delegated", [False, True], ids=["key", "token"])
+async def test_a_finished_upload_is_kept_until_it_is_forgotten(delegated: bool, movie: Source) -> None:
+    """The same video, nothing is sent, one request at most; then a new upload."""
+    async with service() as emulator:
+        token = await _token(emulator) if delegated else None
+        first = await _run(emulator, movie, token, keep_finished=True)
+        requests = len(emulator.requests)
+        for _ in range(2):
+            assert (await _run(emulator, movie, token, keep_finished=True)).raw == first.raw
+        assert [one.endpoint for one in emulator.requests[requests:]].count("status") == (0 if delegated else 2)
+        assert not {"create", "upload", "update", "get"} & {one.endpoint for one in emulator.requests[requests:]}
+        assert await list_unfinished() == []
+        assert (await forget_unfinished(first.video_id)).video_id == first.video_id
+        assert (await _run(emulator, movie, token)).video_id != first.video_id
+        assert len(emulator.videos) == 2
+
+
+@pytest.mark.anyio
+async def test_a_kept_upload_of_a_file_that_changed(movie: Source, caplog: pytest.LogCaptureFixture) -> None:
+    """It is another upload, and the finished video stays."""
+    async with service() as emulator:
+        first = await _kept(emulator, movie)
+        other = make_source(movie.path, SEVERAL_BYTES)
+        second = await _kept(emulator, other)
+        assert set(emulator.videos) == {first.video_id, second.video_id}
+        assert (await emulator.finished(second.video_id)).sha256 == other.sha256
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.anyio
+async def test_a_kept_upload_whose_video_is_gone(movie: Source) -> None:
+    """The service is asked; then it is uploaded anew."""
+    async with service() as emulator:
+        first = await _kept(emulator, movie)
+        async with Client(api_key=KEY, base_url=emulator.url) as client:
+            await client.delete_video(first.video_id)
+        second = await _kept(emulator, movie)
+        assert list(emulator.videos) == [second.video_id] != [first.video_id]
+
+
+@pytest.mark.anyio
+async def test_a_kept_upload_is_dropped_after_a_week(movie: Source, state: Path) -> None:
+    """As is an intent; an unfinished upload is not."""
+    async with service() as emulator:
+        first = await _kept(emulator, movie)
+        await join_threads()
+        _change_journal(state, "UPDATE upload SET started_at = started_at - ?", 7 * _DAY_SECONDS + 1)
+        _change_journal(state, "INSERT INTO intent VALUES ('old', x'00', 'nobody', 0)")
+        assert (await _kept(emulator, movie)).video_id != first.video_id
+        await join_threads()
+        assert _intents(state) == 0
+        _change_journal(state, "UPDATE upload SET started_at = started_at - ?, video = NULL", 30 * _DAY_SECONDS)
+        assert len(await list_unfinished()) == 1
+
+
+@pytest.mark.anyio
+async def test_many_are_forgotten_at_once(movie: Source, source_of: SourceOf) -> None:
+    """In one transaction; an id that is not known is no error."""
+    from async_uploader._unfinished import forget_all
+
+    async with service() as emulator:
+        first, second = await _kept(emulator, movie), await _kept(emulator, source_of(1000))
+        await forget_all([first.video_id, second.video_id, "viUnknown"])
+        assert (await _kept(emulator, movie)).video_id != first.video_id
+
+
+# What cannot be resumed
+
+
+def _spoil(state: Path) -> None:
+    path = state / "async_uploader" / "journal.sqlite3"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"this is no database, and has not been one " * 100)
+
+
+def _spoil_recording(_state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(Journal, "begin", fail)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("broken", ["all of it", "from the creation on"])
+async def test_an_unusable_journal_and_a_failure(
+    broken: str, movie: Source, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What no later run would find is deleted, and the error says so."""
+    _spoil(state) if broken == "all of it" else _spoil_recording(state, monkeypatch)
+    async with service("upload,part=last:status=503") as emulator:
+        for _ in range(3):
+            run = await run_upload(emulator, movie, resume="local", max_attempts=1)
+            assert isinstance(run.error, UploadFailed)
+            assert not run.error.resumable
+            assert run.error.advice == _DELETED
+            assert dict(emulator.videos) == {}
+
+
+@pytest.mark.anyio
+async def test_an_unusable_journal_and_marks(movie: Source, state: Path) -> None:
+    """The container is marked: so it can be resumed without the journal."""
+    _spoil(state)
+    async with service("upload,part=last:status=503") as emulator:
+        run = await run_upload(emulator, movie, resume=True, max_attempts=1)
+        assert isinstance(run.error, UploadFailed)
+        assert run.error.resumable
+        emulator.clear_faults()
+        again = await run_upload(emulator, movie, resume=True)
+        assert again.video is not None
+        assert again.video.video_id == run.error.video_id
+        await check_finished(emulator, movie, again.video.video_id)
+
+
+@pytest.mark.anyio
+async def test_an_unusable_journal_and_cancellation(
+    movie: Source, state: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Deleted as well, and said."""
+    _spoil(state)
+    async with nothing_left(), service("upload,times=9:stall=forever") as emulator:
+        task = asyncio.create_task(run_upload(emulator, movie, resume="local"))
+        await emulator.wait_for(lambda emulator: emulator.statistics().uploads_in_flight)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert dict(emulator.videos) == {}
+    assert caplog.records[-1].getMessage() == f"movie.mp4: {_DELETED}"
+
+
+# What deletes stored parts
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "fault",
+    ["status=302", "status=413,body=html", "status=421,body=html", "status=400,body=empty", "status=403,body=html",
+     "status=404,body=html", "status=405", "problem=invalid-payload", "problem=unrecognized-request-url"],
+)  # fmt: skip
+async def test_a_proxy_deletes_nothing(fault: str, movie: Source) -> None:
+    """Whatever stands between, only the service's word about this source counts."""
+    async with service(f"upload,part=last:{fault}") as emulator:
+        run = await run_upload(emulator, movie, resume="local", concurrency=1)
+        assert isinstance(run.error, UploadFailed)
+        assert run.error.resumable
+        assert run.error.advice == "Upload it again to go on from there."
+        emulator.clear_faults()
+        again = await run_upload(emulator, movie, resume="local")
+        assert again.video is not None, again.error
+        assert again.video.video_id == run.error.video_id
+        await check_finished(emulator, movie, again.video.video_id)
+
+
+@pytest.mark.anyio
+async def test_a_proxy_s_404_is_not_the_service_s(movie: Source) -> None:
+    """Looking for what was begun meets a captive portal: nothing is forgotten, nothing begun anew."""
+    async with service("upload,part=last:status=503") as emulator:
+        before = await run_upload(emulator, movie, resume="local", concurrency=1, max_attempts=1)
+        assert isinstance(before.error, UploadFailed)
+        emulator.clear_faults()
+        emulator.add_fault(Fault.parse("status:status=404,body=html"))
+        assert (await run_upload(emulator, movie, resume="local")).video is None
+        emulator.clear_faults()
+        again = await run_upload(emulator, movie, resume="local")
+        assert again.video is not None
+        assert again.video.video_id == before.error.video_id
+        await check_finished(emulator, movie, again.video.video_id)
+
+
+@pytest.mark.anyio
+async def test_the_container_goes_during_the_upload(movie: Source) -> None:
+    """The service itself says so: it is forgotten, and the next run starts anew."""
+    async with service("upload,part=last:problem=resource-not-found") as emulator:
+        run = await run_upload(emulator, movie, resume="local", concurrency=1)
+        assert isinstance(run.error, UploadFailed)
+        assert not run.error.resumable
+        assert run.error.advice == "This video does not exist any more; upload it again to start anew."
+        assert await list_unfinished() == []
+
+
+# Cancelled during the creation
+
+
+async def _cancelled_during_creation(emulator: Emulator, source: Source, **options: Any) -> float:
+    """Cancel once the service has created the container, before it has said so; returns how long that took."""
+    made = len([one for one in emulator.requests if one.endpoint == "create"])
+    task = asyncio.create_task(run_upload(emulator, source, **options))
+    await emulator.wait_for(
+        lambda emulator: emulator.videos or [one.endpoint for one in emulator.requests].count("create") > made
+    )
+    began = anyio.current_time()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    return anyio.current_time() - began
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("resume", [False, "local", True])
+@pytest.mark.parametrize(("latency", "times"), [(0.08, 40), (0.3, 3)], ids=["80 ms", "300 ms"])
+async def test_cancelled_while_the_container_is_created(
+    latency: float, times: int, resume: bool | str, source_of: SourceOf, state: Path
+) -> None:
+    """Every time: the response is awaited, and the empty container deleted."""
+    async with nothing_left(), service(latency=latency) as emulator:
+        for _ in range(times):
+            assert await _cancelled_during_creation(emulator, source_of(1000), resume=resume) < _SECONDS
+            assert dict(emulator.videos) == {}
+        await join_threads()
+        assert not resume or _intents(state) == 0
+
+
+@pytest.mark.anyio
+async def test_interrupted_while_the_container_is_created(
+    forks: Forks, source_of: SourceOf, tmp_path: Path
+) -> None:
+    """Ctrl-C at 300 ms, at the terminal."""
+    source = source_of(1000)
+    async with service(latency=0.3) as emulator:
+        for flag in ("--no-resume", "--resume"):
+            process = forks.command(
+                ["upload", source.path, "--base-url", emulator.url, flag],
+                *(tmp_path, {"APIVIDEO_API_KEY": KEY}),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            await emulator.wait_for(lambda emulator: emulator.videos)
+            process.send_signal(signal.SIGINT)
+            assert (await ended(process)).returncode == 130
+            assert dict(emulator.videos) == {}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("resume", ["local", True])
+async def test_the_response_to_the_creation_comes_too_late(resume: bool | str, source_of: SourceOf) -> None:
+    """What could not be deleted within the second, the next run finds and uses."""
+    source = source_of(SEVERAL_BYTES)
+    async with nothing_left(), service("create,times=1:stall=forever,when=stored") as emulator:
+        assert await _cancelled_during_creation(emulator, source, resume=resume) < _SECONDS
+        (video_id,) = emulator.videos
+        run = await run_upload(emulator, source, resume=resume)
+        assert run.video is not None, run.error
+        assert run.video.video_id == video_id
+        await check_finished(emulator, source, video_id)
+        assert run.video.metadata == ()
+
+
+# Intents
+
+
+async def _make_stray(emulator: Emulator, intent: str) -> str:
+    async with Client(api_key=KEY, base_url=emulator.url) as client:
+        return (await client.create_video(title="stray", metadata={MARK_INTENT: intent})).video_id
+
+
+def _remember_intent(state: Path, source: Source, intent: str) -> None:
+    _change_journal(
+        state,
+        "INSERT INTO intent SELECT ?, ?, account, started_at FROM upload LIMIT 1",
+        *(intent, os.fsencode(source.path)),
+    )
+
+
+@pytest.fixture
+def journal_of(source_of: SourceOf, state: Path) -> Callable[[Emulator], Any]:
+    """Makes a journal that knows the account, by another file's finished upload, which is then deleted."""
+
+    async def journal_of(emulator: Emulator) -> None:
+        other = await _kept(emulator, source_of(1000))
+        async with Client(api_key=KEY, base_url=emulator.url) as client:
+            await client.delete_video(other.video_id)
+        await join_threads()
+
+    return journal_of
+
+
+@pytest.mark.anyio
+async def test_an_intent_carries_the_callers_metadata_along(movie: Source) -> None:
+    """While it is unfinished there is one entry more; in the end there is not."""
+    async with service("upload,part=last:status=503") as emulator:
+        await run_upload(emulator, movie, resume="local", max_attempts=1, metadata={"mine": "kept"})
+        async with Client(api_key=KEY, base_url=emulator.url) as client:
+            (video,) = await client.list_videos()
+        assert {one.key for one in video.metadata} == {"mine", MARK_INTENT}
+        emulator.clear_faults()
+        run = await run_upload(emulator, movie, resume="local")
+        assert run.video is not None
+        assert [(one.key, one.value) for one in run.video.metadata] == [("mine", "kept")]
+
+
+@pytest.mark.anyio
+async def test_a_dead_process_s_request_was_still_on_its_way(
+    movie: Source, state: Path, journal_of: Callable[[Emulator], Any]
+) -> None:
+    """Nothing was found, so another one was created: what came late is deleted in the end."""
+    async with service() as emulator:
+        await journal_of(emulator)
+        _remember_intent(state, movie, "late")
+        strays: list[asyncio.Task[str]] = []
+
+        def on_event(event: UploadEvent) -> None:
+            if isinstance(event, ContainerReady):
+                strays.append(asyncio.create_task(_make_stray(emulator, "late")))
+
+        run = await run_upload(emulator, movie, resume="local", on_event=on_event)
+        assert run.video is not None, run.error
+        (stray,) = strays
+        assert await stray not in emulator.videos
+        await check_finished(emulator, movie, run.video.video_id)
+        await join_threads()
+        assert _intents(state) == 0
+
+
+@pytest.mark.anyio
+async def test_an_empty_container_of_an_intent_is_used(
+    movie: Source, state: Path, journal_of: Callable[[Emulator], Any]
+) -> None:
+    """A second one of the same intent is deleted; one that belongs to somebody else is not."""
+    async with service() as emulator:
+        await journal_of(emulator)
+        _remember_intent(state, movie, "found")
+        made = {await _make_stray(emulator, "found") for _ in range(2)}
+        foreign = await _make_stray(emulator, "foreign")
+        run = await run_upload(emulator, movie, resume="local")
+        assert run.video is not None, run.error
+        assert run.video.video_id in made
+        assert set(emulator.videos) == {run.video.video_id, foreign}
+        await join_threads()
+        assert _intents(state) == 0
+
+
+@pytest.mark.anyio
+async def test_what_has_parts_is_not_deleted(
+    movie: Source, state: Path, journal_of: Callable[[Emulator], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A container of an intent that is not empty can neither be resumed nor is it deleted; it is told."""
+    async with service() as emulator:
+        await journal_of(emulator)
+        _remember_intent(state, movie, "filled")
+        filled = await _make_stray(emulator, "filled")
+        async with Client(api_key=KEY, base_url=emulator.url) as client:
+            await client.upload(movie.path, video_id=filled, part_size=PART)
+        run: Run = await run_upload(emulator, movie, resume="local")
+        assert run.video is not None, run.error
+        assert set(emulator.videos) == {run.video.video_id, filled}
+        assert filled in caplog.records[-1].getMessage()

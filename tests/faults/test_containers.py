@@ -304,6 +304,8 @@ async def test_a_finished_upload_is_kept_until_it_is_forgotten(delegated: bool, 
         assert [one.endpoint for one in emulator.requests[requests:]].count("status") == (0 if delegated else 2)
         assert not {"create", "upload", "update", "get"} & {one.endpoint for one in emulator.requests[requests:]}
         assert await list_unfinished() == []
+        (listed,) = await list_unfinished(finished=True)
+        assert (listed.video_id, listed.finished) == (first.video_id, True)
         assert (await forget_unfinished(first.video_id)).video_id == first.video_id
         assert (await _run(emulator, movie, token)).video_id != first.video_id
         assert len(emulator.videos) == 2

@@ -45,6 +45,9 @@ def run(arguments: Sequence[str]) -> int:
         return 1
     except Interrupted:
         exit_interrupted()
+    except SystemExit as exc:
+        # click exits by itself after a shell completion, and when the reader of standard output has gone away.
+        return int(exc.code or 0)
     return code or 0
 
 

@@ -15,7 +15,6 @@ from async_uploader import __version__
 from async_uploader._errors import UploaderError
 from async_uploader._units import format_size
 
-from . import advise
 from ._examples import APP, EMULATOR, IMPORT, UPLOAD
 from ._flags import (
     EmulatorFlags,
@@ -31,6 +30,7 @@ from ._flags import (
 from ._loop import Interrupted, run_async
 from ._output import OutputError, line_of, set_up_logging, show, show_columns, show_json
 from ._params import command
+from ._signals import advise
 from ._upload_flags import ImportFlags, UploadFlags
 
 if TYPE_CHECKING:

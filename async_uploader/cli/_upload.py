@@ -22,10 +22,11 @@ from ._check import check_outputs, find_problems
 from ._delivery import Delivery
 from ._display import Display, FileDisplay
 from ._interruption import Interruption
+from ._item import STDIN, Item
 from ._output import LOGGER, JsonArray, say_error
 from ._params import usage_error
 from ._results import Key, Results, key_of, mark_of, opened
-from ._sources import STDIN, Item, StandardInput, gather
+from ._sources import StandardInput, gather
 from ._upload_flags import UploadFlags
 
 if TYPE_CHECKING:

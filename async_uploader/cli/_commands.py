@@ -86,6 +86,7 @@ def upload(flags: UploadFlags) -> int:
 def import_(flags: ImportFlags) -> None:
     """Have the service fetch a video from a URL, or clone one of the account's."""
     from ._display import Display
+    from ._painting import drawn
 
     display = Display(quiet=flags.quiet)
 
@@ -93,7 +94,7 @@ def import_(flags: ImportFlags) -> None:
         video = await client.import_video(flags.source, **flags.details())
         advise(f"the service goes on with video {video.video_id}; the same command would import it again")
         if flags.wait:
-            with display.drawn(), display.encoding(flags.source) as on_status:
+            with drawn(display), display.encoding(flags.source) as on_status:
                 await client.wait_until_playable(video.video_id, timeout=flags.wait_timeout, on_status=on_status)
         return video
 

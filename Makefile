@@ -1,36 +1,36 @@
-# Everything runs in .venv, which needs only python3.11, pip and make.
+# Everything runs in .venv, which needs only Python 3.11 or newer, pip and make.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+# What a new environment has beside the package: `dev`, or `test` for the tests alone. Options for pip.
+GROUP := dev
+PIP_OPTIONS :=
 
-.PHONY: help demo test lint types chromium tests docs dist test-dist soak bench bench-full clean
+.NOTPARALLEL:
+.PHONY: help demo test test-all test-lowest lint imports types chromium tests docs dist test-dist soak bench \
+    bench-full clean
 
 help:  ## list what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # pip of 3.11 does not know dependency groups yet, hence the upgrade.
 $(BIN)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable . --group dev
+	$(BIN)/python -m pip install --quiet --editable . --group $(GROUP) $(PIP_OPTIONS)
 	@touch $@
 
 demo: $(BIN)/.ready  ## upload a real video to a local service, and look at what arrived
 	$(BIN)/python examples/demo.py
 
-# Chromium shows the emulator's page to its tests. Where it cannot be installed, those are skipped.
-AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || { command -v sudo >/dev/null && echo sudo -n; })
-APT_GET := $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get -qq
-chromium:
-	@command -v chromium >/dev/null || { \
-	    $(APT_GET) update && $(APT_GET) install -y --no-install-recommends chromium; } >/dev/null 2>&1 || \
-	    echo "There is no chromium, and it cannot be installed: the browser tests will be skipped."
+test: lint types tests  ## ruff, import order, mypy --strict, pyright, pytest
 
-test: $(BIN)/.ready lint types chromium tests  ## ruff, mypy --strict, pytest
-
-lint: $(BIN)/.ready
+lint: $(BIN)/.ready imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+imports: $(BIN)/.ready  ## what may import what: the contracts in pyproject.toml
+	$(BIN)/lint-imports --no-logo --no-cache
 
 types: $(BIN)/.ready
 	$(BIN)/mypy
@@ -39,11 +39,48 @@ types: $(BIN)/.ready
 tests: $(BIN)/.ready
 	$(BIN)/python -m pytest -n 2
 
+# pyenv's versions are not on the PATH, only stand-ins that may refuse to start.
+PYTHONS := 3.11 3.12 3.13
+PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)
+FIND_PYTHON = for each in python$$version $(PYENV)/versions/$$version.*/bin/python; do \
+    $$each -c 'import sys; print(sys.executable)' 2>/dev/null && break; done
+test-all:  ## pytest on each of Python 3.11, 3.12 and 3.13 that this machine has
+	@for version in $(PYTHONS); do \
+	    python=$$($(FIND_PYTHON)); \
+	    if [ -z "$$python" ]; then result="not found"; \
+	    elif $(MAKE) --no-print-directory VENV=build/venv-$$version GROUP=test \
+	        PYTHON="$$python" tests; then result=passed; \
+	    else result=FAILED; fi; \
+	    summary="$$summary\nPython $$version: $$result"; \
+	done; \
+	printf "$$summary\n"; \
+	case $$summary in *FAILED*) exit 1;; *passed*) ;; *) exit 1;; esac
+
+# What only the tests need is the newest in any case: users do not install it.
+LOWEST := build/lowest.txt
+test-lowest: $(BIN)/.lowest  ## pytest with the lowest version of each dependency
+	mkdir -p build
+	$(BIN)/uv pip compile --quiet --upgrade --resolution lowest-direct --all-extras --python "$(PYTHON)" \
+	    --output-file $(LOWEST) pyproject.toml
+	$(MAKE) VENV=build/venv-lowest GROUP=test PIP_OPTIONS="--constraint $(LOWEST)" tests
+
+CHROMIUM := $(shell command -v chromium || command -v chromium-browser)
+AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+APT_GET := $(AS_ROOT) env DEBIAN_FRONTEND=noninteractive apt-get --quiet --quiet -o Acquire::Retries=3
+chromium:  ## install the Chromium of Debian or Ubuntu for the browser tests, as root or with sudo
+ifneq ($(CHROMIUM),)
+	@echo "Chromium is installed: $(CHROMIUM)"
+else
+	@echo "Chromium is not installed. Installing the package chromium with apt-get$(AS_ROOT:%=, as root by %)."
+	$(APT_GET) update
+	$(APT_GET) install --yes --no-install-recommends chromium
+endif
+
 MINUTES ?= 10
 soak: $(BIN)/.ready  ## random faults, cancellations and restarts for MINUTES=10, then the counts
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
 
-$(BIN)/.bench $(BIN)/.docs $(BIN)/.dist: $(BIN)/.%: $(BIN)/.ready
+$(BIN)/.bench $(BIN)/.docs $(BIN)/.dist $(BIN)/.lowest: $(BIN)/.%: $(BIN)/.ready
 	$(BIN)/python -m pip install --quiet --group $*
 	@touch $@
 
@@ -70,7 +107,7 @@ test-dist: dist  ## the tests against the wheel in a clean environment (TESTS=te
 	rm -rf $(CLEAN)
 	$(PYTHON) -m venv $(CLEAN)/venv
 	$(CLEAN)/venv/bin/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(CLEAN)/venv/bin/python -m pip install --quiet dist/*.whl --group dev
+	$(CLEAN)/venv/bin/python -m pip install --quiet dist/*.whl --group test
 	mkdir $(CLEAN)/sdist
 	tar --extract --file dist/*.tar.gz --strip-components 1 --directory $(CLEAN)/sdist
 	rm -r $(CLEAN)/sdist/async_uploader

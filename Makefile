@@ -7,8 +7,8 @@ GROUP := dev
 PIP_OPTIONS :=
 
 .NOTPARALLEL:
-.PHONY: help demo test test-all test-lowest lint imports types chromium tests docs dist test-dist soak bench \
-    bench-full clean
+.PHONY: help demo test test-all test-lowest lint imports types chromium tests docs dist test-dist test-wheel soak \
+    bench bench-full clean
 
 help:  ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,22 +39,25 @@ types: $(BIN)/.ready
 tests: $(BIN)/.ready
 	$(BIN)/python -m pytest -n 2
 
-# pyenv's versions are not on the PATH, only stand-ins that may refuse to start.
+# Runs a command for each `version` of Python that is found as `python`, and lists the results. The versions of pyenv
+# are not on the PATH, only shims, which fail if their version is not the selected one.
 PYTHONS := 3.11 3.12 3.13
 PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)
-FIND_PYTHON = for each in python$$version $(PYENV)/versions/$$version.*/bin/python; do \
-    $$each -c 'import sys; print(sys.executable)' 2>/dev/null && break; done
-test-all:  ## pytest on each of Python 3.11, 3.12 and 3.13 that this machine has
-	@for version in $(PYTHONS); do \
-	    python=$$($(FIND_PYTHON)); \
+define on_each_python
+    @for version in $(PYTHONS); do \
+	    python=$$(for each in python$$version $(PYENV)/versions/$$version.*/bin/python; do \
+	        $$each -c 'import sys; print(sys.executable)' 2>/dev/null && break; done); \
 	    if [ -z "$$python" ]; then result="not found"; \
-	    elif $(MAKE) --no-print-directory VENV=build/venv-$$version GROUP=test \
-	        PYTHON="$$python" tests; then result=passed; \
+	    elif $(1); then result=passed; \
 	    else result=FAILED; fi; \
-	    summary="$$summary\nPython $$version: $$result"; \
+	    results="$${results}$@ on Python $$version: $$result\n"; \
 	done; \
-	printf "$$summary\n"; \
-	case $$summary in *FAILED*) exit 1;; *passed*) ;; *) exit 1;; esac
+	printf '%b' "$$results"; \
+	case $$results in *FAILED*) exit 1;; *passed*) ;; *) exit 1;; esac
+endef
+
+test-all:  ## pytest on each of Python 3.11, 3.12 and 3.13 that this machine has
+	$(call on_each_python,$(MAKE) VENV=build/venv-$$version GROUP=test PYTHON="$$python" tests)
 
 # What only the tests need is the newest in any case: users do not install it.
 LOWEST := build/lowest.txt
@@ -113,6 +116,11 @@ test-dist: dist  ## the tests against the wheel in a clean environment (TESTS=te
 	rm -r $(CLEAN)/sdist/async_uploader
 	cd $(CLEAN)/sdist && ../venv/bin/python -m tests.docs.dist --installed
 	cd $(CLEAN)/sdist && ../venv/bin/python -m pytest $(TESTS)
+
+test-wheel: dist  ## the wheel alone, as users install it, on each of these Pythons
+	$(call on_each_python,"$$python" -m venv --clear build/wheel-$$version \
+	    && build/wheel-$$version/bin/python -m pip install --quiet dist/*.whl \
+	    && build/wheel-$$version/bin/python tests/docs/dist.py --alone)
 
 clean:  ## remove what was built
 	rm -rf $(VENV) build dist demo site

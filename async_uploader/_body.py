@@ -84,7 +84,7 @@ class PartBody(payload.Payload):
         super().__init__(None, content_type=f"multipart/form-data; boundary={boundary}")
         self._head = _preamble(boundary, filename=filename, form_fields=form_fields)
         self._tail = f"\r\n--{boundary}--\r\n".encode()
-        self._size = len(self._head) + size_bytes + len(self._tail)
+        self._size_bytes = len(self._head) + size_bytes + len(self._tail)
         self._reader = reader
         self._pool = pool
         self._on_sent = on_sent
@@ -95,6 +95,11 @@ class PartBody(payload.Payload):
         self.acked_before_bytes: int = 0
         #: Why the source could not be read to its end; aiohttp would bury it.
         self.failure: UploaderError | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole body, for ``Content-Length``."""
+        return self._size_bytes
 
     @property
     def transport(self) -> asyncio.WriteTransport | None:

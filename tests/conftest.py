@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -15,6 +17,8 @@ MIB = 1024 * 1024
 
 #: The event loops that are supported: they differ in what they keep of a buffer that was written.
 LOOPS = {"asyncio": ("asyncio", {}), "uvloop": ("asyncio", {"use_uvloop": True})}
+
+_NO_CHROMIUM: Final = "Chromium is not installed. Install it with `make chromium` to run the browser tests."
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +46,22 @@ def forks() -> Iterator[Forks]:
     """What starts commands and programs fast."""
     with Forks() as forks:
         yield forks
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of Chromium. Without it, the tests that use it are skipped."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip(_NO_CHROMIUM)
+    return path
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Give all tests that are skipped without Chromium one line of the summary: pytest folds equal places."""
+    for report in terminalreporter.stats.get("skipped", []):
+        if _NO_CHROMIUM in str(report.longrepr):
+            report.longrepr = (__file__, None, f"Skipped: {_NO_CHROMIUM}")
 
 
 def sha256(path: Path) -> str:

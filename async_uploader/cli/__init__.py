@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import atexit
 import os
-import signal
 import sys
 from contextlib import suppress
 from typing import NoReturn
+
+from ._signals import exit_on_signals
 
 __all__ = ("main",)
 
@@ -56,29 +57,3 @@ def _end(code: int) -> NoReturn:
         with suppress(OSError, ValueError):  # nobody reads any more, or it was closed
             stream.flush()
     os._exit(code)
-
-
-def exit_on_signals() -> None:
-    """Where there is nothing to clean up, Ctrl-C and SIGTERM end the process on the spot.
-
-    No KeyboardInterrupt, which Python may turn into a death by the signal even where it is caught.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: exit_interrupted())
-
-
-# What is said on interruption: made beforehand, as a signal may come while anything is half done.
-_advice = b""
-
-
-def advise(text: str) -> None:
-    """Have an interruption say what becomes of the command from now on; an empty text says nothing more."""
-    global _advice  # noqa: PLW0603 - there is one process, and its end needs no more than this
-    _advice = f"; {text}".encode(errors="backslashreplace") if text else b""
-
-
-def exit_interrupted() -> NoReturn:
-    """Say what became of the command, and end, whatever else is going on in this process."""
-    with suppress(OSError):
-        os.write(2, b"interrupted" + _advice + b"\n")
-    os._exit(130)

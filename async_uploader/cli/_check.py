@@ -13,9 +13,10 @@ import anyio
 from async_uploader._client import Client
 from async_uploader._errors import ConfigurationError, SourceError, UploaderError
 
+from ._item import Item
 from ._params import usage_error
 from ._results import Results, key_of
-from ._sources import Item, StandardInput
+from ._sources import StandardInput
 from ._upload_flags import UploadFlags
 
 # Most of a check is waiting for a thread that looks at a file.

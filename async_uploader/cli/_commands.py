@@ -15,7 +15,6 @@ from async_uploader import __version__
 from async_uploader._errors import UploaderError
 from async_uploader._units import format_size
 
-from . import advise
 from ._examples import APP, EMULATOR, IMPORT, UPLOAD
 from ._flags import (
     EmulatorFlags,
@@ -31,6 +30,7 @@ from ._flags import (
 from ._loop import Interrupted, run_async
 from ._output import OutputError, line_of, set_up_logging, show, show_columns, show_json
 from ._params import command
+from ._signals import advise
 from ._upload_flags import ImportFlags, UploadFlags
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def upload(flags: UploadFlags) -> int:
 def import_(flags: ImportFlags) -> None:
     """Have the service fetch a video from a URL, or clone one of the account's."""
     from ._display import Display
+    from ._painting import drawn
 
     display = Display(quiet=flags.quiet)
 
@@ -93,7 +94,7 @@ def import_(flags: ImportFlags) -> None:
         video = await client.import_video(flags.source, **flags.details())
         advise(f"the service goes on with video {video.video_id}; the same command would import it again")
         if flags.wait:
-            with display.drawn(), display.encoding(flags.source) as on_status:
+            with drawn(display), display.encoding(flags.source) as on_status:
                 await client.wait_until_playable(video.video_id, timeout=flags.wait_timeout, on_status=on_status)
         return video
 

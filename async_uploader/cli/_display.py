@@ -14,9 +14,8 @@ from async_uploader import events
 from async_uploader._progress import Progress
 from async_uploader._units import format_size
 
-from ._output import printable, say
+from ._output import is_terminal, printable, say
 from ._pace import Pace
-from ._painting import Painting, is_terminal
 from ._words import arrived
 
 if TYPE_CHECKING:
@@ -73,20 +72,6 @@ class Display:
         """How many sources there are."""
         return len(self._sizes)
 
-    @contextmanager
-    def drawn(self) -> Iterator[None]:
-        """Keep the user informed: by bars on a terminal, by a line now and then elsewhere."""
-        painting = None if self.quiet else Painting(self, bars=self.has_bars)
-        try:
-            if painting is None:
-                yield
-            else:
-                with painting:
-                    yield
-        finally:
-            for file in self._files.values():
-                file.stopped()
-
     def file(self, number: int, name: str) -> FileDisplay:
         """One file's upload.
 
@@ -114,6 +99,11 @@ class Display:
     def new_bytes(self) -> int:
         """How much has been moved by this command. May be asked by any thread."""
         return self._ended_new_bytes + sum(file.new_bytes() for file in list(self._files.values()))
+
+    def stopped(self) -> None:
+        """Nothing is uploaded any more: the last lines of the uploads that were interrupted."""
+        for file in self._files.values():
+            file.stopped()
 
     def leave(self, row: Row) -> None:
         """Nothing more will be shown of it."""

@@ -6,7 +6,7 @@ from typing import Final
 
 from async_uploader import events
 
-from . import advise
+from ._signals import advise
 
 _DONE: Final = "everything was uploaded"
 _RESUME: Final = "run the same command again to go on"

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 import anyio
 
-from . import exit_interrupted, exit_on_signals
+from ._signals import exit_interrupted, exit_on_signals
 
 T = TypeVar("T")
 

@@ -9,11 +9,11 @@ import click
 
 from async_uploader._errors import ConfigurationError, SourceError, UploaderError, UploadFailed
 
-from . import exit_interrupted
 from ._commands import app
 from ._loop import Interrupted
 from ._output import OutputError, give_up_stdout, say, say_error, set_up_streams
 from ._params import UsageError
+from ._signals import exit_interrupted
 from ._upload_flags import UploadFlags
 
 
@@ -45,6 +45,9 @@ def run(arguments: Sequence[str]) -> int:
         return 1
     except Interrupted:
         exit_interrupted()
+    except SystemExit as exc:
+        # click exits by itself after a shell completion, and when the reader of standard output has gone away.
+        code = int(exc.code or 0)
     return code or 0
 
 

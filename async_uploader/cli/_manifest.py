@@ -23,7 +23,7 @@ from async_uploader._errors import ConfigurationError, SourceError
 from async_uploader._models import camel
 from async_uploader._options import ContainerDetails, container_payload
 
-from ._sources import Item, is_url
+from ._item import Item, is_url
 
 Fields = dict[str, Any]
 

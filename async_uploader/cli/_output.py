@@ -201,6 +201,11 @@ def set_up_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def is_terminal(stream: TextIO) -> bool:
+    """Whether bars can be drawn there."""
+    return stream.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+
+
 def give_up_stdout() -> None:
     """Results cannot be written any more: let the last flush find a place to go."""
     devnull = os.open(os.devnull, os.O_WRONLY)

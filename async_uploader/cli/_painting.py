@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import threading
-from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Protocol, Self, TextIO
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
 if TYPE_CHECKING:
     from ._display import Display
@@ -28,9 +28,14 @@ class Painter(Protocol):
         ...
 
 
-def is_terminal(stream: TextIO) -> bool:
-    """Whether bars can be drawn there."""
-    return stream.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+@contextmanager
+def drawn(display: Display) -> Iterator[None]:
+    """Keep the user informed: by bars on a terminal, by a line now and then elsewhere."""
+    try:
+        with nullcontext() if display.quiet else Painting(display, bars=display.has_bars):
+            yield
+    finally:
+        display.stopped()
 
 
 class Painting:

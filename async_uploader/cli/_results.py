@@ -30,7 +30,7 @@ import anyio.to_thread
 
 from async_uploader._errors import SourceError, UploaderError
 
-from ._sources import STDIN, Item
+from ._item import STDIN, Item
 from ._target import is_standard_output, kind_of
 
 if TYPE_CHECKING:

@@ -7,62 +7,15 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from fnmatch import translate
-from typing import Any, BinaryIO, Final, TypeVar, cast
+from typing import Any, BinaryIO, Final
 
 from async_uploader._errors import SourceError
-from async_uploader._options import ContainerDetails, UploadOptions
 
+from ._item import STDIN, STDIN_NAME, Item, is_url
 from ._params import usage_error
 from ._upload_flags import UploadFlags
-
-K = TypeVar("K", ContainerDetails, UploadOptions)
-
-STDIN: Final = "-"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
-    """One thing to upload.
-
-    :param source: a path or a URL; ``-`` for standard input
-    :param place: where it was named, if that was a line of a manifest
-    :param details: what that line tells about the video
-    :param problem: what is known to be wrong with it
-    """
-
-    source: str
-    place: str = ""
-    details: ContainerDetails = field(default_factory=ContainerDetails)
-    problem: str = ""
-
-    @property
-    def is_url(self) -> bool:
-        """Whether the service fetches it by itself."""
-        return is_url(self.source)
-
-    @property
-    def shown(self) -> str:
-        """The source for a message."""
-        return StandardInput.name if self.source == STDIN else self.source
-
-    @property
-    def path(self) -> str:
-        """What tells it from others: the absolute path, or the URL."""
-        return self.source if self.is_url or self.source == STDIN else os.path.abspath(self.source)
-
-    def over(self, options: K) -> K:
-        """What a command says of all videos, and over it what is said of this one; metadata is joined."""
-        told: dict[str, Any] = {**cast("dict[str, Any]", options), **self.details}
-        if "metadata" in told:
-            told["metadata"] = {**cast("dict[str, Any]", options).get("metadata", {}), **told["metadata"]}
-        return cast("K", told)
-
-
-def is_url(source: str) -> bool:
-    """Whether a source is no file."""
-    return source.startswith(("http://", "https://"))
 
 
 def gather(flags: UploadFlags) -> list[Item]:
@@ -144,7 +97,7 @@ def _matching(globs: Iterable[str]) -> Callable[[str], bool]:
 class StandardInput:
     """Standard input as a binary file object, with a name for the video, and its SHA-256 as it passes."""
 
-    name: Final = "stdin"
+    name: Final = STDIN_NAME
 
     def __init__(self) -> None:
         if sys.stdin is None:

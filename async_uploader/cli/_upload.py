@@ -22,10 +22,12 @@ from ._check import check_outputs, find_problems
 from ._delivery import Delivery
 from ._display import Display, FileDisplay
 from ._interruption import Interruption
+from ._item import STDIN, Item
 from ._output import LOGGER, JsonArray, say_error
+from ._painting import drawn
 from ._params import usage_error
 from ._results import Key, Results, key_of, mark_of, opened
-from ._sources import STDIN, Item, StandardInput, gather
+from ._sources import StandardInput, gather
 from ._upload_flags import UploadFlags
 
 if TYPE_CHECKING:
@@ -198,7 +200,7 @@ class _Uploads:
 
     async def _one(self) -> int:
         """Upload the only source; its failure is the command's."""
-        with self._display.drawn():
+        with drawn(self._display):
             async for job in self._pending():
                 try:
                     await self._client.upload(self._stdin or job.item.source, **job.options)
@@ -215,7 +217,7 @@ class _Uploads:
     async def _several(self) -> int:
         """Upload all, whatever becomes of each; what is done is also shown when the rest is interrupted."""
         try:
-            with self._display.drawn():
+            with drawn(self._display):
                 async with self._client.upload_many(
                     self._pending(), concurrency=self._flags.concurrency
                 ) as results:

@@ -6,17 +6,15 @@ emulator; and the SHA-256 that is known makes a better validator than a modifica
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
-from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from ._reader import Reader
 
+if TYPE_CHECKING:
     from ._store import Store, Video
 
 BLOCK_BYTES: Final = 256 * 1024
@@ -69,39 +67,6 @@ def extent(request: web.BaseRequest, size_bytes: int, etag: str) -> Extent | Non
     else:
         wanted = Extent(int(first), min(int(last) + 1, size_bytes) if last else size_bytes)
     return wanted if wanted.start < size_bytes else None
-
-
-class Reader:
-    """A file that is read in threads, and may be closed while a cancelled request's last read still runs."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = Lock()
-        self._file = -1
-        self._closed = False
-
-    def read(self, offset: int, count: int) -> bytes:
-        """Up to `count` bytes from `offset`; the first call opens the file.
-
-        :raises OSError, EOFError: there is no such file, or nothing of it there
-        """
-        with self._lock:
-            if self._closed:
-                raise FileNotFoundError
-            if self._file < 0:
-                self._file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-            block = os.pread(self._file, count, offset)
-        if not block:
-            raise EOFError(f"{self._path} is shorter than it was.")
-        return block
-
-    def close(self) -> None:
-        """Close it, once and for all."""
-        with self._lock:
-            self._closed = True
-            if self._file >= 0:
-                os.close(self._file)
-                self._file = -1
 
 
 async def send_source(request: web.BaseRequest, store: Store, video: Video) -> web.StreamResponse:

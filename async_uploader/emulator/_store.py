@@ -44,7 +44,7 @@ from ._spool import Spool
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
-    from ._media import Reader
+    from ._reader import Reader
 
 T = TypeVar("T")
 Origin = Literal["upload", "copy", "download"]

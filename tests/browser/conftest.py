@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -16,7 +15,6 @@ from imageio_ffmpeg import get_ffmpeg_exe
 from playwright.async_api import Browser, Page, async_playwright
 
 ARTEFACTS: Final = Path(__file__).parent.parent / "artefacts"
-CHROMIUM: Final = shutil.which("chromium") or shutil.which("chromium-browser")
 
 OpenPage = Callable[..., AbstractAsyncContextManager[Page]]
 
@@ -29,13 +27,11 @@ def no_errors_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 
 @pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
-    """Debian's Chromium; Playwright brings none."""
-    if CHROMIUM is None:
-        pytest.skip("no chromium on the PATH (Debian: apt-get install chromium)")
+async def browser(chromium: str) -> AsyncIterator[Browser]:
+    """The system's Chromium; Playwright brings none."""
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=sandbox)
+        browser = await playwright.chromium.launch(executable_path=chromium, args=sandbox)
         yield browser
         await browser.close()
 

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from async_uploader import SourceError, UploaderError
+from async_uploader.cli._item import Item
 from async_uploader.cli._results import Results, key_of
-from async_uploader.cli._sources import Item
 from async_uploader.cli._target import Target
 
 from .conftest import Cli, Service, StartCli, finish, within

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -102,12 +101,11 @@ def test_the_page_needs_nothing_else(online: Cli, make_file: MakeFile, tmp_path:
     assert [each.name for each in (tmp_path / "sub").iterdir()] == ["r.html"]
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs a browser")
-def test_a_browser_draws_it(online: Cli, make_file: MakeFile, tmp_path: Path) -> None:
+def test_a_browser_draws_it(online: Cli, make_file: MakeFile, tmp_path: Path, chromium: str) -> None:
     """The bars are there, those of the first file; without any network."""
     paths = [make_file(name, 11 * MIB) for name in ("a.mp4", "b.mp4")]
     assert online("upload", *paths, "--report=r.html", "--part-size=5MiB").returncode == 0
-    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
     options = [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000"]
     page_url = (tmp_path / "r.html").as_uri()
     shown = subprocess.check_output(

@@ -2,16 +2,20 @@
 
 python -m tests.docs.dist dist           # the wheel and the sdist in that folder
 python -m tests.docs.dist --installed    # what `import async_uploader` finds
+python tests/docs/dist.py --alone        # the same, and that it works with the base dependencies only
 """
 # ruff: noqa: T201 - it says what it has found
 
 from __future__ import annotations
 
+import json
+import pkgutil
 import subprocess
 import sys
 import tarfile
 import tempfile
 import zipfile
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -19,12 +23,17 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[2]
 #: What is no module and yet needed, each at least once.
 DATA: Final = ("async_uploader/py.typed", "async_uploader/emulator/page/", "async_uploader/cli/_report.html")
+#: Modules that cannot be imported without an extra, or without pytest.
+NEED_MORE: Final = {f"async_uploader.{name}" for name in ("cli._report_page", "pytest_plugin", "telemetry")}
 
 
 def main() -> None:
     """Check, or fail with a sentence."""
     if sys.argv[1:] == ["--installed"]:
         check_installed()
+    elif sys.argv[1:] == ["--alone"]:
+        check_installed()
+        check_alone()
     else:
         check_built(Path(sys.argv[1]))
 
@@ -69,6 +78,38 @@ def check_installed() -> None:
     assert place.is_relative_to(Path(sys.prefix).resolve()), f"async_uploader is imported from {place}."
     assert version("async-uploader") == async_uploader.__version__
     print(f"async_uploader {async_uploader.__version__} is imported from {place.parent}")
+
+
+def check_alone() -> None:
+    """It works with its base dependencies, and names the extra that a feature needs."""
+    import async_uploader
+
+    for module in pkgutil.walk_packages(async_uploader.__path__, "async_uploader."):
+        if module.name not in NEED_MORE and not module.name.endswith("__main__"):
+            import_module(module.name)
+    try:
+        import_module("async_uploader.telemetry")
+    except ImportError as error:
+        reason = str(error)
+    else:
+        reason = "OpenTelemetry is installed"
+    assert "async-uploader[otel]" in reason, reason
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "movie.mp4").write_bytes(b"a small file")
+        assert "upload" in run("--help", folder=folder).stdout
+        uploaded = run("upload", "movie.mp4", "--local", "--json", folder=folder)
+        assert uploaded.returncode == 0, uploaded.stderr
+        assert json.loads(uploaded.stdout)["videoId"]
+        refused = run("upload", "movie.mp4", "--local", "--report", "report.html", folder=folder)
+        assert refused.returncode == 2, refused.stderr
+        assert "async-uploader[report]" in refused.stderr
+    print(f"It works with nothing else installed, on Python {sys.version.partition(' ')[0]}")
+
+
+def run(*arguments: str, folder: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a folder, with warnings as errors."""
+    command = [sys.executable, "-W", "error", "-m", "async_uploader", *arguments]
+    return subprocess.run(command, cwd=folder, text=True, capture_output=True, check=False, timeout=60)
 
 
 if __name__ == "__main__":

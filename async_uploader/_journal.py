@@ -11,20 +11,26 @@ Everything here blocks; :mod:`._resume` calls it in a thread.
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
+import msgspec
 import platformdirs
 import tenacity
 
+from ._identity import CHECKSUM_BYTES, Identity
+from ._limits import MAX_PART_BYTES, MAX_PARTS, MAX_VIDEO_BYTES
 from ._plan import Part, Plan
-from ._source import Identity
+
+log: Final = logging.getLogger("async_uploader.resume")
 
 # Others write for moments only.
 _BUSY_SECONDS: Final = 10
@@ -97,6 +103,9 @@ class Entry:
     """An upload that was begun and is not forgotten.
 
     :ivar video: the finished Video as the service gave it; None while the upload is unfinished
+    :ivar ctime_ns: the file's change time when the parts that were sent were right; None in older entries, and
+        where there is none
+    :ivar checksums: of the parts that were sent, by number, as far as they are known
     """
 
     id: int
@@ -108,6 +117,8 @@ class Entry:
     part_bytes: int
     started_at: float
     parts_done: frozenset[int]
+    ctime_ns: int | None
+    checksums: Mapping[int, bytes]
     video: Mapping[str, Any] | None = None
 
     @property
@@ -122,8 +133,28 @@ class Entry:
 
 
 def state_directory() -> Path:
-    """The platform's folder for state; ``XDG_STATE_HOME`` moves it where that is the custom."""
-    return platformdirs.user_state_path("async_uploader", appauthor=False)
+    """The platform's folder for state; ``XDG_STATE_HOME`` moves it where that is the custom.
+
+    :raises OSError: the user has no home directory
+    """
+    try:
+        path = platformdirs.user_state_path("async_uploader", appauthor=False)
+    except (RuntimeError, KeyError) as exc:  # what Path.home() and pwd raise for an unknown user
+        raise _no_home() from exc
+    if str(path).startswith("~"):
+        # What os.path.expanduser() gives then: a folder of this name would be made where the command runs.
+        raise _no_home()
+    return path
+
+
+def _no_home() -> OSError:
+    return OSError("the user has no home directory; set HOME or XDG_STATE_HOME")
+
+
+def reason_of(exc: Exception) -> str:
+    """Why the journal cannot be used, on one line: SQLite quotes what it finds in a damaged file."""
+    text = str(exc) or type(exc).__name__
+    return text if text.isprintable() else ascii(text)
 
 
 class Journal:
@@ -133,9 +164,25 @@ class Journal:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self.path = path or state_directory() / "journal.sqlite3"
+        self._path = path
         self._db: sqlite3.Connection | None = None
         self._tidied_at = -_TIDY_SECONDS
+
+    @property
+    def path(self) -> Path:
+        """Where the file is.
+
+        :raises OSError: the user has no home directory
+        """
+        return self._path or state_directory() / "journal.sqlite3"
+
+    @property
+    def shown(self) -> str:
+        """The file for a message."""
+        try:
+            return str(self.path)
+        except OSError:
+            return "The journal"
 
     def intend(self, intent: str, *, path: Path, account: Account) -> None:
         """Record that a container is about to be created, whose metadata will carry ``intent``."""
@@ -152,7 +199,7 @@ class Journal:
                 "SELECT id FROM intent WHERE path = ? AND account = ? ORDER BY started_at",
                 (os.fsencode(path), account.fingerprint),
             )
-            return [str(intent) for (intent,) in rows]
+            return [intent for (intent,) in rows if isinstance(intent, str) and _INTENT.fullmatch(intent)]
 
     def withdraw(self, intents: Iterable[str]) -> None:
         """Forget intents: their containers do not exist, or are known otherwise."""
@@ -171,41 +218,68 @@ class Journal:
         parts_done: frozenset[int] = frozenset(),
         video: Mapping[str, Any] | None = None,
         intent: str | None = None,
+        checksums: Mapping[int, bytes] | None = None,
+        ctime_ns: int | None = None,
+        replaces: int | None = None,
     ) -> Entry:
         """Record an upload; what was known of the same source and account before is forgotten.
 
         :param video: the finished Video, if this is known already
         :param intent: the intent with which the container was created; it is withdrawn
+        :param checksums: of parts that are done, by number, as far as they are known
+        :param ctime_ns: the file's change time when they were right
+        :param replaces: the entry that is continued, which may have had another path
         """
         identity = fingerprint.identity
         with self._transaction() as db:
             self._tidy(db)
             db.execute("DELETE FROM intent WHERE id = ?", (intent,))
             db.execute(
-                "DELETE FROM upload WHERE path = ? AND account = ?", (os.fsencode(path), account.fingerprint)
+                "DELETE FROM upload WHERE id = ? OR (path = ? AND account = ?)",
+                (replaces, os.fsencode(path), account.fingerprint),
             )
             row_id = db.execute(
                 "INSERT INTO upload (path, account, base_url, video_id, size_bytes, mtime_ns, device, inode,"
-                " sample, ranges, part_bytes, started_at, video) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " sample, ranges, part_bytes, started_at, video, ctime_ns)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     os.fsencode(path), account.fingerprint, account.base_url, video_id,
                     identity.size_bytes, identity.mtime_ns, str(identity.device), str(identity.inode),
-                    fingerprint.sample, ranges, part_bytes, time.time(), _written(video),
+                    fingerprint.sample, ranges, part_bytes, time.time(), _written(video), ctime_ns,
                 ),
             ).lastrowid  # fmt: skip
             assert row_id is not None
+            known = checksums or {}
             db.executemany(
-                "INSERT INTO part (upload_id, number) VALUES (?, ?)", [(row_id, number) for number in parts_done]
+                "INSERT INTO part (upload_id, number, checksum) VALUES (?, ?, ?)",
+                [(row_id, number, known.get(number)) for number in parts_done],
             )
-            return self._entries(db, "WHERE id = ?", (row_id,))[0]
+            (row,) = db.execute("SELECT * FROM upload WHERE id = ?", (row_id,))
+            return _entry(db, row)
 
-    def acknowledge(self, entry_id: int, part_number: int, video: Mapping[str, Any] | None = None) -> None:
+    def acknowledge(
+        self,
+        entry_id: int,
+        part_number: int,
+        video: Mapping[str, Any] | None = None,
+        checksum: bytes | None = None,
+        ctime_ns: int | None = None,
+    ) -> None:
         """The service has a part.
 
         :param video: the finished Video, if the response to this part brought it
+        :param checksum: of the part's bytes
+        :param ctime_ns: the file's change time at which all parts that were sent are right
         """
         with self._transaction() as db:
-            db.execute("INSERT OR IGNORE INTO part (upload_id, number) VALUES (?, ?)", (entry_id, part_number))
+            db.execute(
+                "INSERT INTO part (upload_id, number, checksum) VALUES (?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET checksum = excluded.checksum",
+                (entry_id, part_number, checksum),
+            )
+            db.execute(
+                "UPDATE upload SET ctime_ns = ? WHERE id = ? AND ctime_ns IS NOT ?", (ctime_ns, entry_id, ctime_ns)
+            )
             if video is not None:
                 self._finish(db, entry_id, video)
 
@@ -235,10 +309,17 @@ class Journal:
             db.executemany("INSERT OR IGNORE INTO temp.forgotten VALUES (?)", [(one,) for one in video_ids])
             db.execute("DELETE FROM upload WHERE video_id IN (SELECT video_id FROM temp.forgotten)")
 
-    def find(self, path: Path) -> list[Entry]:
-        """What was begun from a path, for whichever account."""
+    def find(self, path: Path, identity: Identity) -> list[Entry]:
+        """What was begun from a path, or from the same file under another path, for whichever account."""
         with self._transaction() as db:
-            return self._entries(db, "WHERE path = ?", (os.fsencode(path),))
+            return self._entries(
+                db,
+                "WHERE path = ? OR (inode = ? AND device = ? AND size_bytes = ? AND mtime_ns = ?)",
+                (
+                    os.fsencode(path), str(identity.inode), str(identity.device),
+                    identity.size_bytes, identity.mtime_ns,
+                ),
+            )  # fmt: skip
 
     def unfinished(self) -> list[Entry]:
         """Everything that was begun and is not forgotten, oldest first; finished uploads included."""
@@ -262,10 +343,11 @@ class Journal:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        db = self._db = self._db or self._open()
-        db.execute("BEGIN IMMEDIATE")
-        with db:
-            yield db
+        with _only_database_errors():
+            db = self._db = self._db or self._open()
+            db.execute("BEGIN IMMEDIATE")
+            with db:
+                yield db
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -274,6 +356,8 @@ class Journal:
         db = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             db.row_factory = sqlite3.Row
+            # Text that is not UTF-8 must spoil its own row only, and not the whole answer.
+            db.text_factory = _text
             # SQLite does not wait here for others who open a new file at the same moment, whatever its timeout.
             tenacity.Retrying(
                 retry=tenacity.retry_if_exception(_is_busy),
@@ -302,36 +386,137 @@ class Journal:
         db.execute(f"PRAGMA user_version = {len(_MIGRATIONS):d}")
 
     def _entries(self, db: sqlite3.Connection, where: str, values: tuple[object, ...]) -> list[Entry]:
+        """The entries of some rows; what cannot be one is removed, so that it is in nobody's way."""
         rows = db.execute(f"SELECT * FROM upload {where} ORDER BY id", values).fetchall()  # noqa: S608 - ours
-        return [_entry(db, row) for row in rows]
+        entries, damaged = [], []
+        for row in rows:
+            try:
+                entries.append(_entry(db, row))
+            except (msgspec.ValidationError, _Damaged) as exc:
+                damaged.append(_about(row))
+                log.debug("%s: %s", self.shown, exc)
+                db.execute("DELETE FROM upload WHERE id = ?", (row["id"],))
+        if damaged:
+            known = ", ".join(filter(None, damaged))
+            log.warning(
+                "The journal %s has damaged entries (%d), which are removed%s.",
+                *(self.shown, len(damaged), known and f"; their videos are {known}"),
+            )
+        return entries
+
+
+class _Damaged(Exception):
+    """A row has values that belong together in no way."""
+
+
+def _text(encoded: bytes) -> str:
+    return encoded.decode("utf-8", "surrogateescape")
+
+
+@contextmanager
+def _only_database_errors() -> Iterator[None]:
+    """What a damaged file makes of SQLite's Python module, beside its own errors."""
+    try:
+        yield
+    except (sqlite3.Error, OSError):
+        raise
+    except (
+        *(ValueError, TypeError, LookupError, OverflowError, MemoryError, SystemError),
+        *(msgspec.ValidationError, _Damaged),
+    ) as exc:
+        # Messages that quote the file are no UTF-8, columns have other names, lengths are beyond all memory.
+        raise sqlite3.DatabaseError("the file is damaged") from exc
+
+
+def _about(row: sqlite3.Row) -> str:
+    """The video of a damaged entry, if it can still be read."""
+    try:
+        return msgspec.convert(row["video_id"], _Identifier)
+    except (LookupError, msgspec.ValidationError):
+        return ""
 
 
 def _is_busy(error: BaseException) -> bool:
     return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
 
 
+# No address, path or credential looks otherwise; and none of it can break a line of a message or a URL.
+_INTENT: Final = re.compile(r"[0-9A-Za-z_-]{1,200}")
+_Text = Annotated[str, msgspec.Meta(pattern=r"^[\x21-\x7e\u00a1-\ud7ff\ue000-\uffff]+\Z", max_length=2000)]
+_Identifier = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.~-]+\Z", max_length=200)]
+_Unsigned64 = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,20}\Z")]
+_Number = Annotated[int, msgspec.Meta(ge=1, le=MAX_PARTS)]
+
+
+class _Row(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of ``upload``, with the values that it can have."""
+
+    id: int
+    path: Annotated[bytes, msgspec.Meta(min_length=1, max_length=100_000)]
+    account: _Identifier
+    base_url: _Text
+    video_id: _Identifier
+    size_bytes: Annotated[int, msgspec.Meta(ge=1, le=MAX_VIDEO_BYTES)]
+    mtime_ns: int
+    device: _Unsigned64
+    inode: _Unsigned64
+    sample: _Identifier
+    ranges: Literal["part", "bytes"]
+    part_bytes: Annotated[int, msgspec.Meta(ge=1, le=MAX_PART_BYTES)]
+    started_at: Annotated[float, msgspec.Meta(ge=0, lt=1e11)]
+    ctime_ns: int | None
+    video: object
+
+
+class _PartRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of ``part``."""
+
+    number: _Number
+    checksum: Annotated[bytes, msgspec.Meta(min_length=CHECKSUM_BYTES, max_length=CHECKSUM_BYTES)] | None = None
+
+
 def _entry(db: sqlite3.Connection, row: sqlite3.Row) -> Entry:
-    parts = db.execute("SELECT number FROM part WHERE upload_id = ?", (row["id"],))
-    return Entry(
-        id=row["id"],
-        path=Path(os.fsdecode(row["path"])),
-        account=Account(fingerprint=row["account"], base_url=row["base_url"]),
-        video_id=row["video_id"],
+    """What a row says.
+
+    :raises msgspec.ValidationError, _Damaged: it cannot have been written so
+    """
+    values = dict(row)
+    if not isinstance(values.get("path"), bytes):
+        raise _Damaged("the path is no BLOB")  # msgspec would take text for Base64
+    one = msgspec.convert(values, _Row)
+    path = Path(os.fsdecode(one.path))
+    if b"\0" in one.path or not path.is_absolute():
+        raise _Damaged("the path cannot be one")
+    parts = [
+        msgspec.convert(dict(part), _PartRow)
+        for part in db.execute("SELECT number, checksum FROM part WHERE upload_id = ?", (one.id,))
+    ]
+    entry = Entry(
+        id=one.id,
+        path=path,
+        account=Account(fingerprint=one.account, base_url=one.base_url),
+        video_id=one.video_id,
         fingerprint=Fingerprint(
             identity=Identity(
-                size_bytes=row["size_bytes"],
-                mtime_ns=row["mtime_ns"],
-                device=int(row["device"]),
-                inode=int(row["inode"]),
+                size_bytes=one.size_bytes,
+                mtime_ns=one.mtime_ns,
+                device=int(one.device),
+                inode=int(one.inode),
             ),
-            sample=row["sample"],
+            sample=one.sample,
         ),
-        ranges=row["ranges"],
-        part_bytes=row["part_bytes"],
-        started_at=row["started_at"],
-        parts_done=frozenset(number for (number,) in parts),
-        video=_read(row["video"], row["video_id"]),
+        ranges=one.ranges,
+        part_bytes=one.part_bytes,
+        started_at=one.started_at,
+        parts_done=frozenset(part.number for part in parts),
+        ctime_ns=one.ctime_ns,
+        video=_read(one.video, one.video_id),
+        checksums={part.number: part.checksum for part in parts if part.checksum is not None},
     )
+    parts_total = entry.plan.parts_total or 0
+    if parts_total > MAX_PARTS or max(entry.parts_done, default=0) > parts_total:
+        raise _Damaged("there cannot be these parts")
+    return entry
 
 
 def _written(video: Mapping[str, Any] | None) -> str | None:

@@ -19,7 +19,7 @@ import logging
 import re
 import secrets
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,7 +30,8 @@ import filelock
 from anyio import move_on_after
 
 from ._errors import ApiError, SourceError, UploaderError
-from ._journal import Account, Entry, Fingerprint, Journal, state_directory
+from ._identity import ContentsChanged
+from ._journal import Account, Entry, Fingerprint, Journal, reason_of, state_directory
 from ._models import MARK_INTENT, MARK_PLAN, MARK_SOURCE, Metadata, Video, VideoStatus
 from ._options import TransferOptions
 from ._outcome import is_empty, is_gone, is_whole, received_parts
@@ -99,13 +100,13 @@ class Keeper:
 
         :raises filelock.Timeout: another process holds it
         """
-        return await self._run(partial(_locked, state_directory() / "locks" / f"{name}.lock"))
+        return await self._run(partial(_locked, name))
 
-    async def unlock(self, lock: filelock.FileLock) -> None:
-        """Let go of a lock; done when this returns, so that the next upload of the same source can begin."""
+    async def unlock(self, *locks: filelock.FileLock) -> None:
+        """Let go of locks; done when this returns, so that the next upload of the same source can begin."""
         with move_on_after(_LAST_WRITE_SECONDS, shield=True):
             # wait() and not the future itself: that would be cancelled when it takes too long, and not happen.
-            await asyncio.wait([asyncio.wrap_future(self._thread.submit(_unlocked, lock))])
+            await asyncio.wait([asyncio.wrap_future(self._thread.submit(_unlocked, locks))])
 
     def close(self) -> None:
         """Close the file and end the thread, once it has done what it still has to do."""
@@ -123,13 +124,14 @@ class Keeper:
             if not self._is_broken:  # once, however many writes were waiting
                 log.warning(
                     "%s cannot be used (%s): this upload goes on, but could not be resumed.",
-                    *(self._journal.path, exc),
+                    *(self._journal.shown, reason_of(exc)),
                 )
             self._is_broken = True
             return None
 
 
-def _locked(path: Path) -> filelock.FileLock:
+def _locked(name: str) -> filelock.FileLock:
+    path = state_directory() / "locks" / f"{name}.lock"
     for folder in (path.parent.parent, path.parent):  # a mode holds for the last one that mkdir() makes
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = filelock.FileLock(path, mode=0o600, thread_local=False)
@@ -137,10 +139,11 @@ def _locked(path: Path) -> filelock.FileLock:
     return lock
 
 
-def _unlocked(lock: filelock.FileLock) -> None:
-    # Unlinked while it is held, so that no lock files pile up: who has it open already finds it gone.
-    Path(lock.lock_file).unlink(missing_ok=True)
-    lock.release()
+def _unlocked(locks: Iterable[filelock.FileLock]) -> None:
+    for lock in locks:
+        # Unlinked while it is held, so that no lock files pile up: who has it open already finds it gone.
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def account_of(secret: str, base_url: str) -> Account:
@@ -175,9 +178,10 @@ class Resume:
         self._service = service
         self._pacing = pacing
         self._is_marked = options.resume is True and not service.delegated
-        self._path = source.path.absolute()
-        self._lock: filelock.FileLock | None = None
+        self._path = source.real_path
+        self._locks: list[filelock.FileLock] = []
         self._entry: Entry | None = None
+        self._given_up: set[str] = set()
         # What upload.video of the entry holds.
         self._noted: Mapping[str, Any] | None = None
         # The intent that the container carries, or is about to carry; committed.
@@ -203,11 +207,16 @@ class Resume:
         return self._entry is not None
 
     async def __aenter__(self) -> Self:
-        whose = bytes(self._path) + self._account.fingerprint.encode()
         try:
-            self._lock = await self._keeper.lock(hashlib.blake2b(whose, digest_size=16).hexdigest())
+            # Two locks: a file that is replaced meanwhile keeps its path, and one with two names its inode.
+            identity = self._source.identity
+            for name in (bytes(self._path), f"{identity.device}:{identity.inode}".encode()):
+                whose = hashlib.blake2b(name + self._account.fingerprint.encode(), digest_size=16).hexdigest()
+                if (lock := await self._keeper.lock(whose)) is not None:
+                    self._locks.append(lock)
             sample = await self._source.sample()
         except filelock.Timeout as exc:
+            await self.__aexit__()
             raise SourceError(f"{self._source.shown} is being uploaded by another process already.") from exc
         except BaseException:
             await self.__aexit__()
@@ -216,8 +225,10 @@ class Resume:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        if self._lock is not None:
-            await self._keeper.unlock(self._lock)
+        if self._locks:
+            # Both at once: a disk that hangs holds up a cancellation only once.
+            locks, self._locks = self._locks, []
+            await self._keeper.unlock(*locks)
 
     async def begun(self) -> Begun | None:
         """What to go on with, if there is something; the reasons against it are said."""
@@ -251,22 +262,27 @@ class Resume:
             log.info(
                 "%s: an upload to another account or host is unfinished; this is a new one.", self._source.name
             )
-        for entry in mine:
-            if self._options.video_id in (None, entry.video_id):
-                self._entry = entry
-                if entry.fingerprint == self._fingerprint:
-                    return await self._reconciled(entry)
+        wanted = [entry for entry in mine if self._options.video_id in (None, entry.video_id)]
+        same = [entry for entry in wanted if entry.fingerprint == self._fingerprint]
+        for entry in wanted:
+            # Another file, found by its inode alone, has nothing to do with this one.
+            if entry not in same and entry.path == self._path:
                 await self._give_up(entry)
+        for entry in sorted(same, key=lambda entry: entry.path != self._path):
+            self._entry = entry
+            if (begun := await self._reconciled(entry)) is not None:
+                return begun
         return None
 
     def _remembered(self, journal: Journal) -> tuple[list[Entry], list[str]]:
-        return journal.find(self._path), journal.intents(self._path, self._account)
+        return journal.find(self._path, self._source.identity), journal.intents(self._path, self._account)
 
     async def _reconciled(self, entry: Entry) -> Begun | None:
         self._noted = entry.video
         video = _untouched(entry)
         if self._service.delegated:
-            return _as_journaled(entry, video)
+            done = _as_journaled(entry, video)
+            return done if await self._is_unchanged(entry, done) else None
         status = await self._status(entry.video_id)
         if status is None:
             log.warning("%s: video %s is gone; starting anew.", self._source.name, entry.video_id)
@@ -279,10 +295,30 @@ class Resume:
             )
             await self.forget()
             return None
+        if not await self._is_unchanged(entry, begun):
+            return None
         return replace(begun, video=video) if begun.whole else begun
+
+    async def _is_unchanged(self, entry: Entry, begun: Begun) -> bool:
+        """Whether the parts that the service has are those of the file as it is now; if not, give them up."""
+        parts = [part for part in entry.plan.parts() if begun.whole or part.number in begun.received]
+        try:
+            await self._source.remember(
+                parts, entry.checksums, ctime_ns=entry.ctime_ns, read_others=entry.ctime_ns is not None
+            )
+        except SourceError as exc:
+            if not isinstance(exc.__cause__, ContentsChanged):
+                raise  # unreadable now, or being written to: what has arrived may still be of use
+            log.debug("%s", exc)
+            self._source.forget()
+            await self._give_up(entry)
+            return False
+        return True
 
     async def _give_up(self, entry: Entry) -> None:
         """Another file lies at the path: the half of the old one is of no use to anybody; a finished video is."""
+        self._entry = entry
+        self._given_up.add(entry.video_id)
         if entry.video is not None:
             log.info("%s has changed since it was uploaded; this is a new upload.", self._source.name)
             await self.forget()
@@ -303,13 +339,21 @@ class Resume:
         for video in videos:
             plan = {entry.key: entry.value for entry in video.metadata}.get(MARK_PLAN)
             match = re.fullmatch(r"(part|bytes)-(\d{7,9})", plan or "")
-            status = await self._status(video.video_id) if match else None
+            is_open = match and video.video_id not in self._given_up
+            status = await self._status(video.video_id) if is_open else None
             if match and status:
                 ranges: Ranges = "part" if match[1] == "part" else "bytes"
                 begun = _arrived(status, video.video_id, ranges, int(match[2]), self._source.size_bytes)
                 if begun is not None:
+                    await self._remember_as_sent(begun)
                     return begun
         return None
+
+    async def _remember_as_sent(self, begun: Begun) -> None:
+        """Another machine sent these parts, of a copy: there are no checksums, and reading all would take long."""
+        plan = Plan(total_bytes=self._source.size_bytes, part_bytes=begun.part_bytes, concurrency=1)
+        parts = [part for part in plan.parts() if part.number in begun.received]
+        await self._source.remember(parts, {}, ctime_ns=None, read_others=False)
 
     async def _status(self, video_id: str) -> VideoStatus | None:
         try:
@@ -443,6 +487,10 @@ class Resume:
         :param video: the finished Video, if the first part was all
         """
         intent = None if self._intent in self._open_intents else self._intent
+        replaces = self._entry.id if self._entry else None
+        found = {number: self._source.checksum(number) for number in received}
+        checksums = {number: checksum for number, checksum in found.items() if checksum is not None}
+        ctime_ns = self._source.ctime_ns
 
         def begin(journal: Journal) -> None:
             # Set here, where it is true: nobody may be waiting any more when the disk is slow.
@@ -456,6 +504,9 @@ class Resume:
                 parts_done=received,
                 video=video.raw if video else None,
                 intent=intent,
+                checksums=checksums,
+                ctime_ns=ctime_ns,
+                replaces=replaces,
             )
 
         await self._keeper.journal_always(begin)
@@ -470,7 +521,8 @@ class Resume:
         """
         raw = video.raw if video else None
         if (entry := self._entry) is not None:
-            await self._keeper.journal(lambda journal: journal.acknowledge(entry.id, part_number, raw))
+            known = self._source.checksum(part_number), self._source.ctime_ns
+            await self._keeper.journal(lambda journal: journal.acknowledge(entry.id, part_number, raw, *known))
             self._noted = raw or self._noted
 
     async def doubt(self) -> None:

@@ -44,6 +44,11 @@ class Item:
         """What tells it from others: the absolute path, or the URL."""
         return self.source if self.is_url or self.source == STDIN else os.path.abspath(self.source)
 
+    @property
+    def real_path(self) -> str:
+        """The same for all names of a file: without symbolic links, as the journal has it."""
+        return self.source if self.is_url or self.source == STDIN else os.path.realpath(self.source)
+
     def over(self, options: K) -> K:
         """What a command says of all videos, and over it what is said of this one; metadata is joined."""
         told: dict[str, Any] = {**cast("dict[str, Any]", options), **self.details}

@@ -143,9 +143,14 @@ class Results:
 
     def tidy(self, journal: Journal) -> None:
         """Have the journal forget what kill -9 has kept it from forgetting."""
-        for entry in journal.unfinished():
-            key = (str(entry.path), entry.fingerprint.identity.size_bytes, entry.fingerprint.identity.mtime_ns)
-            if self.is_done(key) and self.video(key)["videoId"] == entry.video_id:
+        entries = journal.unfinished()
+        files = [entry.fingerprint.identity for entry in entries]
+        # By size and time, which few files share, and then by the video: the journal may know the file by another
+        # of its paths.
+        times = {(file.size_bytes, file.mtime_ns) for file in files}
+        done = {self.video(key)["videoId"] for key in self._offsets if key[1:] in times}
+        for entry in entries:
+            if entry.video_id in done:
                 journal.forget(entry.id)
 
     def is_done(self, key: Key) -> bool:

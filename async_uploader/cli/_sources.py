@@ -40,11 +40,12 @@ def gather(flags: UploadFlags) -> list[Item]:
 def _each_once(items: Iterable[Item]) -> Iterator[Item]:
     places: dict[str, str] = {}
     for item in items:
-        if item.path in places and not item.problem:
-            where = places[item.path]
+        path = item.real_path
+        if path in places and not item.problem:
+            where = places[path]
             yield replace(item, problem=f"{item.source} is named twice{where and f', first in {where}'}.")
         else:
-            places[item.path] = item.place
+            places[path] = item.place
             yield item
 
 
@@ -65,7 +66,21 @@ def _files_of(source: str, flags: UploadFlags) -> Iterable[str]:
 
 
 def _files_in(directory: str, flags: UploadFlags) -> Iterator[str]:
-    """Regular files, sorted; no hidden ones, and no directories behind symbolic links."""
+    """Regular files, sorted; no hidden ones, and no directories behind symbolic links.
+
+    A symbolic link to another file in the directory is that file, and not a second video.
+    """
+    found = list(_names_in(directory, flags))
+    real = {os.path.realpath(path) for path in found if not os.path.islink(path)}
+    for path in found:
+        if not os.path.islink(path):
+            yield path
+        elif (target := os.path.realpath(path)) not in real:
+            real.add(target)
+            yield path
+
+
+def _names_in(directory: str, flags: UploadFlags) -> Iterator[str]:
     included, excluded = _matching(flags.include or ["*"]), _matching(flags.exclude or [])
     outputs = {os.path.realpath(path) for path in (flags.report, flags.results) if path is not None}
     for where, directories, names in os.walk(directory, onerror=_refuse):

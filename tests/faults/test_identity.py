@@ -1,0 +1,434 @@
+"""Which file is the same one: under other names, with other attributes, or with other bytes and the old times."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import pytest
+
+from async_uploader import SourceFailed
+from async_uploader._identity import ReadParts
+from async_uploader._limits import MIB
+from async_uploader._plan import Part
+from async_uploader._source import FileSource
+from async_uploader.emulator import Emulator, Fault
+from async_uploader.events import RetryScheduled, UploadEvent
+
+from .conftest import StartUpload
+from .leaks import join_threads
+from .world import PART, Run, Source, check_finished, check_sentence, run_upload, service, uploads
+
+SourceOf = Callable[[int], Source]
+
+_BYTES: Final = 3 * PART - 1
+_RATE: Final = 20_000_000  # bytes a second: slow enough for a change in the middle of a part
+_DIFFERS: Final = (
+    "has changed since the upload began: its contents differ, although its size and modification time"
+)
+# The sample has 16 KiB of each so many bytes; what lies between is in none of its blocks.
+_NOT_IN_SAMPLE: Final = 5 * (_BYTES // 256) + 20_000
+
+
+@pytest.fixture
+def movie(source_of: SourceOf, tmp_path: Path) -> Source:
+    """A source of one's own, of three parts."""
+    whole = source_of(_BYTES)
+    path = tmp_path / "movie.mp4"
+    shutil.copyfile(whole.path, path)
+    return Source(path=path, size_bytes=whole.size_bytes, sha256=whole.sha256)
+
+
+def _write(path: Path, *, at: int) -> None:
+    """Other bytes in the same place, and the modification time that was before."""
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.seek(at)
+        old = file.read(1)
+        file.seek(at)
+        file.write(bytes([old[0] ^ 1]))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    assert path.stat().st_ctime_ns > before.st_ctime_ns
+
+
+def _as_now(movie: Source) -> Source:
+    digest = sha256(movie.path.read_bytes()).hexdigest()
+    return Source(path=movie.path, size_bytes=movie.size_bytes, sha256=digest)
+
+
+def _make_link(path: Path) -> None:
+    path.with_suffix(".link").hardlink_to(path)
+
+
+def _rename_and_back(path: Path) -> None:
+    other = path.rename(path.with_suffix(".other"))
+    other.rename(path)
+
+
+ATTRIBUTES: Final = {
+    "chmod": lambda path: path.chmod(0o600),
+    "hard link": _make_link,
+    "rename": _rename_and_back,
+}
+
+
+# While it is sent
+
+
+async def _run_with(
+    happen: Callable[[], object], movie: Source, *, when_bytes: int, emulator: Emulator, **options: Any
+) -> Run:
+    runs: list[Run] = []
+
+    async def run() -> None:
+        runs.append(await run_upload(emulator, movie, **options))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run)
+        await emulator.wait_for(lambda emulator: emulator.statistics().bytes_received > when_bytes)
+        happen()
+    return runs[0]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("resume", [False, "local"], ids=["forgetful", "resuming"])
+@pytest.mark.parametrize(
+    ("when_bytes", "at", "concurrency"),
+    [(MIB, 0, 1), (PART + MIB, 0, 1), (MIB, 0, 3)],
+    ids=["the part at hand", "a part before", "at once"],
+)
+async def test_bytes_that_were_sent_change(
+    when_bytes: int, at: int, concurrency: int, resume: bool | str, movie: Source
+) -> None:
+    """Size and modification time are what they were; the upload fails, and its container goes."""
+    async with service(connection_rate=_RATE) as emulator:
+        happen = partial(_write, movie.path, at=at)
+        options = {"concurrency": concurrency, "resume": resume}
+        run = await _run_with(happen, movie, when_bytes=when_bytes, emulator=emulator, **options)
+        assert isinstance(run.error, SourceFailed)
+        assert _DIFFERS in str(run.error)
+        check_sentence(str(run.error))
+        assert dict(emulator.videos) == {}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("at", [0, PART, 2 * PART], ids=["the first", "the last but one", "the last"])
+async def test_bytes_change_before_the_last_part_is_sent_again(at: int, movie: Source) -> None:
+    """Everything had been read once; the last part is not sent with bytes of another state."""
+
+    def listen(event: UploadEvent) -> None:
+        if isinstance(event, RetryScheduled):
+            _write(movie.path, at=at)
+
+    async with service("upload,part=last,times=1:status=503") as emulator:
+        run = await run_upload(emulator, movie, concurrency=1, on_event=listen)
+        assert isinstance(run.error, SourceFailed)
+        assert _DIFFERS in str(run.error)
+        assert dict(emulator.videos) == {}
+
+
+@pytest.mark.anyio
+async def test_bytes_that_were_not_sent_change(movie: Source) -> None:
+    """Nothing that was sent differs, so the video is the file as it is now."""
+    async with service(connection_rate=_RATE) as emulator:
+        happen = partial(_write, movie.path, at=2 * PART + MIB // 2)
+        run = await _run_with(happen, movie, when_bytes=MIB, emulator=emulator, concurrency=1)
+        assert run.video is not None, run.error
+        await check_finished(emulator, _as_now(movie), run.video.video_id)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("concurrency", [1, 3])
+@pytest.mark.parametrize("happen", ATTRIBUTES.values(), ids=ATTRIBUTES)
+async def test_attributes_change(happen: Callable[[Path], object], concurrency: int, movie: Source) -> None:
+    """The bytes are the same; nothing is sent again."""
+    async with service(connection_rate=_RATE) as emulator:
+        options = {"concurrency": concurrency, "resume": "local"}
+        run = await _run_with(
+            partial(happen, movie.path), movie, when_bytes=PART + MIB, emulator=emulator, **options
+        )
+        assert run.video is not None, run.error
+        await check_finished(emulator, movie, run.video.video_id)
+
+
+@pytest.mark.anyio
+async def test_a_part_that_is_sent_again(movie: Source) -> None:
+    """Its first attempt may have arrived whole: other bytes in the second one are a change, too."""
+    async with service("upload,part=2:stall=0.3,when=late", "upload,part=2,times=1:cut,when=late") as emulator:
+        happen = partial(_write, movie.path, at=PART)
+        run = await _run_with(happen, movie, when_bytes=2 * PART, emulator=emulator, concurrency=1)
+        assert isinstance(run.error, SourceFailed)
+        assert _DIFFERS in str(run.error)
+        assert dict(emulator.videos) == {}
+
+
+@pytest.mark.anyio
+async def test_one_verification_for_all(movie: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one part's check has compared, the next ones need not read again."""
+    compared: list[list[int]] = []
+    original = ReadParts.accept
+
+    def accept(self: ReadParts, verified: Any, *, ctime_ns: int | None) -> None:
+        compared.append([known.part.number for known in verified])
+        original(self, verified, ctime_ns=ctime_ns)
+
+    monkeypatch.setattr(ReadParts, "accept", accept)
+    async with service(connection_rate=_RATE) as emulator:
+        happen = partial(movie.path.chmod, 0o600)
+        run = await _run_with(happen, movie, when_bytes=PART + MIB, emulator=emulator, concurrency=1)
+        assert run.video is not None, run.error
+    assert sorted(number for numbers in compared for number in numbers) in ([1, 2], [1, 2, 3])
+
+
+@pytest.mark.anyio
+async def test_two_parts_that_end_together(movie: Source) -> None:
+    """One has been checked, and the file changes before the other one's check: that check includes both."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from async_uploader import SourceError
+
+    first, second = (Part(number=n, offset=(n - 1) * PART, size_bytes=PART, last=False) for n in (1, 2))
+    block = memoryview(bytearray(PART))
+    with ThreadPoolExecutor(2) as threads:
+        source = await FileSource.open(movie.path, threads=threads)
+        async with source.reading(first) as one, source.reading(second) as other:
+            while not (other._left_bytes <= 4096):
+                await other.readinto(block[: max(1, other._left_bytes - 4096)])
+            while await one.readinto(block):
+                pass
+            _write(movie.path, at=0)
+            with pytest.raises(SourceError, match="its contents differ"):
+                await other.readinto(block)
+
+
+@pytest.mark.anyio
+async def test_a_verification_that_is_cancelled(movie: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It neither holds up who cancels it nor reads on for nobody."""
+    began, stopped, ended = asyncio.Event(), threading.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def verify(self: ReadParts, compare: object, stop: threading.Event) -> tuple[list[Any], int | None]:
+        loop.call_soon_threadsafe(began.set)
+        if stop.wait(10):
+            stopped.set()
+        ended.set()
+        return [], self.ctime_ns
+
+    monkeypatch.setattr(ReadParts, "verify", verify)
+    async with service(connection_rate=_RATE) as emulator:
+        run = asyncio.create_task(run_upload(emulator, movie, concurrency=1))
+        await emulator.wait_for(lambda emulator: emulator.statistics().bytes_received > MIB)
+        movie.path.chmod(0o600)
+        await began.wait()
+        run.cancel()
+        await asyncio.wait([run], timeout=5)
+        assert run.cancelled()
+    assert await asyncio.to_thread(ended.wait, 5)
+    assert stopped.is_set()
+
+
+# Before it is resumed
+
+
+async def _interrupted(emulator: Emulator, source: Source, **options: Any) -> str:
+    """An upload that fails at its last part; returns its container."""
+    emulator.add_fault(Fault.parse("upload,part=last:status=503"))
+    run = await run_upload(emulator, source, **{"resume": "local", "max_attempts": 1, "concurrency": 1, **options})
+    emulator.clear_faults()
+    assert run.error is not None
+    (video_id,) = emulator.videos
+    return video_id
+
+
+def _query(state: Path, statement: str) -> list[Any]:
+    with closing(sqlite3.connect(state / "async_uploader" / "journal.sqlite3")) as database, database:
+        return database.execute(statement).fetchall()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("at", [0, PART + _NOT_IN_SAMPLE], ids=["in the sample", "between its blocks"])
+async def test_bytes_that_were_received_have_changed(at: int, movie: Source) -> None:
+    """The file counts as changed: it is uploaded anew, and the half of the old one is deleted."""
+    async with service() as emulator:
+        before = await _interrupted(emulator, movie)
+        _write(movie.path, at=at)
+        run = await run_upload(emulator, movie, resume="local")
+        assert run.video is not None, run.error
+        assert run.video.video_id != before
+        await check_finished(emulator, _as_now(movie), run.video.video_id)
+
+
+@pytest.mark.anyio
+async def test_bytes_that_are_missing_have_changed(movie: Source) -> None:
+    """The service has nothing of them: it is resumed, and the video is the file as it is now."""
+    async with service() as emulator:
+        before = await _interrupted(emulator, movie)
+        last = (2 * PART // (_BYTES // 256) + 2) * (_BYTES // 256) + 20_000
+        _write(movie.path, at=last)
+        run = await run_upload(emulator, movie, resume="local")
+        assert run.video is not None, run.error
+        assert run.video.video_id == before
+        await check_finished(emulator, _as_now(movie), before)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("happen", ATTRIBUTES.values(), ids=ATTRIBUTES)
+async def test_attributes_have_changed(happen: Callable[[Path], object], movie: Source, state: Path) -> None:
+    """It is resumed, and the journal knows the new change time, so that the next run compares nothing."""
+    async with service() as emulator:
+        before = await _interrupted(emulator, movie)
+        happen(movie.path)
+        since = asyncio.get_running_loop().time()
+        await _interrupted(emulator, movie)
+        await join_threads()
+        assert _query(state, "SELECT ctime_ns FROM upload") == [(movie.path.stat().st_ctime_ns,)]
+        assert len(_query(state, "SELECT 1 FROM part WHERE length(checksum) = 16")) == 2
+        run = await run_upload(emulator, movie, resume="local")
+        assert run.video is not None, run.error
+        assert run.video.video_id == before
+        await check_finished(emulator, movie, before)
+        assert {one.content_range for one in uploads(emulator, since)} == {"part 3/3"}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("changed", [False, True], ids=["as it was", "chmod"])
+async def test_a_part_without_a_checksum(changed: bool, movie: Source, state: Path) -> None:
+    """It arrived, and the process was killed before its note: comparable only while nothing has changed."""
+    async with service() as emulator:
+        before = await _interrupted(emulator, movie)
+        await join_threads()
+        _query(state, "DELETE FROM part WHERE number = 2")
+        if changed:
+            movie.path.chmod(0o600)
+        run = await run_upload(emulator, movie, resume="local")
+        assert run.video is not None, run.error
+        assert (run.video.video_id == before) is not changed
+        await check_finished(emulator, movie, run.video.video_id)
+
+
+@pytest.mark.anyio
+async def test_a_part_without_a_checksum_is_read_at_once(movie: Source, state: Path) -> None:
+    """So that a later chmod finds a checksum to compare with."""
+    async with service(connection_rate=_RATE) as emulator:
+        before = await _interrupted(emulator, movie)
+        await join_threads()
+        _query(state, "DELETE FROM part WHERE number = 2")
+        happen = partial(movie.path.chmod, 0o600)
+        when_bytes = emulator.statistics().bytes_received + MIB // 2
+        run = await _run_with(happen, movie, when_bytes=when_bytes, emulator=emulator, resume="local")
+        assert run.video is not None, run.error
+        assert run.video.video_id == before
+        await check_finished(emulator, movie, before)
+
+
+@pytest.mark.anyio
+async def test_an_entry_of_an_older_version(movie: Source, state: Path) -> None:
+    """It has neither a change time nor checksums, and is resumed as before."""
+    async with service() as emulator:
+        before = await _interrupted(emulator, movie)
+        await join_threads()
+        _query(state, "UPDATE upload SET ctime_ns = NULL")
+        _query(state, "UPDATE part SET checksum = NULL")
+        movie.path.chmod(0o600)
+        run = await run_upload(emulator, movie, resume="local")
+        assert run.video is not None, run.error
+        assert run.video.video_id == before
+        await check_finished(emulator, movie, before)
+
+
+# Under another name
+
+
+def _dotted(path: Path) -> Path:
+    (path.parent / "sub").mkdir()
+    return path.parent / "sub" / ".." / path.name
+
+
+def _symbolic(path: Path) -> Path:
+    link = path.with_name("link.mp4")
+    link.symlink_to(path.name)
+    return link
+
+
+def _hard(path: Path) -> Path:
+    link = path.with_name("hard.mp4")
+    link.hardlink_to(path)
+    return link
+
+
+def _renamed(path: Path) -> Path:
+    (path.parent / "elsewhere").mkdir()
+    return path.rename(path.parent / "elsewhere" / "new.mp4")
+
+
+NAMES: Final = {"sub/..": _dotted, "symbolic link": _symbolic, "hard link": _hard, "renamed": _renamed}
+
+
+def _under(path: Path, movie: Source) -> Source:
+    return Source(path=path, size_bytes=movie.size_bytes, sha256=movie.sha256)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("other", NAMES.values(), ids=NAMES)
+async def test_another_name_of_the_same_file(other: Callable[[Path], Path], movie: Source, state: Path) -> None:
+    """It is resumed, and the journal keeps one entry."""
+    async with service() as emulator:
+        before = await _interrupted(emulator, movie)
+        source = _under(other(movie.path), movie)
+        assert await _interrupted(emulator, source) == before
+        await join_threads()
+        assert len(_query(state, "SELECT 1 FROM upload")) == 1
+        run = await run_upload(emulator, source, resume="local")
+        assert run.video is not None, run.error
+        assert run.video.video_id == before
+        await check_finished(emulator, movie, before)
+        await join_threads()
+        assert _query(state, "SELECT 1 FROM upload") == []
+
+
+@pytest.mark.anyio
+async def test_a_copy_is_another_source(movie: Source) -> None:
+    """It has an inode of its own, and becomes a video of its own."""
+    async with service() as emulator:
+        before = await _interrupted(emulator, movie)
+        copy = movie.path.with_name("copy.mp4")
+        shutil.copy2(movie.path, copy)
+        run = await run_upload(emulator, _under(copy, movie), resume="local")
+        assert run.video is not None, run.error
+        assert run.video.video_id != before
+        run = await run_upload(emulator, movie, resume="local")
+        assert run.video is not None, run.error
+        assert run.video.video_id == before
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("other", [_dotted, _symbolic, _hard], ids=["sub/..", "symbolic link", "hard link"])
+async def test_two_at_once_under_two_names(
+    other: Callable[[Path], Path], command: StartUpload, movie: Source, state: Path
+) -> None:
+    """The second one is refused; and once it has been, the first one's locks are still there."""
+    source = _under(other(movie.path), movie)
+    async with service("upload,part=last,times=1:stall=forever") as emulator:
+        async with command(emulator, movie, state):
+            await emulator.wait_for(lambda emulator: emulator.statistics().uploads_in_flight)
+            for _ in range(2):
+                async with command(emulator, source, state) as second:
+                    out, told = await second.wait()
+                assert (second.returncode, out) == (2, "")
+                assert told == f"error: {source.path} is being uploaded by another process already.\n"
+            assert len(emulator.videos) == 1
+        emulator.clear_faults()
+        run = await run_upload(emulator, source, resume="local")
+        assert run.video is not None, run.error
+        await check_finished(emulator, source, run.video.video_id)

@@ -7,20 +7,22 @@ import os
 import stat
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, contextmanager, suppress
 from functools import partial
 from inspect import isawaitable, iscoroutinefunction
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import aiofiles.os
 import anyio
+from msgspec import Struct
 
 from ._errors import SourceError
 from ._limits import MIB
 
 Chunk = bytes | memoryview
 Chunks = AsyncGenerator[Chunk, None]
+T = TypeVar("T")
 
 _CHUNK_BYTES: Final = MIB
 
@@ -57,9 +59,9 @@ async def _async_chunks(source: AsyncIterable[Any]) -> Chunks:
 
 async def _sync_chunks(source: Iterable[Any]) -> Chunks:
     # A thread of its own: what blocks in it, holds up nobody else.
-    iterator = iter(source)
+    iterator, end = iter(source), object()
     with _own_thread() as in_thread:
-        while (chunk := await in_thread(partial(next, iterator, None))) is not None:
+        while (chunk := await in_thread(partial(next, iterator, end))) is not end:
             yield _checked(chunk)
 
 
@@ -96,7 +98,8 @@ async def _file_chunks(file: Any) -> Chunks:
                     yield _checked(chunk)
     finally:
         if start is not None:
-            with anyio.CancelScope(shield=True):
+            # The bytes are what counts: a file object that was closed meanwhile fails no upload here.
+            with anyio.CancelScope(shield=True), suppress(Exception):
                 await _called(file.seek, start)
 
 
@@ -109,10 +112,37 @@ async def _called(method: Callable[..., Any], *arguments: object) -> Any:
 @contextmanager
 def _own_thread() -> Iterator[Callable[[Callable[[], Any]], Awaitable[Any]]]:
     thread = ThreadPoolExecutor(1, thread_name_prefix="async_uploader-stream")
+    loop = asyncio.get_running_loop()
+
+    async def in_thread(call: Callable[[], Any]) -> Any:
+        ended = await loop.run_in_executor(thread, partial(_ended, call))
+        return ended.result()
+
     try:
-        yield partial(asyncio.get_running_loop().run_in_executor, thread)
+        yield in_thread
     finally:
         thread.shutdown(wait=False, cancel_futures=True)
+
+
+class _Result(Struct, frozen=True):
+    """How a call has ended."""
+
+    value: Any = None
+    error: BaseException | None = None
+
+    def result(self) -> Any:
+        if self.error is not None:
+            raise self.error
+        return self.value
+
+
+def _ended(call: Callable[[], Any]) -> _Result:
+    # Carried over as a value. A future cannot hold StopIteration: who waits for it would wait for ever. And it
+    # makes a cancellation of its own out of the CancelledError of concurrent.futures.
+    try:
+        return _Result(value=call())
+    except BaseException as exc:  # noqa: BLE001 - raised again where it is waited for
+        return _Result(error=exc)
 
 
 def _checked(chunk: object) -> Chunk:
@@ -132,12 +162,14 @@ def _is_seekable(file: Any) -> bool:
 
 
 def _size_ahead(file: Any) -> int | None:
+    """How many bytes there are now from where a file object stands; None if it cannot tell."""
     if not _is_seekable(file):
         return None
-    here = file.tell()
-    size_bytes: int = file.seek(0, os.SEEK_END) - here
+    here: int = file.tell()
+    file.seek(0, os.SEEK_END)
+    end: int = file.tell()  # what seek() returns is not the same everywhere
     file.seek(here)
-    return max(size_bytes, 0)
+    return max(end - here, 0)
 
 
 def _pipe_of(file: Any) -> int | None:

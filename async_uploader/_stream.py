@@ -23,6 +23,7 @@ from typing import Final, TypeVar
 import anyio
 from msgspec import Struct
 
+from ._cancelled import is_being_cancelled
 from ._chunks import Chunk, Chunks
 from ._errors import SourceError
 from ._limits import MAX_VIDEO_BYTES, MIB, MIN_PART_BYTES
@@ -174,6 +175,7 @@ class StreamSource:
         self._first = await self._next()
         if self._first is _END:
             raise SourceError(f"{self.shown} is empty; there is nothing to upload.")
+        self._check_size(len(self._first))
 
     async def aclose(self) -> None:
         """Let go of everything that is still kept, and of the source."""
@@ -188,6 +190,8 @@ class StreamSource:
         assert not received, "a stream begins at its beginning"
         part = self._new_part(plan, number=1, offset=0)
         async for chunk in self._all():
+            # Before anything of it is sent: beyond the known size there is no part to put it in.
+            self._check_size(part.end + len(chunk))
             rest, is_chunk_start = memoryview(chunk), True
             while rest:
                 # Asked only now that there are more bytes: so a part that is full is not the last one.
@@ -197,7 +201,6 @@ class StreamSource:
                 room_bytes = part.planned_bytes - part.kept.size_bytes
                 await part.kept.append(rest[:room_bytes])
                 rest, is_chunk_start = rest[room_bytes:], False
-            self._check_size(part.end)
         if self.size_bytes not in (None, part.end):
             raise SourceError(f"{self.shown} ended after {part.end:,} of {self.size_bytes:,} bytes.")
         yield await self._piece(part, last=True)
@@ -216,6 +219,10 @@ class StreamSource:
                     return chunk
         except SourceError:
             raise
+        except (asyncio.CancelledError, GeneratorExit) as exc:
+            if is_being_cancelled(exc):
+                raise
+            raise SourceError(f"{self.shown} ended itself with {type(exc).__name__}.") from exc
         except Exception as exc:
             raise SourceError(f"{self.shown} failed: {type(exc).__name__}: {exc}.") from exc
         return _END
@@ -251,7 +258,9 @@ class StreamSource:
                 f"{self.shown} has more than the {format_size(MAX_VIDEO_BYTES)} that the service takes a video."
             )
         if self.size_bytes is not None and total_bytes > self.size_bytes:
-            raise SourceError(f"{self.shown} went on after its {self.size_bytes:,} bytes.")
+            raise SourceError(
+                f"{self.shown} has more than the {self.size_bytes:,} bytes that it had when the upload began."
+            )
 
 
 class _Filling(Struct, frozen=True, kw_only=True):

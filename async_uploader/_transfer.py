@@ -7,6 +7,7 @@ exactly one error comes out, never an exception group.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import anyio
 from msgspec import Struct
 
+from ._cancelled import is_being_cancelled
 from ._errors import ApiError, SourceError, SourceFailed, UploaderError, UploadFailed
 from ._line import Line
 from ._models import Video
@@ -143,6 +145,12 @@ class Transfer:
         """Run a step; its error becomes the upload's, if it is the first, and stops everything else."""
         try:
             await step()
+        except asyncio.CancelledError as exc:
+            if is_being_cancelled(exc):
+                raise
+            error = UploaderError("A callback, or something that it waited for, was cancelled.")
+            error.__cause__ = exc
+            self._fail(error)
         except Exception as exc:  # noqa: BLE001 - raised again by run(), as the cause of what it raises
             self._fail(exc)
 

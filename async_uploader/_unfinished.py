@@ -11,7 +11,7 @@ from typing import TypeVar
 import anyio.to_thread
 
 from ._errors import ConfigurationError, UploaderError
-from ._journal import Entry, Journal
+from ._journal import Entry, Journal, reason_of
 
 T = TypeVar("T")
 
@@ -90,7 +90,8 @@ async def _read(call: Callable[[Journal], T]) -> T:
         try:
             return call(journal)
         except (sqlite3.Error, OSError) as exc:
-            raise UploaderError(f"The journal {journal.path} cannot be used: {exc}.") from exc
+            where = "" if journal.shown == "The journal" else f" {journal.shown}"
+            raise UploaderError(f"The journal{where} cannot be used: {reason_of(exc)}.") from exc
         finally:
             journal.close()
 

@@ -47,7 +47,7 @@ def load(commands: Mapping[str, click.Command], named: Path | None) -> Defaults:
     if os.path.isfile(".env"):
         _read_environment(Path(".env"))
     path = named or _own_file()
-    if named is None and not path.is_file():
+    if path is None:
         return {}
     document = _read_toml(path)
     base_url = document.pop("base-url", document.pop("base_url", None))
@@ -58,10 +58,16 @@ def load(commands: Mapping[str, click.Command], named: Path | None) -> Defaults:
     return {name: dict(_defaults(path, name, table, commands)) for name, table in document.items()}
 
 
-def _own_file() -> Path:
+def _own_file() -> Path | None:
+    """The user's configuration; None if there is none, or no home directory to look for it in."""
     from platformdirs import user_config_path
 
-    return user_config_path("async-uploader") / "config.toml"
+    try:
+        path = user_config_path("async-uploader") / "config.toml"
+    except (RuntimeError, KeyError):  # what Path.home() and pwd raise for an unknown user
+        return None
+    # An unknown home may also be left as "~": not a directory to read from where the command runs.
+    return path if not str(path).startswith("~") and path.is_file() else None
 
 
 def _read_environment(path: Path) -> None:

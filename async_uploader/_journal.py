@@ -421,7 +421,7 @@ def _only_database_errors() -> Iterator[None]:
     except (sqlite3.Error, OSError):
         raise
     except (
-        *(ValueError, TypeError, LookupError, OverflowError, MemoryError, SystemError),
+        *(ValueError, LookupError, OverflowError, MemoryError, SystemError),
         *(msgspec.ValidationError, _Damaged),
     ) as exc:
         # Messages that quote the file are no UTF-8, columns have other names, lengths are beyond all memory.

@@ -36,7 +36,7 @@ _VALUES: Final[tuple[Any, ...]] = (
 )  # fmt: skip
 _UPLOAD: Final = (
     "id", "path", "account", "base_url", "video_id", "size_bytes", "mtime_ns", "device", "inode", "sample",
-    "ranges", "part_bytes", "started_at", "ctime_ns",
+    "ranges", "part_bytes", "started_at", "ctime_ns", "video",
 )  # fmt: skip
 _PART: Final = ("number", "checksum")
 
@@ -54,7 +54,7 @@ def _fill(path: Path, *, entries: int = 3) -> None:
             part_bytes=PART,
             ctime_ns=1,
         )
-        journal.acknowledge(entry.id, 1, b"c" * 16, 1)
+        journal.acknowledge(entry.id, 1, checksum=b"c" * 16, ctime_ns=1)
     journal.close()
 
 
@@ -150,7 +150,7 @@ def test_bytes_that_flip(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
             for entry in journal.unfinished():
                 assert len(entry.missing) <= 10_000
                 journal.find(entry.path, entry.fingerprint.identity)
-                journal.acknowledge(entry.id, 2, b"d" * 16, 2)
+                journal.acknowledge(entry.id, 2, checksum=b"d" * 16, ctime_ns=2)
             opened += 1
         except (sqlite3.Error, OSError):
             pass

@@ -347,6 +347,26 @@ async def test_an_entry_of_an_older_version(movie: Source, state: Path) -> None:
         await check_finished(emulator, movie, before)
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("resume", ["local", True], ids=["local", "anywhere"])
+async def test_a_finished_upload_that_is_kept(resume: bool | str, movie: Source) -> None:
+    """After a chmod it is the same video; after other bytes, with the old times, it is another one."""
+    async with service() as emulator:
+        options: dict[str, Any] = {"resume": resume, "keep_finished": True}
+        first = await run_upload(emulator, movie, **options)
+        movie.path.chmod(0o600)
+        second = await run_upload(emulator, movie, **options)
+        assert first.video is not None
+        assert second.video is not None, second.error
+        assert second.video.video_id == first.video.video_id
+        _write(movie.path, at=_NOT_IN_SAMPLE)
+        third = await run_upload(emulator, movie, **options)
+        assert third.video is not None, third.error
+        assert third.video.video_id != first.video.video_id
+        assert (await emulator.finished(third.video.video_id)).sha256 == _as_now(movie).sha256
+        assert (await emulator.finished(first.video.video_id)).sha256 == movie.sha256
+
+
 # Under another name
 
 

@@ -8,12 +8,14 @@ The environment variable ``SWEEP_ORDER`` says what happens at which call, as the
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import inspect
 import json
 import os
 import signal
 import struct
+import sys
 import threading
 import time
 from collections import Counter
@@ -25,6 +27,7 @@ from typing import Any, Final, Literal
 VARIABLE: Final = "SWEEP_ORDER"
 
 Moment = Literal["before", "during", "after"]
+Action = Literal["kill", "interrupt", "terminate", "cancel", "clock"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,14 +37,15 @@ class Strike:
     :ivar call: the call by its name, as ``Journal.begin``
     :ivar number: the Nth call of this name, from 1
     :ivar moment: before the call, after its return, or ``delay_seconds`` after its start
-    :ivar action: ``kill`` (SIGKILL), ``interrupt`` (SIGINT), ``terminate`` (SIGTERM), or ``clock``
+    :ivar action: ``kill`` (SIGKILL), ``interrupt`` (SIGINT), ``terminate`` (SIGTERM), ``cancel`` (of the task of a
+        library's upload), or ``clock``
     :ivar jump_seconds: by how much the clock moves
     """
 
     call: str
     number: int
     moment: Moment
-    action: Literal["kill", "interrupt", "terminate", "clock"] = "kill"
+    action: Action = "kill"
     delay_seconds: float = 0.0
     jump_seconds: float = 0.0
 
@@ -54,6 +58,8 @@ class Order:
     """What a child is told.
 
     :ivar record: write the name of each call into this file, a line each
+    :ivar library: upload by the library, with these options, and not by the command line; the only argument is the
+        file
     :ivar clock_seconds: by how much this process's clock is wrong
     :ivar is_unprivileged: without root's right to read and write every file
     :ivar stall_seconds: the stall timeout of every request
@@ -62,6 +68,7 @@ class Order:
 
     strikes: tuple[Strike, ...] = ()
     record: str | None = None
+    library: dict[str, Any] | None = None
     clock_seconds: float = 0.0
     is_unprivileged: bool = False
     stall_seconds: float = 2.0
@@ -90,6 +97,7 @@ class Hooks:
         self._order = order
         self._counts: Counter[str] = Counter()
         self._turn = threading.Lock()
+        self.cancel: Callable[[], object] = lambda: None
         self._true_time = time.time
         self._offset_seconds = order.clock_seconds
         self._record = (
@@ -124,6 +132,8 @@ class Hooks:
     def _act(self, strike: Strike) -> None:
         if strike.action == "clock":
             self._offset_seconds += strike.jump_seconds
+        elif strike.action == "cancel":
+            self.cancel()
         else:
             os.kill(os.getpid(), _SIGNALS[strike.action])
 
@@ -203,13 +213,41 @@ def main() -> None:
     """Follow the order, and become the command line."""
     order = read(os.environ.pop(VARIABLE))
     quicken(order)
-    Hooks(order).install()
+    hooks = Hooks(order)
+    hooks.install()
     if order.is_unprivileged:
         drop_privileges()
+    if order.library is not None:
+        sys.exit(upload(sys.argv[1], order.library, hooks))
 
     from async_uploader.cli import main as become
 
     become()
+
+
+def upload(path: str, options: dict[str, Any], hooks: Hooks) -> int:
+    """By the library: the video's id on standard output, from ``on_video``.
+
+    :return: 0, 1 after an error, or 130 after a cancellation
+    """
+    from async_uploader import Client, UploaderError
+
+    async def run() -> int:
+        task = asyncio.current_task()
+        assert task is not None
+        loop = asyncio.get_running_loop()
+        hooks.cancel = partial(loop.call_soon_threadsafe, task.cancel)
+        try:
+            async with Client() as client:
+                await client.upload(path, **options, on_video=lambda video: print(video.video_id, flush=True))
+        except UploaderError as exc:
+            print(f"error: {exc}", file=sys.stderr)
+            return 1
+        except asyncio.CancelledError:
+            return 130
+        return 0
+
+    return asyncio.run(run())
 
 
 if __name__ == "__main__":

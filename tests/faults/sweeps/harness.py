@@ -201,6 +201,14 @@ class Workspace:
         """The containers that the journal knows."""
         return {row["video_id"] for row in self.rows().get("upload", [])}
 
+    def is_over(self, done: Done, service: Service, sources: Sequence[Source], *, is_json: bool = False) -> bool:
+        """Whether a run that was ended by force had said everything and remembered nothing.
+
+        Then only its end was cut off, and there is nothing that could be run again.
+        """
+        is_said = not missing_in(done, service, sources, is_json=is_json)
+        return is_said and not any(self.rows().values())
+
     def check_journal_empty(self) -> None:
         """Nothing is left in it."""
         left = {table: len(rows) for table, rows in self.rows().items() if rows}
@@ -242,12 +250,23 @@ class Workspace:
             findings.add(Kind.BYTES_AGAIN, f"{sent_again:,} bytes of stored parts were sent again", sent_again)
 
 
+def missing_in(
+    done: Done, service: Service, sources: Sequence[Source], *, is_json: bool = False
+) -> list[Source]:
+    """The files whose finished video is not on a run's standard output."""
+    if is_json and json_of(done.out) is None:
+        return list(sources)
+    told = {view.sha256 for video_id, view in service.emulator.videos.items() if video_id in done.out}
+    return [source for source in sources if source.sha256 not in told]
+
+
 def _is_settled(emulator: Any) -> bool:
     return is_quiet(emulator) and all(view.state != "uploaded" for view in emulator.videos.values())
 
 
 def _shown(process: subprocess.Popen[str]) -> str:
-    return f"`{' '.join(list(process.args)[4:])}`"  # type: ignore[arg-type]
+    words = " ".join(list(process.args)[4:])  # type: ignore[arg-type]
+    return f"`{words if len(words) < 60 else words[:60] + '…'}`"
 
 
 @dataclass(slots=True)
@@ -305,6 +324,10 @@ class Bench:
         """A local service with faults."""
         settings = {"rate_window": 1.0, **settings}
         return running_service(self.portal, faults=[Fault.parse(fault) for fault in faults], **settings)
+
+    def add_fault(self, service: Service, fault: str) -> None:
+        """One more."""
+        self.portal.call(service.emulator.add_fault, Fault.parse(fault))
 
     @contextmanager
     def workspace(self, findings: Findings) -> Iterator[Workspace]:

@@ -31,7 +31,7 @@ from .harness import (
     Source,
     Workspace,
     is_quiet,
-    json_of,
+    missing_in,
     shuffled,
     upload_flags,
     with_key,
@@ -116,18 +116,11 @@ class _Command:
 
     def __init__(self, bench: Bench, scenario: Scenario, service: Service, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._is_json = "--json" in scenario.flags
+        self.is_json = "--json" in scenario.flags
         self.sources = [bench.source(size, number) for number, size in enumerate(scenario.sizes)]
         names = [workspace.link(source, f"{number}.mp4").name for number, source in enumerate(self.sources)]
         self._arguments = ("upload", *names, *upload_flags(service, *scenario.flags))
         self._environment = {"APIVIDEO_UPLOAD_TOKEN": service.make_token()} if scenario.has_token else with_key()
-
-    def missing_in(self, done: Done, service: Service) -> list[Source]:
-        """The files whose finished video is not on a run's standard output."""
-        if self._is_json and json_of(done.out) is None:
-            return self.sources
-        told = {view.sha256 for video_id, view in service.emulator.videos.items() if video_id in done.out}
-        return [source for source in self.sources if source.sha256 not in told]
 
     def run(self, order: Order) -> Done:
         return self._workspace.run(*self._arguments, order=order, **self._environment)
@@ -142,12 +135,13 @@ def _run(scenario: Scenario, strike: Strike, bench: Bench, findings: Findings) -
             service.wait_for(is_quiet)  # what the killed process had on its way has landed or broken off
             if scenario.has_token:
                 unknown = _unrecorded(service, workspace)
-            if not _is_over(command, done, service, workspace):
+            has_results = (workspace.folder / "results.jsonl").exists()
+            if has_results or not workspace.is_over(done, service, command.sources, is_json=command.is_json):
                 done = _again(command)
         findings.check(done.code in (0, -9), f"the command does not succeed: {done.last_words}")
         workspace.check_videos(service, command.sources, unavoidable=unknown)
         workspace.check_journal_empty()
-        missing = command.missing_in(done, service)
+        missing = missing_in(done, service, command.sources, is_json=command.is_json)
         findings.check(not missing, f"{len(missing)} videos are not on standard output: {done.out[-200:]!r}")
         if "--results" in scenario.flags:
             _check_results(command.sources, workspace)
@@ -161,12 +155,6 @@ def _again(command: _Command) -> Done:
             break
         done = command.run(Order())
     return done
-
-
-def _is_over(command: _Command, done: Done, service: Service, workspace: Workspace) -> bool:
-    """Killed when everything was said and nothing remembered: the command was done, and only its end was cut off."""
-    is_said = not command.missing_in(done, service)
-    return is_said and not any(workspace.rows().values()) and not (workspace.folder / "results.jsonl").exists()
 
 
 def _unrecorded(service: Service, workspace: Workspace) -> set[str]:

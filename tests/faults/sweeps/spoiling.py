@@ -131,7 +131,8 @@ def _limit(dice: random.Random) -> Spoiled:
         return response if status is None else replace(response, status=status)
 
     shown = ", ".join(f"{name.decode()}: {value[:30]!r}" for name, value in chosen)
-    return Spoiled(text=f"{status or 'its status'} with {shown}", apply=apply)
+    # 429 says that nothing was stored.
+    return Spoiled(text=f"{status or 'its status'} with {shown}", apply=apply, is_lie=status == "429")
 
 
 def _header(dice: random.Random) -> Spoiled:

@@ -1,0 +1,106 @@
+"""The clock jumps by hours, days or years: during an upload, and between a run that is killed and the next one.
+
+Nothing may come of that: the upload ends in its usual time, as one video, without a byte sent again. A finished
+video that was never told is kept in the journal for 7 days by the clock, so a longer jump is not tried there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from typing import Final
+
+from .child import Order, Strike
+from .counts import Findings
+from .harness import PART_BYTES, Bench, Case, is_quiet, missing_in, shuffled, upload_flags, with_key
+
+NAME: Final = "clocks"
+
+_HOUR: Final = 3600.0
+_JUMPS: Final = {
+    "1 h": _HOUR,
+    "-1 h": -_HOUR,
+    "3 days": 72 * _HOUR,
+    "-3 days": -72 * _HOUR,
+    "400 days": 9600 * _HOUR,
+    "-50 years": -438_300 * _HOUR,
+}
+_MOST_KEPT_SECONDS: Final = 7 * 24 * _HOUR
+# The clock jumps at one of these calls, or the process is killed there and the next one's clock is wrong.
+_PLACES: Final = (
+    Strike(call="Journal.find", number=1, moment="before"),
+    Strike(call="Service.create_video", number=1, moment="after"),
+    Strike(call="Service.send_part", number=1, moment="during", delay_seconds=0.01),
+    Strike(call="Journal.acknowledge", number=1, moment="after"),
+    Strike(call="Service.get_status", number=1, moment="before"),
+    Strike(call="output", number=1, moment="before"),
+)
+_SETTINGS: Final = {"free": {}, "limited": {"rate_limit": 2}, "short tokens": {"token_ttl": 1.0}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """A jump.
+
+    :ivar is_between: between two runs, of which the first is killed at the place; else at the place
+    """
+
+    jump: str
+    place: Strike
+    is_between: bool
+    settings: str
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        when = "between runs, killed" if self.is_between else "jumps"
+        return f"{self.jump} {when} {self.place}, {self.settings}"
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether a finished video was not told, and is too old by the clock."""
+        return self.is_between and self.place.call == "output" and _JUMPS[self.jump] > _MOST_KEPT_SECONDS
+
+
+def cases(_bench: Bench, seed: int) -> Iterator[Case]:
+    """All of them."""
+    found = [
+        Scenario(jump=jump, place=place, is_between=is_between, settings=settings)
+        for jump, place, is_between, settings in product(_JUMPS, _PLACES, (False, True), _SETTINGS)
+    ]
+    yield from shuffled([_case(scenario) for scenario in found if not scenario.is_forgotten], seed)
+
+
+def case(bench: Bench, name: str) -> Case:
+    """One by its name."""
+    return next(case for case in cases(bench, 0) if case.name == name)
+
+
+def _case(scenario: Scenario) -> Case:
+    return Case(name=scenario.name, run=partial(_run, scenario))
+
+
+def _run(scenario: Scenario, bench: Bench, findings: Findings) -> None:
+    source, seconds = bench.source(2 * PART_BYTES + 1), _JUMPS[scenario.jump]
+    settings = dict(_SETTINGS[scenario.settings])
+    with bench.service(**settings) as service, bench.workspace(findings) as workspace:
+        command = ("upload", workspace.link(source, "0.mp4").name, *upload_flags(service))
+        place = scenario.place
+        strike = Strike(
+            call=place.call,
+            number=place.number,
+            moment=place.moment,
+            delay_seconds=place.delay_seconds,
+            action="kill" if scenario.is_between else "clock",
+            jump_seconds=seconds,
+        )
+        done = workspace.run(*command, order=Order(strikes=(strike,)), **with_key())
+        service.wait_for(is_quiet)
+        if done.code == -9:
+            done = workspace.run(*command, order=Order(clock_seconds=seconds), **with_key())
+        findings.check(done.code == 0, f"the command does not succeed: {done.last_words}")
+        findings.check(not missing_in(done, service, [source]), "the video is not on standard output")
+        workspace.check_videos(service, [source])
+        workspace.check_journal_empty()

@@ -5,12 +5,13 @@
     python -m benchmarks.soak --sweep kills       of one sweep; with --seed others, with --case NAME only this one
     python -m benchmarks.soak --seed 4711         replays one story
 
-Sweeps: kills (SIGKILL before and after every call into journal, service, results and locks), journal (mutations of
-the journal), responses (mutations of responses to every command), batch (every file meets another oddity),
-cancellations (at every request), clocks (that jump), deletes (kill -9 and lost responses), certificates, terminals.
+Sweeps: kills (SIGKILL before and after every call into journal, service, results and locks), journal (mutations
+of the journal), responses (mutations of responses to every command), batch (every file meets another oddity),
+cancellations (at every request), clocks (that jump), deletes (kill -9 and lost responses), certificates,
+terminals.
 
-Except for those that say how much was run, all counts must be 0. Otherwise the exit code is 1, and the command that
-repeats each failure is printed.
+Except for those that say how much was run, all counts must be 0. Otherwise the exit code is 1, and the command
+that repeats each failure is printed.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--sweep", choices=[*SWEEPS, "all"], help="run this sweep, and no stories")
     parser.add_argument("--case", metavar="NAME", help="with --sweep: run this case only")
-    parser.add_argument("--seed", type=int, help="replay the story of this seed; with --sweep: its seed (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, help="replay the story of this seed; with --sweep: its seed (default: 0)"
+    )
     arguments = parser.parse_args()
     if arguments.case is not None and arguments.sweep in (None, "all"):
         parser.error("--case needs the --sweep that it belongs to")

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from .child import Order
 from .counts import Findings, Kind
-from .harness import Bench, Case, Done, Service, Source, Workspace, finished, is_quiet, upload_flags, with_key
+from .harness import Bench, Case, Done, Service, Source, Workspace, finished, is_quiet, upload_flags
 from .proxy import Request, Response, proxied
 from .spoiling import Spoiled, draw
 
@@ -152,13 +152,13 @@ def _run(seed: int, bench: Bench, findings: Findings) -> None:
             results = ("--results", "results.jsonl") if has_results else ()
             command = ("upload", *oddities, *upload_flags(service), *flags, *where, *results)
             order = Order(is_unprivileged=True, stall_seconds=0.5, max_attempts=2)
-            done = workspace.run(*command, order=order, **with_key())
+            done = workspace.run(*command, order=order)
             _check(done, oddities, sources, service, workspace, has_results=has_results)
             is_over = True
             if has_results and not any(finding.kind is Kind.HANG for finding in findings.all):
                 service.wait_for(is_quiet)
                 _restore(workspace, oddities, sources)
-                _check_again(workspace.run(*command, order=order, **with_key()), oddities, sources, service, workspace)
+                _check_again(workspace.run(*command, order=order), oddities, sources, service, workspace)
 
 
 def _check(
@@ -227,7 +227,11 @@ def _restore(workspace: Workspace, oddities: dict[str, Oddity | None], sources: 
 
 
 def _check_again(
-    done: Done, oddities: dict[str, Oddity | None], sources: dict[str, Source], service: Service, workspace: Workspace
+    done: Done,
+    oddities: dict[str, Oddity | None],
+    sources: dict[str, Source],
+    service: Service,
+    workspace: Workspace,
 ) -> None:
     """Everything is there, once."""
     findings = workspace.findings

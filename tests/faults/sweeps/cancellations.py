@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from typing import Any, Final
@@ -72,10 +72,11 @@ def scenarios() -> list[Scenario]:
 
 def cases(bench: Bench, seed: int) -> Iterator[Case]:
     """All of them, for as many requests as there are."""
-    found = []
-    for scenario in scenarios():
-        for number, moment in product(range(1, _requests_of(bench, scenario) + 1), _MOMENTS):
-            found.append(_case(scenario, moment, number))
+    found = [
+        _case(scenario, moment, number)
+        for scenario in scenarios()
+        for number, moment in product(range(1, _requests_of(bench, scenario) + 1), _MOMENTS)
+    ]
     yield from shuffled(found, seed)
 
 
@@ -121,15 +122,12 @@ class _Upload:
 
     def _start_command(self, order: Order) -> Any:
         flags = () if self._scenario.resume == "default" else (self._scenario.resume,)
-        return self._workspace.start(
-            "upload", self._name, *upload_flags(self._service, *flags), order=order, **with_key()
-        )
+        return self._workspace.start("upload", self._name, *upload_flags(self._service, *flags), order=order)
 
     def _start_library(self, order: Order) -> Any:
         options = {"part_size": PART_BYTES, "concurrency": 2, "resume": _RESUME[self._scenario.resume]}
         environment = {**with_key(), "APIVIDEO_BASE_URL": self._service.emulator.url}
-        order = Order(**{name: getattr(order, name) for name in order.__slots__} | {"library": options})
-        return self._workspace.start(self._name, order=order, **environment)
+        return self._workspace.start(self._name, order=replace(order, library=options), environment=environment)
 
 
 def _run(scenario: Scenario, strike: Strike, bench: Bench, findings: Findings) -> None:

@@ -1,7 +1,7 @@
 """TLS that is not to be trusted: an expired certificate, one of another host, one that is not valid yet, …
 
-A command says so in one message, tries nothing twice, and leaves nothing behind. An upload whose service gets such a
-certificate in the middle can be resumed once that has been put right.
+A command says so in one message, tries nothing twice, and leaves nothing behind. An upload whose service gets such
+a certificate in the middle can be resumed once that has been put right.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _run(flaw_name: str, command: str, bench: Bench, findings: Findings) -> None
             workspace.link(bench.source(1000, number), f"{number}.mp4")
         with proxied(service, tls=tls.context) as proxy:
             where = ("--base-url", f"https://{_HOST}:{proxy.port}")
-            done = workspace.run(*_COMMANDS[command], *where, **tls.environment)
+            done = workspace.run(*_COMMANDS[command], *where, environment=tls.environment)
             most = 2 if command == "upload of several" else 1
             findings.check(done.code == 1, f"unexpected {done.last_words}")
             findings.check(1 <= len(done.errors) <= most, f"{len(done.errors)} messages: {done.last_words}")
@@ -142,7 +142,7 @@ def _run_middle(flaw_name: str, bench: Bench, findings: Findings) -> None:
             _check_middle(workspace, tls, flaw, command)
             service.wait_for(is_quiet)
             tls.use(_issued(tls.authority))
-            done = workspace.run(*command, **tls.environment)
+            done = workspace.run(*command, environment=tls.environment)
             findings.check(done.code == 0, f"it does not recover: {done.last_words}")
         workspace.check_videos(service, [source])
         workspace.check_journal_empty()
@@ -150,7 +150,7 @@ def _run_middle(flaw_name: str, bench: Bench, findings: Findings) -> None:
 
 def _check_middle(workspace: Workspace, tls: _Tls, flaw: Flaw, command: tuple[object, ...]) -> None:
     findings = workspace.findings
-    done = workspace.run(*command, **tls.environment)
+    done = workspace.run(*command, environment=tls.environment)
     findings.check(done.code == 1, f"unexpected {done.last_words}")
     findings.check(len(done.errors) == 1, f"{len(done.errors)} messages: {done.last_words}")
     findings.check(

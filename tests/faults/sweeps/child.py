@@ -22,7 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial, wraps
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TextIO
 
 VARIABLE: Final = "SWEEP_ORDER"
 
@@ -200,7 +200,9 @@ def quicken(order: Order) -> None:
     for (module, name), value in replaced.items():
         assert hasattr(module, name), name
         setattr(module, name, value)
-    Service.__init__.__kwdefaults__["stall_seconds"] = order.stall_seconds
+    defaults = Service.__init__.__kwdefaults__
+    assert defaults is not None
+    defaults["stall_seconds"] = order.stall_seconds
 
 
 def drop_privileges() -> None:
@@ -239,15 +241,20 @@ def upload(path: str, options: dict[str, Any], hooks: Hooks) -> int:
         hooks.cancel = partial(loop.call_soon_threadsafe, task.cancel)
         try:
             async with Client() as client:
-                await client.upload(path, **options, on_video=lambda video: print(video.video_id, flush=True))
+                await client.upload(path, **options, on_video=lambda video: _say(sys.stdout, video.video_id))
         except UploaderError as exc:
-            print(f"error: {exc}", file=sys.stderr)
+            _say(sys.stderr, f"error: {exc}")
             return 1
         except asyncio.CancelledError:
             return 130
         return 0
 
     return asyncio.run(run())
+
+
+def _say(stream: TextIO, text: str) -> None:
+    stream.write(f"{text}\n")
+    stream.flush()
 
 
 if __name__ == "__main__":

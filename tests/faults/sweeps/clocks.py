@@ -7,14 +7,14 @@ video that was never told is kept in the journal for 7 days by the clock, so a l
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
-from typing import Final
+from typing import Any, Final
 
 from .child import Order, Strike
 from .counts import Findings
-from .harness import PART_BYTES, Bench, Case, is_quiet, missing_in, shuffled, upload_flags, with_key
+from .harness import PART_BYTES, Bench, Case, is_quiet, missing_in, shuffled, upload_flags
 
 NAME: Final = "clocks"
 
@@ -37,7 +37,11 @@ _PLACES: Final = (
     Strike(call="Service.get_status", number=1, moment="before"),
     Strike(call="output", number=1, moment="before"),
 )
-_SETTINGS: Final = {"free": {}, "limited": {"rate_limit": 2}, "short tokens": {"token_ttl": 1.0}}
+_SETTINGS: Final[dict[str, dict[str, Any]]] = {
+    "free": {},
+    "limited": {"rate_limit": 2},
+    "short tokens": {"token_ttl": 1.0},
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,22 +88,14 @@ def _case(scenario: Scenario) -> Case:
 
 def _run(scenario: Scenario, bench: Bench, findings: Findings) -> None:
     source, seconds = bench.source(2 * PART_BYTES + 1), _JUMPS[scenario.jump]
-    settings = dict(_SETTINGS[scenario.settings])
-    with bench.service(**settings) as service, bench.workspace(findings) as workspace:
+    with bench.service(**_SETTINGS[scenario.settings]) as service, bench.workspace(findings) as workspace:
         command = ("upload", workspace.link(source, "0.mp4").name, *upload_flags(service))
         place = scenario.place
-        strike = Strike(
-            call=place.call,
-            number=place.number,
-            moment=place.moment,
-            delay_seconds=place.delay_seconds,
-            action="kill" if scenario.is_between else "clock",
-            jump_seconds=seconds,
-        )
-        done = workspace.run(*command, order=Order(strikes=(strike,)), **with_key())
+        strike = replace(place, action="kill" if scenario.is_between else "clock", jump_seconds=seconds)
+        done = workspace.run(*command, order=Order(strikes=(strike,)))
         service.wait_for(is_quiet)
         if done.code == -9:
-            done = workspace.run(*command, order=Order(clock_seconds=seconds), **with_key())
+            done = workspace.run(*command, order=Order(clock_seconds=seconds))
         findings.check(done.code == 0, f"the command does not succeed: {done.last_words}")
         findings.check(not missing_in(done, service, [source]), "the video is not on standard output")
         workspace.check_videos(service, [source])

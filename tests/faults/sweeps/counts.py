@@ -92,7 +92,9 @@ def table(counts: Iterable[tuple[str, Counts]]) -> str:
     lines.append(["all", *_figures(whole)])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
-        "  ".join(cell.ljust(width) if not place else cell.rjust(width) for place, (cell, width) in enumerate(cells))
+        "  ".join(
+            cell.ljust(width) if not place else cell.rjust(width) for place, (cell, width) in enumerate(cells)
+        )
         for cells in (list(zip(line, widths, strict=True)) for line in lines)
     )
 

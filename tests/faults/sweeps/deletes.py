@@ -1,7 +1,7 @@
 """kill -9 before, during and after a DELETE, and lost responses to it; then the same command again.
 
-Whatever the moment: the video is gone in the end, so is what the journal knew of it, and a command that is run again
-for what is gone already says so in one message.
+Whatever the moment: the video is gone in the end, so is what the journal knew of it, and a command that is run
+again for what is gone already says so in one message.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 
 from .child import Moment, Order, Strike
 from .counts import Findings, Kind
-from .harness import Bench, Case, Done, Service, Workspace, finished, is_quiet, shuffled, upload_flags, with_key
+from .harness import Bench, Case, Done, Service, Workspace, finished, is_quiet, shuffled, upload_flags
 
 NAME: Final = "deletes"
 
@@ -96,7 +96,7 @@ def _run_upload(scenario: Scenario, bench: Bench, service: Service, workspace: W
     source, findings = bench.source(_SIZE_BYTES), workspace.findings
     command = ("upload", workspace.link(source, "0.mp4").name, *upload_flags(service, "--no-resume"))
     bench.add_fault(service, "upload,times=1:problem=uploaded-file-invalid-file")
-    done = workspace.run(*command, order=_order(scenario), **with_key())
+    done = workspace.run(*command, order=_order(scenario))
     service.wait_for(is_quiet)
     left = set(service.emulator.videos)
     if done.code != -9:
@@ -104,7 +104,7 @@ def _run_upload(scenario: Scenario, bench: Bench, service: Service, workspace: W
         findings.check(len(done.errors) == 1, f"no single message: {done.last_words}")
         if left and not any("could not be deleted" in line for line in done.errors):
             findings.add(Kind.ORPHAN, f"{len(left)} containers are left, and the message does not tell")
-    done = workspace.run(*command, **with_key())
+    done = workspace.run(*command)
     findings.check(done.code == 0, f"the upload does not succeed: {done.last_words}")
     # Without resume nothing remembers what a killed run was about to delete.
     workspace.check_videos(service, [source], unavoidable=left)
@@ -114,12 +114,12 @@ def _run_delete(scenario: Scenario, bench: Bench, service: Service, workspace: W
     source, findings = bench.source(_SIZE_BYTES), workspace.findings
     upload = ("upload", workspace.link(source, "0.mp4").name, *upload_flags(service))
     begun = Strike(call="Journal.acknowledge", number=1, moment="before")
-    workspace.run(*upload, order=Order(strikes=(begun,)), **with_key())
+    workspace.run(*upload, order=Order(strikes=(begun,)))
     service.wait_for(is_quiet)
     (video_id,) = service.emulator.videos
     command = (*scenario.command.split(), video_id, "--base-url", service.emulator.url)
-    done = workspace.run(*command, order=_order(scenario), **with_key())
-    if done.code == -9 or done.code == 1:
+    done = workspace.run(*command, order=_order(scenario))
+    if done.code in (-9, 1):
         done = _again(command, done, workspace)
     is_gone_already = done.code == 1 and "404" in done.err and not any(workspace.rows().values())
     findings.check(
@@ -130,7 +130,7 @@ def _run_delete(scenario: Scenario, bench: Bench, service: Service, workspace: W
     findings.check(video_id not in service.emulator.videos, "the video is still there")
     if scenario.command == "forget --delete":
         workspace.check_journal_empty()
-    done = workspace.run(*upload, **with_key())
+    done = workspace.run(*upload)
     findings.check(done.code == 0, f"an upload after it does not succeed: {done.last_words}")
     workspace.check_videos(service, [source])
     findings.check(len(finished(service)) == 1, "there is another number of videos")
@@ -138,7 +138,7 @@ def _run_delete(scenario: Scenario, bench: Bench, service: Service, workspace: W
 
 def _again(command: tuple[object, ...], done: Done, workspace: Workspace) -> Done:
     for _ in range(2):
-        done = workspace.run(*command, **with_key())
+        done = workspace.run(*command)
         if done.code == 0:
             break
     return done

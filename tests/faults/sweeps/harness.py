@@ -14,11 +14,11 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Protocol
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
@@ -136,9 +136,12 @@ class Workspace:
         order: Order | None = None,
         stdout: Any = subprocess.PIPE,
         stderr: Any = subprocess.PIPE,
-        **environment: str,
+        environment: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[str]:
-        """Start a command."""
+        """Start a command.
+
+        :param environment: what it has beside this process's; default: the API key
+        """
         self.findings.runs += 1
         surroundings = {name: text for name, text in os.environ.items() if not name.startswith("APIVIDEO_")}
         surroundings |= {
@@ -150,7 +153,7 @@ class Workspace:
         return self._bench.forks.python(
             *(_CHILD, *map(str, arguments)),
             cwd=self.folder,
-            env={**surroundings, **environment},
+            env={**surroundings, **(with_key() if environment is None else environment)},
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
@@ -169,8 +172,7 @@ class Workspace:
             self.findings.add(Kind.HANG, f"{_shown(process)} did not end within {seconds:g} s: {err[-300:]}")
         done = Done(code=process.returncode, out=out or "", err=err or "")
         self.check_traceback(done.out + done.err, _shown(process))
-        for secret in (KEY,):
-            self.findings.check(secret not in done.out + done.err, f"{_shown(process)} shows a secret")
+        self.findings.check(KEY not in done.out + done.err, f"{_shown(process)} shows a secret")
         return done
 
     def check_traceback(self, text: str, command: str) -> None:
@@ -180,9 +182,11 @@ class Workspace:
                 self.findings.add(Kind.TRACEBACK, f"{command}: …{text.strip()[-200:]}")
                 return
 
-    def run(self, *arguments: object, order: Order | None = None, **environment: str) -> Done:
+    def run(
+        self, *arguments: object, order: Order | None = None, environment: Mapping[str, str] | None = None
+    ) -> Done:
         """Run a command to its end."""
-        return self.finish(self.start(*arguments, order=order, **environment))
+        return self.finish(self.start(*arguments, order=order, environment=environment))
 
     def rows(self) -> dict[str, list[sqlite3.Row]]:
         """What is in the journal, by table; none of it if there is no journal."""
@@ -250,9 +254,7 @@ class Workspace:
             findings.add(Kind.BYTES_AGAIN, f"{sent_again:,} bytes of stored parts were sent again", sent_again)
 
 
-def missing_in(
-    done: Done, service: Service, sources: Sequence[Source], *, is_json: bool = False
-) -> list[Source]:
+def missing_in(done: Done, service: Service, sources: Sequence[Source], *, is_json: bool = False) -> list[Source]:
     """The files whose finished video is not on a run's standard output."""
     if is_json and json_of(done.out) is None:
         return list(sources)
@@ -284,26 +286,16 @@ class _Shared:
 
 
 class Bench:
-    """Where cases run: a warm process, a thread for emulators, sources. One for each thread of a sweep.
+    """Where cases run: a warm process, a thread for emulators, sources. One for each thread of a sweep."""
 
-    Use as a context manager.
-    """
-
-    def __init__(self, shared: _Shared) -> None:
+    def __init__(self, shared: _Shared, portal: BlockingPortal) -> None:
         self._shared = shared
+        self.portal = portal
 
     @property
     def forks(self) -> Forks:
         """The warm process."""
         return self._shared.forks
-
-    def __enter__(self) -> Self:
-        self._portal = start_blocking_portal()
-        self.portal: BlockingPortal = self._portal.__enter__()
-        return self
-
-    def __exit__(self, *exc_info: Any) -> None:
-        self._portal.__exit__(*exc_info)
 
     def source(self, size_bytes: int, number: int = 0) -> Source:
         """A file of a size, always the same; other numbers, other bytes."""
@@ -314,7 +306,6 @@ class Bench:
                 path = shared.folder / f"{size_bytes}-{number}.mp4"
                 content = random.Random(f"{key}").randbytes(size_bytes)
                 path.write_bytes(content)
-                path.chmod(0o644)
                 shared.sources[key] = Source(
                     path=path, size_bytes=size_bytes, sha256=hashlib.sha256(content).hexdigest()
                 )
@@ -333,7 +324,6 @@ class Bench:
     def workspace(self, findings: Findings) -> Iterator[Workspace]:
         """A directory for one case."""
         folder = Path(tempfile.mkdtemp(dir=self._shared.folder))
-        folder.chmod(0o755)
         try:
             yield Workspace(self, folder, findings)
         finally:
@@ -358,20 +348,10 @@ class Bench:
 def benches(count: int, *, verbose: bool = False) -> Iterator[list[Bench]]:
     """So many, over one warm process; in memory if the machine has a file system there."""
     memory = Path("/dev/shm")
-    with (
-        tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder,
-        Forks() as forks,
-    ):
-        Path(folder).chmod(0o755)
-        shared = _Shared(folder=Path(folder), forks=forks, is_verbose=verbose)
-        found = [Bench(shared) for _ in range(count)]
-        for bench in found:
-            bench.__enter__()
-        try:
-            yield found
-        finally:
-            for bench in found:
-                bench.__exit__(None, None, None)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None)))
+        shared = _Shared(folder=folder, forks=stack.enter_context(Forks()), is_verbose=verbose)
+        yield [Bench(shared, stack.enter_context(start_blocking_portal())) for _ in range(count)]
 
 
 def upload_flags(service: Service, *flags: object) -> tuple[object, ...]:
@@ -382,7 +362,7 @@ def upload_flags(service: Service, *flags: object) -> tuple[object, ...]:
     )
 
 
-def with_key() -> Mapping[str, str]:
+def with_key() -> dict[str, str]:
     """The environment of an API key."""
     return {"APIVIDEO_API_KEY": KEY}
 

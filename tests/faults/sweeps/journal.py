@@ -5,8 +5,8 @@ commands that read it are run.
 
 What a broken journal makes unavoidable: the containers of the killed run may stay, unfinished or finished, since
 nothing else knows them. Everything else counts: each file ends as one finished video with its bytes, no other
-container is made, no stored byte is sent again, and no command ends but with its exit code and one message. A value
-that is wrong but could be right (of its column's type) may cost one failed run; the next one has to succeed.
+container is made, no stored byte is sent again, and no command ends but with its exit code and one message. A
+value that is wrong but could be right (of its column's type) may cost one failed run; the next one has to succeed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ from .harness import (
     is_quiet,
     json_of,
     upload_flags,
-    with_key,
 )
 
 NAME: Final = "journal"
@@ -76,8 +75,10 @@ def _run(seed: int, bench: Bench, findings: Findings) -> None:
         sources = [bench.source(size, number) for number, size in enumerate(_SIZES)]
         names = [workspace.link(source, f"{number}.mp4").name for number, source in enumerate(sources)]
         command = ("upload", *names, *upload_flags(service))
-        strike = Strike(call=dice.choice(("Journal.acknowledge", "output")), number=dice.randint(1, 2), moment="after")
-        workspace.run(*command, order=Order(strikes=(strike,)), **with_key())
+        strike = Strike(
+            call=dice.choice(("Journal.acknowledge", "output")), number=dice.randint(1, 2), moment="after"
+        )
+        workspace.run(*command, order=Order(strikes=(strike,)))
         service.wait_for(is_quiet)
         before = set(service.emulator.videos)
         mutation = _mutate(dice)(workspace.state / "journal.sqlite3", dice)
@@ -102,7 +103,7 @@ def _check(
     order = Order(is_unprivileged=mutation.is_unprivileged, busy_seconds=0.3)
 
     def run(*arguments: object) -> Done:
-        return workspace.run(*arguments, order=order, **with_key())
+        return workspace.run(*arguments, order=order)
 
     _check_message(run("uploads", *dice.choice(((), ("--json",)))), (0, 1), workspace)
     if before and dice.random() < 0.3:
@@ -117,7 +118,7 @@ def _check(
         if done.code == 0:
             break
         if is_last:
-            findings.check(False, f"the upload does not succeed: {done.last_words}")  # noqa: FBT003
+            findings.check(False, f"the upload does not succeed: {done.last_words}")
             break
         _check_message(done, (1,), workspace)
     workspace.check_videos(service, sources, unavoidable=_unavoidable(before, said, service))
@@ -142,9 +143,10 @@ def _check_message(done: Done, codes: tuple[int, ...], workspace: Workspace) -> 
 
 
 _VALUES: Final[tuple[object, ...]] = (
-    None, 0, -1, 1, 2**31, 2**63 - 1, -(2**63), 0.5, -1e300, float("inf"), "", " ", "abc", "0", "-7", "1e400", "nan",
-    "part", "bytes", "..", "../../etc/passwd", "a\0b", "\x1b[2J", "é\u202e", b"", b"\xff\xfe\x00", b"\xed\xa0\x80",
-    "9" * 400, "x" * _MOST_TEXT, "{}", "[]", "null", '{"videoId": null}', '{"videoId": "vi1"}', "[" * 5000,
+    None, 0, -1, 1, 2**31, 2**63 - 1, -(2**63), 0.5, -1e300, float("inf"), "", " ", "abc", "0", "-7", "1e400",
+    "nan", "part", "bytes", "..", "../../etc/passwd", "a\0b", "\x1b[2J", "é\u202e", b"", b"\xff\xfe\x00",
+    b"\xed\xa0\x80", "9" * 400, "x" * _MOST_TEXT, "{}", "[]", "null", '{"videoId": null}', '{"videoId": "vi1"}',
+    "[" * 5000,
 )  # fmt: skip
 
 
@@ -175,18 +177,19 @@ def _loosen(database: sqlite3.Connection, table: str) -> None:
 
 
 _STATEMENTS: Final = (
-    "PRAGMA user_version = 0", "PRAGMA user_version = 1", "PRAGMA user_version = 99", "PRAGMA user_version = -1",
-    "DROP TABLE part", "DROP TABLE upload", "DROP TABLE intent", "DELETE FROM upload", "DELETE FROM part",
-    "ALTER TABLE upload DROP COLUMN video_id", "ALTER TABLE upload DROP COLUMN sample",
-    "ALTER TABLE upload ADD COLUMN other TEXT", "ALTER TABLE part RENAME TO parts",
+    "PRAGMA user_version = 0", "PRAGMA user_version = 1", "PRAGMA user_version = 99",
+    "PRAGMA user_version = -1", "DROP TABLE part", "DROP TABLE upload", "DROP TABLE intent",
+    "DELETE FROM upload", "DELETE FROM part", "ALTER TABLE upload DROP COLUMN video_id",
+    "ALTER TABLE upload DROP COLUMN sample", "ALTER TABLE upload ADD COLUMN other TEXT",
+    "ALTER TABLE part RENAME TO parts",
     "CREATE TRIGGER no BEFORE INSERT ON part BEGIN SELECT RAISE(ABORT, 'no'); END",
     "CREATE TRIGGER no BEFORE INSERT ON upload BEGIN SELECT RAISE(ABORT, 'no'); END",
     "CREATE TRIGGER no BEFORE DELETE ON upload BEGIN SELECT RAISE(FAIL, 'no'); END",
     "CREATE TRIGGER no BEFORE UPDATE ON upload BEGIN SELECT RAISE(ROLLBACK, 'no'); END",
     "UPDATE part SET number = number + 1", "INSERT INTO part (upload_id, number) VALUES (4711, 1)",
-    "INSERT INTO part (upload_id, number) SELECT id, 9999 FROM upload",
-    "PRAGMA journal_mode = DELETE", "PRAGMA journal_mode = OFF", "PRAGMA application_id = 7",
-    "UPDATE upload SET path = x'2f00ff'", "UPDATE upload SET part_bytes = 6291456", "UPDATE upload SET ranges = 'bytes'",
+    "INSERT INTO part (upload_id, number) SELECT id, 9999 FROM upload", "PRAGMA journal_mode = DELETE",
+    "PRAGMA journal_mode = OFF", "PRAGMA application_id = 7", "UPDATE upload SET path = x'2f00ff'",
+    "UPDATE upload SET part_bytes = 6291456", "UPDATE upload SET ranges = 'bytes'",
     "UPDATE upload SET mtime_ns = mtime_ns + 1", "UPDATE upload SET size_bytes = size_bytes + 1",
     "UPDATE upload SET started_at = 0", "UPDATE upload SET started_at = 9e9",
     "UPDATE upload SET video_id = (SELECT max(video_id) FROM upload)",
@@ -207,7 +210,9 @@ def _flips(path: Path, dice: random.Random) -> Mutation:
     """Some bytes are others, where the journal is or in its log."""
     target = dice.choice([one for one in _files(path) if one.stat().st_size])
     content = bytearray(target.read_bytes())
-    places = [dice.randrange(min(len(content), dice.choice((100, len(content))))) for _ in range(dice.choice((1, 3, 50)))]
+    places = [
+        dice.randrange(min(len(content), dice.choice((100, len(content))))) for _ in range(dice.choice((1, 3, 50)))
+    ]
     for place in places:
         content[place] ^= 1 << dice.randrange(8)
     target.write_bytes(content)
@@ -217,7 +222,9 @@ def _flips(path: Path, dice: random.Random) -> Mutation:
 def _cut(path: Path, dice: random.Random) -> Mutation:
     """The end is missing."""
     target = dice.choice(_files(path))
-    size = dice.choice((0, 1, 16, 99, 100, 512, 4095, 4096, target.stat().st_size // 2, target.stat().st_size + 5000))
+    size = dice.choice(
+        (0, 1, 16, 99, 100, 512, 4095, 4096, target.stat().st_size // 2, target.stat().st_size + 5000)
+    )
     os.truncate(target, size)
     return Mutation(text=f"{target.name} is cut to {size} bytes")
 
@@ -263,7 +270,9 @@ def _replaced(path: Path, dice: random.Random) -> Mutation:
 
 def _permissions(path: Path, dice: random.Random) -> Mutation:
     """Nobody may read, write or enter."""
-    target = dice.choice((path, path.parent, path.with_name("locks"), path.parent.parent, path.with_name(path.name + "-wal")))
+    target = dice.choice(
+        (path, path.parent, path.with_name("locks"), path.parent.parent, path.with_name(path.name + "-wal"))
+    )
     mode = dice.choice((0, 0o400, 0o500, 0o200, 0o300))
     if target.exists():
         target.chmod(mode)

@@ -90,7 +90,9 @@ def case(bench: Bench, name: str) -> Case:
     about, _, where = name.partition(": ")
     moment, call, number = where.split()
     (scenario,) = (scenario for scenario in scenarios() if scenario.name == about)
-    return _case(scenario, Strike(call=call, number=int(number), moment="before" if moment == "before" else "after"))
+    return _case(
+        scenario, Strike(call=call, number=int(number), moment="before" if moment == "before" else "after")
+    )
 
 
 def _cases_of(bench: Bench, scenario: Scenario) -> Iterator[Case]:
@@ -123,7 +125,7 @@ class _Command:
         self._environment = {"APIVIDEO_UPLOAD_TOKEN": service.make_token()} if scenario.has_token else with_key()
 
     def run(self, order: Order) -> Done:
-        return self._workspace.run(*self._arguments, order=order, **self._environment)
+        return self._workspace.run(*self._arguments, order=order, environment=self._environment)
 
 
 def _run(scenario: Scenario, strike: Strike, bench: Bench, findings: Findings) -> None:

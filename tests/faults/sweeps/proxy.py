@@ -158,7 +158,9 @@ class Proxy:
         theirs, ours = await asyncio.open_connection(address.hostname, address.port, limit=2**20)
         self._open.add(ours)
         try:
-            start = await reader.readexactly(length) if length < _BLOCK_BYTES and b"100-continue" not in head else b""
+            start = (
+                await reader.readexactly(length) if length < _BLOCK_BYTES and b"100-continue" not in head else b""
+            )
             request = self._request(head, start)
             if self.on_request is not None:
                 await self.on_request(request)

@@ -60,7 +60,9 @@ COMMANDS: Final = {
     "upload of parts": Command(words=("upload",), endpoints=_UPLOADS, files=(PART_BYTES + 1,)),
     "upload --resume": Command(words=("upload", "--resume"), endpoints=_UPLOADS, files=(PART_BYTES + 1,)),
     "upload --no-resume": Command(words=("upload", "--no-resume"), endpoints=_UPLOADS, files=(100_000,)),
-    "upload --wait": Command(words=("upload", "--wait", "--wait-timeout", "5", "--json"), endpoints=("get", "status"), files=(1000,)),
+    "upload --wait": Command(
+        words=("upload", "--wait", "--wait-timeout", "5", "--json"), endpoints=("get", "status"), files=(1000,)
+    ),
     "upload of several": Command(words=("upload", "--json"), endpoints=_UPLOADS, files=(100_000, 1000, 2000)),
     "upload with a token": Command(
         words=("upload",), endpoints=("upload",), files=(PART_BYTES + 1,), has_token=True
@@ -141,27 +143,27 @@ class _Scenario:
         self._environment = {"APIVIDEO_UPLOAD_TOKEN": token} if command.has_token else dict(with_key())
         words = list(command.words)
         if "VIDEO" in words:
-            words[words.index("VIDEO")] = self._video().video_id
+            words[words.index("VIDEO")] = self._video_id()
         if "TOKEN" in words:
             words[words.index("TOKEN")] = token
         where = ("--base-url", f"http://127.0.0.1:{proxy.port}")
         flags = upload_flags(service) if names else ()
         self._words = (*words, *names, *flags, *(where if words[0] != "uploads" else ()))
 
-    def _video(self) -> object:
-        return self._service.ask(lambda client: client.create_video(title="there already"))
+    def _video_id(self) -> str:
+        return self._service.ask(lambda client: client.create_video(title="there already")).video_id
 
     def interrupt(self) -> None:
         """A run that is killed before: the next one resumes."""
         strike = Strike(call="Journal.acknowledge", number=1, moment="after")
-        self._workspace.run(*self._words, order=Order(strikes=(strike,)), **self._environment)
+        self._workspace.run(*self._words, order=Order(strikes=(strike,)), environment=self._environment)
         self._service.wait_for(is_quiet)
 
     def run(self) -> Done:
         """With spoiled responses."""
         order = Order(stall_seconds=_STALL_SECONDS, max_attempts=2)
         flags = ("--stall-timeout", _STALL_SECONDS, "--max-attempts", "2") if self._sources else ()
-        return self._workspace.run(*self._words, *flags, order=order, **self._environment)
+        return self._workspace.run(*self._words, *flags, order=order, environment=self._environment)
 
     def check_end(self, done: Done) -> None:
         """How every command ends."""
@@ -180,7 +182,7 @@ class _Scenario:
         runs = 0
         done = before
         while done.code and runs < 3:
-            done = self._workspace.run(*self._words, **self._environment)
+            done = self._workspace.run(*self._words, environment=self._environment)
             runs += 1
         self._findings.check(done.code == 0, f"it does not recover: {done.last_words}")
         if spoiled.is_lie or self._command.has_token:

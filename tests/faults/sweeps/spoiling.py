@@ -26,33 +26,37 @@ VALUES: Final = (
 BODIES: Final = (
     b"", b"null", b"[]", b'"text"', b"7", b"{", b'{"videoId": "vi', b"{}{}", b"<html>Bad gateway</html>",
     b"\xff\xfe\x00", b"\xef\xbb\xbf{}", '{"videoId": "x"}'.encode("utf-16"), b"\x1f\x8b\x08\x00", b"\0" * 100,
-    b"[" * _DEEP, b'{"a":' * _DEEP, b" " * 1_000_000, b'{"videoId": "\xff"}', b'{"videoId": "a", "videoId": null}',
+    b"[" * _DEEP, b'{"a":' * _DEEP, b" " * 1_000_000, b'{"videoId": "\xff"}',
+    b'{"videoId": "a", "videoId": null}',
 )  # fmt: skip
 
 _NUMBERS: Final = (
-    b"", b" ", b"0", b"-1", b"-0", b"+5", b"1.5", b"1e0", b"1e400", b"nan", b"inf", b"-inf", b"0x10", b"1_0", b"9" * 25,
-    b"9" * 400, b"1,2", b"\xb2", b"abc", b"null", b"Thu, 01 Jan 1970 00:00:00 GMT", b"Fri, 31 Dec 9999 23:59:59 GMT",
-    b"Wed, 32 Foo 2026 99:99:99 XYZ", b"Mon, 01 Jan 99999999 00:00:00 GMT",
+    b"", b" ", b"0", b"-1", b"-0", b"+5", b"1.5", b"1e0", b"1e400", b"nan", b"inf", b"-inf", b"0x10", b"1_0",
+    b"9" * 25, b"9" * 400, b"1,2", b"\xb2", b"abc", b"null", b"Thu, 01 Jan 1970 00:00:00 GMT",
+    b"Fri, 31 Dec 9999 23:59:59 GMT", b"Wed, 32 Foo 2026 99:99:99 XYZ", b"Mon, 01 Jan 99999999 00:00:00 GMT",
 )  # fmt: skip
 _LIMITS: Final = (b"X-RateLimit-Limit", b"X-RateLimit-Remaining", b"X-RateLimit-Retry-After", b"Retry-After")
 
 #: Headers beside those of limits.
 HEADERS: Final[tuple[Headers, ...]] = (
-    ((b"Content-Type", b""),), ((b"Content-Type", b"text/html; charset=nonsense"),), ((b"Content-Type", b"\xff/\xfe"),),
-    ((b"Content-Encoding", b"gzip"),), ((b"Content-Encoding", b"deflate"),), ((b"Content-Encoding", b"nonsense"),),
-    ((b"Transfer-Encoding", b"chunked"),), ((b"Transfer-Encoding", b"nonsense"),), ((b"Location", b"http://[::1"),),
-    ((b"Set-Cookie", b"\xff=\x80; expires=x"),), ((b"X", b"y" * 9000),), ((b"X-\xff", b"y"),), ((b"X Y", b"z"),),
-    ((b"X", b"a\x00b"),), ((b"X", b"a\rb"),), ((b"", b"empty"),), ((b"Connection", b"upgrade"), (b"Upgrade", b"h2c")),
-    ((b"Connection", b"close"),), ((b"Keep-Alive", b"timeout=nonsense"),), ((b"Link", b"<>; rel"),),
-    ((b"Content-Disposition", b"attachment; filename*=x"),), tuple((b"X-%d" % number, b"y") for number in range(500)),
+    ((b"Content-Type", b""),), ((b"Content-Type", b"text/html; charset=nonsense"),),
+    ((b"Content-Type", b"\xff/\xfe"),), ((b"Content-Encoding", b"gzip"),), ((b"Content-Encoding", b"deflate"),),
+    ((b"Content-Encoding", b"nonsense"),), ((b"Transfer-Encoding", b"chunked"),),
+    ((b"Transfer-Encoding", b"nonsense"),), ((b"Location", b"http://[::1"),),
+    ((b"Set-Cookie", b"\xff=\x80; expires=x"),), ((b"X", b"y" * 9000),), ((b"X-\xff", b"y"),),
+    ((b"X Y", b"z"),), ((b"X", b"a\x00b"),), ((b"X", b"a\rb"),), ((b"", b"empty"),),
+    ((b"Connection", b"upgrade"), (b"Upgrade", b"h2c")), ((b"Connection", b"close"),),
+    ((b"Keep-Alive", b"timeout=nonsense"),), ((b"Link", b"<>; rel"),),
+    ((b"Content-Disposition", b"attachment; filename*=x"),),
+    tuple((b"X-%d" % number, b"y") for number in range(500)),
 )  # fmt: skip
 
 _STATUSES: Final = (
-    "101", "199", "200", "201", "202", "203", "204", "205", "206", "226", "299", "300", "301", "302", "303", "304",
-    "305", "307", "308", "399", "400", "401", "402", "403", "404", "405", "406", "407", "408", "409", "410", "411",
-    "412", "413", "414", "415", "416", "417", "418", "421", "422", "423", "424", "425", "426", "428", "429", "431",
-    "451", "499", "500", "501", "502", "503", "504", "505", "507", "508", "511", "520", "599", "600", "666", "999",
-    "000", "99", "1000", "-200", "2OO", "",
+    "101", "199", "200", "201", "202", "203", "204", "205", "206", "226", "299", "300", "301", "302", "303",
+    "304", "305", "307", "308", "399", "400", "401", "402", "403", "404", "405", "406", "407", "408", "409",
+    "410", "411", "412", "413", "414", "415", "416", "417", "418", "421", "422", "423", "424", "425", "426",
+    "428", "429", "431", "451", "499", "500", "501", "502", "503", "504", "505", "507", "508", "511", "520",
+    "599", "600", "666", "999", "000", "99", "1000", "-200", "2OO", "",
 )  # fmt: skip
 _REASONS: Final = (b"", b"OK", b"\xff\xfe", b"x" * 1500, b"a\x00b")
 
@@ -101,7 +105,9 @@ def _replaced(document: Any, dice: random.Random) -> Any:
 
     def walk(value: Any, path: tuple[Any, ...]) -> None:
         places.append(path)
-        for key, one in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        for key, one in (
+            value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        ):
             walk(one, (*path, key))
 
     walk(document, ())
@@ -177,9 +183,7 @@ def _wire(dice: random.Random) -> Spoiled:
         "bad chunks": lambda response: replace(
             response, raw=b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n"
         ),
-        "an endless body": lambda response: replace(
-            response, raw=b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 20_000_000
-        ),
+        "an endless body": lambda response: replace(response, raw=b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 20_000_000),
     }
     name = dice.choice(list(ways))
     return Spoiled(text=name, apply=ways[name])

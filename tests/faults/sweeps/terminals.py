@@ -1,4 +1,4 @@
-"""Bars on a terminal while connections are cut, the service is away, the window is resized, or the command is killed.
+"""Bars on a terminal while connections are cut, the service is away, the window changes, or the command is killed.
 
 No traceback, never two bars of one file on a screen, and a terminal that is as usable afterwards as before.
 """
@@ -26,7 +26,7 @@ from ...forking import Forks  # noqa: TID252 - likewise
 from . import child
 from .child import Order
 from .counts import Findings, Kind
-from .harness import PART_BYTES, Bench, Case, Service, is_quiet, upload_flags, with_key
+from .harness import KEY, PART_BYTES, Bench, Case, Service, is_quiet, upload_flags
 from .proxy import Proxy, proxied
 
 NAME: Final = "terminals"
@@ -88,6 +88,11 @@ def _resize(scene: _Scene) -> None:
         threading.Event().wait(0.1)
 
 
+def _resize_and_cut(scene: _Scene) -> None:
+    _resize(scene)
+    _cut(scene)
+
+
 EVENTS: Final = {
     "nothing": Event(happen=lambda _: None),
     "cut": Event(happen=_cut),
@@ -97,7 +102,7 @@ EVENTS: Final = {
     "SIGTERM": Event(happen=_signalled(signal.SIGTERM), codes=(130, 0)),
     "kill": Event(happen=_signalled(signal.SIGKILL), codes=(-9, 0)),
     "resized": Event(happen=_resize),
-    "resized and cut": Event(happen=lambda scene: (_resize(scene), _cut(scene))[0]),
+    "resized and cut": Event(happen=_resize_and_cut),
 }
 
 
@@ -148,7 +153,7 @@ def _run(seed: int, bench: Bench, findings: Findings) -> None:
         arguments = ("upload", *names, *upload_flags(service), *where)
         findings.runs += 1
         with at_terminal(
-            _Children(bench.forks), arguments, workspace.folder, columns=columns, rows=rows, **with_key()
+            _Children(bench.forks), arguments, workspace.folder, columns=columns, rows=rows, APIVIDEO_API_KEY=KEY
         ) as terminal:
             scene = _Scene(proxy=proxy, service=service, terminal=terminal, dice=dice)
             code = _watch(scene, event, until_bytes)
@@ -156,7 +161,7 @@ def _run(seed: int, bench: Bench, findings: Findings) -> None:
         service.wait_for(is_quiet)
         proxy.is_down = False
         if code:
-            done = workspace.run(*arguments, **with_key())
+            done = workspace.run(*arguments)
             findings.check(done.code == 0, f"it does not recover: {done.last_words}")
     if findings.all:
         findings.add(findings.all[0].kind, f"({name} at {columns}x{rows} after {until_bytes:,} bytes)", 0)
@@ -171,7 +176,8 @@ def _watch(scene: _Scene, event: Event, until_bytes: int) -> int:
     def act() -> None:
         scene.service.wait_for(
             lambda emulator: (
-                emulator.statistics().bytes_received >= until_bytes or scene.terminal.process.returncode is not None
+                emulator.statistics().bytes_received >= until_bytes
+                or scene.terminal.process.returncode is not None
             )
         )
         event.happen(scene)
@@ -193,7 +199,9 @@ def _check(
     if b"Traceback" in written or b"Exception ignored" in written:
         findings.add(Kind.TRACEBACK, f"…{written[-500:].decode(errors='replace')!r}")
     if code == -9 and -9 not in event.codes:
-        findings.add(Kind.HANG, f"it did not end within {_HANG_SECONDS:g} s; the last screen: {terminal.screens[-1:]!r}")
+        findings.add(
+            Kind.HANG, f"it did not end within {_HANG_SECONDS:g} s; the last screen: {terminal.screens[-1:]!r}"
+        )
         return
     findings.check(code in event.codes, f"exit code {code}; the last screen: {terminal.screens[-1:]!r}")
     if not is_resized:  # the emulated screen does not know of it

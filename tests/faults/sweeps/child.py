@@ -57,7 +57,7 @@ class Strike:
 class Order:
     """What a child is told.
 
-    :ivar record: write the name of each call into this file, a line each
+    :ivar record: write the name of each call into this file, a line each; at its return another one, with a ``/``
     :ivar library: upload by the library, with these options, and not by the command line; the only argument is the
         file
     :ivar clock_seconds: by how much this process's clock is wrong
@@ -114,8 +114,7 @@ class Hooks:
         with self._turn:
             self._counts[call] += 1
             number = self._counts[call]
-            if self._record is not None:
-                os.write(self._record, f"{call}\n".encode())
+        self._note(call)
         self._strike(call, number, "before")
         for strike in self._order.strikes:
             if (strike.call, strike.number, strike.moment) == (call, number, "during"):
@@ -123,6 +122,14 @@ class Hooks:
                 timer.daemon = True
                 timer.start()
         return number
+
+    def _leave(self, call: str, number: int) -> None:
+        self._note(f"{call}/")
+        self._strike(call, number, "after")
+
+    def _note(self, text: str) -> None:
+        if self._record is not None:
+            os.write(self._record, f"{text}\n".encode())
 
     def _strike(self, call: str, number: int, moment: Moment) -> None:
         for strike in self._order.strikes:
@@ -146,7 +153,7 @@ class Hooks:
                 try:
                     return await function(*arguments, **named)
                 finally:
-                    self._strike(call, number, "after")
+                    self._leave(call, number)
 
             return waited
 
@@ -156,7 +163,7 @@ class Hooks:
             try:
                 return function(*arguments, **named)
             finally:
-                self._strike(call, number, "after")
+                self._leave(call, number)
 
         return called
 

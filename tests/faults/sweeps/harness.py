@@ -345,12 +345,12 @@ class Bench:
 
 
 @contextmanager
-def benches(count: int, *, verbose: bool = False) -> Iterator[list[Bench]]:
+def benches(count: int, *, forks: Forks | None = None, verbose: bool = False) -> Iterator[list[Bench]]:
     """So many, over one warm process; in memory if the machine has a file system there."""
     memory = Path("/dev/shm")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None)))
-        shared = _Shared(folder=folder, forks=stack.enter_context(Forks()), is_verbose=verbose)
+        shared = _Shared(folder=folder, forks=forks or stack.enter_context(Forks()), is_verbose=verbose)
         yield [Bench(shared, stack.enter_context(start_blocking_portal())) for _ in range(count)]
 
 

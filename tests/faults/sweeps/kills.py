@@ -46,6 +46,9 @@ _MOMENTS: Final[tuple[Moment, ...]] = ("before", "after")
 # They look at memory only, or are inside of another call.
 _WITHOUT_EFFECT: Final = ("Results.is_done", "Results.is_begun", "Http.exchange")
 
+# A container is known from the return of this call on.
+_RECORDED: Final = "Journal.begin/"
+
 _SMALL: Final = (200_000,)
 _PARTS: Final = (3 * PART_BYTES + MIB,)
 _SEVERAL: Final = (200_000, 100_000, PART_BYTES + 1)
@@ -110,7 +113,8 @@ def _calls_of(bench: Bench, scenario: Scenario) -> Counter[str]:
     with bench.service() as service, bench.workspace(findings) as workspace:
         record = workspace.folder / "calls"
         _Command(bench, scenario, service, workspace).run(Order(record=str(record)))
-        return Counter(call for call in record.read_text().split() if call not in _WITHOUT_EFFECT)
+        calls = (call for call in record.read_text().split() if not call.endswith("/"))
+        return Counter(call for call in calls if call not in _WITHOUT_EFFECT)
 
 
 class _Command:
@@ -131,12 +135,14 @@ class _Command:
 def _run(scenario: Scenario, strike: Strike, bench: Bench, findings: Findings) -> None:
     with bench.service() as service, bench.workspace(findings) as workspace:
         command = _Command(bench, scenario, service, workspace)
-        done = command.run(Order(strikes=(strike,)))
+        record = workspace.folder / "calls"
+        done = command.run(Order(strikes=(strike,), record=str(record)))
         unknown: set[str] = set()
         if done.code == -9:
             service.wait_for(is_quiet)  # what the killed process had on its way has landed or broken off
             if scenario.has_token:
-                unknown = _unrecorded(service, workspace)
+                recorded = record.read_text().split().count(_RECORDED)
+                unknown = _unrecorded(service, workspace, recorded)
             has_results = (workspace.folder / "results.jsonl").exists()
             if has_results or not workspace.is_over(done, service, command.sources, is_json=command.is_json):
                 done = _again(command)
@@ -159,12 +165,17 @@ def _again(command: _Command) -> Done:
     return done
 
 
-def _unrecorded(service: Service, workspace: Workspace) -> set[str]:
-    """The containers that no journal entry and no line of results knows."""
+def _unrecorded(service: Service, workspace: Workspace, recorded: int) -> set[str]:
+    """The containers that the journal has never known.
+
+    :param recorded: how many it has known
+    """
     results = workspace.folder / "results.jsonl"
-    recorded = results.read_text() if results.exists() else ""
+    text = results.read_text() if results.exists() else ""
     known = workspace.known_videos()
-    return {video_id for video_id in service.emulator.videos if video_id not in known and video_id not in recorded}
+    unknown = [video_id for video_id in service.emulator.videos if video_id not in known and video_id not in text]
+    # The last ones: what was made first was recorded first, and may be forgotten again.
+    return set(unknown[len(unknown) - max(0, len(service.emulator.videos) - recorded) :])
 
 
 def _check_results(sources: list[Source], workspace: Workspace) -> None:

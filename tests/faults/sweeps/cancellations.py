@@ -6,12 +6,13 @@ without a byte sent again. Without resuming no unfinished container is left.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from typing import Any, Final
+
+from async_uploader import Client
 
 from .child import Action, Moment, Order, Strike
 from .counts import Findings, Kind
@@ -160,15 +161,16 @@ def _check_nothing_left(service: Service, source: Source, findings: Findings) ->
 
 
 def _check_known(service: Service, workspace: Workspace) -> None:
-    """A container that is not finished is in the journal, or was announced there."""
-    rows = workspace.rows()
+    """A container that is not finished is in the journal, or can be found by its metadata."""
     known = workspace.known_videos()
-    announced = {row["id"] for row in rows.get("intent", [])}
     for video_id, view in service.emulator.videos.items():
-        metadata = service.ask(lambda client, video_id=video_id: client.get_video(video_id)).metadata  # type: ignore[misc]
-        is_announced = any(entry.value in announced for entry in metadata)
-        if view.sha256 is None and video_id not in known and not is_announced:
-            shown = json.dumps({table: len(found) for table, found in rows.items()})
+        is_marked = service.ask(partial(_has_metadata, video_id))
+        if view.sha256 is None and video_id not in known and not is_marked:
+            shown = {table: len(found) for table, found in workspace.rows().items()}
             workspace.findings.add(
                 Kind.ORPHAN, f"container {video_id} is {view.state}, and the journal does not know it: {shown}"
             )
+
+
+async def _has_metadata(video_id: str, client: Client) -> bool:
+    return bool((await client.get_video(video_id)).metadata)

@@ -48,7 +48,9 @@ class Flaw:
 
 FLAWS: Final = {
     "expired": Flaw(issue=lambda ca: _issued(ca, since=-20, until=-1), words=("expired",)),
-    "not yet valid": Flaw(issue=lambda ca: _issued(ca, since=1, until=20), words=("not yet valid",)),
+    "not yet valid": Flaw(
+        issue=lambda ca: _issued(ca, since=1, until=20), words=("not yet valid", "not valid yet")
+    ),
     "another host": Flaw(issue=lambda ca: _issued(ca, "example.org"), words=("mismatch", "not valid for")),
     "unknown authority": Flaw(
         issue=lambda _: _issued(trustme.CA()), words=("issuer", "self-signed", "self signed")

@@ -1,8 +1,8 @@
 """The clock jumps by hours, days or years: during an upload, and between a run that is killed and the next one.
 
 Nothing may come of that: the upload ends in its usual time, as one video, without a byte sent again. The journal
-keeps two things for 7 days by the clock: a finished video that was not told yet, and a container that is about to be
-created. So a jump of more than 7 days is not tried between a run that was killed then and the next one.
+keeps two things for 7 days by the clock: a finished video that was not told yet, and a container that is about to
+be created. So a jump of more than 7 days is not tried between a run that was killed then and the next one.
 """
 
 from __future__ import annotations

@@ -1,0 +1,113 @@
+"""Runs sweeps on several threads, within a time."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final
+
+from . import batch, cancellations, certificates, clocks, deletes, journal, kills, responses, terminals
+from .counts import Counts, Findings
+from .harness import Bench, Case, Sweep, benches
+
+_MODULES: Final = (
+    kills, journal, responses, batch, cancellations, clocks, deletes, certificates, terminals,
+)  # fmt: skip
+SWEEPS: Final[dict[str, Sweep]] = {module.NAME: module for module in _MODULES}
+# Of a limited time, how much each sweep gets beside the others.
+_SHARES: Final = {"kills": 4, "cancellations": 2, "journal": 2, "responses": 2}
+# A case waits for most of its time: for processes to start, for latency, for timeouts.
+_THREADS_PER_PROCESSOR: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A case that went wrong."""
+
+    sweep: str
+    case: str
+    findings: Findings
+
+    @property
+    def replay(self) -> str:
+        """The command that runs it again."""
+        return f'python -m benchmarks.soak --sweep {self.sweep} --case "{self.case}"'
+
+
+@dataclass(slots=True)
+class SweepRun:
+    """One sweep, and what came of it."""
+
+    name: str
+    counts: Counts = field(default_factory=Counts)
+    failures: list[Failure] = field(default_factory=list)
+
+    def run(
+        self,
+        cases: Iterator[Case],
+        benches: list[Bench],
+        *,
+        seconds: float | None = None,
+        tell: Callable[[Failure], None] = lambda _: None,
+    ) -> None:
+        """Run cases until there are no more, or the time is up.
+
+        :param seconds: no case begins after so long; default: all of them run
+        :param tell: is called with each failure
+        """
+        turn = threading.Lock()
+        began = time.monotonic()
+
+        def work(bench: Bench) -> None:
+            while seconds is None or time.monotonic() - began < seconds:
+                with turn:
+                    case = next(cases, None)
+                if case is None:
+                    return
+                findings = bench.run(case)
+                with turn:
+                    self._add(case, findings, tell)
+
+        with ThreadPoolExecutor(len(benches)) as threads:
+            for one in [threads.submit(work, bench) for bench in benches]:
+                one.result()
+        self.counts.seconds += time.monotonic() - began
+
+    def _add(self, case: Case, findings: Findings, tell: Callable[[Failure], None]) -> None:
+        self.counts.add(findings)
+        if findings.all:
+            failure = Failure(sweep=self.name, case=case.name, findings=findings)
+            self.failures.append(failure)
+            tell(failure)
+
+
+def run_sweeps(
+    names: Iterable[str],
+    *,
+    seed: int,
+    seconds: float | None = None,
+    case: str | None = None,
+    tell: Callable[[Failure], None],
+) -> list[SweepRun]:
+    """Run sweeps, one after another.
+
+    :param seed: of the first case, and of the order of cases that have no seed of their own
+    :param seconds: how long all of them may take; what one does not use is for the next ones. Default: no limit
+    :param case: only this one; default: all of them
+    """
+    runs = [SweepRun(name) for name in names]
+    ends_at = None if seconds is None else time.monotonic() + seconds
+    with benches(1 if case else _THREADS_PER_PROCESSOR * (os.cpu_count() or 1), verbose=case is not None) as found:
+        for place, run in enumerate(runs):
+            sweep = SWEEPS[run.name]
+            cases = iter([sweep.case(found[0], case)]) if case else iter(sweep.cases(found[0], seed))
+            share = None
+            if ends_at is not None:
+                shares = [_SHARES.get(later.name, 1) for later in runs[place:]]
+                share = max(0.0, ends_at - time.monotonic()) * shares[0] / sum(shares)
+            run.run(cases, found, seconds=share, tell=tell)
+    return runs

@@ -1,0 +1,157 @@
+"""A few cases of every sweep, and that sweeps notice what is wrong.
+
+``python -m benchmarks.soak --sweep all`` runs all cases.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from ..forking import Forks  # noqa: TID252 - found however pytest is started
+from .sweeps.child import Order, Strike
+from .sweeps.counts import Counts, Findings, Kind, table
+from .sweeps.harness import Bench, Case, benches, is_quiet, upload_flags
+from .sweeps.proxy import Request, Response, proxied
+from .sweeps.runner import SWEEPS, SweepRun
+
+
+@pytest.fixture(scope="session")
+def bench(forks: Forks) -> Iterator[Bench]:
+    """Where cases run."""
+    with benches(1, forks=forks) as found:
+        yield found[0]
+
+
+CASES = [
+    ("kills", "key 1 part: before Journal.find 1"),
+    ("kills", "key 1 part --json: after Journal.begin 1"),
+    ("kills", "key 4 parts: after Journal.acknowledge 2"),
+    ("kills", "key 4 parts --resume: before Service.get_status 1"),
+    ("kills", "key 4 parts --resume: after Service.update_video 1"),
+    ("kills", "key 3 files --results: after Results.add 2"),
+    ("kills", "token 1 part: before Journal.begin 1"),
+    ("cancellations", "Ctrl-C default 2 parts 80 ms: during Http.exchange 3"),
+    ("cancellations", "SIGTERM --resume 1 part 300 ms: after Http.exchange 4"),
+    ("cancellations", "cancel() --no-resume 1 part 80 ms: during Http.exchange 3"),
+    ("clocks", "400 days jumps during Service.send_part 1, short tokens"),
+    ("clocks", "-50 years between runs, killed after Journal.acknowledge 1, limited"),
+    ("deletes", "delete, sound, killed during Service.delete_video 1"),
+    ("deletes", "upload --no-resume, response lost, not killed"),
+    ("certificates", "expired: upload"),
+    ("certificates", "expired: in the middle"),
+    *(("journal", str(seed)) for seed in (0, 1, 3, 4, 5, 6)),
+    *(("responses", str(seed)) for seed in range(8)),
+    *(("terminals", str(seed)) for seed in range(4)),
+    *(("batch", str(seed)) for seed in (2,)),
+]
+
+
+@pytest.mark.parametrize(("sweep", "case"), CASES)
+def test_case(sweep: str, case: str, bench: Bench) -> None:
+    """Nothing is wrong."""
+    findings = bench.run(SWEEPS[sweep].case(bench, case))
+    assert not findings.all, str(findings)
+    assert findings.runs
+
+
+def test_all_calls_are_struck(bench: Bench) -> None:
+    """Journal, service, results, locks and output: what is renamed is missed here, and not silently spared."""
+    findings = Findings()
+    with bench.service() as service, bench.workspace(findings) as workspace:
+        record = workspace.folder / "calls"
+        names = [workspace.link(bench.source(1000, number), f"{number}.mp4").name for number in range(2)]
+        command = ("upload", *names, *upload_flags(service, "--results", "results.jsonl"))
+        assert workspace.run(*command, order=Order(record=str(record))).code == 0
+        calls = Counter(record.read_text().split())
+    assert not findings.all
+    once_a_file = {
+        "Journal.begin",
+        "Journal.acknowledge",
+        "Service.create_video",
+        "Service.send_part",
+        "Results.add",
+    }
+    assert {call for call, count in calls.items() if count == 2} >= once_a_file
+    assert calls["lock.acquire"] == 3
+    assert calls["output"]
+
+
+@pytest.mark.parametrize(("action", "code"), [("kill", -9), ("interrupt", 130), ("terminate", 130), ("clock", 0)])
+def test_strikes(action: str, code: int, bench: Bench) -> None:
+    """A command ends at the call that was named, in the way that was named."""
+    findings = Findings()
+    with bench.service() as service, bench.workspace(findings) as workspace:
+        name = workspace.link(bench.source(1000), "0.mp4").name
+        strike = Strike(call="Service.send_part", number=1, moment="before", action=action)  # type: ignore[arg-type]
+        done = workspace.run("upload", name, *upload_flags(service), order=Order(strikes=(strike,)))
+        assert done.code == code
+        service.wait_for(is_quiet)
+        assert [view.received_bytes > 0 for view in service.emulator.videos.values()] == [not code]
+
+
+def test_wrong_videos_are_found(bench: Bench) -> None:
+    """A second video, an empty container, a file that is missing."""
+    findings = Findings()
+    with bench.service("upload,times=1:cut") as service, bench.workspace(findings) as workspace:
+        source = bench.source(1000)
+        command = ("upload", workspace.link(source, "0.mp4").name, *upload_flags(service))
+        strike = Strike(call="Service.create_video", number=1, moment="after")
+        for order in (Order(strikes=(strike,)), Order(), Order()):
+            workspace.run(*command, order=order)
+        service.ask(lambda client: client.create_video(title="empty"))
+        workspace.check_videos(service, [source, bench.source(2000)])
+        kinds = Counter(finding.kind for finding in findings.all)
+    assert kinds[Kind.DUPLICATE] == 1
+    assert kinds[Kind.ORPHAN] >= 1
+    assert kinds[Kind.WRONG] == 1
+
+
+def test_hangs_and_tracebacks_are_found(bench: Bench) -> None:
+    """A command that does not end, and one that says too much."""
+    findings = Findings()
+    with bench.service("upload:stall=forever") as service, bench.workspace(findings) as workspace:
+        name = workspace.link(bench.source(1000), "0.mp4").name
+        process = workspace.start("upload", name, *upload_flags(service, "--stall-timeout", "60"))
+        workspace.finish(process, seconds=1)
+        workspace.check_traceback("Traceback (most recent call last):\nValueError", "a command")
+    assert [finding.kind for finding in findings.all] == [Kind.HANG, Kind.TRACEBACK]
+
+
+def test_the_proxy_hands_on(bench: Bench) -> None:
+    """Unspoiled, an upload through it is like any other, and the proxy knows which file each request is about."""
+    findings = Findings()
+    seen: list[tuple[str, str | None, str]] = []
+
+    def look(request: Request, response: Response) -> Response:
+        seen.append((request.endpoint, request.title, response.status))
+        return response
+
+    with bench.service() as service, bench.workspace(findings) as workspace, proxied(service, look) as proxy:
+        source = bench.source(2 * 5 * 1024 * 1024)
+        where = ("--base-url", f"http://127.0.0.1:{proxy.port}")
+        done = workspace.run("upload", workspace.link(source, "0.mp4").name, *upload_flags(service), *where)
+        assert done.code == 0, done.last_words
+        workspace.check_videos(service, [source])
+    assert not findings.all
+    assert {("auth", None, "200"), ("create", "0.mp4", "201"), ("status", "0.mp4", "200")} <= set(seen)
+    assert [endpoint for endpoint, *_ in seen].count("upload") == 2
+
+
+def test_counts() -> None:
+    """A line a sweep, a column for each thing that can be wrong, and how to repeat a failure."""
+
+    def fail(_: Bench, findings: Findings) -> None:
+        findings.runs += 3
+        findings.add(Kind.BYTES_AGAIN, "sent again", 1000)
+
+    with benches(1) as found:
+        run = SweepRun("kills")
+        run.run(iter([Case(name="a case", run=fail), Case(name="another", run=lambda *_: None)]), found)
+    assert run.failures[0].replay == 'python -m benchmarks.soak --sweep kills --case "a case"'
+    assert not run.counts.is_good
+    head, line, _ = table([("kills", run.counts), ("none", Counts())][:1]).splitlines()
+    assert head.split()[:4] == ["sweep", "cases", "runs", "tracebacks"]
+    assert line.split() == ["kills", "2", "3", "0", "0", "0", "0", "1,000", "0"]

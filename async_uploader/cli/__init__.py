@@ -6,7 +6,7 @@ code  meaning
 0     done
 1     an upload, or another request, failed; one message on standard error
 2     wrong usage, or a request that cannot be meant; the network was not touched
-130   interrupted by Ctrl-C or SIGTERM
+130   interrupted by Ctrl-C, SIGTERM or SIGHUP (the terminal was closed)
 ====  ================================================================================
 
 Nothing here does what a caller of the library could not do. This module imports nothing that takes time, so that
@@ -19,10 +19,20 @@ import atexit
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
-from typing import NoReturn
+from typing import Final, NoReturn
 
 __all__ = ("main",)
+
+#: What ends a command. Under nohup, SIGHUP is ignored, and stays so.
+SIGNALS: Final = tuple(
+    number
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
+)
+#: Called before the process ends without unwinding: removes what must not be left behind.
+BEFORE_EXIT: Final[list[Callable[[], object]]] = []
 
 
 def main() -> NoReturn:
@@ -59,11 +69,11 @@ def _end(code: int) -> NoReturn:
 
 
 def exit_on_signals() -> None:
-    """Where there is nothing to clean up, Ctrl-C and SIGTERM end the process on the spot.
+    """Where there is nothing to unwind, Ctrl-C, SIGTERM and SIGHUP end the process on the spot.
 
     No KeyboardInterrupt, which Python may turn into a death by the signal even where it is caught.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, lambda *_: exit_interrupted())
 
 
@@ -79,6 +89,9 @@ def advise(text: str) -> None:
 
 def exit_interrupted() -> NoReturn:
     """Say what became of the command, and end, whatever else is going on in this process."""
+    for clean_up in BEFORE_EXIT:
+        with suppress(Exception):
+            clean_up()
     with suppress(OSError):
         os.write(2, b"interrupted" + _advice + b"\n")
     os._exit(130)

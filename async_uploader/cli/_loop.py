@@ -1,4 +1,4 @@
-"""Runs a command's coroutine so that Ctrl-C and SIGTERM end it within a second, whatever it is doing."""
+"""Runs a command's coroutine so that Ctrl-C, SIGTERM and SIGHUP end it within a second, whatever it is doing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 import anyio
 
-from . import exit_interrupted, exit_on_signals
+from . import SIGNALS, exit_interrupted, exit_on_signals
 
 T = TypeVar("T")
 
@@ -55,5 +55,5 @@ def _cancel_on_signals(scope: anyio.CancelScope) -> None:
         deadline.start()
         loop.call_soon_threadsafe(scope.cancel)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, cancel)

@@ -78,6 +78,8 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "method-not-allowed": (405, "This URL does not know this method."),
     "too-many-requests": (429, "Too many requests."),
     "server-error": (500, "The server failed."),
+    "service-unavailable": (503, "The server has no room for another request."),
+    "insufficient-storage": (507, "The server has no room to store this."),
 }
 
 

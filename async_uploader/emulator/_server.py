@@ -29,6 +29,7 @@ from ._page import Page
 from ._problems import Problem
 from ._ratelimit import Budget, RateLimiter
 from ._records import Ledger
+from ._room import problem_of
 from ._rules import Range, parse_content_range
 from ._throttle import Pacer
 
@@ -56,6 +57,7 @@ class Server:
         self.credentials = Credentials(config.api_key, config.token_ttl, store.bearers)
         self._config = config
         self._ledger = ledger
+        self._store = store
         self._limiter = RateLimiter(config.rate_limit, config.rate_window)
         self._link = [Pacer(config.link_rate, _now())] if config.link_rate else []
         assets = Assets(store, url)
@@ -104,6 +106,8 @@ class Server:
             return await page
         except ConnectionError:  # whoever looked has gone
             return web.Response()
+        except OSError as error:
+            return problem_answer(await self._problem_of(error, "The page"))
 
     async def _reply(self, exchange: Exchange, route: Route | None, ids: tuple[str, ...]) -> web.StreamResponse:
         """Answer; an upload counts as in flight until its answer is out."""
@@ -142,12 +146,20 @@ class Server:
             return problem_answer(Problem("invalid-payload", detail=str(error)))
         except (Cut, ConnectionError):
             raise
-        except Exception:
+        except Exception as error:  # noqa: BLE001 - `_problem_of` logs it
             if exchange.request.transport is None:
                 raise ConnectionResetError from None
-            logger.exception("%s %s failed", exchange.request.method, exchange.path)
-            return problem_answer(Problem("server-error"))
+            return problem_answer(await self._problem_of(error, f"{exchange.request.method} {exchange.path}"))
         return answer
+
+    async def _problem_of(self, error: Exception, request: str) -> Problem:
+        """A failure of our own as an answer: a lack of room or of descriptors has its own, and no traceback."""
+        problem = None
+        if isinstance(error, OSError):
+            problem = problem_of(error, await self._store.short(error))
+        if problem is None:
+            logger.error("%s failed", request, exc_info=error)
+        return problem or Problem("server-error")
 
     def _admit(self, exchange: Exchange, route: Route | None) -> None:
         """Everything that refuses a request before its endpoint looks at it."""

@@ -79,6 +79,7 @@ class Emulator:
         latency: float = 0.0,
         token_ttl: float = 3600,
         faults: Iterable[Fault] = (),
+        allowed_hosts: Iterable[str] = (),
     ) -> None:
         self._config = Config(
             host=host,
@@ -92,6 +93,7 @@ class Emulator:
             latency=latency,
             token_ttl=token_ttl,
             faults=tuple(faults),
+            allowed_hosts=tuple(allowed_hosts),
         )
         self._ledger = Ledger()
         self._store = Store(self._config.data, self._ledger.bell.ring)

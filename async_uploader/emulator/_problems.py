@@ -76,6 +76,8 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "resource-not-found": (404, "The requested resource was not found."),
     "unrecognized-request-url": (404, "This URL is not one of the API's."),
     "method-not-allowed": (405, "This URL does not know this method."),
+    "forbidden-origin": (403, "Pages of other sites get nothing here."),
+    "misdirected-request": (421, "This host is not served here."),
     "too-many-requests": (429, "Too many requests."),
     "server-error": (500, "The server failed."),
     "service-unavailable": (503, "The server has no room for another request."),

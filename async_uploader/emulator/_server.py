@@ -22,10 +22,11 @@ from ._assets import Assets
 from ._board import Board
 from ._credentials import Credentials
 from ._exchange import Answer, Cut, Exchange, fault_answer, problem_answer
-from ._faults import FaultPlan
+from ._faults import ArmedFaults, FaultPlan
 from ._feed import Feed
 from ._handlers import Handlers, Route
-from ._page import Page
+from ._hosts import Hosts, foreign_origin
+from ._page import Page, is_page
 from ._problems import Problem
 from ._ratelimit import Budget, RateLimiter
 from ._records import Ledger
@@ -56,6 +57,7 @@ class Server:
         self.faults = FaultPlan(config.faults)
         self.credentials = Credentials(config.api_key, config.token_ttl, store.bearers)
         self._config = config
+        self._hosts = Hosts(config.host, config.allowed_hosts)
         self._ledger = ledger
         self._store = store
         self._limiter = RateLimiter(config.rate_limit, config.rate_window)
@@ -85,10 +87,11 @@ class Server:
         await self._page.close()
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        if (page := self._page.find(request)) is not None:
+        refusal = self._hosts.refusal(request) or (foreign_origin(request) if is_page(request) else None)
+        if refusal is None and (page := self._page.find(request)) is not None:
             return await self._show(page)
-        route, ids = self._find(request)
-        exchange = self._exchange(request, route, ids)
+        route, ids = (None, ()) if refusal else self._find(request)
+        exchange = self._exchange(request, route, ids, refusal)
         try:
             answer = await self._reply(exchange, route, ids)
             if exchange.has_unread_body:
@@ -129,6 +132,8 @@ class Server:
     async def _answer(self, exchange: Exchange, route: Route | None, ids: tuple[str, ...]) -> web.StreamResponse:
         try:
             await exchange.seam("early")
+            if exchange.refusal is not None:
+                raise exchange.refusal
             self._admit(exchange, route)
             assert route is not None
             if not exchange.request.body_exists:
@@ -198,7 +203,9 @@ class Server:
     def _methods(self, path: str) -> list[str]:
         return sorted(route.method for route in self._routes if route.pattern.fullmatch(path))
 
-    def _exchange(self, request: web.BaseRequest, route: Route | None, ids: tuple[str, ...]) -> Exchange:
+    def _exchange(
+        self, request: web.BaseRequest, route: Route | None, ids: tuple[str, ...], refusal: Problem | None
+    ) -> Exchange:
         wanted: Range | None = None
         endpoint = route.endpoint if route else "other"
         content_range = request.headers.get("Content-Range")
@@ -216,7 +223,8 @@ class Server:
             wanted=wanted,
             target=ids[0] if endpoint == "upload" and ids else None,
             attempt=attempt,
-            faults=self.faults.arm(endpoint, wanted, attempt),
+            faults=ArmedFaults([]) if refusal else self.faults.arm(endpoint, wanted, attempt),
+            refusal=refusal,
             ledger=self._ledger,
             credentials=self.credentials,
             pacers=[*line, *self._link],

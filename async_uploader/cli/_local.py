@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import resource
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -82,9 +83,17 @@ def _full(emulator: Emulator, sizes: Sequence[int | None]) -> UploadFailed:
 
 async def serve(flags: EmulatorFlags) -> None:
     """Run it until cancelled."""
+    _raise_descriptor_limit()
     async with running(**flags.settings()) as emulator:
         show(f"listening on {emulator.url}")
         await anyio.sleep_forever()
+
+
+def _raise_descriptor_limit() -> None:
+    """Have as many connections as this process may: the usual limit is there for programs that use select()."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # some systems say that there is no limit, and have one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def compare(emulator: Emulator, video_id: str, source: str | StandardInput) -> str:

@@ -23,8 +23,8 @@ class Config:
     uploads allowed in a window of `rate_window` seconds (writes get twice, reads five times as many, as in the
     contract); None refuses nothing. `connection_rate` and `link_rate` are bytes a second that each connection, and
     all of them together, may bring in; `latency` is seconds before every answer; `token_ttl` the seconds that a
-    bearer token lives. `allowed_hosts` are host names that it serves beside `localhost`, loopback addresses, `host`
-    and the address that a connection arrived at; requests for any other `Host` are refused with 421.
+    bearer token lives. `allowed_hosts` are host names that it serves beside `localhost`, loopback addresses,
+    `host` and the address that a connection arrived at; requests for any other `Host` are refused with 421.
     """
 
     host: str = "127.0.0.1"

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import anyio
-from aiohttp import web
 from aiohttp.http import HttpProcessingError
 
 from ._config import Config
+from ._connections import Connections, spare_descriptors
 from ._imports import resume
 from ._records import Ledger, RequestRecord, Statistics
 from ._room import Shortage
@@ -98,7 +98,7 @@ class Emulator:
         self._ledger = Ledger()
         self._store = Store(self._config.data, self._ledger.bell.ring)
         self._url = ""
-        self._listening: asyncio.Server | None = None
+        self._is_open = False
 
     def __repr__(self) -> str:
         return f"<Emulator {self._url or 'not started'}: {len(self._store.videos)} videos>"
@@ -111,8 +111,9 @@ class Emulator:
             await self._store.open()
             self._url = _url_of(*listener.getsockname()[:2])
             self._server = Server(config, self._store, self._ledger, self._url)
-            self._protocols = web.Server(
+            self._protocols = Connections(
                 self._server,
+                most=await self._store.ask(spare_descriptors),
                 handler_cancellation=True,  # a stalled request ends when its client goes away
                 access_log=None,
                 logger=_http_logger(),
@@ -120,11 +121,14 @@ class Emulator:
                 auto_decompress=False,
                 read_bufsize=read_bytes(config.line_rate),
             )
-            self._listening = await asyncio.get_running_loop().create_server(self._protocols, sock=listener)
+            self._is_open = True
+            self._protocols.start(listener)
             await resume(self._store)
         except BaseException:
-            listener.close()
-            await self._end()
+            try:
+                await self._end()
+            finally:
+                listener.close()
             raise
         return self
 
@@ -142,8 +146,8 @@ class Emulator:
             unwatch_signals()
 
     async def _close(self) -> None:
-        if self._listening is not None:
-            self._listening.close()
+        if self._is_open:
+            await self._protocols.stop()
             await self._server.stop()
             self._protocols.pre_shutdown()
             await self._protocols.shutdown(_CLOSE_SECONDS)

@@ -243,6 +243,10 @@ class Store:
 
     # Reading files
 
+    async def ask(self, question: Callable[[], T]) -> T:
+        """What a function finds out from the system."""
+        return await self._run(self._small, question)
+
     async def read(self, reader: Reader, offset: int, count: int) -> bytes:
         return await self._run(self._bodies, reader.read, offset, count)
 

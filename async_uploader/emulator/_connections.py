@@ -1,8 +1,8 @@
 """Connections: accepted one at a time, and never more than the process has file descriptors for.
 
 asyncio's own server accepts a hundred at once; when descriptors run out it logs a traceback and accepts nothing
-for a second. Here a few are kept for files. A connection that would take one of those takes the place of the one that
-has been idle for longest, which includes those that have not sent a whole request head. If all are busy, it is
+for a second. Here a few are kept for files. A connection that would take one of those takes the place of the one
+that has been idle for longest, which includes those that have not sent a whole request head. If all are busy, it is
 refused with 503.
 """
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 _BACKLOG: Final = 4096
 #: Descriptors for what is no connection: the executors' files, thumbnails, downloads.
 _KEPT_DESCRIPTORS: Final = 24
+#: Where not even these are left, accepting fails, and is tried again.
+_FEWEST_DESCRIPTORS: Final = 8
 #: Where the limit is infinite, there is a table of descriptors to pay for.
 _MOST_DESCRIPTORS: Final = 1 << 17
 _NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -183,7 +185,7 @@ def spare_descriptors() -> int:
     """How many descriptors this process has for connections."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = _MOST_DESCRIPTORS if limit == resource.RLIM_INFINITY else min(limit, _MOST_DESCRIPTORS)
-    return limit - _open_descriptors() - _KEPT_DESCRIPTORS
+    return max(limit - _open_descriptors() - _KEPT_DESCRIPTORS, _FEWEST_DESCRIPTORS)
 
 
 def _open_descriptors() -> int:

@@ -464,7 +464,8 @@ class Store:
 
     def _take(self) -> None:
         """Make the directory ours; one that holds anything else is left alone, for files are deleted in it."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        if self._scratch is None:  # a temporary one is there, or it is removed and must not come back
+            self.root.mkdir(parents=True, exist_ok=True)
         lock = self.root / "emulator.lock"
         if not lock.exists() and any(self.root.iterdir()):
             raise ValueError(f"The data directory {self.root} is not empty, and not an emulator's.")

@@ -308,7 +308,7 @@ class Store:
         if video.deleted:
             raise Problem("resource-not-found", name="videoId")
         video.upload.land(piece)
-        self._is_short = False
+        self._is_short &= video.upload.is_complete  # then joining tells
         if will_wait and video.upload.is_complete:
             video.completing = piece
         self._join(video)
@@ -396,6 +396,7 @@ class Store:
         await self._run(self._joining, video.source.hash_prefix, upload.merged_bytes)
         video.container.size_bytes = upload.merged_bytes
         video.container.sha256 = video.source.sha256()
+        self._is_short = False
         self._on_change()
         try:
             await self._save(video)

@@ -2,8 +2,8 @@
 
 asyncio's own server accepts a hundred at once; when descriptors run out it logs a traceback and accepts nothing
 for a second. Here a few are kept for files. A connection that would take one of those takes the place of the one
-that has been idle for longest, which includes those that have not sent a whole request head. If all are busy, it is
-refused with 503.
+that has been idle for longest, which includes those that have not sent a whole request head. If all are busy, it
+is refused with 503.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _MOST_DESCRIPTORS: Final = 1 << 17
 _NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 #: How long accepting waits for a descriptor, if no connection ends before.
 _RETRY_SECONDS: Final = 0.1
-#: The log says again that descriptors run out once it was as few as this between.
+#: Once the descriptors in use were as few as this, the log tells again when they run out.
 _ROOMY_SHARE: Final = 0.8
 logger = logging.getLogger("async_uploader.emulator")
 
@@ -59,7 +59,7 @@ class Connections(web.Server):
         self._idle: OrderedDict[RequestHandler, None] = OrderedDict()  # the longest idle first
         self._busy = 0
         self._most = most
-        self._is_crowded = False
+        self._said: set[str] = set()
         self._freed = asyncio.Event()
         self._accepting: asyncio.Task[None] | None = None
 
@@ -119,7 +119,7 @@ class Connections(web.Server):
                     await self._accept(listener)
                 except OSError as error:
                     if error.errno in _NO_DESCRIPTORS:
-                        self._say(f"accepting failed: {error.strerror}")
+                        self._say("A connection cannot be accepted", error.strerror or "no descriptors")
                         self._evict()
                         await self._wait()
                     # Anything else is the end of that one connection.
@@ -129,9 +129,10 @@ class Connections(web.Server):
         accepted, _ = await loop.sock_accept(listener)
         try:
             if not self._is_full:
-                self._is_crowded &= self._count > self._most * _ROOMY_SHARE
+                if self._count < self._most * _ROOMY_SHARE:
+                    self._said.clear()
             elif not self._evict():
-                self._say("all of them are busy, so that new ones are refused")
+                self._say("A connection is refused", "all others are busy")
                 _refuse(accepted)
                 return
             await loop.connect_accepted_socket(self, accepted)
@@ -143,7 +144,7 @@ class Connections(web.Server):
         """Close the connection that has been idle for longest; False if there is none."""
         if not self._idle:
             return False
-        self._say("those that are idle make place for new ones")
+        self._say("The longest idle connection is closed", "a new one takes its place")
         connection, _ = self._idle.popitem(last=False)
         if connection.transport is not None:
             connection.transport.abort()
@@ -155,15 +156,16 @@ class Connections(web.Server):
             async with asyncio.timeout(_RETRY_SECONDS):
                 await self._freed.wait()
 
-    def _say(self, what: str) -> None:
-        """Say it once, until there was room again."""
-        if not self._is_crowded:
-            self._is_crowded = True
+    def _say(self, what: str, why: str) -> None:
+        """Say it once, until there is room again."""
+        if what not in self._said:
+            self._said.add(what)
             count = len(self._idle) + self._busy
             logger.warning(
-                "There are file descriptors for %d connections, and no more: %s. Raise the limit (ulimit -n).",
-                count,
+                "%s: %s. %d connections are open; raise the limit of file descriptors (ulimit -n) for more.",
                 what,
+                why,
+                count,
             )
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Kept free: more than a block of joining, a line of each log and the small files of a few videos.
 KEPT_FREE_BYTES: Final = 1 << 20
+#: More than comes in while one part is copied.
+_AMPLE_BYTES: Final = 1 << 30
 NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _TOO_LARGE: Final = frozenset({*NO_ROOM, errno.EFBIG})
 _NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE})
@@ -66,6 +68,12 @@ class Room:
             if free is not None and (left := free - self._promised_bytes - KEPT_FREE_BYTES) < count:
                 raise NoRoom(count, max(left, 0))
             self._promised_bytes += count
+
+    def has_ample(self, descriptor: int, count: int) -> bool:
+        """Whether `count` bytes can be used for a while, and what is received meanwhile still fits."""
+        with self._lock:
+            free = _free_bytes(os.fstatvfs(descriptor))
+            return free is None or free - self._promised_bytes >= count + _AMPLE_BYTES
 
     def redeem(self, count: int) -> None:
         """Take back a promise: the bytes are written, or will not be."""

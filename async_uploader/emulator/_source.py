@@ -10,9 +10,10 @@ where a killed process stopped: a piece whose file is still there is not joined,
 The first piece is not copied but becomes the source. Nothing is fsynced: what a test service must survive
 is being killed, not a power cut.
 
-Joining needs no room for a second copy. A piece is copied to the end of the source if there is room for that. If
-not, it is moved there from its end, block by block, and cut off by as much as has been moved. Its line has its
-whole size, so a piece that is shorter than its line says has been moved from there on, and the rest of it follows.
+Joining needs no room for a second copy. A piece is copied to the end of the source if there is ample room: the
+copy must not take what parts need that come in meanwhile. If not, the piece is moved there from its end, block by
+block, and cut off by as much as has been moved. Its line has its whole size, so a piece that is shorter than its
+line says has been moved from there on, and the rest of it follows.
 
 All of this blocks and runs in threads. Only one thread at a time works for one video.
 """
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 from async_uploader._pages import pages
 
-from ._room import NO_ROOM
+from ._room import NO_ROOM, Room
 from ._rules import Piece, Range, Upload, parse_content_range
 
 if TYPE_CHECKING:
@@ -58,13 +59,14 @@ def _line(piece: Piece) -> bytes:
 class SourceFile:
     """Joins pieces to the source and keeps its SHA-256 up to date."""
 
-    def __init__(self, directory: Path, stop: Event) -> None:
+    def __init__(self, directory: Path, stop: Event, room: Room | None = None) -> None:
         self.directory = directory
         self.path = directory / "source"
         self._log = directory / "merged"
         self._log_bytes = 0
         self._logged: Piece | None = None  # the last line's piece
         self._stop = stop
+        self._room = room
         self._digest = hashlib.sha256()
         self._hashed_bytes = 0
 
@@ -163,24 +165,28 @@ class SourceFile:
     def _copy_or_move(self, arrived: Path, piece: Piece, offset: int) -> None:
         if arrived.stat().st_size == piece.size_bytes:
             try:
-                self._copy(arrived, offset)
+                if self._copy(arrived, offset):
+                    return
             except OSError as error:
                 os.truncate(self.path, offset)
                 if error.errno not in NO_ROOM:
                     raise
-            else:
-                return
         self._move(arrived, offset)
 
-    def _copy(self, arrived: Path, offset: int) -> None:
+    def _copy(self, arrived: Path, offset: int) -> bool:
+        """Copy a piece, if there is ample room for that."""
         position = offset
         with arrived.open("rb") as piece, self.path.open("r+b") as source:
+            size_bytes = os.fstat(piece.fileno()).st_size
+            if self._room is not None and not self._room.has_ample(source.fileno(), size_bytes):
+                return False
             source.seek(offset)
             source.truncate()
             for block in self._blocks(piece):
                 self._hash(block, position)
                 source.write(block)
                 position += len(block)
+        return True
 
     def _move(self, arrived: Path, offset: int) -> None:
         """Move a piece from its end, so that each block gives its room to the next."""

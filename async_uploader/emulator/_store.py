@@ -201,7 +201,7 @@ class Store:
         now = time.time()
         container = Container(_new_id("vi"), now, now, details, origin)
         directory = self.root / "videos" / container.video_id
-        video = Video(container, SourceFile(directory, self._stop))
+        video = Video(container, SourceFile(directory, self._stop, self._room))
         await self._run(self._small, directory.mkdir)
         try:
             await self._save(video)
@@ -494,7 +494,7 @@ class Store:
         except FileNotFoundError:  # killed while it was being created
             _remove(directory)
             return
-        source = SourceFile(directory, self._stop)
+        source = SourceFile(directory, self._stop, self._room)
         self.videos[container.video_id] = Video(container, source, source.recover())
 
     def _leave(self) -> None:
@@ -507,8 +507,10 @@ class Store:
             self._scratch.remove()
 
     async def _run(self, executor: ThreadPoolExecutor, function: Callable[..., T], *arguments: object) -> T:
-        """Work in a thread; a caller that is cancelled leaves it to be done."""
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(executor, function, *arguments))
+        """Work in a thread; a caller that is cancelled leaves it to be done, and to fail."""
+        work = asyncio.get_running_loop().run_in_executor(executor, function, *arguments)
+        work.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(work)
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Let work run that no request waits for; it is broken off when the store closes."""

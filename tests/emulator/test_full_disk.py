@@ -18,7 +18,7 @@ import pytest
 
 from async_uploader.emulator import Emulator
 from async_uploader.emulator import _source as source_module
-from async_uploader.emulator._room import KEPT_FREE_BYTES
+from async_uploader.emulator._room import KEPT_FREE_BYTES, Room
 from async_uploader.emulator._rules import Part
 from async_uploader.emulator._source import SourceFile, Stopped, piece_name
 
@@ -296,6 +296,17 @@ async def test_an_end_that_is_not_saved(
 
 
 # Moving a piece
+
+
+def test_a_copy_takes_no_room_from_parts(make_disk: Callable[[int], Path], tmp_path: Path) -> None:
+    """On a small disk pieces are moved, even if a copy would fit: a part may come that needs its room."""
+    disks = {tmp_path / "v": True, make_disk(20 * MIB) / "v": False}
+    for directory, is_copied in disks.items():
+        _video(directory, SIZES)
+        (directory / "source").write_bytes(b"")
+        source = SourceFile(directory, Event(), Room())
+        assert source._copy(directory / piece_name(Part(2, None)), 0) is is_copied
+        assert (directory / "source").stat().st_size == (SIZES[2] if is_copied else 0)
 
 
 def _video(directory: Path, sizes: dict[int, int]) -> bytes:

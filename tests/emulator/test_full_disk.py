@@ -304,7 +304,7 @@ def test_a_copy_takes_no_room_from_parts(make_disk: Callable[[int], Path], tmp_p
     for directory, is_copied in disks.items():
         _video(directory, SIZES)
         (directory / "source").write_bytes(b"")
-        source = SourceFile(directory, Event(), Room())
+        source = SourceFile(directory, Event(), None if is_copied else Room())
         assert source._copy(directory / piece_name(Part(2, None)), 0) is is_copied
         assert (directory / "source").stat().st_size == (SIZES[2] if is_copied else 0)
 

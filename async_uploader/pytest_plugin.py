@@ -37,9 +37,12 @@ __all__ = ("RunningEmulator", "apivideo_client", "apivideo_emulator", "apivideo_
 
 _MARKER: Final = (
     "apivideo(*, faults=(), rate_limit=None, rate_window=60, connection_rate=None, link_rate=None, latency=0, "
-    "token_ttl=3600, api_key='local-key', port=0, data=None): how the service of apivideo_emulator behaves."
+    "token_ttl=3600, api_key='local-key', port=0, data=None, allowed_hosts=()): how the service of "
+    "apivideo_emulator behaves."
 )
 _SHOWN_REQUESTS: Final = 20
+#: Settings that say where the service is, and not how it behaves: a test seldom needs them.
+_SELDOM: Final = ("allowed_hosts", "data", "host", "port")
 
 
 class RunningEmulator:
@@ -152,13 +155,19 @@ def running_emulator(
     from anyio.from_thread import start_blocking_portal  # noqa: PLC0415
 
     from .emulator import Emulator, Fault  # noqa: PLC0415
+    from .emulator._scratch import unwatch_signals, watch_signals  # noqa: PLC0415
 
     ordered = [_fault(fault) for fault in ([faults] if isinstance(faults, str | Fault) else faults)]
 
     async def make() -> Emulator:
         return Emulator(api_key=api_key, faults=ordered, **settings)
 
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(portal.call(make)) as emulator:
+    with ExitStack() as stack:
+        # Here and not in the emulator's thread: only the main thread may handle signals.
+        watch_signals()
+        stack.callback(unwatch_signals)
+        portal = stack.enter_context(start_blocking_portal())
+        emulator = stack.enter_context(portal.wrap_async_context_manager(portal.call(make)))
         yield RunningEmulator(emulator, portal, api_key=api_key, faults=ordered)
 
 
@@ -223,7 +232,8 @@ def _settings(node: pytest.Item) -> dict[str, Any]:
         if marker.args:
             _refuse(f"its settings have names, as in faults=[…]; {marker.args[0]!r} has none.")
         for name in marker.kwargs.keys() - known:
-            _refuse(f"{name!r} is no setting; known are {', '.join(sorted(known))}.")
+            ordered = sorted(known, key=lambda name: (name in _SELDOM, name))
+            _refuse(f"{name!r} is no setting; known are {', '.join(ordered)}.")
         settings.update(marker.kwargs)
     return settings
 

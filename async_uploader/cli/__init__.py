@@ -6,7 +6,7 @@ code  meaning
 0     done
 1     an upload, or another request, failed; one message on standard error
 2     wrong usage, or a request that cannot be meant; the network was not touched
-130   interrupted by Ctrl-C or SIGTERM
+130   interrupted by Ctrl-C, SIGTERM or SIGHUP (the terminal was closed)
 ====  ================================================================================
 
 Nothing here does what a caller of the library could not do. This module imports nothing that takes time, so that

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from async_uploader._unfinished import UnfinishedUpload
 
 T = TypeVar("T")
+
+#: Closing thousands of connections takes longer than anything that another command closes.
+_EMULATOR_GRACE_SECONDS: Final = 5.0
 
 _SETTINGS = {"help_option_names": ["--help", "-h"], "max_content_width": 110}
 
@@ -236,11 +239,11 @@ def _ask(flags: ServiceFlags, request: Callable[[Client], Awaitable[T]]) -> T:
 def emulator(flags: EmulatorFlags) -> None:
     """Run a local service with the rules of api.video, to test against.
 
-    The first line of standard output tells the address. Ctrl-C or SIGTERM stops it, with exit code 0: there is
-    nothing that it leaves unfinished.
+    The first line of standard output is the address. Ctrl-C, SIGTERM or SIGHUP stops it, with exit code 0, and
+    removes everything that it received, unless --data is given.
     """
     from ._local import serve
 
     set_up_logging(flags.verbose)
     with suppress(Interrupted):
-        run_async(lambda: serve(flags))
+        run_async(lambda: serve(flags), grace_seconds=_EMULATOR_GRACE_SECONDS)

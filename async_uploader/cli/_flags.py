@@ -166,7 +166,17 @@ class EmulatorFlags(CommonFlags):
         ),
     ] = None
 
+    allowed_hosts: Annotated[
+        list[str] | None,
+        option(
+            "--allow-host",
+            metavar="NAME",
+            help="Also serve requests for this host name. Default: localhost, loopback addresses, and the address "
+            "it listens on, only. May be repeated.",
+        ),
+    ] = None
+
     def settings(self) -> dict[str, Any]:
         """Keywords of ``Emulator``; the faults are still as they were written."""
         settings = {name: value for name, value in vars(self).items() if name != "verbose"}
-        return {**settings, "faults": self.faults or ()}
+        return {**settings, "faults": self.faults or (), "allowed_hosts": self.allowed_hosts or ()}

@@ -1,19 +1,29 @@
-"""How Ctrl-C and SIGTERM end the process. Imports nothing that takes time: it is loaded first."""
+"""How Ctrl-C, SIGTERM and SIGHUP end the process. Imports nothing that takes time: it is loaded first."""
 
 from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from contextlib import suppress
-from typing import NoReturn
+from typing import Final, NoReturn
+
+#: What ends a command. Under nohup, SIGHUP is ignored, and stays so.
+SIGNALS: Final = tuple(
+    number
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
+)
+#: Called before the process ends without unwinding: removes what must not be left behind.
+BEFORE_EXIT: Final[list[Callable[[], object]]] = []
 
 
 def exit_on_signals() -> None:
-    """Where there is nothing to clean up, Ctrl-C and SIGTERM end the process on the spot.
+    """Where there is nothing to unwind, Ctrl-C, SIGTERM and SIGHUP end the process on the spot.
 
     No KeyboardInterrupt, which Python may turn into a death by the signal even where it is caught.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, lambda *_: exit_interrupted())
 
 
@@ -29,6 +39,9 @@ def advise(text: str) -> None:
 
 def exit_interrupted() -> NoReturn:
     """Say what became of the command, and end, whatever else is going on in this process."""
+    for clean_up in BEFORE_EXIT:
+        with suppress(Exception):
+            clean_up()
     with suppress(OSError):
         os.write(2, b"interrupted" + _advice + b"\n")
     os._exit(130)

@@ -71,7 +71,9 @@ async def _upload(
         if flags.local:
             from . import _local
 
-            emulator = await stack.enter_async_context(_local.running(data=flags.data, api_key=_local.KEY))
+            emulator = await stack.enter_async_context(
+                _local.embedded(sizes=lambda: _sizes(items), data=flags.data, api_key=_local.KEY)
+            )
             settings |= {"api_key": _local.KEY, "base_url": emulator.url}
         client = await stack.enter_async_context(Client(**settings))
         if flags.wait and client.delegated:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from async_uploader._limits import RATE_WINDOW_SECONDS, TOKEN_TTL_SECONDS
 
+from ._hosts import name_of
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -21,7 +23,8 @@ class Config:
     uploads allowed in a window of `rate_window` seconds (writes get twice, reads five times as many, as in the
     contract); None refuses nothing. `connection_rate` and `link_rate` are bytes a second that each connection, and
     all of them together, may bring in; `latency` is seconds before every answer; `token_ttl` the seconds that a
-    bearer token lives.
+    bearer token lives. `allowed_hosts` are host names that it serves beside `localhost`, loopback addresses,
+    `host` and the address that a connection arrived at; requests for any other `Host` are refused with 421.
     """
 
     host: str = "127.0.0.1"
@@ -35,6 +38,7 @@ class Config:
     latency: float = 0.0
     token_ttl: float = TOKEN_TTL_SECONDS
     faults: tuple[Fault, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
 
     @property
     def line_rate(self) -> float | None:
@@ -56,6 +60,9 @@ class Config:
         for sentence, holds in checks.items():
             if not holds:
                 raise ValueError(sentence)
+        for host in self.allowed_hosts:
+            if name_of(host) is None:
+                raise ValueError(f"An allowed host is a name or an IP address without a port, not {host!r}.")
 
 
 def _positive(rate: float | None) -> bool:

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from aiohttp import web
+import anyio
 from aiohttp.http import HttpProcessingError
 
 from ._config import Config
+from ._connections import Connections, spare_descriptors
 from ._imports import resume
 from ._records import Ledger, RequestRecord, Statistics
+from ._room import Shortage
+from ._scratch import unwatch_signals, watch_signals
 from ._server import Server
 from ._store import Store, Video
 from ._throttle import listen, read_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
     from os import PathLike
     from types import TracebackType
 
@@ -35,8 +39,9 @@ class VideoView:
     """A container as it is at one moment.
 
     `state` is "empty", "uploading", "uploaded" (all there, being joined), "finished" (one file with a known
-    SHA-256), "importing" or "failed" (an import that will not come). `pieces` are the Content-Ranges received,
-    in the file's order. `source_path`, `sha256` and `size_bytes` are None until finished.
+    SHA-256), "importing" or "failed" (an import that will not come, or a source that could not be joined).
+    `pieces` are the Content-Ranges received, in the file's order. `source_path`, `sha256` and `size_bytes` are
+    None until finished.
     """
 
     video_id: str
@@ -53,7 +58,9 @@ class Emulator:
     """A local api.video: `async with Emulator() as emulator:` and talk to `emulator.url`; each is entered once.
 
     The options are those of the command `emulator`; `Config` says what each means. `data` None keeps everything in
-    a temporary directory that is removed at the end.
+    a temporary directory that is removed at the end, also if the process ends by an exception, SIGTERM or SIGHUP;
+    after SIGKILL the next emulator removes it. For that, an emulator that is entered in the main thread handles
+    those two signals where the program does not, until it closes.
 
     :raises ValueError: for an impossible option, in one plain sentence.
     """
@@ -72,6 +79,7 @@ class Emulator:
         latency: float = 0.0,
         token_ttl: float = 3600,
         faults: Iterable[Fault] = (),
+        allowed_hosts: Iterable[str] = (),
     ) -> None:
         self._config = Config(
             host=host,
@@ -85,11 +93,12 @@ class Emulator:
             latency=latency,
             token_ttl=token_ttl,
             faults=tuple(faults),
+            allowed_hosts=tuple(allowed_hosts),
         )
         self._ledger = Ledger()
         self._store = Store(self._config.data, self._ledger.bell.ring)
         self._url = ""
-        self._listening: asyncio.Server | None = None
+        self._is_open = False
 
     def __repr__(self) -> str:
         return f"<Emulator {self._url or 'not started'}: {len(self._store.videos)} videos>"
@@ -97,12 +106,14 @@ class Emulator:
     async def __aenter__(self) -> Self:
         config = self._config
         listener = listen(config.host, config.port, bytes_per_second=config.line_rate)
+        watch_signals()
         try:
             await self._store.open()
             self._url = _url_of(*listener.getsockname()[:2])
             self._server = Server(config, self._store, self._ledger, self._url)
-            self._protocols = web.Server(
+            self._protocols = Connections(
                 self._server,
+                most=await self._store.ask(spare_descriptors),
                 handler_cancellation=True,  # a stalled request ends when its client goes away
                 access_log=None,
                 logger=_http_logger(),
@@ -110,22 +121,36 @@ class Emulator:
                 auto_decompress=False,
                 read_bufsize=read_bytes(config.line_rate),
             )
-            self._listening = await asyncio.get_running_loop().create_server(self._protocols, sock=listener)
+            self._is_open = True
+            self._protocols.start(listener)
+            await resume(self._store)
         except BaseException:
-            listener.close()
-            await self._store.close()
+            try:
+                await self._end()
+            finally:
+                listener.close()
             raise
-        await resume(self._store)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._listening is not None
-        self._listening.close()
-        await self._server.stop()
-        self._protocols.pre_shutdown()
-        await self._protocols.shutdown(_CLOSE_SECONDS)
+        await self._end()
+
+    async def _end(self) -> None:
+        """Close as far as it was opened. A cancellation waits for that; what ends the loop does not."""
+        try:
+            await _to_the_end(self._close())
+        finally:
+            self._store.abandon()
+            unwatch_signals()
+
+    async def _close(self) -> None:
+        if self._is_open:
+            await self._protocols.stop()
+            await self._server.stop()
+            self._protocols.pre_shutdown()
+            await self._protocols.shutdown(_CLOSE_SECONDS)
         await self._store.close()
         await asyncio.sleep(0)  # closed transports give their sockets back in the loop's next round
 
@@ -154,6 +179,11 @@ class Emulator:
         """The requests that have ended, oldest first; the latest 50,000."""
         return tuple(self._ledger.records)
 
+    @property
+    def shortage(self) -> Shortage | None:
+        """Why something could not be kept, the last time that the disk was full; None if it never was."""
+        return self._store.shortage
+
     def statistics(self) -> Statistics:
         return self._ledger.statistics(self._server.credentials.live_count(time.time()))
 
@@ -168,8 +198,19 @@ class Emulator:
             await self._ledger.bell.wait_until(lambda: predicate(self))
 
     async def finished(self, video_id: str, *, timeout: float | None = 30.0) -> VideoView:
-        """The video once its source is one file with a known SHA-256, which is a moment after the last answer."""
-        await self.wait_for(lambda emulator: emulator.videos[video_id].state == "finished", timeout=timeout)
+        """The video once its source is one file with a known SHA-256, which is a moment after the last answer.
+
+        :raises TimeoutError: it is not finished within `timeout` seconds
+        :raises OSError: all of it has arrived, but cannot be joined; the reason says why
+        """
+        videos = self._store.videos
+        await self.wait_for(
+            lambda emulator: emulator.videos[video_id].state == "finished" or videos[video_id].cannot_be_joined,
+            timeout=timeout,
+        )
+        video = videos[video_id]
+        if (error := video.join_error) is not None:
+            raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(video.source.path))
         return self.videos[video_id]
 
     # Meddling
@@ -187,6 +228,24 @@ class Emulator:
     def revoke_refresh_tokens(self) -> None:
         """No refresh token works any more; access tokens live on."""
         self._server.credentials.revoke_refresh_tokens()
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await work that no cancellation may break off; a cancellation is raised after it.
+
+    :raises asyncio.CancelledError: the caller was cancelled meanwhile
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):  # anyio's cancellation would come again at every await
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    await task
 
 
 class _Views(Mapping[str, VideoView]):

@@ -64,6 +64,7 @@ class Exchange:
         ledger: Ledger,
         credentials: Credentials,
         pacers: Sequence[Pacer],
+        refusal: Problem | None = None,
     ) -> None:
         self.request = request
         self.endpoint = endpoint
@@ -71,6 +72,7 @@ class Exchange:
         self.wanted = wanted  # what its Content-Range says, if that can be understood
         self.target = target  # the video that an upload means, whether it may or not
         self.attempt = attempt
+        self.refusal = refusal  # why it is not for this emulator
         self.faults = faults
         self.ledger = ledger
         self.started_s = asyncio.get_running_loop().time()

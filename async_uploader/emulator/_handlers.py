@@ -157,6 +157,7 @@ class Handlers:
         video = self.store.video(video_id)
         exchange.video_id = video_id
         refuse_upload(video)
+        self.store.retry_joining(video)
         return self._uploaded(*await receive_source(exchange, self.store, video))
 
     async def upload_with_token(self, exchange: Exchange) -> web.Response:

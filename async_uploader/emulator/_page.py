@@ -33,6 +33,11 @@ _POLICY: Final = "default-src 'none'; base-uri 'none'; form-action 'none'; conne
 )
 
 
+def is_page(request: web.BaseRequest) -> bool:
+    """Whether a request is for the page or what belongs to it, and not for the service or a video's assets."""
+    return request.path in ("/", PREFIX) or request.path.startswith(f"{PREFIX}/")
+
+
 class Page:
     """Answers the requests that are not the service's."""
 

@@ -76,8 +76,12 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "resource-not-found": (404, "The requested resource was not found."),
     "unrecognized-request-url": (404, "This URL is not one of the API's."),
     "method-not-allowed": (405, "This URL does not know this method."),
+    "forbidden-origin": (403, "Requests from other sites are refused."),
+    "misdirected-request": (421, "This host name is not served."),
     "too-many-requests": (429, "Too many requests."),
     "server-error": (500, "The server failed."),
+    "service-unavailable": (503, "The server has no room for another request."),
+    "insufficient-storage": (507, "The server has no room to store this."),
 }
 
 

@@ -145,6 +145,13 @@ class Upload:
         totals = {p.range.total for p in self.pieces.values() if not isinstance(p.range, Whole)}
         self.total = next((total for total in totals if total is not None), None)
 
+    def take_back(self, piece: Piece) -> None:
+        """Undo `reserve` and `land` for a piece that is not joined, and whose file is gone."""
+        piece.landed = False
+        self.landed_pieces -= 1
+        self.landed_bytes -= piece.size_bytes
+        self.release(piece)
+
     def merge(self, piece: Piece) -> None:
         self.merged_pieces += 1
         self.merged_bytes += piece.size_bytes

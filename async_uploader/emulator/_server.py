@@ -22,13 +22,15 @@ from ._assets import Assets
 from ._board import Board
 from ._credentials import Credentials
 from ._exchange import Answer, Cut, Exchange, fault_answer, problem_answer
-from ._faults import FaultPlan
+from ._faults import ArmedFaults, FaultPlan
 from ._feed import Feed
 from ._handlers import Handlers, Route
-from ._page import Page
+from ._hosts import Hosts, foreign_origin
+from ._page import Page, is_page
 from ._problems import Problem
 from ._ratelimit import Budget, RateLimiter
 from ._records import Ledger
+from ._room import problem_of
 from ._rules import Range, parse_content_range
 from ._throttle import Pacer
 
@@ -55,7 +57,9 @@ class Server:
         self.faults = FaultPlan(config.faults)
         self.credentials = Credentials(config.api_key, config.token_ttl, store.bearers)
         self._config = config
+        self._hosts = Hosts(config.host, config.allowed_hosts)
         self._ledger = ledger
+        self._store = store
         self._limiter = RateLimiter(config.rate_limit, config.rate_window)
         self._link = [Pacer(config.link_rate, _now())] if config.link_rate else []
         assets = Assets(store, url)
@@ -83,10 +87,11 @@ class Server:
         await self._page.close()
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        if (page := self._page.find(request)) is not None:
+        refusal = self._hosts.refusal(request) or (foreign_origin(request) if is_page(request) else None)
+        if refusal is None and (page := self._page.find(request)) is not None:
             return await self._show(page)
-        route, ids = self._find(request)
-        exchange = self._exchange(request, route, ids)
+        route, ids = (None, ()) if refusal else self._find(request)
+        exchange = self._exchange(request, route, ids, refusal)
         try:
             answer = await self._reply(exchange, route, ids)
             if exchange.has_unread_body:
@@ -104,6 +109,8 @@ class Server:
             return await page
         except ConnectionError:  # whoever looked has gone
             return web.Response()
+        except OSError as error:
+            return problem_answer(await self._problem_of(error, "The page"))
 
     async def _reply(self, exchange: Exchange, route: Route | None, ids: tuple[str, ...]) -> web.StreamResponse:
         """Answer; an upload counts as in flight until its answer is out."""
@@ -125,6 +132,8 @@ class Server:
     async def _answer(self, exchange: Exchange, route: Route | None, ids: tuple[str, ...]) -> web.StreamResponse:
         try:
             await exchange.seam("early")
+            if exchange.refusal is not None:
+                raise exchange.refusal
             self._admit(exchange, route)
             assert route is not None
             if not exchange.request.body_exists:
@@ -142,12 +151,20 @@ class Server:
             return problem_answer(Problem("invalid-payload", detail=str(error)))
         except (Cut, ConnectionError):
             raise
-        except Exception:
+        except Exception as error:  # noqa: BLE001 - `_problem_of` logs it
             if exchange.request.transport is None:
                 raise ConnectionResetError from None
-            logger.exception("%s %s failed", exchange.request.method, exchange.path)
-            return problem_answer(Problem("server-error"))
+            return problem_answer(await self._problem_of(error, f"{exchange.request.method} {exchange.path}"))
         return answer
+
+    async def _problem_of(self, error: Exception, request: str) -> Problem:
+        """A failure of our own as an answer: a lack of room or of descriptors has its own, and no traceback."""
+        problem = None
+        if isinstance(error, OSError):
+            problem = problem_of(error, await self._store.short(error))
+        if problem is None:
+            logger.error("%s failed", request, exc_info=error)
+        return problem or Problem("server-error")
 
     def _admit(self, exchange: Exchange, route: Route | None) -> None:
         """Everything that refuses a request before its endpoint looks at it."""
@@ -186,7 +203,9 @@ class Server:
     def _methods(self, path: str) -> list[str]:
         return sorted(route.method for route in self._routes if route.pattern.fullmatch(path))
 
-    def _exchange(self, request: web.BaseRequest, route: Route | None, ids: tuple[str, ...]) -> Exchange:
+    def _exchange(
+        self, request: web.BaseRequest, route: Route | None, ids: tuple[str, ...], refusal: Problem | None
+    ) -> Exchange:
         wanted: Range | None = None
         endpoint = route.endpoint if route else "other"
         content_range = request.headers.get("Content-Range")
@@ -204,7 +223,8 @@ class Server:
             wanted=wanted,
             target=ids[0] if endpoint == "upload" and ids else None,
             attempt=attempt,
-            faults=self.faults.arm(endpoint, wanted, attempt),
+            faults=ArmedFaults([]) if refusal else self.faults.arm(endpoint, wanted, attempt),
+            refusal=refusal,
             ledger=self._ledger,
             credentials=self.credentials,
             pacers=[*line, *self._link],

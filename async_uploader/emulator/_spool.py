@@ -15,26 +15,38 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from ._room import Room
+
 Buffer: TypeAlias = bytes | memoryview
 
 _IOV_MAX: Final = 1024  # the most buffers that Linux takes in one writev
 
 
 class Spool:
-    def __init__(self, directory: Path) -> None:
+    """`expected_bytes` is the most that will be written, if that is known: there must be room for it."""
+
+    def __init__(self, directory: Path, room: Room, expected_bytes: int | None) -> None:
         self._directory = directory
+        self._room = room
+        self._expected_bytes = expected_bytes or 0
+        self._promised_bytes = 0
         self._lock = Lock()
         self._file = -1
         self._path: str | None = None
         self._closed = False
 
     def write(self, buffers: Sequence[Buffer]) -> None:
-        """Append the buffers; the first call makes the file."""
+        """Append the buffers; the first call makes the file.
+
+        :raises OSError: there is no room, or another failure to write
+        """
         with self._lock:
             if self._closed:
                 return
             if self._path is None:
                 self._file, self._path = tempfile.mkstemp(dir=self._directory)
+                self._room.promise(self._file, self._expected_bytes)
+                self._promised_bytes = self._expected_bytes
             for start in range(0, len(buffers), _IOV_MAX):
                 self._write_all(list(buffers[start : start + _IOV_MAX]))
 
@@ -57,13 +69,20 @@ class Spool:
     def _write_all(self, buffers: list[Buffer]) -> None:
         while buffers:
             written = os.writev(self._file, buffers)
+            self._redeem(min(written, self._promised_bytes))
             while buffers and written >= len(buffers[0]):
                 written -= len(buffers.pop(0))
             if written:
                 buffers[0] = memoryview(buffers[0])[written:]
 
+    def _redeem(self, count: int) -> None:
+        if count:
+            self._room.redeem(count)
+            self._promised_bytes -= count
+
     def _close(self) -> None:
         self._closed = True
+        self._redeem(self._promised_bytes)
         if self._file >= 0:
             os.close(self._file)
             self._file = -1

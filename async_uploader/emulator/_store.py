@@ -19,12 +19,12 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import logging
 import os
 import re
 import secrets
 import shutil
 import string
-import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +37,9 @@ import msgspec
 
 from ._credentials import Bearers, UploadToken
 from ._problems import Problem
+from ._room import Room, Shortage, shortage_of
 from ._rules import Piece, Range, Upload, Whole, check_range, check_size
+from ._scratch import Scratch, sweep
 from ._source import SourceFile, Stopped, piece_name
 from ._spool import Spool
 
@@ -50,10 +52,13 @@ T = TypeVar("T")
 Origin = Literal["upload", "copy", "download"]
 
 VIDEO_ID: Final = re.compile(r"vi[0-9A-Za-z]{1,40}")
-# How long a completing answer, or closing, waits for a source to become one file. It goes on after that, if need
-# be when the emulator starts again.
+# How long a completing answer waits for a source to become one file; joining continues after that.
 JOINING_PATIENCE_SECONDS: Final = 5.0
+# How long closing waits for that, if the directory is kept: the next start does the rest. Shorter than the command
+# line's patience with a command that was interrupted.
+CLOSING_PATIENCE_SECONDS: Final = 0.5
 _ALPHABET: Final = string.ascii_letters + string.digits
+logger = logging.getLogger("async_uploader.emulator")
 
 
 @dataclass(slots=True)
@@ -77,6 +82,10 @@ class Video:
     upload: Upload = field(default_factory=Upload)
     deleted: bool = False
     joining: asyncio.Task[None] | None = None
+    # Why the last attempt to join has failed; another one follows the next piece, a deletion, or a restart.
+    join_error: OSError | None = None
+    # The piece that completed the upload, while its answer waits for the source to become one file.
+    completing: Piece | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -99,14 +108,24 @@ class Video:
         if self.is_finished:
             return "finished"
         if self.container.origin != "upload":
-            return "failed" if self.container.failed else "importing"
+            return "failed" if self.has_failed else "importing"
         if self.upload.is_complete:
-            return "uploaded"
+            return "failed" if self.has_failed else "uploaded"
         return "uploading" if self.upload.landed_pieces else "empty"
 
     @property
+    def cannot_be_joined(self) -> bool:
+        """All of the source is there, but joining it has failed."""
+        return self.join_error is not None and self.upload.is_complete
+
+    @property
+    def has_failed(self) -> bool:
+        """Nothing will come of it: an import that has failed, or a source that cannot be joined."""
+        return self.container.failed or self.cannot_be_joined
+
+    @property
     def encoding_status(self) -> str | None:
-        if self.container.failed:
+        if self.has_failed:
             return "failed"
         if self.is_finished:
             return "encoded"
@@ -117,8 +136,11 @@ class Store:
     """All state. Changes are made on the event loop, between two awaits; only files are touched in threads."""
 
     def __init__(self, root: Path | None, on_change: Callable[[], None]) -> None:
-        self._is_temporary = root is None
+        self._scratch = Scratch() if root is None else None
         self._root = root
+        self._room = Room()
+        self._is_short = False
+        self.shortage: Shortage | None = None
         self.videos: dict[str, Video] = {}
         self.upload_tokens: dict[str, UploadToken] = {}
         self.bearers = Bearers()
@@ -142,8 +164,8 @@ class Store:
     async def close(self) -> None:
         """Let what has begun to land finish, stop joining what takes long, release the directory."""
         almost = [video.joining for video in self.videos.values() if video.joining and video.upload.is_complete]
-        if almost:
-            await asyncio.wait(almost, timeout=JOINING_PATIENCE_SECONDS)
+        if almost and self._scratch is None:
+            await asyncio.wait(almost, timeout=CLOSING_PATIENCE_SECONDS)
         self._stop.set()
         for task in self._background:
             task.cancel()
@@ -151,6 +173,12 @@ class Store:
             await asyncio.wait(self._tasks)
         await self._run(self._small, self._leave)
         self._small.shutdown()  # its thread has nothing left to do
+
+    def abandon(self) -> None:
+        """Remove a temporary directory now, whatever still works in it; harmless after `close`."""
+        self._stop.set()
+        if self._scratch is not None:
+            self._scratch.remove()
 
     @property
     def root(self) -> Path:
@@ -173,17 +201,26 @@ class Store:
         now = time.time()
         container = Container(_new_id("vi"), now, now, details, origin)
         directory = self.root / "videos" / container.video_id
-        video = Video(container, SourceFile(directory, self._stop))
+        video = Video(container, SourceFile(directory, self._stop, self._room))
         await self._run(self._small, directory.mkdir)
-        await self._save(video)
+        try:
+            await self._save(video)
+        except OSError:
+            await self._run(self._small, _remove, directory)
+            raise
         self.videos[container.video_id] = video
         self._on_change()
         return video
 
     async def update(self, video: Video, details: dict[str, object]) -> None:
-        video.container.details.update(details)
-        video.container.updated_s = time.time()
-        await self._save(video)
+        container = video.container
+        before = container.details, container.updated_s
+        container.details, container.updated_s = {**container.details, **details}, time.time()
+        try:
+            await self._save(video)
+        except OSError:
+            container.details, container.updated_s = before
+            raise
         self._on_change()
 
     async def delete(self, video: Video) -> None:
@@ -200,8 +237,15 @@ class Store:
         grave = self.root / "tmp" / video.container.video_id
         await self._run(self._small, video.source.directory.rename, grave)
         await self._run(self._bodies, _remove, grave)
+        for other in self.videos.values():
+            if other.join_error is not None:  # there is more room now
+                self._join(other)
 
     # Reading files
+
+    async def ask(self, question: Callable[[], T]) -> T:
+        """What a function finds out from the system."""
+        return await self._run(self._small, question)
 
     async def read(self, reader: Reader, offset: int, count: int) -> bytes:
         return await self._run(self._bodies, reader.read, offset, count)
@@ -214,8 +258,9 @@ class Store:
 
     # Pieces
 
-    def spool(self) -> Spool:
-        return Spool(self.root / "tmp")
+    def spool(self, expected_bytes: int | None = None) -> Spool:
+        """Takes a body of at most so many bytes; None if that is not known."""
+        return Spool(self.root / "tmp", self._room, expected_bytes)
 
     async def write(self, spool: Spool, buffers: list[bytes | memoryview]) -> None:
         await self._run(self._bodies, spool.write, buffers)
@@ -223,8 +268,12 @@ class Store:
     def discard(self, spool: Spool) -> None:
         self._bodies.submit(spool.discard)
 
-    def land(self, video: Video, wanted: Range, spool: Spool, size_bytes: int) -> Awaitable[bool]:
+    def land(
+        self, video: Video, wanted: Range, spool: Spool, size_bytes: int, *, will_wait: bool = False
+    ) -> Awaitable[bool]:
         """Keep a body as a piece of the video; the result tells whether this completed the upload.
+
+        With `will_wait`, the caller calls `joined` if it has; the piece is not kept if joining fails by then.
 
         Others may have landed while the body came in, so it is judged again, and reserved in the same step.
         From here on the spool is the store's, and a caller that is cancelled stops nothing: half a landing
@@ -232,29 +281,36 @@ class Store:
         """
         check_range(video.upload, wanted)
         check_size(video.upload, wanted, size_bytes)
-        return self.keep(video, wanted, spool, size_bytes)
+        return self.keep(video, wanted, spool, size_bytes, will_wait=will_wait)
 
-    def keep(self, video: Video, wanted: Range, spool: Spool, size_bytes: int) -> Awaitable[bool]:
+    def keep(
+        self, video: Video, wanted: Range, spool: Spool, size_bytes: int, *, will_wait: bool = False
+    ) -> Awaitable[bool]:
         """`land` without a judgement, for sources that the service fetched itself."""
         if video.deleted:
             raise Problem("resource-not-found", name="videoId")
         piece = Piece(wanted, size_bytes)
         video.upload.reserve(piece)
-        landing = self._task(self._land(video, piece, spool))
+        landing = self._task(self._land(video, piece, spool, will_wait=will_wait))
         # Its caller may be gone by the time that it fails.
         landing.add_done_callback(lambda done: done.cancelled() or done.exception())
         return asyncio.shield(landing)
 
-    async def _land(self, video: Video, piece: Piece, spool: Spool) -> bool:
+    async def _land(self, video: Video, piece: Piece, spool: Spool, *, will_wait: bool) -> bool:
         try:
             await self._run(self._bodies, spool.keep, video.source.directory / piece_name(piece.range))
         except OSError as error:
             video.upload.release(piece)
             self.discard(spool)
+            if not isinstance(error, FileNotFoundError):
+                raise
             raise Problem("resource-not-found", name="videoId") from error
         if video.deleted:
             raise Problem("resource-not-found", name="videoId")
         video.upload.land(piece)
+        self._is_short &= video.upload.is_complete  # then joining tells
+        if will_wait and video.upload.is_complete:
+            video.completing = piece
         self._join(video)
         self._on_change()
         return video.upload.is_complete
@@ -273,35 +329,93 @@ class Store:
         self._join(video)
 
     async def fail(self, video: Video) -> None:
-        """Note that an import has failed for good."""
+        """Note that an import has failed."""
         video.container.failed = True
-        await self._save(video)
         self._on_change()
+        try:
+            await self._save(video)
+        except OSError as error:
+            logger.warning("The failed import of video %s is not saved: %s", video.container.video_id, error)
+
+    # A full disk
+
+    async def short(self, error: OSError) -> Shortage | None:
+        """What an error says about the disk, said once in the log until something lands again; else None."""
+        shortage = await self._run(self._small, shortage_of, error, self.root)
+        if shortage is not None:
+            self.shortage = shortage
+            if not self._is_short:
+                logger.warning("%s", shortage)
+            self._is_short = True
+            self._on_change()
+        return shortage
 
     # Joining
 
     async def joined(self, video: Video) -> None:
-        """Return once the source is one file, or shortly: an answer must not outlast its client's patience."""
-        if video.joining is not None:
-            await asyncio.wait([video.joining], timeout=JOINING_PATIENCE_SECONDS)
+        """Return once the source is one file, or shortly: an answer must not outlast its client's patience.
+
+        :raises OSError: it cannot be joined; if possible, the completing piece is taken back, so that it can be
+            sent again
+        """
+        try:
+            if video.joining is not None:
+                await asyncio.wait([video.joining], timeout=JOINING_PATIENCE_SECONDS)
+            if video.join_error is not None:
+                raise video.join_error
+        finally:
+            video.completing = None
+
+    def retry_joining(self, video: Video) -> None:
+        """Join again, if the last attempt has failed: somebody asks for this video."""
+        if video.join_error is not None:
+            self._join(video)
 
     def _join(self, video: Video) -> None:
-        """Go on joining this video's pieces, unless that is being done."""
+        """Join this video's pieces as far as they are there, unless that is being done."""
         if not video.is_finished and (video.joining is None or video.joining.done()):
+            video.join_error = None
             video.joining = self._task(self._join_pieces(video))
 
     async def _join_pieces(self, video: Video) -> None:
+        try:
+            await self._join_all(video)
+        except Stopped:
+            pass
+        except OSError as error:
+            if not video.deleted:
+                await self._fail_to_join(video, error)
+
+    async def _join_all(self, video: Video) -> None:
         upload = video.upload
-        with suppress(Stopped):
-            while not video.deleted and (piece := upload.next_to_merge()):
-                await self._run(self._joining, video.source.append, piece, upload.merged_bytes)
-                upload.merge(piece)
-            if upload.is_complete and not video.deleted:
-                await self._run(self._joining, video.source.hash_prefix, upload.merged_bytes)
-                video.container.size_bytes = upload.merged_bytes
-                video.container.sha256 = video.source.sha256()
-                await self._save(video)
-                self._on_change()
+        while not video.deleted and (piece := upload.next_to_merge()):
+            await self._run(self._joining, video.source.append, piece, upload.merged_bytes)
+            upload.merge(piece)
+        if not upload.is_complete or video.deleted:
+            return
+        await self._run(self._joining, video.source.hash_prefix, upload.merged_bytes)
+        video.container.size_bytes = upload.merged_bytes
+        video.container.sha256 = video.source.sha256()
+        self._is_short = False
+        self._on_change()
+        try:
+            await self._save(video)
+        except OSError as error:  # the pieces are saved; the next start hashes them again
+            logger.warning("The end of video %s is not saved: %s", video.container.video_id, error)
+
+    async def _fail_to_join(self, video: Video, error: OSError) -> None:
+        """Note why, once the completing piece is taken back: until then nothing else can be sent to this video."""
+        upload, piece = video.upload, video.completing
+        if upload.is_complete:
+            if await self.short(error) is None:
+                logger.warning("Video %s cannot be joined: %s", video.container.video_id, error)
+            if piece is not None:
+                with suppress(OSError):
+                    taken = await self._run(self._joining, video.source.take_back, piece, upload.merged_bytes)
+                    if taken:
+                        upload.take_back(piece)
+        video.join_error = error
+        self._on_change()
 
     # Tokens
 
@@ -339,8 +453,9 @@ class Store:
         await self._run(self._small, _write_atomically, path, msgspec.json.encode(content))
 
     def _load(self) -> None:
-        if self._root is None:
-            self._root = Path(tempfile.mkdtemp(prefix="emulator-"))
+        if self._scratch is not None:
+            sweep()
+            self._root = self._scratch.make()
         try:
             self._take()
             self._read()
@@ -350,7 +465,8 @@ class Store:
 
     def _take(self) -> None:
         """Make the directory ours; one that holds anything else is left alone, for files are deleted in it."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        if self._scratch is None:  # a temporary one is there, or it is removed and must not come back
+            self.root.mkdir(parents=True, exist_ok=True)
         lock = self.root / "emulator.lock"
         if not lock.exists() and any(self.root.iterdir()):
             raise ValueError(f"The data directory {self.root} is not empty, and not an emulator's.")
@@ -378,7 +494,7 @@ class Store:
         except FileNotFoundError:  # killed while it was being created
             _remove(directory)
             return
-        source = SourceFile(directory, self._stop)
+        source = SourceFile(directory, self._stop, self._room)
         self.videos[container.video_id] = Video(container, source, source.recover())
 
     def _leave(self) -> None:
@@ -387,13 +503,14 @@ class Store:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
-        if self._is_temporary and self._root is not None:
-            _remove(self._root)
-            self._root = None
+        if self._scratch is not None:
+            self._scratch.remove()
 
     async def _run(self, executor: ThreadPoolExecutor, function: Callable[..., T], *arguments: object) -> T:
-        """Work in a thread; a caller that is cancelled leaves it to be done."""
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(executor, function, *arguments))
+        """Work in a thread; a caller that is cancelled leaves it to be done, and to fail."""
+        work = asyncio.get_running_loop().run_in_executor(executor, function, *arguments)
+        work.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(work)
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:
         """Let work run that no request waits for; it is broken off when the store closes."""
@@ -410,9 +527,13 @@ class Store:
 
 def _write_atomically(path: Path, content: bytes) -> None:
     temporary = path.with_suffix(".new")
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(content)
-    temporary.replace(path)
+    try:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(content)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _be_nice() -> None:

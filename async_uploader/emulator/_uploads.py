@@ -141,7 +141,7 @@ async def _receive(
     boundary = boundary_of(exchange.request.headers.get("Content-Type", ""))
     if boundary is None:
         raise Problem("uploaded-file-no-file", detail="The body must be multipart/form-data with a boundary.")
-    spool = store.spool()
+    spool = store.spool(exchange.request.content_length)
     try:
         form = await FormReceiver(store, spool, wanted, find).receive(exchange, boundary)
         video = find(form.video_id)
@@ -149,12 +149,13 @@ async def _receive(
             check_size(Upload(), wanted, form.file_bytes)
             video = await store.create({"title": form.file_name or "untitled"})
         exchange.video_id = exchange.target = video.container.video_id
-        landing = store.land(video, wanted, spool, form.file_bytes)
+        will_wait = not exchange.is_on_a_line
+        landing = store.land(video, wanted, spool, form.file_bytes, will_wait=will_wait)
     except BaseException:
         store.discard(spool)
         raise
     completed = await landing
-    if completed and not exchange.is_on_a_line:
+    if completed and will_wait:
         await store.joined(video)
     exchange.stored = True
     exchange.completing = completed

@@ -64,7 +64,8 @@ def upload_head(
     length = len(before) + size + len(b"\r\n--XX--\r\n")
     ranged = "" if content_range is None else f"Content-Range: {content_range}\r\n"
     head = (
-        f"POST /videos/{video_id}/source HTTP/1.1\r\nHost: x\r\nAuthorization: {authorization}\r\n{ranged}{more}"
+        f"POST /videos/{video_id}/source HTTP/1.1\r\nHost: localhost\r\n"
+        f"Authorization: {authorization}\r\n{ranged}{more}"
         f"Content-Type: multipart/form-data; boundary=XX\r\nContent-Length: {length}\r\n\r\n"
     )
     return head.encode() + before

@@ -107,7 +107,7 @@ async def test_uploads(
     """Headers and forms of every kind, sent as they are."""
     video_id = await api.create()
     head = (
-        f"POST /videos/{video_id}/source HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        f"POST /videos/{video_id}/source HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
         f"Content-Range: {content_range}\r\nContent-Type: {headers[0]}\r\nAuthorization: {headers[1]}\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )

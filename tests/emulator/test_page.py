@@ -312,7 +312,7 @@ async def test_slow_readers_cost_nothing(api: Api, emulator: Emulator, monkeypat
     monkeypatch.setattr(_feed, "_SHARE", 1.0)
     monkeypatch.setattr(_feed, "HEARTBEAT_SECONDS", 0.0)
     async with Raw(emulator.url) as raw:
-        await raw.send(f"GET {PREFIX}/events HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await raw.send(f"GET {PREFIX}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         raw._writer.transport.pause_reading()  # type: ignore[attr-defined]
         async with asyncio.timeout(20):
             while not (emulator._protocols.connections and paused(emulator)):  # noqa: ASYNC110 - nothing tells

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
         UploaderError,
         UploadFailed,
     )
-    from ._many import UploadItem, UploadResult
     from ._models import UploadToken, Video, VideoAssets, VideoStatus
     from ._options import ContainerDetails, UploadOptions
     from ._progress import Progress
-    from ._session import UploadSession
-    from ._unfinished import UnfinishedUpload, forget_unfinished, list_unfinished
+    from ._resume.unfinished import UnfinishedUpload, forget_unfinished, list_unfinished
+    from ._uploads.many import UploadItem, UploadResult
+    from ._uploads.session import UploadSession
 
 __all__ = (
     "ApiError",
@@ -65,10 +65,10 @@ _HOMES = {
     "_client": ("Client", "upload"),
     "_models": ("UploadToken", "Video", "VideoAssets", "VideoStatus"),
     "_options": ("ContainerDetails", "UploadOptions"),
-    "_many": ("UploadItem", "UploadResult"),
+    "_uploads.many": ("UploadItem", "UploadResult"),
     "_progress": ("Progress",),
-    "_session": ("UploadSession",),
-    "_unfinished": ("UnfinishedUpload", "forget_unfinished", "list_unfinished"),
+    "_uploads.session": ("UploadSession",),
+    "_resume.unfinished": ("UnfinishedUpload", "forget_unfinished", "list_unfinished"),
 }
 
 

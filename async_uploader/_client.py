@@ -13,31 +13,31 @@ from weakref import WeakSet
 import anyio
 from msgspec.structs import replace
 
-from ._address import parse_base_url
-from ._chunks import chunks_of, is_pipe, path_of
-from ._credentials import find_credential
+from ._api.account import Requests
+from ._api.base_url import parse_base_url
+from ._api.credentials import find_credential
+from ._api.http import Http
+from ._api.service import Service
+from ._dispatcher import Teller
 from ._errors import ConfigurationError
-from ._http import Http
+from ._flow.rate_limit import RateLimiter
+from ._flow.retries import Pacing, RetryPolicy
+from ._flow.slots import Line
 from ._limits import MAX_PART_BYTES, MIB
-from ._line import Line
-from ._many import UploadItem, Uploads
 from ._models import Video
 from ._options import ContainerDetails, TransferOptions, UploadOptions, check_delegated, split_options
-from ._pacing import Pacing, RetryPolicy
 from ._plan import Plan, plan_parts, plan_stream
-from ._ratelimit import RateLimiter
-from ._requests import Requests
-from ._service import Service
-from ._session import UploadSession
-from ._source import FileSource
-from ._stream import Budget, StreamSource
-from ._teller import Teller
-from ._transfer import Job
-from ._upload import Upload
+from ._sources.chunks import chunks_of, is_pipe, path_of
+from ._sources.file import FileSource
+from ._sources.stream import Budget, StreamSource
+from ._uploads.lifecycle import Upload
+from ._uploads.many import UploadItem, Uploads
+from ._uploads.session import UploadSession
+from ._uploads.transfer import Job
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from ._resume import Keeper, Resume
+    from ._resume.resume import Keeper, Resume
 
 
 class SupportsRead(Protocol):
@@ -259,7 +259,7 @@ class Client(Requests):
 
     def _resume(self, source: FileSource, options: TransferOptions, service: Service, pacing: Pacing) -> Resume:
         # Loaded only now: SQLite and the locks are of no use to an upload that does not resume.
-        from ._resume import Keeper, Resume, account_of  # noqa: PLC0415
+        from ._resume.resume import Keeper, Resume, account_of  # noqa: PLC0415
 
         self._keeper = self._keeper or Keeper()
         return Resume(

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Self
 
-from ._answers import sentence
+from ._parsing import sentence
 
 # More of them make no sentence that anybody reads. All are in `ApiError.problems`.
 _MAX_PROBLEMS_SAID: Final = 10

@@ -9,10 +9,10 @@ from functools import cached_property
 from random import Random
 from typing import Final
 
-from async_uploader._climb import ConcurrencyController, ConcurrencyPolicy
+from async_uploader._flow.concurrency import ConcurrencyController, ConcurrencyPolicy
+from async_uploader._flow.rate_limit import Window
 from async_uploader._limits import MIB
 from async_uploader._plan import MOST_CONNECTIONS, Allowance, fit, plan_parts
-from async_uploader._ratelimit import Window
 
 # A new connection: TCP's and TLS's handshakes, then ten segments, and twice as much with each round trip.
 _HANDSHAKE_ROUND_TRIPS: Final = 2

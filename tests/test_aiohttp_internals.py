@@ -20,10 +20,11 @@ from aiohttp import payload
 from aiohttp.http_writer import StreamWriter
 from yarl import URL
 
-from async_uploader import TransportError, _body, _http
-from async_uploader._http import Answer, Http
+from async_uploader import TransportError
+from async_uploader._api import http, multipart
+from async_uploader._api.http import Answer, Http
 
-from .test_body import body_of
+from .test_multipart import body_of
 
 #: Long enough for a loaded machine, and shorter than the limit of a test.
 _PATIENCE_SECONDS: Final = 30.0
@@ -36,12 +37,12 @@ Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 @pytest.mark.parametrize(
     ("owner", "name", "user"),
     [
-        (aiohttp.ClientRequest, "update_expect_continue", "_http._Request overrides"),
-        (aiohttp.ClientRequest, "_continue", "_http._Request ends the wait for `100 Continue` by setting"),
-        (payload.Payload, "size", "_body.PartBody gives its length by overriding"),
-        (payload.Payload, "write_with_length", "_body.PartBody sends itself by overriding"),
-        (StreamWriter, "transport", "_body.PartBody looks at the connection by"),
-        (StreamWriter, "drain", "_body.PartBody waits for the transport by"),
+        (aiohttp.ClientRequest, "update_expect_continue", "http._Request overrides"),
+        (aiohttp.ClientRequest, "_continue", "http._Request ends the wait for `100 Continue` by setting"),
+        (payload.Payload, "size", "multipart.PartBody gives its length by overriding"),
+        (payload.Payload, "write_with_length", "multipart.PartBody sends itself by overriding"),
+        (StreamWriter, "transport", "multipart.PartBody looks at the connection by"),
+        (StreamWriter, "drain", "multipart.PartBody waits for the transport by"),
     ],
     ids=lambda value: value if isinstance(value, str) and " " not in value else "",
 )
@@ -54,7 +55,7 @@ def test_attribute(owner: type, name: str, user: str) -> None:
 
 def test_overridden_methods_have_the_same_parameters() -> None:
     """aiohttp calls what the package overrides with the arguments that the package expects."""
-    for ours, base in ((_http._Request, aiohttp.ClientRequest), (_body.PartBody, payload.Payload)):
+    for ours, base in ((http._Request, aiohttp.ClientRequest), (multipart.PartBody, payload.Payload)):
         for name, method in vars(ours).items():
             theirs = getattr(base, name, None)
             if name.startswith("__") or not inspect.isfunction(theirs) or not inspect.isfunction(method):
@@ -70,10 +71,10 @@ def test_overridden_methods_have_the_same_parameters() -> None:
 @pytest.mark.parametrize(
     ("module", "cls", "base", "used"),
     [
-        (_http, "_Request", aiohttp.ClientRequest, {"_continue", "loop", "update_expect_continue"}),
-        (_body, "PartBody", payload.Payload, {"write", "write_with_length", "decode", "size"}),
+        (http, "_Request", aiohttp.ClientRequest, {"_continue", "loop", "update_expect_continue"}),
+        (multipart, "PartBody", payload.Payload, {"write", "write_with_length", "decode", "size"}),
     ],
-    ids=["_http._Request", "_body.PartBody"],
+    ids=["http._Request", "multipart.PartBody"],
 )
 def test_no_other_names_of_the_base_class_are_used(module: Any, cls: str, base: Any, used: set[str]) -> None:
     """A subclass uses no private name by accident, for instance one that a new version of aiohttp introduces."""
@@ -110,7 +111,7 @@ def _names_of(base: type) -> set[str]:
 @pytest.mark.parametrize("after_100", [False, True], ids=["server-is-silent", "server-says-100"])
 async def test_the_wait_for_100_continue_ends(after_100: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The body follows the head after a while, or as soon as the server asks for it; never before."""
-    monkeypatch.setattr(_http, "CONTINUE_TIMEOUT_SECONDS", _NEVER_SECONDS if after_100 else 0.05)
+    monkeypatch.setattr(http, "CONTINUE_TIMEOUT_SECONDS", _NEVER_SECONDS if after_100 else 0.05)
     came_with_head = b""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -127,7 +128,7 @@ async def test_the_wait_for_100_continue_ends(after_100: bool, monkeypatch: pyte
         answer = await _within_patience(
             _exchange(url, headers={"Expect": "100-continue"}, body=body_of(b"0123456789")),
             "sends no body when nobody says `100 Continue`: it no longer calls `update_expect_continue`, or it no "
-            "longer waits for the future in `ClientRequest._continue`, which _http._Request sets after a while",
+            "longer waits for the future in `ClientRequest._continue`, which http._Request sets after a while",
         )
     assert answer.status == 200
     assert came_with_head == b"", (
@@ -153,7 +154,7 @@ async def test_a_refusal_comes_before_the_body() -> None:
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 async def test_nothing_is_repeated_behind_our_back(method: str) -> None:
-    """aiohttp would repeat a request whose kept connection is lost; `_http._once` keeps it from that."""
+    """aiohttp would repeat a request whose kept connection is lost; `http._once` keeps it from that."""
     requests = 0
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -171,7 +172,7 @@ async def test_nothing_is_repeated_behind_our_back(method: str) -> None:
     assert caught.value.maybe_received
     assert requests == 2, (
         f"aiohttp {aiohttp.__version__} repeated a request whose connection was lost: it no longer passes every "
-        f"attempt through the middleware `_http._once`, or no longer takes its `_LostError` for the last word."
+        f"attempt through the middleware `http._once`, or no longer takes its `_LostError` for the last word."
     )
 
 

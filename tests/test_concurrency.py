@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from async_uploader._climb import ConcurrencyController, ConcurrencyPolicy, State
+from async_uploader._flow.concurrency import ConcurrencyController, ConcurrencyPolicy, State
 from async_uploader._limits import GIB, MIB
 from async_uploader._plan import plan_parts
 from benchmarks.lines import LINES, Line, planned_bytes, simulate

@@ -11,7 +11,7 @@ import pytest
 from yarl import URL
 
 from async_uploader import Client, ConfigurationError, upload
-from async_uploader._address import environment_proxy, parse_base_url
+from async_uploader._api.base_url import environment_proxy, parse_base_url
 from async_uploader._options import container_payload, split_options
 from async_uploader._units import format_size, parse_size
 

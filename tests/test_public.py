@@ -15,7 +15,7 @@ from aiohttp.client_reqrep import ConnectionKey
 
 import async_uploader
 from async_uploader import TransportError, UploaderError, _errors
-from async_uploader._http import translated
+from async_uploader._api.http import translated
 
 
 def test_every_public_name_is_there() -> None:

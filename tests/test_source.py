@@ -12,7 +12,7 @@ import pytest
 
 from async_uploader import SourceError
 from async_uploader._plan import Part
-from async_uploader._source import FileSource
+from async_uploader._sources.file import FileSource
 
 BLOCK_BYTES = 1000
 PART = Part(number=2, offset=700, size_bytes=4321, last=False)

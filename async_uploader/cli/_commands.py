@@ -36,7 +36,7 @@ from ._upload_flags import ImportFlags, UploadFlags
 if TYPE_CHECKING:
     from async_uploader._client import Client
     from async_uploader._models import UploadToken, Video, VideoStatus
-    from async_uploader._unfinished import UnfinishedUpload
+    from async_uploader._resume.unfinished import UnfinishedUpload
 
 T = TypeVar("T")
 

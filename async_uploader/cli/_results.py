@@ -34,7 +34,7 @@ from ._item import STDIN, Item
 from ._target import is_standard_output, kind_of
 
 if TYPE_CHECKING:
-    from async_uploader._journal import Journal
+    from async_uploader._resume.journal import Journal
 
 _START: Final = b'{"path": '
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
@@ -68,7 +68,7 @@ async def opened(path: Path, service: str) -> AsyncIterator[Results]:
     """
     import filelock
 
-    from async_uploader._resume import Keeper
+    from async_uploader._resume.resume import Keeper
 
     keeper = Keeper()
     try:

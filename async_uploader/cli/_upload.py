@@ -14,9 +14,9 @@ import anyio.to_thread
 from async_uploader import events
 from async_uploader._client import Client
 from async_uploader._errors import UploaderError
-from async_uploader._many import UploadItem, UploadResult
 from async_uploader._models import MARK_SOURCE, Video
 from async_uploader._options import UploadOptions, split_options
+from async_uploader._uploads.many import UploadItem, UploadResult
 
 from ._check import check_outputs, find_problems
 from ._delivery import Delivery
@@ -183,7 +183,7 @@ class _Uploads:
             return ids
         if not self._keeps_finished:
             return ()
-        from async_uploader._unfinished import finished_among  # SQLite is of no use to most commands
+        from async_uploader._resume.unfinished import finished_among  # SQLite is of no use to most commands
 
         try:
             return await finished_among(ids)
@@ -193,7 +193,7 @@ class _Uploads:
     async def _forget(self) -> None:
         if not self._keeps_finished:
             return
-        from async_uploader._unfinished import forget_all
+        from async_uploader._resume.unfinished import forget_all
 
         try:
             await forget_all(video_id for _, video_id in self._videos)

@@ -25,7 +25,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from async_uploader._pages import pages
+from async_uploader._buffers import pages
 
 from ._room import NO_ROOM, Room
 from ._rules import Piece, Range, Upload, parse_content_range

@@ -20,8 +20,8 @@ from .world import HANG_SECONDS, KEY, PART
 _PROGRAM: Final = """
 import asyncio, json, os, signal, sys
 from async_uploader import Client
-from async_uploader._http import Http
-from async_uploader._journal import Journal
+from async_uploader._api.http import Http
+from async_uploader._resume.journal import Journal
 
 order = json.loads(sys.argv[1])
 left = order["kill_at"]

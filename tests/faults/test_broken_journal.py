@@ -16,9 +16,9 @@ import anyio
 import pytest
 
 from async_uploader import UploaderError, list_unfinished
-from async_uploader._identity import Identity
-from async_uploader._journal import Account, Fingerprint, Journal
 from async_uploader._limits import MIB
+from async_uploader._resume.journal import Account, Fingerprint, Journal
+from async_uploader._sources.identity import Identity
 
 from ..forking import Forks  # noqa: TID252 - found however pytest is started
 from .leaks import join_threads

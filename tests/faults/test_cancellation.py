@@ -16,10 +16,10 @@ import anyio
 import pytest
 
 from async_uploader import Client
-from async_uploader._journal import Journal
 from async_uploader._limits import MIB
 from async_uploader._plan import Part
-from async_uploader._source import FileSource
+from async_uploader._resume.journal import Journal
+from async_uploader._sources.file import FileSource
 from async_uploader.emulator import Emulator
 
 from .leaks import join_threads, no_connection_left, nothing_left

@@ -20,8 +20,8 @@ import anyio
 import pytest
 
 from async_uploader import Client, UploadFailed, Video, forget_unfinished, list_unfinished
-from async_uploader._journal import Journal
 from async_uploader._models import MARK_INTENT
+from async_uploader._resume.journal import Journal
 from async_uploader.emulator import Emulator, Fault
 from async_uploader.events import ContainerReady, UploadEvent
 
@@ -352,7 +352,7 @@ async def test_a_kept_upload_is_dropped_after_a_week(movie: Source, state: Path)
 @pytest.mark.anyio
 async def test_many_are_forgotten_at_once(movie: Source, source_of: SourceOf) -> None:
     """In one transaction; an id that is not known is no error."""
-    from async_uploader._unfinished import forget_all
+    from async_uploader._resume.unfinished import forget_all
 
     async with service() as emulator:
         first, second = await _kept(emulator, movie), await _kept(emulator, source_of(1000))

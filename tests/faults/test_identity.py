@@ -18,10 +18,10 @@ import anyio
 import pytest
 
 from async_uploader import SourceFailed
-from async_uploader._identity import ReadParts
 from async_uploader._limits import MIB
 from async_uploader._plan import Part
-from async_uploader._source import FileSource
+from async_uploader._sources.file import FileSource
+from async_uploader._sources.identity import ReadParts
 from async_uploader.emulator import Emulator, Fault
 from async_uploader.events import RetryScheduled, UploadEvent
 

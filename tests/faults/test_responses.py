@@ -33,8 +33,8 @@ from async_uploader import (
     Video,
     upload,
 )
-from async_uploader._pacing import Pacing, RetryPolicy
-from async_uploader._ratelimit import Kind
+from async_uploader._flow.rate_limit import Kind
+from async_uploader._flow.retries import Pacing, RetryPolicy
 from async_uploader.cli._main import run
 from async_uploader.emulator import Emulator
 from async_uploader.events import RateLimitWait, UploadEvent
@@ -145,7 +145,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     quick = RetryPolicy(max_attempts=2, first_backoff_seconds=0.001, max_wait_seconds=5)
     with (
         mock.patch("async_uploader._client.RetryPolicy", return_value=quick),
-        mock.patch("async_uploader._requests._FIRST_POLL_SECONDS", 0.01),
+        mock.patch("async_uploader._api.account._FIRST_POLL_SECONDS", 0.01),
     ):
         yield tmp_path
     logger.handlers[:], logger.propagate = before[:2]
@@ -372,7 +372,7 @@ async def test_a_fraction_or_a_date_on_a_429(name: str, value: str) -> None:
         writer.write(response(429, {}, header, date) if first else response(200, {"videoId": "vi1"}))
 
     # The default window, which would be waited for otherwise.
-    with mock.patch("async_uploader._ratelimit.RATE_WINDOW_SECONDS", 60):
+    with mock.patch("async_uploader._flow.rate_limit.RATE_WINDOW_SECONDS", 60):
         async with serving(handle) as url, Client(api_key=KEY, base_url=url) as client, asyncio.timeout(20):
             await client.get_video("vi1")
     assert 0.4 <= times[1] - times[0] < 15
@@ -463,7 +463,7 @@ async def test_a_response_that_never_ends_is_given_up() -> None:
                 await call
             assert bound_seconds <= time.monotonic() - began < 3 * bound_seconds
 
-    with mock.patch("async_uploader._watch.RESPONSE_STALLS", stalls):
+    with mock.patch("async_uploader._api.stall.RESPONSE_STALLS", stalls):
         await asyncio.gather(*(given_up(*one, of_a_part=part) for one in ENDLESS for part in (True, False)))
 
 
@@ -471,7 +471,7 @@ async def test_a_long_body_is_no_response() -> None:
     """The bound begins at its end: a slow upload that moves lives for ever."""
     size_bytes, stalls = 6 * 1024 * 1024, 3
     rate = size_bytes / (1.5 * stalls * STALL)
-    with mock.patch("async_uploader._watch.RESPONSE_STALLS", stalls):
+    with mock.patch("async_uploader._api.stall.RESPONSE_STALLS", stalls):
         async with service(connection_rate=rate) as emulator, Client(api_key=KEY, base_url=emulator.url) as client:
             began = time.monotonic()
             await client.upload(bytes(size_bytes), stall_timeout=STALL, max_attempts=1, part_size=size_bytes)

@@ -20,9 +20,9 @@ import aiohttp
 import pytest
 
 from async_uploader import Client, UploadFailed
-from async_uploader._journal import Journal
 from async_uploader._limits import MIB
 from async_uploader._models import MARK_PLAN, MARK_SOURCE
+from async_uploader._resume.journal import Journal
 from async_uploader.emulator import Emulator, Fault
 
 from .conftest import Command, StartUpload
@@ -435,7 +435,7 @@ async def test_without_a_journal(
 @pytest.mark.anyio
 async def test_a_disk_that_fills_up(movie: Source, monkeypatch: pytest.MonkeyPatch, said: Said) -> None:
     """The journal fails in the middle: the upload goes on, and warns once."""
-    from async_uploader._journal import Journal
+    from async_uploader._resume.journal import Journal
 
     def fail(*_: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")

@@ -172,9 +172,9 @@ def _calls() -> Iterator[tuple[Any, str, str]]:
     """Everything that is wrapped: its owner, its name there, and what it is called here."""
     import filelock
 
-    from async_uploader._http import Http
-    from async_uploader._journal import Journal
-    from async_uploader._service import Service
+    from async_uploader._api.http import Http
+    from async_uploader._api.service import Service
+    from async_uploader._resume.journal import Journal
     from async_uploader.cli import _output
     from async_uploader.cli._results import Results
 
@@ -194,8 +194,8 @@ def quicken(order: Order) -> None:
     Backoff has no option, and only ``upload`` has options for attempts and stalls, so the defaults are changed.
     """
     from async_uploader import _client, _journal, _ratelimit
-    from async_uploader._pacing import Pacing, RetryPolicy
-    from async_uploader._service import Service
+    from async_uploader._api.service import Service
+    from async_uploader._flow.retries import Pacing, RetryPolicy
 
     policy = partial(RetryPolicy, first_backoff_seconds=0.01, max_backoff_seconds=0.05)
     replaced = {

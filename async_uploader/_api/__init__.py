@@ -1,0 +1,1 @@
+"""The service: endpoints, credentials, HTTP exchanges, the multipart body, and stall detection."""

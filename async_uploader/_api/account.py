@@ -1,0 +1,227 @@
+"""What an account can be asked beside uploading: its videos, their state, its upload tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from inspect import isawaitable
+from typing import Final, Literal, TypeVar, Unpack
+
+import anyio
+
+from async_uploader._errors import ApiError, ConfigurationError, UploaderError
+from async_uploader._flow.rate_limit import Kind
+from async_uploader._flow.retries import Pacing
+from async_uploader._limits import MAX_PAGE_SIZE, MAX_UPLOAD_TOKEN_TTL_SECONDS
+from async_uploader._models import UploadToken, Video, VideoStatus
+from async_uploader._options import ContainerDetails, container_payload
+
+from .service import Service
+
+T = TypeVar("T")
+M = TypeVar("M", Video, UploadToken)
+OnStatus = Callable[[VideoStatus], Awaitable[object] | object]
+
+_FIRST_POLL_SECONDS: Final = 1.0
+_LAST_POLL_SECONDS: Final = 10.0
+
+
+class Requests:
+    """The requests of a :class:`Client`, each tried until it works, fails for good, or has failed too often."""
+
+    def __init__(self, service: Service, pacing: Pacing) -> None:
+        self._service = service
+        self._pacing = pacing
+
+    async def create_video(self, **details: Unpack[ContainerDetails]) -> Video:
+        """Create an empty container; ``title`` is required. See :meth:`upload` for the details.
+
+        :raises ConfigurationError: a detail has the wrong type
+        :raises ApiError: the service refused
+        """
+        payload = container_payload(details)
+        if "title" not in payload:
+            raise ConfigurationError("A video needs a title.")
+        return await self._write("create", lambda: self._service.create_video(payload))
+
+    async def import_video(self, source: str, **details: Unpack[ContainerDetails]) -> Video:
+        """Have the service fetch a video from a URL, or clone one of the account's.
+
+        :param source: an ``http(s)://`` URL, or a videoId
+        :returns: the new container, at once; :meth:`wait_until_playable` follows what becomes of it
+        :raises ApiError: the service refused
+        """
+        if not source.strip():
+            raise ConfigurationError("The source to import must be a URL or a videoId, not empty.")
+        title = source.partition("?")[0].rstrip("/").rpartition("/")[2] or source
+        payload = {"title": title, **container_payload(details), "source": source}
+        return await self._write("import", lambda: self._service.create_video(payload))
+
+    async def update_video(self, video_id: str, **details: Unpack[ContainerDetails]) -> Video:
+        """Change details of a container: those that are given.
+
+        :raises ConfigurationError: a detail has the wrong type
+        :raises ApiError: there is none (404), or the service refused otherwise
+        """
+        payload = container_payload(details)
+        return await self._write("update", lambda: self._service.update_video(video_id, payload))
+
+    async def get_video(self, video_id: str) -> Video:
+        """A container and its details.
+
+        :raises ApiError: there is none (404), or the service refused otherwise
+        """
+        return await self._read("video", lambda: self._service.get_video(video_id))
+
+    async def get_status(self, video_id: str) -> VideoStatus:
+        """What has arrived of a video, and how far its encoding is.
+
+        :raises ApiError: there is no such video (404), or the service refused otherwise
+        """
+        return await self._read("status", lambda: self._service.get_status(video_id))
+
+    async def list_videos(
+        self,
+        *,
+        title: str | None = None,
+        description: str | None = None,
+        tags: Sequence[str] = (),
+        metadata: Mapping[str, str] | None = None,
+        sort_by: Literal["title", "createdAt", "publishedAt", "updatedAt"] | None = None,
+        sort_order: Literal["asc", "desc"] | None = None,
+        limit: int | None = None,
+    ) -> list[Video]:
+        """The account's videos, all pages of them.
+
+        :param tags: only videos with all of these
+        :param metadata: only videos with all of these entries
+        :param limit: at most so many; default all
+        :raises ApiError: the service refused
+        """
+        filters = {
+            "title": title,
+            "description": description,
+            "tags[]": list(tags),
+            **{f"metadata[{key}]": text for key, text in (metadata or {}).items()},
+            "sortBy": sort_by,
+            "sortOrder": sort_order,
+        }
+        query = {name: value for name, value in filters.items() if value}
+        return await self._all_pages("videos", self._service.list_videos, query, limit=limit)
+
+    async def delete_video(self, video_id: str) -> None:
+        """Delete a video or container, for good.
+
+        :raises ApiError: there is none (404), or the service refused otherwise
+        """
+        await self._delete("delete", lambda: self._service.delete_video(video_id))
+
+    async def wait_until_playable(
+        self, video_id: str, *, timeout: float | None = None, on_status: OnStatus | None = None
+    ) -> VideoStatus:
+        """Ask for the status, less and less often, until the video can be played.
+
+        :param timeout: seconds; default: no limit
+        :param on_status: called (plain or async) with each status that was not the same before
+        :returns: the last status
+        :raises UploaderError: every encoding failed, or the time is up
+        :raises ApiError: there is no such video (404), or the service refused otherwise
+        """
+        pause_seconds = _FIRST_POLL_SECONDS
+        told: VideoStatus | None = None
+        with anyio.move_on_after(timeout):
+            while True:
+                status = await self.get_status(video_id)
+                if on_status is not None and status != told:
+                    answer, told = on_status(status), status
+                    if isawaitable(answer):
+                        await answer
+                if status.encoding.playable:
+                    return status
+                states = {quality.status for quality in status.encoding.qualities}
+                if states == {"failed"}:
+                    raise UploaderError(f"Video {video_id} cannot be played: all of its encodings failed.")
+                await anyio.sleep(pause_seconds)
+                pause_seconds = min(pause_seconds * 1.5, _LAST_POLL_SECONDS)
+        raise UploaderError(f"Video {video_id} was not playable within {timeout:g} s.")
+
+    async def create_upload_token(self, *, ttl_seconds: int = 0) -> UploadToken:
+        """Make a token that lets its bearer upload, and nothing else.
+
+        :param ttl_seconds: how long it lives; 0 (the default) = for ever
+        :raises ConfigurationError: ``ttl_seconds`` is out of its range
+        :raises ApiError: the service refused
+        """
+        if not 0 <= ttl_seconds <= MAX_UPLOAD_TOKEN_TTL_SECONDS:
+            raise ConfigurationError(
+                f"ttl_seconds must be from 0 (for ever) to {MAX_UPLOAD_TOKEN_TTL_SECONDS:,}, not {ttl_seconds!r}."
+            )
+        return await self._write("token", lambda: self._service.create_upload_token(ttl_seconds))
+
+    async def list_upload_tokens(self, *, limit: int | None = None) -> list[UploadToken]:
+        """The account's upload tokens.
+
+        :param limit: at most so many; default all
+        :raises ApiError: the service refused
+        """
+        return await self._all_pages("tokens", self._service.list_upload_tokens, {}, limit=limit)
+
+    async def get_upload_token(self, token: str) -> UploadToken:
+        """What is known of a token.
+
+        :raises ApiError: there is none (404), or the service refused otherwise
+        """
+        return await self._read("token", lambda: self._service.get_upload_token(token))
+
+    async def delete_upload_token(self, token: str) -> None:
+        """Revoke a token.
+
+        :raises ApiError: there is none (404), or the service refused otherwise
+        """
+        await self._delete("token", lambda: self._service.delete_upload_token(token))
+
+    async def _read(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
+        return await self._pacing.run(Kind.READ, request, what=what)
+
+    async def _write(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
+        return await self._pacing.run(Kind.WRITE, request, what=what)
+
+    async def _delete(self, what: str, request: Callable[[], Awaitable[None]]) -> None:
+        tried = False
+
+        async def once() -> None:
+            nonlocal tried
+            try:
+                await request()
+            except ApiError as exc:
+                # Gone on a second try: the first had worked, only its answer was lost.
+                if not (tried and exc.status == 404):
+                    raise
+            finally:
+                tried = True
+
+        await self._write(what, once)
+
+    async def _all_pages(
+        self,
+        what: str,
+        get_page: Callable[[Mapping[str, str | list[str]]], Awaitable[tuple[list[M], int | None]]],
+        query: Mapping[str, str | list[str]],
+        *,
+        limit: int | None,
+    ) -> list[M]:
+        found: dict[str, M] = {}
+        page, pages = 0, None
+        while (pages is None or page < pages) and (limit is None or len(found) < limit):
+            page += 1
+            paged = {**query, "currentPage": str(page), "pageSize": str(MAX_PAGE_SIZE)}
+            items, pages = await self._read(what, partial(get_page, paged))
+            known = len(found)
+            found |= {_id_of(item): item for item in items}
+            if len(found) == known:  # the end, whatever the service says of further pages
+                break
+        return list(found.values())[:limit]
+
+
+def _id_of(model: Video | UploadToken) -> str:
+    return model.video_id if isinstance(model, Video) else model.token

@@ -11,7 +11,7 @@ import mmap
 import sys
 
 
-def pages(size_bytes: int) -> memoryview:
+def page_aligned_buffer(size_bytes: int) -> memoryview:
     """So much memory, from the beginning of a page. Given back when nobody holds it any more."""
     if sys.platform == "win32":
         return memoryview(mmap.mmap(-1, size_bytes))

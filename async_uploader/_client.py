@@ -13,16 +13,16 @@ from weakref import WeakSet
 import anyio
 from msgspec.structs import replace
 
-from ._api.account import Requests
+from ._api.account import AccountApi
 from ._api.base_url import parse_base_url
 from ._api.credentials import find_credential
 from ._api.http import Http
 from ._api.service import Service
-from ._dispatcher import Teller
+from ._dispatcher import EventDispatcher
 from ._errors import ConfigurationError
 from ._flow.rate_limit import RateLimiter
-from ._flow.retries import Pacing, RetryPolicy
-from ._flow.slots import Line
+from ._flow.retries import RetryPolicy, RetryRunner
+from ._flow.slots import UploadSlots
 from ._limits import MAX_PART_BYTES, MIB
 from ._models import Video
 from ._options import ContainerDetails, TransferOptions, UploadOptions, check_delegated, split_options
@@ -37,7 +37,7 @@ from ._uploads.transfer import Job
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from ._resume.resume import Keeper, Resume
+    from ._resume.resume import JournalWorker, Resume
 
 
 class SupportsRead(Protocol):
@@ -64,7 +64,7 @@ _MAX_UNREADABLE: Final = 3
 DEFAULT_BUFFER_BYTES: Final = 64 * MIB
 
 
-class Client(Requests):
+class Client(AccountApi):
     """One connection pool, one bearer token and one rate limiter, for any number of uploads at once.
 
     Use as an async context manager::
@@ -103,12 +103,12 @@ class Client(Requests):
         self._credential = find_credential(api_key, upload_token)
         super().__init__(
             Service(self._http, self._credential, self._limiter),
-            Pacing(limiter=self._limiter, policy=RetryPolicy(max_unreadable=_MAX_UNREADABLE)),
+            RetryRunner(limiter=self._limiter, policy=RetryPolicy(max_unreadable=_MAX_UNREADABLE)),
         )
         self._buffer_bytes = buffer_bytes
         self._budget = Budget(buffer_bytes)
-        self._keeper: Keeper | None = None
-        self._line = Line(self._limiter)
+        self._keeper: JournalWorker | None = None
+        self._line = UploadSlots(self._limiter)
         self._many: WeakSet[Uploads] = WeakSet()
         self._threads = ThreadPoolExecutor(_READING_THREADS, thread_name_prefix="async_uploader-read")
 
@@ -177,7 +177,7 @@ class Client(Requests):
         """
         return await self._upload(source, options)
 
-    async def _upload(self, source: Source, options: UploadOptions, *, line: Line | None = None) -> Video:
+    async def _upload(self, source: Source, options: UploadOptions, *, line: UploadSlots | None = None) -> Video:
         transfer, payload = self._checked(options)
         line = line or self._line_for(transfer.concurrency)
         with line.in_use():
@@ -188,16 +188,16 @@ class Client(Requests):
             finally:
                 await opened.aclose()
 
-    def _line_for(self, concurrency: int | None) -> Line:
+    def _line_for(self, concurrency: int | None) -> UploadSlots:
         """The one on which all uploads adapt together; one of its own for who wants a certain concurrency."""
-        return self._line if concurrency is None else Line(self._limiter, concurrency)
+        return self._line if concurrency is None else UploadSlots(self._limiter, concurrency)
 
     async def _send(self, job: Job, payload: dict[str, Any]) -> Video:
         source, options = job.source, job.options
         await source.prime()
         service = self._service.with_stall(options.stall_timeout)
-        teller = Teller(source.name, options.on_event)
-        pacing = Pacing(
+        teller = EventDispatcher(source.name, options.on_event)
+        pacing = RetryRunner(
             limiter=self._limiter,
             policy=RetryPolicy(max_attempts=options.max_attempts),
             subject=source.name,
@@ -257,11 +257,13 @@ class Client(Requests):
             live=options.max_latency is not None,
         )
 
-    def _resume(self, source: FileSource, options: TransferOptions, service: Service, pacing: Pacing) -> Resume:
+    def _resume(
+        self, source: FileSource, options: TransferOptions, service: Service, pacing: RetryRunner
+    ) -> Resume:
         # Loaded only now: SQLite and the locks are of no use to an upload that does not resume.
-        from ._resume.resume import Keeper, Resume, account_of  # noqa: PLC0415
+        from ._resume.resume import JournalWorker, Resume, account_of  # noqa: PLC0415
 
-        self._keeper = self._keeper or Keeper()
+        self._keeper = self._keeper or JournalWorker()
         return Resume(
             source,
             options=options,
@@ -338,7 +340,7 @@ class Client(Requests):
         self._many.add(uploads)
         return uploads
 
-    async def _upload_item(self, item: UploadItem, *, line: Line) -> Video:
+    async def _upload_item(self, item: UploadItem, *, line: UploadSlots) -> Video:
         if item.is_url:
             return await self.import_video(cast("str", item.source), **cast("ContainerDetails", item.options))
         return await self._upload(cast("Source", item.source), item.options, line=line)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Tally:
+class Counter:
     """Counts what is under way."""
 
     def __init__(self) -> None:

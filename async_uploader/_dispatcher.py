@@ -10,13 +10,13 @@ from msgspec.structs import replace
 
 from . import events
 from ._errors import ApiError, UploadFailed
-from ._outcome import Verdict
+from ._outcome import Outcome
 from ._plan import Part
 
 _numbers: Final = count(1)
 
 
-class Teller:
+class EventDispatcher:
     """Tells one upload's events."""
 
     def __init__(self, source: str, on_event: events.OnEvent | None) -> None:
@@ -55,7 +55,7 @@ class Attempt:
     :ivar sent_bytes: bytes of the part that have left, those that were taken back included
     """
 
-    def __init__(self, teller: Teller, part: Part, number: int) -> None:
+    def __init__(self, teller: EventDispatcher, part: Part, number: int) -> None:
         self._teller = teller
         self._part = part
         self._number = number
@@ -74,7 +74,7 @@ class Attempt:
         """So many more bytes have left; below 0, what had left before comes to nothing."""
         self.sent_bytes += max(count_bytes, 0)
 
-    def ended(self, verdict: Verdict | None, error: BaseException | None = None) -> None:
+    def ended(self, verdict: Outcome | None, error: BaseException | None = None) -> None:
         """What it has come to; None if it was cancelled. Nothing, if its turn never came."""
         if self._began_at is None:
             return

@@ -71,7 +71,7 @@ class Conflict(UploaderError):
     """The container holds, or may hold, what this upload did not put there: hands off."""
 
 
-class Verdict(Enum):
+class Outcome(Enum):
     """The outcomes of an attempt; the module's text tells which is which."""
 
     STORED = auto()
@@ -81,24 +81,24 @@ class Verdict(Enum):
     REFUSED = auto()
 
 
-def judge(error: UploaderError | None, *, maybe_received: bool) -> Verdict:
+def classify(error: UploaderError | None, *, maybe_received: bool) -> Outcome:
     """The verdict on an attempt that ended in ``error``, or in a 2xx (None).
 
     :param maybe_received: an earlier attempt at the same part ended UNKNOWN
     """
     match error:
         case None:
-            return Verdict.STORED
+            return Outcome.STORED
         case ApiError() if error.slug in _ALREADY:
-            return Verdict.STORED if maybe_received else Verdict.CONFLICT
+            return Outcome.STORED if maybe_received else Outcome.CONFLICT
         case ApiError() if error.status == 408 or error.status >= 500:
-            return Verdict.UNKNOWN
+            return Outcome.UNKNOWN
         case ApiError() if error.status == 429:
-            return Verdict.NOT_STORED
+            return Outcome.NOT_STORED
         case TransportError():
-            return Verdict.UNKNOWN if error.maybe_received else Verdict.NOT_STORED
+            return Outcome.UNKNOWN if error.maybe_received else Outcome.NOT_STORED
         case _:
-            return Verdict.REFUSED
+            return Outcome.REFUSED
 
 
 class Fate(Enum):
@@ -136,7 +136,7 @@ def may_have_acted(error: UploaderError) -> bool:
     """Whether a request that ended in ``error`` may have done at the service what it asked for."""
     match error:
         case ApiError() | TransportError():
-            return judge(error, maybe_received=False) is Verdict.UNKNOWN
+            return classify(error, maybe_received=False) is Outcome.UNKNOWN
         case _:  # a 2xx that cannot be understood
             return True
 

@@ -39,7 +39,7 @@ class Progress:
 OnProgress = Callable[[Progress], Awaitable[object] | object]
 
 
-class Ledger:
+class ProgressTracker:
     """Counts an upload's bytes and parts. Not thread-safe: it belongs to the event loop."""
 
     def __init__(self, *, total_bytes: int | None, parts_total: int | None) -> None:
@@ -79,12 +79,12 @@ class Ledger:
         )
 
 
-class Reporter:
+class ProgressReporter:
     """Tells a callback how an upload stands, at most ten times a second, and never twice the same."""
 
     _INTERVAL_SECONDS: Final = 0.1
 
-    def __init__(self, ledger: Ledger, on_progress: OnProgress | None) -> None:
+    def __init__(self, ledger: ProgressTracker, on_progress: OnProgress | None) -> None:
         self._ledger = ledger
         self._on_progress = on_progress
         self._told: Progress | None = None

@@ -22,7 +22,7 @@ from yarl import URL
 
 from async_uploader import TransportError
 from async_uploader._api import http, multipart
-from async_uploader._api.http import Answer, Http
+from async_uploader._api.http import Http, Response
 
 from .test_multipart import body_of
 
@@ -176,12 +176,12 @@ async def test_nothing_is_repeated_behind_our_back(method: str) -> None:
     )
 
 
-async def _exchange(url: str, **options: Any) -> Answer:
+async def _exchange(url: str, **options: Any) -> Response:
     async with Http(URL(url), headers={}) as http:
         return await http.exchange("POST", "/", stall_seconds=_PATIENCE_SECONDS, **options)
 
 
-async def _within_patience(exchange: Awaitable[Answer], otherwise: str) -> Answer:
+async def _within_patience(exchange: Awaitable[Response], otherwise: str) -> Response:
     try:
         return await exchange
     except TransportError as error:

@@ -19,7 +19,7 @@ import trustme
 from aiohttp import web
 
 from async_uploader._api.multipart import BLOCK_BYTES, SMALL_BLOCK_BYTES, BlockPool, PartBody, quoted
-from async_uploader._buffers import pages
+from async_uploader._buffers import page_aligned_buffer
 
 from .conftest import LOOPS
 
@@ -161,13 +161,13 @@ def test_many_parts_have_small_blocks() -> None:
 
 
 def test_blocks_begin_on_a_page() -> None:
-    for block in (BlockPool().take(), pages(100)):
+    for block in (BlockPool().take(), page_aligned_buffer(100)):
         assert ctypes.addressof(ctypes.c_char.from_buffer(block)) % mmap.PAGESIZE == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is forked here")
 def test_blocks_are_not_shared_with_forked_processes() -> None:
-    block = pages(1)
+    block = page_aligned_buffer(1)
     if not (child := os.fork()):
         block[0] = 1
         os._exit(0)

@@ -11,11 +11,11 @@ from async_uploader import ApiError, AuthenticationError, SourceError, Transport
 from async_uploader._outcome import (
     Conflict,
     Fate,
-    Verdict,
+    Outcome,
+    classify,
     fate,
     is_empty,
     is_whole,
-    judge,
     may_have_acted,
     received_parts,
 )
@@ -40,25 +40,25 @@ ALREADY = (
 @pytest.mark.parametrize(
     ("error", "maybe_received", "verdict"),
     [
-        (None, False, Verdict.STORED),
-        (None, True, Verdict.STORED),
-        *[(refused(400, slug), True, Verdict.STORED) for slug in ALREADY],
-        *[(refused(400, slug), False, Verdict.CONFLICT) for slug in ALREADY],
-        (TransportError("cut", maybe_received=True), False, Verdict.UNKNOWN),
-        (TransportError("refused", maybe_received=False), False, Verdict.NOT_STORED),
-        (refused(408), False, Verdict.UNKNOWN),
-        (refused(500), False, Verdict.UNKNOWN),
-        (refused(503), True, Verdict.UNKNOWN),
-        (refused(429), False, Verdict.NOT_STORED),
-        (refused(400, "uploaded-file-too-large"), True, Verdict.REFUSED),
-        (refused(413), False, Verdict.REFUSED),
-        (AuthenticationError(status=401, title="No"), False, Verdict.REFUSED),
-        (SourceError("gone"), False, Verdict.REFUSED),
-        (UploaderError("?"), False, Verdict.REFUSED),
+        (None, False, Outcome.STORED),
+        (None, True, Outcome.STORED),
+        *[(refused(400, slug), True, Outcome.STORED) for slug in ALREADY],
+        *[(refused(400, slug), False, Outcome.CONFLICT) for slug in ALREADY],
+        (TransportError("cut", maybe_received=True), False, Outcome.UNKNOWN),
+        (TransportError("refused", maybe_received=False), False, Outcome.NOT_STORED),
+        (refused(408), False, Outcome.UNKNOWN),
+        (refused(500), False, Outcome.UNKNOWN),
+        (refused(503), True, Outcome.UNKNOWN),
+        (refused(429), False, Outcome.NOT_STORED),
+        (refused(400, "uploaded-file-too-large"), True, Outcome.REFUSED),
+        (refused(413), False, Outcome.REFUSED),
+        (AuthenticationError(status=401, title="No"), False, Outcome.REFUSED),
+        (SourceError("gone"), False, Outcome.REFUSED),
+        (UploaderError("?"), False, Outcome.REFUSED),
     ],
 )
-def test_verdict(error: UploaderError | None, maybe_received: bool, verdict: Verdict) -> None:
-    assert judge(error, maybe_received=maybe_received) is verdict
+def test_verdict(error: UploaderError | None, maybe_received: bool, verdict: Outcome) -> None:
+    assert classify(error, maybe_received=maybe_received) is verdict
 
 
 def unreadable(number: int) -> SourceError:

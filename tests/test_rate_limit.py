@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from async_uploader._flow.rate_limit import Kind, RateLimiter, Window
+from async_uploader._flow.rate_limit import RateLimiter, RequestKind, Window
 
 
 def headers(limit: int, remaining: int, reset: int) -> dict[str, str]:
@@ -94,19 +94,19 @@ def test_a_refusal_closes_the_window() -> None:
 
 async def test_the_first_upload_goes_by_what_creating_the_container_told() -> None:
     limiter = RateLimiter()
-    limiter.learn(Kind.WRITE, 201, headers(12, 11, 60))
-    assert limiter._windows[Kind.UPLOAD].left == 6
+    limiter.learn(RequestKind.WRITE, 201, headers(12, 11, 60))
+    assert limiter._windows[RequestKind.UPLOAD].left == 6
 
 
 async def test_an_upload_s_own_answer_goes_before() -> None:
     limiter = RateLimiter()
-    limiter.learn(Kind.UPLOAD, 201, headers(40, 39, 60))
-    limiter.learn(Kind.WRITE, 201, headers(40, 39, 60))
-    assert limiter._windows[Kind.UPLOAD].limit == 40
+    limiter.learn(RequestKind.UPLOAD, 201, headers(40, 39, 60))
+    limiter.learn(RequestKind.WRITE, 201, headers(40, 39, 60))
+    assert limiter._windows[RequestKind.UPLOAD].limit == 40
 
 
 @pytest.mark.parametrize("value", ["", "-1", "x", "1.5", "٣"])
 async def test_nonsense_in_the_headers_is_no_limit(value: str) -> None:
     limiter = RateLimiter()
-    limiter.learn(Kind.UPLOAD, 201, {**headers(6, 0, 60), "X-RateLimit-Remaining": value})
-    assert limiter._windows[Kind.UPLOAD].limit is None
+    limiter.learn(RequestKind.UPLOAD, 201, {**headers(6, 0, 60), "X-RateLimit-Remaining": value})
+    assert limiter._windows[RequestKind.UPLOAD].limit is None

@@ -9,7 +9,7 @@ import pytest
 
 from async_uploader import ApiError, SourceError, TransportError, UploaderError
 from async_uploader._flow.rate_limit import RateLimiter
-from async_uploader._flow.retries import Pacing, RetryPolicy, is_retryable
+from async_uploader._flow.retries import RetryPolicy, RetryRunner, is_retryable
 
 
 def busy(retry_after_seconds: float | None = None) -> ApiError:
@@ -40,7 +40,7 @@ class Attempts:
         self._errors: Iterator[Exception | None] = iter(errors)
         self.count = 0
         self.waits: list[float] = []
-        self.pacing = Pacing(limiter=RateLimiter(), policy=RetryPolicy(max_attempts=3))
+        self.pacing = RetryRunner(limiter=RateLimiter(), policy=RetryPolicy(max_attempts=3))
 
         async def sleep(seconds: float) -> None:
             self.waits.append(seconds)

@@ -10,7 +10,7 @@ import pytest
 
 from async_uploader import Client, UploadFailed, events
 from async_uploader._flow.rate_limit import RateLimiter
-from async_uploader._flow.slots import Line
+from async_uploader._flow.slots import UploadSlots
 from async_uploader.emulator import Emulator, Fault
 
 from .conftest import MIB
@@ -107,7 +107,7 @@ async def test_a_part_that_waits_for_another_try_leaves_its_place_to_others(make
 
 
 async def test_when_the_upload_that_watches_ends_another_one_does() -> None:
-    line = Line(RateLimiter())
+    line = UploadSlots(RateLimiter())
     is_told = asyncio.Event()
     told: list[int] = []
 

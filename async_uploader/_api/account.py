@@ -10,8 +10,8 @@ from typing import Final, Literal, TypeVar, Unpack
 import anyio
 
 from async_uploader._errors import ApiError, ConfigurationError, UploaderError
-from async_uploader._flow.rate_limit import Kind
-from async_uploader._flow.retries import Pacing
+from async_uploader._flow.rate_limit import RequestKind
+from async_uploader._flow.retries import RetryRunner
 from async_uploader._limits import MAX_PAGE_SIZE, MAX_UPLOAD_TOKEN_TTL_SECONDS
 from async_uploader._models import UploadToken, Video, VideoStatus
 from async_uploader._options import ContainerDetails, container_payload
@@ -26,10 +26,10 @@ _FIRST_POLL_SECONDS: Final = 1.0
 _LAST_POLL_SECONDS: Final = 10.0
 
 
-class Requests:
+class AccountApi:
     """The requests of a :class:`Client`, each tried until it works, fails for good, or has failed too often."""
 
-    def __init__(self, service: Service, pacing: Pacing) -> None:
+    def __init__(self, service: Service, pacing: RetryRunner) -> None:
         self._service = service
         self._pacing = pacing
 
@@ -181,10 +181,10 @@ class Requests:
         await self._delete("token", lambda: self._service.delete_upload_token(token))
 
     async def _read(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
-        return await self._pacing.run(Kind.READ, request, what=what)
+        return await self._pacing.run(RequestKind.READ, request, what=what)
 
     async def _write(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
-        return await self._pacing.run(Kind.WRITE, request, what=what)
+        return await self._pacing.run(RequestKind.WRITE, request, what=what)
 
     async def _delete(self, what: str, request: Callable[[], Awaitable[None]]) -> None:
         tried = False

@@ -23,7 +23,7 @@ from async_uploader._limits import MIB
 from async_uploader._parsing import json_object, retry_after_seconds, sentence
 
 from .base_url import environment_proxy
-from .stall import StallWatch
+from .stall import StallDetector
 from .tls import is_lasting, why_no_tls, why_not_trusted
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _MAX_ANSWER_BYTES: Final = 16 * MIB
 _LEAST_SECRET: Final = 8
 
 
-class Answer(Struct, frozen=True, kw_only=True):
+class Response(Struct, frozen=True, kw_only=True):
     """What came back: any status, the body as it is.
 
     :param secrets: what the request carried. A refusal that quotes one must not put it into an error
@@ -112,7 +112,7 @@ class _Request(aiohttp.ClientRequest):
 
 # The watchdog of this task's exchange: aiohttp makes the request, so it cannot be passed as an argument. Weak,
 # because timers of pooled connections keep the context in which they were set.
-_WATCH: Final[ContextVar[Callable[[], StallWatch | None]]] = ContextVar("_WATCH", default=lambda: None)
+_WATCH: Final[ContextVar[Callable[[], StallDetector | None]]] = ContextVar("_WATCH", default=lambda: None)
 
 
 class _LostError(aiohttp.ClientError):
@@ -173,7 +173,7 @@ class Http:
         body: PartBody | None = None,
         on_moved: Callable[[], None] | None = None,
         secrets: Sequence[str] = (),
-    ) -> Answer:
+    ) -> Response:
         """Send one request and read its answer, whatever its status.
 
         :param stall_seconds: give up when nothing has moved for so long; math.inf: the caller watches
@@ -183,7 +183,7 @@ class Http:
         :raises SourceError: the body's source failed
         """
         assert self._session is not None, "used outside its context"
-        watch = StallWatch(stall_seconds, body, on_moved=on_moved)
+        watch = StallDetector(stall_seconds, body, on_moved=on_moved)
         _WATCH.set(ref(watch))
         try:
             with watch:
@@ -203,7 +203,7 @@ class Http:
                     while more := await response.content.read(_MAX_ANSWER_BYTES - len(content)):
                         watch.moved()
                         content += more
-                    return Answer(
+                    return Response(
                         status=response.status,
                         reason=response.reason or "",
                         headers=response.headers.copy(),

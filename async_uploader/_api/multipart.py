@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import payload
 
-from async_uploader._buffers import pages
-from async_uploader._counter import Tally
+from async_uploader._buffers import page_aligned_buffer
+from async_uploader._counter import Counter
 from async_uploader._errors import UploaderError
 from async_uploader._flow.tcp_info import tcp_info
 from async_uploader._limits import KIB, MIB
@@ -40,7 +40,7 @@ class BlockPool:
 
     def __init__(self) -> None:
         self._free: dict[int, list[memoryview]] = {BLOCK_BYTES: [], SMALL_BLOCK_BYTES: []}
-        self._parts = Tally()
+        self._parts = Counter()
 
     def part(self) -> AbstractContextManager[None]:
         """One more part is in flight."""
@@ -50,7 +50,7 @@ class BlockPool:
         """A block that nobody else holds."""
         size_bytes = BLOCK_BYTES if self._parts.count <= _MANY_PARTS else SMALL_BLOCK_BYTES
         free = self._free[size_bytes]
-        return free.pop() if free else pages(size_bytes)
+        return free.pop() if free else page_aligned_buffer(size_bytes)
 
     def give_back(self, block: memoryview) -> None:
         """Only for a block that neither a thread nor a transport can still touch."""

@@ -17,19 +17,19 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from async_uploader._errors import ApiError, ConfigurationError, TransportError, UploaderError
-from async_uploader._flow.rate_limit import Kind, RateLimiter
-from async_uploader._flow.throughput import Meter
+from async_uploader._flow.rate_limit import RateLimiter, RequestKind
+from async_uploader._flow.throughput import ThroughputMeter
 from async_uploader._limits import TOKEN_TTL_SECONDS
 from async_uploader._models import UploadToken, Video, VideoStatus, number, whole_number
 from async_uploader._options import DEFAULT_STALL_TIMEOUT_SECONDS
 from async_uploader._parsing import credential, identifier
 from async_uploader._plan import Part
-from async_uploader._sources.file import Piece
+from async_uploader._sources.file import PartSource
 
 from .credentials import ApiKey, Bearer, DelegatedToken, TokenPair, login_refused
-from .http import Answer, Http
+from .http import Http, Response
 from .multipart import BlockPool, PartBody
-from .stall import StallWatch
+from .stall import StallDetector
 
 M = TypeVar("M")
 
@@ -42,7 +42,7 @@ _MAX_RENEWALS: Final = 3
 _HOLD_SECONDS: Final = 0.5
 
 
-class PartAnswer(Struct, frozen=True, kw_only=True):
+class PartResponse(Struct, frozen=True, kw_only=True):
     """A 2xx to a part.
 
     :param video: the whole Video, where the answer has one: only the completing request's has
@@ -56,12 +56,12 @@ class PartAnswer(Struct, frozen=True, kw_only=True):
 class _PartToSend(Struct, kw_only=True):
     """A part as often as it takes: opened and read again for each body."""
 
-    piece: Piece
+    piece: PartSource
     filename: str
     form_fields: Mapping[str, str]
     pool: BlockPool
     on_sent: Callable[[int], None]
-    meter: Meter
+    meter: ThroughputMeter
     on_connection: Callable[[int], None]
     hold_seconds: float
     _sent_bytes: int = 0
@@ -120,7 +120,7 @@ class Service:
         self._pool = BlockPool()
         self._upload_token: str | None = None
         # Shared with the copies of `with_stall()`, as the login is.
-        self._waiting_for_login: set[StallWatch] = set()
+        self._waiting_for_login: set[StallDetector] = set()
         self._bearer: Bearer | None = None
         if isinstance(credential, ApiKey):
             key = credential.secret
@@ -172,7 +172,7 @@ class Service:
     async def _token(self, bearer: Bearer, *, refused: str | None = None) -> str:
         # The first caller renews the token for all. Each has a stall timeout of its own, and all see the login's
         # bytes move.
-        watch = StallWatch(self._stall_seconds)
+        watch = StallDetector(self._stall_seconds)
         self._waiting_for_login.add(watch)
         try:
             with watch:
@@ -186,7 +186,7 @@ class Service:
 
     async def _call(
         self,
-        kind: Kind,
+        kind: RequestKind,
         method: str,
         path: str,
         *,
@@ -194,8 +194,8 @@ class Service:
         part: _PartToSend | None = None,
         on_sending: Callable[[], None] = lambda: None,
         **request: Any,
-    ) -> Answer:
-        async def send(secret: str, authorization: Mapping[str, str]) -> Answer:
+    ) -> Response:
+        async def send(secret: str, authorization: Mapping[str, str]) -> Response:
             on_sending()
             async with part.body() if part else nullcontext() as body:
                 answer = await self._http.exchange(
@@ -233,32 +233,34 @@ class Service:
         :param on_sending: called when there is a token and the request goes out: from then on it may take effect
         """
         self._needs_key()
-        return _video(await self._call(Kind.WRITE, "POST", "videos", json_body=payload, on_sending=on_sending))
+        return _video(
+            await self._call(RequestKind.WRITE, "POST", "videos", json_body=payload, on_sending=on_sending)
+        )
 
     async def update_video(self, video_id: str, payload: Mapping[str, Any]) -> Video:
         """``PATCH /videos/{videoId}``."""
         self._needs_key()
-        return _video(await self._call(Kind.WRITE, "PATCH", _path("videos", video_id), json_body=payload))
+        return _video(await self._call(RequestKind.WRITE, "PATCH", _path("videos", video_id), json_body=payload))
 
     async def get_video(self, video_id: str) -> Video:
         """``GET /videos/{videoId}``."""
         self._needs_key()
-        return _video(await self._call(Kind.READ, "GET", _path("videos", video_id)), is_read=True)
+        return _video(await self._call(RequestKind.READ, "GET", _path("videos", video_id)), is_read=True)
 
     async def list_videos(self, query: Mapping[str, str | list[str]]) -> tuple[list[Video], int | None]:
         """``GET /videos``: a page, and how many pages there are, if the service says so."""
         self._needs_key()
-        return _page(await self._call(Kind.READ, "GET", "videos", query=query), Video.from_answer)
+        return _page(await self._call(RequestKind.READ, "GET", "videos", query=query), Video.from_answer)
 
     async def delete_video(self, video_id: str) -> None:
         """``DELETE /videos/{videoId}``."""
         self._needs_key()
-        await self._call(Kind.WRITE, "DELETE", _path("videos", video_id))
+        await self._call(RequestKind.WRITE, "DELETE", _path("videos", video_id))
 
     async def get_status(self, video_id: str) -> VideoStatus:
         """``GET /videos/{videoId}/status``."""
         self._needs_key()
-        answer = await self._call(Kind.READ, "GET", _path("videos", video_id, "status"))
+        answer = await self._call(RequestKind.READ, "GET", _path("videos", video_id, "status"))
         told = answer.json()
         if not told:
             raise _unreadable(answer, "a status", is_read=True)
@@ -266,16 +268,16 @@ class Service:
 
     async def send_part(
         self,
-        piece: Piece,
+        piece: PartSource,
         *,
         content_range: str,
         filename: str,
         video_id: str | None,
         expect_continue: bool,
         on_sent: Callable[[int], None],
-        meter: Meter,
+        meter: ThroughputMeter,
         on_connection: Callable[[int], None],
-    ) -> PartAnswer:
+    ) -> PartResponse:
         """``POST /videos/{videoId}/source``, or ``POST /upload`` with an upload token.
 
         :param piece: opened again for each body that is sent
@@ -299,7 +301,7 @@ class Service:
             on_connection=on_connection,
         )
         answer = await self._call(
-            Kind.UPLOAD,
+            RequestKind.UPLOAD,
             "POST",
             _path("videos", video_id or "", "source") if not self.delegated else "upload",
             query={"token": self._upload_token} if self._upload_token else None,
@@ -310,7 +312,7 @@ class Service:
         told_id = identifier(told.get("videoId"))
         # Not every 2xx to a part is a Video; one that has a title and assets is. One of another id is not ours.
         is_video = told_id is not None and video_id in (None, told_id) and {"title", "assets"} <= told.keys()
-        return PartAnswer(
+        return PartResponse(
             status=answer.status,
             video_id=told_id,
             video=Video.from_answer(told) if is_video else None,
@@ -319,7 +321,7 @@ class Service:
     async def create_upload_token(self, ttl_seconds: int) -> UploadToken:
         """``POST /upload-tokens``; 0 = for ever."""
         self._needs_key()
-        answer = await self._call(Kind.WRITE, "POST", "upload-tokens", json_body={"ttl": ttl_seconds})
+        answer = await self._call(RequestKind.WRITE, "POST", "upload-tokens", json_body={"ttl": ttl_seconds})
         return _token(answer)
 
     async def list_upload_tokens(
@@ -327,17 +329,19 @@ class Service:
     ) -> tuple[list[UploadToken], int | None]:
         """``GET /upload-tokens``: a page, and how many pages there are, if the service says so."""
         self._needs_key()
-        return _page(await self._call(Kind.READ, "GET", "upload-tokens", query=query), UploadToken.from_answer)
+        return _page(
+            await self._call(RequestKind.READ, "GET", "upload-tokens", query=query), UploadToken.from_answer
+        )
 
     async def get_upload_token(self, token: str) -> UploadToken:
         """``GET /upload-tokens/{uploadToken}``."""
         self._needs_key()
-        return _token(await self._call(Kind.READ, "GET", _path("upload-tokens", token)), is_read=True)
+        return _token(await self._call(RequestKind.READ, "GET", _path("upload-tokens", token)), is_read=True)
 
     async def delete_upload_token(self, token: str) -> None:
         """``DELETE /upload-tokens/{uploadToken}``."""
         self._needs_key()
-        await self._call(Kind.WRITE, "DELETE", _path("upload-tokens", token))
+        await self._call(RequestKind.WRITE, "DELETE", _path("upload-tokens", token))
 
 
 def _path(*segments: str) -> str:
@@ -350,21 +354,21 @@ def _path(*segments: str) -> str:
         raise ConfigurationError(f"{segments[1]!r} is not an id of the service.") from exc
 
 
-def _video(answer: Answer, *, is_read: bool = False) -> Video:
+def _video(answer: Response, *, is_read: bool = False) -> Video:
     told = answer.json()
     if identifier(told.get("videoId")) is None:
         raise _unreadable(answer, "a video", is_read=is_read)
     return Video.from_answer(told)
 
 
-def _token(answer: Answer, *, is_read: bool = False) -> UploadToken:
+def _token(answer: Response, *, is_read: bool = False) -> UploadToken:
     told = answer.json()
     if credential(told.get("token")) is None:
         raise _unreadable(answer, "an upload token", is_read=is_read)
     return UploadToken.from_answer(told)
 
 
-def _page(answer: Answer, read: Callable[[Mapping[str, Any]], M]) -> tuple[list[M], int | None]:
+def _page(answer: Response, read: Callable[[Mapping[str, Any]], M]) -> tuple[list[M], int | None]:
     told = answer.json()
     data, pagination = told.get("data"), told.get("pagination")
     if not isinstance(data, list):
@@ -382,7 +386,7 @@ def _items(data: list[Any], read: Callable[[Mapping[str, Any]], M]) -> Iterator[
             log.warning("An item of the service's list is left out: %s", exc)
 
 
-def _unreadable(answer: Answer, expected: str, *, is_read: bool = False) -> UploaderError:
+def _unreadable(answer: Response, expected: str, *, is_read: bool = False) -> UploaderError:
     """The error for a 2xx whose body is not what was expected: a proxy's page, say. Reads can be repeated."""
     reason = f"{answer.status} with something that is not {expected}; check the base URL"
     if is_read:

@@ -30,7 +30,7 @@ _LOOKS_A_STALL: Final = 10
 _LONGEST_LOOK_SECONDS: Final = 1.0
 
 
-class StallWatch:
+class StallDetector:
     """``with StallWatch(30, body):`` raises :class:`TransportError` once nothing has moved for 30 s.
 
     Also if the request has left, and the response is not complete within ``RESPONSE_STALLS`` times as long.

@@ -43,7 +43,7 @@ _LATE_SECONDS: Final = 1.0
 MAX_WAIT_SECONDS: Final = 3600.0
 
 
-class Kind(StrEnum):
+class RequestKind(StrEnum):
     """What the service counts apart. ``AUTH`` has no limit."""
 
     UPLOAD = "upload"
@@ -54,8 +54,8 @@ class Kind(StrEnum):
 
 # How many times more of a kind than uploads an account may make: at least so many in production and sandbox.
 _TIMES_UPLOADS: Final = {
-    Kind.WRITE: WRITES_A_MINUTE // UPLOADS_A_MINUTE,
-    Kind.READ: READS_A_MINUTE // UPLOADS_A_MINUTE,
+    RequestKind.WRITE: WRITES_A_MINUTE // UPLOADS_A_MINUTE,
+    RequestKind.READ: READS_A_MINUTE // UPLOADS_A_MINUTE,
 }
 
 
@@ -173,15 +173,15 @@ class RateLimiter:
     """All windows of one credential, shared by everything that uses it."""
 
     def __init__(self) -> None:
-        self._windows: defaultdict[Kind, Window] = defaultdict(Window)
-        self._turns: defaultdict[Kind, anyio.Lock] = defaultdict(anyio.Lock)
+        self._windows: defaultdict[RequestKind, Window] = defaultdict(Window)
+        self._turns: defaultdict[RequestKind, anyio.Lock] = defaultdict(anyio.Lock)
         self._wanted: set[Callable[[], int]] = set()
         self._news = anyio.Event()
         self._speed = Speed()
 
     def allowance(self) -> Allowance | None:
         """What may still be uploaded, beside what waits already; None while nothing is known."""
-        window, now = self._windows[Kind.UPLOAD], anyio.current_time()
+        window, now = self._windows[RequestKind.UPLOAD], anyio.current_time()
         if window.limit is None:
             return None
         left = window.limit if now >= window.resets_at else window.left
@@ -210,9 +210,9 @@ class RateLimiter:
         """How many uploads are still going to be made, by all, as far as that is known."""
         return sum(uploads() for uploads in self._wanted)
 
-    def learn(self, kind: Kind, status: int, headers: Mapping[str, str]) -> None:
+    def learn(self, kind: RequestKind, status: int, headers: Mapping[str, str]) -> None:
         """Take note of what an answer's headers say."""
-        if kind is Kind.AUTH:
+        if kind is RequestKind.AUTH:
             return
         now = anyio.current_time()
         limit, remaining = (header_count(headers.get(f"X-RateLimit-{name}")) for name in ("Limit", "Remaining"))
@@ -221,7 +221,7 @@ class RateLimiter:
         is_known = reset is not None and reset <= MAX_WAIT_SECONDS
         if limit is not None and remaining is not None and reset is not None and is_known:
             self._windows[kind].learn(now, limit=limit, remaining=remaining, reset_seconds=reset)
-            uploads = self._windows[Kind.UPLOAD]
+            uploads = self._windows[RequestKind.UPLOAD]
             if uploads.limit is None:
                 known = max(1, limit // _TIMES_UPLOADS[kind])
                 uploads.learn(now, limit=known, remaining=known, reset_seconds=reset, is_guess=True)
@@ -233,7 +233,7 @@ class RateLimiter:
 
     async def turn(
         self,
-        kind: Kind,
+        kind: RequestKind,
         *,
         on_wait: Callable[[float], None] = lambda _: None,
         max_wait_seconds: float = MAX_WAIT_SECONDS,
@@ -245,7 +245,7 @@ class RateLimiter:
         :raises ApiError: the window resets later than that
         """
         window = self._windows[kind]
-        demand = self.demand if kind is Kind.UPLOAD else lambda: 0
+        demand = self.demand if kind is RequestKind.UPLOAD else lambda: 0
         async with self._turns[kind]:
             is_told = False
             while wait := window.wait_seconds(anyio.current_time(), demand=demand()):

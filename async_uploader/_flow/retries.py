@@ -16,14 +16,14 @@ import anyio
 import tenacity
 from msgspec import Struct
 
-from async_uploader._dispatcher import Teller, error_type
+from async_uploader._dispatcher import EventDispatcher, error_type
 from async_uploader._errors import ApiError, TransportError
 from async_uploader._limits import RATE_WINDOW_SECONDS
 from async_uploader._options import DEFAULT_MAX_ATTEMPTS, MAX_ATTEMPTS
 from async_uploader._units import format_duration
 from async_uploader.events import RateLimitWait, RetryScheduled
 
-from .rate_limit import MAX_WAIT_SECONDS, Kind, RateLimiter
+from .rate_limit import MAX_WAIT_SECONDS, RateLimiter, RequestKind
 
 log: Final = logging.getLogger("async_uploader")
 
@@ -51,7 +51,7 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     max_unreadable: int = MAX_ATTEMPTS
 
 
-class Pacing(Struct, frozen=True, kw_only=True):
+class RetryRunner(Struct, frozen=True, kw_only=True):
     """When requests of one credential go out: the account's window, and the patience of one caller.
 
     :param subject: whose requests they are, for the log
@@ -61,9 +61,9 @@ class Pacing(Struct, frozen=True, kw_only=True):
     limiter: RateLimiter
     policy: RetryPolicy = RetryPolicy()
     subject: str = ""
-    teller: Teller | None = None
+    teller: EventDispatcher | None = None
 
-    async def run(self, kind: Kind, request: Callable[[], Awaitable[T]], *, what: str) -> T:
+    async def run(self, kind: RequestKind, request: Callable[[], Awaitable[T]], *, what: str) -> T:
         """Call ``request`` in its turn until it returns, fails for good, or has failed too often.
 
         :param what: names the request in the log
@@ -77,7 +77,7 @@ class Pacing(Struct, frozen=True, kw_only=True):
 
     async def in_turn(
         self,
-        kind: Kind,
+        kind: RequestKind,
         request: Callable[[], Awaitable[T]],
         *,
         waiting: AbstractContextManager[None] = nullcontext(),  # noqa: B008 - has no state

@@ -8,19 +8,19 @@ from typing import Final
 
 import anyio
 
-from async_uploader._counter import Tally
+from async_uploader._counter import Counter
 from async_uploader._plan import MOST_CONNECTIONS
 
 from .concurrency import ConcurrencyController, ConcurrencyPolicy
 from .rate_limit import RateLimiter
-from .throughput import Meter
+from .throughput import ThroughputMeter
 
 # How often the number of parts in flight is looked at.
 _GROWING_SECONDS: Final = 0.01
 _WATCHING_SECONDS: Final = 0.25
 
 
-class Line:
+class UploadSlots:
     """The way to the service, for any number of uploads at once.
 
     What a climb has found lasts as long as the line does: the next upload begins with it.
@@ -35,12 +35,12 @@ class Line:
             None if connections else ConcurrencyController(ConcurrencyPolicy(most=self.most))
         )
         self.slots = anyio.CapacityLimiter(self._controller.connections if self._controller else self.most)
-        self.meter = Meter()
-        self._files = Tally()
+        self.meter = ThroughputMeter()
+        self._files = Counter()
         #: Those who could use a slot, if it were theirs.
-        self.workers = Tally()
+        self.workers = Counter()
         #: Parts that have a slot, but wait for the account's window: they show nothing of the line.
-        self.held_up = Tally()
+        self.held_up = Counter()
         self._listeners: set[Callable[[int], None]] = set()
         self._watch = anyio.Lock()
 

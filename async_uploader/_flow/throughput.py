@@ -26,7 +26,7 @@ class BodyInTransit(Protocol):
         ...
 
 
-class Meter:
+class ThroughputMeter:
     """Adds up the bodies that are on their way and those that were."""
 
     def __init__(self) -> None:

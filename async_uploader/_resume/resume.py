@@ -31,8 +31,8 @@ from anyio import move_on_after
 
 from async_uploader._api.service import Service
 from async_uploader._errors import ApiError, SourceError, UploaderError
-from async_uploader._flow.rate_limit import Kind
-from async_uploader._flow.retries import Pacing
+from async_uploader._flow.rate_limit import RequestKind
+from async_uploader._flow.retries import RetryRunner
 from async_uploader._models import MARK_INTENT, MARK_PLAN, MARK_SOURCE, Metadata, Video, VideoStatus
 from async_uploader._options import TransferOptions
 from async_uploader._outcome import is_empty, is_gone, is_whole, received_parts
@@ -59,7 +59,7 @@ Ranges = Literal["part", "bytes"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
+class ResumePoint:
     """An upload to go on with: the container, how the source was cut, which parts the service has.
 
     :ivar video: the finished Video, where it is known without asking
@@ -73,7 +73,7 @@ class Begun:
     video: Video | None = None
 
 
-class Keeper:
+class JournalWorker:
     """The journal and the locks, on a thread of their own; broken once, they are left alone."""
 
     def __init__(self) -> None:
@@ -168,9 +168,9 @@ class Resume:
         *,
         options: TransferOptions,
         account: Account,
-        keeper: Keeper,
+        keeper: JournalWorker,
         service: Service,
-        pacing: Pacing,
+        pacing: RetryRunner,
     ) -> None:
         self._source = source
         self._options = options
@@ -231,7 +231,7 @@ class Resume:
             locks, self._locks = self._locks, []
             await self._keeper.unlock(*locks)
 
-    async def begun(self) -> Begun | None:
+    async def begun(self) -> ResumePoint | None:
         """What to go on with, if there is something; the reasons against it are said."""
         begun = await self._from_journal()
         if begun is None:
@@ -240,7 +240,7 @@ class Resume:
             self._say(begun)
         return begun
 
-    def _say(self, begun: Begun) -> None:
+    def _say(self, begun: ResumePoint) -> None:
         name = self._source.name
         if begun.whole:
             log.info("%s: video %s is complete already.", name, begun.video_id)
@@ -256,7 +256,7 @@ class Resume:
                 *(name, "parts" if begun.ranges == "part" else "byte ranges", format_size(begun.part_bytes)),
             )
 
-    async def _from_journal(self) -> Begun | None:
+    async def _from_journal(self) -> ResumePoint | None:
         entries, self._open_intents = await self._keeper.journal(self._remembered) or ([], [])
         mine = [entry for entry in entries if entry.account == self._account]
         if entries and not mine:
@@ -278,7 +278,7 @@ class Resume:
     def _remembered(self, journal: Journal) -> tuple[list[Entry], list[str]]:
         return journal.find(self._path, self._source.identity), journal.intents(self._path, self._account)
 
-    async def _reconciled(self, entry: Entry) -> Begun | None:
+    async def _reconciled(self, entry: Entry) -> ResumePoint | None:
         self._noted = entry.video
         video = _untouched(entry)
         if self._service.delegated:
@@ -300,7 +300,7 @@ class Resume:
             return None
         return replace(begun, video=video) if begun.whole else begun
 
-    async def _is_unchanged(self, entry: Entry, begun: Begun) -> bool:
+    async def _is_unchanged(self, entry: Entry, begun: ResumePoint) -> bool:
         """Whether the parts that the service has are those of the file as it is now; if not, give them up."""
         parts = [part for part in entry.plan.parts() if begun.whole or part.number in begun.received]
         try:
@@ -329,14 +329,16 @@ class Resume:
         if not self._service.delegated and self._options.video_id is None:
             status = await self._status(entry.video_id)
             if status is not None and _is_half(status, entry):
-                await self._ask(Kind.WRITE, "delete", lambda: self._service.delete_video(entry.video_id))
+                await self._ask(RequestKind.WRITE, "delete", lambda: self._service.delete_video(entry.video_id))
 
-    async def marked(self) -> Begun | None:
+    async def marked(self) -> ResumePoint | None:
         """What the marks of the account's containers tell about this source."""
         if not self._is_marked or self._options.video_id is not None:
             return None
         query: dict[str, str | list[str]] = {f"metadata[{MARK_SOURCE}]": self._fingerprint.sample}
-        videos, _ = await self._ask(Kind.READ, "look for its mark", lambda: self._service.list_videos(query))
+        videos, _ = await self._ask(
+            RequestKind.READ, "look for its mark", lambda: self._service.list_videos(query)
+        )
         for video in videos:
             plan = {entry.key: entry.value for entry in video.metadata}.get(MARK_PLAN)
             match = re.fullmatch(r"(part|bytes)-(\d{7,9})", plan or "")
@@ -350,7 +352,7 @@ class Resume:
                     return begun
         return None
 
-    async def _remember_as_sent(self, begun: Begun) -> None:
+    async def _remember_as_sent(self, begun: ResumePoint) -> None:
         """Another machine sent these parts, of a copy: there are no checksums, and reading all would take long."""
         plan = Plan(total_bytes=self._source.size_bytes, part_bytes=begun.part_bytes, concurrency=1)
         parts = [part for part in plan.parts() if part.number in begun.received]
@@ -358,13 +360,13 @@ class Resume:
 
     async def _status(self, video_id: str) -> VideoStatus | None:
         try:
-            return await self._ask(Kind.READ, "status", lambda: self._service.get_status(video_id))
+            return await self._ask(RequestKind.READ, "status", lambda: self._service.get_status(video_id))
         except ApiError as exc:
             if is_gone(exc):
                 return None
             raise
 
-    async def _ask(self, kind: Kind, what: str, request: Callable[[], Awaitable[T]]) -> T:
+    async def _ask(self, kind: RequestKind, what: str, request: Callable[[], Awaitable[T]]) -> T:
         return await self._pacing.run(kind, request, what=what)
 
     async def adopt(self) -> str | None:
@@ -415,7 +417,9 @@ class Resume:
 
     async def _with(self, intent: str) -> list[Video]:
         query: dict[str, str | list[str]] = {f"metadata[{MARK_INTENT}]": intent}
-        videos, _ = await self._ask(Kind.READ, "look for its container", lambda: self._service.list_videos(query))
+        videos, _ = await self._ask(
+            RequestKind.READ, "look for its container", lambda: self._service.list_videos(query)
+        )
         # Should a service not know this filter, all of its videos would come back.
         return [video for video in videos if (MARK_INTENT, intent) in _pairs(video.metadata)]
 
@@ -439,7 +443,9 @@ class Resume:
         metadata = [{"key": entry.key, "value": entry.value} for entry in kept]
         try:
             return await self._ask(
-                Kind.WRITE, "unmark", lambda: self._service.update_video(video.video_id, {"metadata": metadata})
+                RequestKind.WRITE,
+                "unmark",
+                lambda: self._service.update_video(video.video_id, {"metadata": metadata}),
             )
         except UploaderError as exc:
             log.warning(
@@ -466,7 +472,7 @@ class Resume:
         if status is None:
             return
         if is_empty(status):
-            await self._ask(Kind.WRITE, "delete", lambda: self._service.delete_video(video_id))
+            await self._ask(RequestKind.WRITE, "delete", lambda: self._service.delete_video(video_id))
         else:
             log.warning(
                 "%s: an earlier run has begun video %s too, and cannot resume it; delete it, or let the service "
@@ -555,7 +561,7 @@ def _untouched(entry: Entry) -> Video | None:
     return None if any(one.key in _MARKS for one in video.metadata) else video
 
 
-def _as_journaled(entry: Entry, video: Video | None) -> Begun:
+def _as_journaled(entry: Entry, video: Video | None) -> ResumePoint:
     """What is known without asking, as with an upload token: what was acknowledged, and only that."""
     numbers = frozenset(part.number for part in entry.plan.parts())
     done = entry.parts_done & numbers
@@ -575,7 +581,7 @@ def _is_half(status: VideoStatus, entry: Entry) -> bool:
 
 def _arrived(
     status: VideoStatus, video_id: str, ranges: Ranges, part_bytes: int, total_bytes: int
-) -> Begun | None:
+) -> ResumePoint | None:
     """What the service has of a source that was cut so; None if it has something else."""
     whole = is_whole(status, total_bytes=total_bytes)
     if whole is False:
@@ -590,5 +596,5 @@ def _arrived(
 
 def _begun(
     video_id: str, ranges: Ranges, part_bytes: int, received: frozenset[int], *, whole: bool = False
-) -> Begun:
-    return Begun(video_id=video_id, ranges=ranges, part_bytes=part_bytes, received=received, whole=whole)
+) -> ResumePoint:
+    return ResumePoint(video_id=video_id, ranges=ranges, part_bytes=part_bytes, received=received, whole=whole)

@@ -63,7 +63,7 @@ class Reader(Protocol):
         ...
 
 
-class Piece(Struct, frozen=True, kw_only=True):
+class PartSource(Struct, frozen=True, kw_only=True):
     """A part and its bytes.
 
     :param open: opens the bytes for one attempt
@@ -97,7 +97,7 @@ class Source(Protocol):
         """See that there is something to upload, before there is a container for it."""
         ...
 
-    def pieces(self, plan: Plan, *, received: frozenset[int]) -> AsyncGenerator[Piece, None]:
+    def pieces(self, plan: Plan, *, received: frozenset[int]) -> AsyncGenerator[PartSource, None]:
         """The parts that the service does not have yet, in order. The last one knows that it is."""
         ...
 
@@ -212,11 +212,11 @@ class FileSource:
     async def aclose(self) -> None:
         """Nothing: descriptors are open only while a part is read."""
 
-    async def pieces(self, plan: Plan, *, received: frozenset[int]) -> AsyncGenerator[Piece, None]:
+    async def pieces(self, plan: Plan, *, received: frozenset[int]) -> AsyncGenerator[PartSource, None]:
         """All parts but those that the service has already, in order."""
         for part in plan.parts():
             if part.number not in received:
-                yield Piece(part=part, open=partial(self.reading, part), release=_nothing_to_release)
+                yield PartSource(part=part, open=partial(self.reading, part), release=_nothing_to_release)
 
     @asynccontextmanager
     async def reading(self, part: Part) -> AsyncIterator[SliceReader]:

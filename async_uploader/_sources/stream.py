@@ -30,7 +30,7 @@ from async_uploader._plan import Allowance, Part, Plan
 from async_uploader._units import format_size
 
 from .chunks import Chunk, Chunks
-from .file import Piece, Reads
+from .file import PartSource, Reads
 
 T = TypeVar("T")
 # Written to disk in batches of so many bytes.
@@ -186,7 +186,7 @@ class StreamSource:
         with anyio.move_on_after(1, shield=True):
             await self._chunks.aclose()
 
-    async def pieces(self, plan: Plan, *, received: frozenset[int]) -> AsyncGenerator[Piece, None]:
+    async def pieces(self, plan: Plan, *, received: frozenset[int]) -> AsyncGenerator[PartSource, None]:
         """Parts, as they fill."""
         assert not received, "a stream begins at its beginning"
         part = self._new_part(plan, number=1, offset=0)
@@ -242,7 +242,7 @@ class StreamSource:
             closes_at=anyio.current_time() + (self._max_latency_seconds or math.inf),
         )
 
-    async def _piece(self, filled: _Filling, *, last: bool) -> Piece:
+    async def _piece(self, filled: _Filling, *, last: bool) -> PartSource:
         kept = filled.kept
         await kept.complete()
 
@@ -251,7 +251,7 @@ class StreamSource:
             kept.release()
 
         part = Part(number=filled.number, offset=filled.offset, size_bytes=kept.size_bytes, last=last)
-        return Piece(part=part, open=kept.reading, release=release)
+        return PartSource(part=part, open=kept.reading, release=release)
 
     def _check_size(self, total_bytes: int) -> None:
         if total_bytes > MAX_VIDEO_BYTES:

@@ -18,8 +18,8 @@ from msgspec.structs import replace
 
 from async_uploader._api.service import Service
 from async_uploader._errors import UploaderError
-from async_uploader._flow.rate_limit import Kind
-from async_uploader._flow.retries import Pacing
+from async_uploader._flow.rate_limit import RequestKind
+from async_uploader._flow.retries import RetryRunner
 from async_uploader._models import Video
 from async_uploader._outcome import is_gone, may_have_acted
 from async_uploader._plan import Plan
@@ -44,7 +44,7 @@ class Container(Struct, frozen=True, kw_only=True):
     """
 
     service: Service
-    pacing: Pacing
+    pacing: RetryRunner
     resume: Resume | None
 
     async def create(self, payload: Mapping[str, Any], plan: Plan) -> str:
@@ -75,7 +75,7 @@ class Container(Struct, frozen=True, kw_only=True):
                 raise
 
         try:
-            return await self.pacing.run(Kind.WRITE, attempt, what="create")
+            return await self.pacing.run(RequestKind.WRITE, attempt, what="create")
         except UploaderError:
             if self.resume and not maybe_made:
                 await self.resume.withdraw()
@@ -130,7 +130,7 @@ class Container(Struct, frozen=True, kw_only=True):
         # Told to nobody: what a listener raises must not take the place of what ended the upload.
         pacing = replace(self.pacing, teller=None)
         try:
-            await pacing.run(Kind.WRITE, lambda: self.service.delete_video(video_id), what="delete")
+            await pacing.run(RequestKind.WRITE, lambda: self.service.delete_video(video_id), what="delete")
         except UploaderError as exc:
             if not is_gone(exc):  # only the response to an earlier attempt was lost
                 raise

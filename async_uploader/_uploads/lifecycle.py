@@ -28,10 +28,10 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from async_uploader._api.service import Service
-from async_uploader._dispatcher import Teller, error_type
+from async_uploader._dispatcher import EventDispatcher, error_type
 from async_uploader._errors import UploadFailed
-from async_uploader._flow.rate_limit import Kind
-from async_uploader._flow.retries import Pacing
+from async_uploader._flow.rate_limit import RequestKind
+from async_uploader._flow.retries import RetryRunner
 from async_uploader._models import Video
 from async_uploader._outcome import Fate, fate
 from async_uploader._plan import fit
@@ -41,7 +41,7 @@ from .container import Container
 from .transfer import Job, Transfer
 
 if TYPE_CHECKING:
-    from async_uploader._resume.resume import Begun, Resume
+    from async_uploader._resume.resume import Resume, ResumePoint
 
 log: Final = logging.getLogger("async_uploader")
 
@@ -61,8 +61,8 @@ class Upload(Struct, frozen=True, kw_only=True):
     job: Job
     payload: Mapping[str, Any]
     service: Service
-    pacing: Pacing
-    teller: Teller
+    pacing: RetryRunner
+    teller: EventDispatcher
     resume: Resume | None
 
     async def run(self) -> Video:
@@ -118,7 +118,7 @@ class Upload(Struct, frozen=True, kw_only=True):
             await self.resume.delivered()
         return video
 
-    async def _fill(self, begun: Begun | None) -> Video:
+    async def _fill(self, begun: ResumePoint | None) -> Video:
         video_id: str | None
         if begun is not None:
             job, video_id, received = _as_begun(self.job, begun), begun.video_id, begun.received
@@ -173,7 +173,7 @@ class Upload(Struct, frozen=True, kw_only=True):
         return Container(service=self.service, pacing=self.pacing, resume=self.resume)
 
     async def _ask(self, video_id: str) -> Video:
-        return await self.pacing.run(Kind.READ, lambda: self.service.get_video(video_id), what="video")
+        return await self.pacing.run(RequestKind.READ, lambda: self.service.get_video(video_id), what="video")
 
     async def _settle(self, video_id: str | None, fate: Fate) -> tuple[bool, str]:
         """Decide what becomes of the container.
@@ -198,6 +198,6 @@ class Upload(Struct, frozen=True, kw_only=True):
         return _DELETED if await self._container.discard(video_id) else _NOT_DELETED
 
 
-def _as_begun(job: Job, begun: Begun) -> Job:
+def _as_begun(job: Job, begun: ResumePoint) -> Job:
     plan = replace(job.plan, part_bytes=begun.part_bytes)
     return replace(job, plan=plan, options=replace(job.options, ranges=begun.ranges))

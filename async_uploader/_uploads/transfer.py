@@ -17,20 +17,29 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import anyio
 from msgspec import Struct
 
-from async_uploader._api.service import PartAnswer, Service, byte_range, part_range
+from async_uploader._api.service import PartResponse, Service, byte_range, part_range
 from async_uploader._cancelled import is_being_cancelled
-from async_uploader._counter import Tally
-from async_uploader._dispatcher import Attempt, Teller
+from async_uploader._counter import Counter
+from async_uploader._dispatcher import Attempt, EventDispatcher
 from async_uploader._errors import ApiError, SourceError, SourceFailed, UploaderError, UploadFailed
-from async_uploader._flow.rate_limit import Kind
-from async_uploader._flow.retries import Pacing
-from async_uploader._flow.slots import Line
+from async_uploader._flow.rate_limit import RequestKind
+from async_uploader._flow.retries import RetryRunner
+from async_uploader._flow.slots import UploadSlots
 from async_uploader._models import Video
 from async_uploader._options import MAX_CONCURRENCY, TransferOptions
-from async_uploader._outcome import ALREADY_WHOLE, Conflict, Fate, Verdict, fate, is_whole, judge, received_parts
+from async_uploader._outcome import (
+    ALREADY_WHOLE,
+    Conflict,
+    Fate,
+    Outcome,
+    classify,
+    fate,
+    is_whole,
+    received_parts,
+)
 from async_uploader._plan import Part, Plan
-from async_uploader._progress import Ledger, Reporter
-from async_uploader._sources.file import Piece, Source
+from async_uploader._progress import ProgressReporter, ProgressTracker
+from async_uploader._sources.file import PartSource, Source
 from async_uploader._units import format_size
 from async_uploader.events import ConcurrencyChanged, ContainerReady
 
@@ -52,7 +61,7 @@ class Job(Struct, frozen=True, kw_only=True):
     source: Source
     plan: Plan
     options: TransferOptions
-    line: Line
+    line: UploadSlots
 
 
 class Transfer:
@@ -69,8 +78,8 @@ class Transfer:
         job: Job,
         *,
         service: Service,
-        pacing: Pacing,
-        teller: Teller,
+        pacing: RetryRunner,
+        teller: EventDispatcher,
         resume: Resume | None,
         video_id: str | None,
         received: frozenset[int],
@@ -86,13 +95,13 @@ class Transfer:
         self.video_id = video_id
         self._goes_on = goes_on
         self._received = received
-        self._in_flight: set[Piece] = set()
+        self._in_flight: set[PartSource] = set()
         self._turn = anyio.Lock()
         self._line = job.line
-        self._sending = Tally()
+        self._sending = Counter()
         self._video: Video | None = None
         self._is_told_whole = False
-        self._ledger = Ledger(total_bytes=job.plan.total_bytes, parts_total=job.plan.parts_total)
+        self._ledger = ProgressTracker(total_bytes=job.plan.total_bytes, parts_total=job.plan.parts_total)
         for part in job.plan.parts() if received else ():
             if part.number in received:
                 self._ledger.acknowledged(part.number, part.size_bytes)
@@ -105,7 +114,7 @@ class Transfer:
 
         :raises UploadFailed: it did not work out; the cause is chained
         """
-        reporter = Reporter(self._ledger, self._options.on_progress)
+        reporter = ProgressReporter(self._ledger, self._options.on_progress)
         self._tell_container()
         with self._scope, self._pacing.limiter.wanted(self._parts_waiting):
             async with anyio.create_task_group() as group:
@@ -184,12 +193,12 @@ class Transfer:
                     for _ in range(count):
                         workers.start_soon(self._guarded, partial(self._work, pieces))
 
-    async def _work(self, pieces: AsyncGenerator[Piece, None]) -> None:
+    async def _work(self, pieces: AsyncGenerator[PartSource, None]) -> None:
         with suppress(StopAsyncIteration):
             while True:
                 await self._deliver_in_slot(await self._next(pieces))
 
-    async def _next(self, pieces: AsyncGenerator[Piece, None]) -> Piece:
+    async def _next(self, pieces: AsyncGenerator[PartSource, None]) -> PartSource:
         """The next part, as soon as one more may be in flight.
 
         One worker at a time: so parts leave in order, and no more than one of them waits to be sent.
@@ -201,28 +210,28 @@ class Transfer:
             await self._take_slot(piece)
             return piece
 
-    async def _take_slot(self, piece: Piece) -> None:
+    async def _take_slot(self, piece: PartSource) -> None:
         await self._line.slots.acquire_on_behalf_of(piece)
         self._in_flight.add(piece)
 
-    def _give_back_slot(self, piece: Piece) -> None:
+    def _give_back_slot(self, piece: PartSource) -> None:
         if piece in self._in_flight:
             self._in_flight.discard(piece)
             self._line.slots.release_on_behalf_of(piece)
 
-    async def _deliver_in_slot(self, piece: Piece) -> None:
+    async def _deliver_in_slot(self, piece: PartSource) -> None:
         try:
             await self._deliver(piece)
         finally:
             self._give_back_slot(piece)
 
-    async def _wait(self, piece: Piece, seconds: float) -> None:
+    async def _wait(self, piece: PartSource, seconds: float) -> None:
         """Before another try. The slot is for others meanwhile, of other uploads maybe."""
         self._give_back_slot(piece)
         await anyio.sleep(seconds)
         await self._take_slot(piece)
 
-    async def _deliver(self, piece: Piece) -> None:
+    async def _deliver(self, piece: PartSource) -> None:
         """Send one part until the service has it."""
         part = piece.part
         maybe_received = self._goes_on
@@ -230,7 +239,7 @@ class Transfer:
         is_unknown = False
         attempts = 0
 
-        async def attempt() -> PartAnswer | None:
+        async def attempt() -> PartResponse | None:
             nonlocal maybe_received, is_unknown, attempts
             if is_unknown and await self._has_arrived(part):
                 log.info("%s had arrived.", self._named(part))
@@ -239,24 +248,24 @@ class Transfer:
             this = Attempt(self._teller, part, attempts)
             try:
                 send = partial(self._send, piece, this, expect_continue=attempts > 1 or may_be_refused)
-                answer = await self._pacing.in_turn(Kind.UPLOAD, send, waiting=self._line.held_up.plus())
+                answer = await self._pacing.in_turn(RequestKind.UPLOAD, send, waiting=self._line.held_up.plus())
             except UploaderError as exc:
                 self._ledger.taken_back(part.number)
-                verdict = judge(exc, maybe_received=maybe_received)
+                verdict = classify(exc, maybe_received=maybe_received)
                 this.ended(verdict, exc)
-                if verdict is Verdict.STORED:
+                if verdict is Outcome.STORED:
                     log.info("%s had arrived.", self._named(part))
                     self._is_told_whole |= isinstance(exc, ApiError) and exc.slug == ALREADY_WHOLE
                     return None
                 self._raise_if_final(verdict, part, exc)
                 self._line.failed()
-                is_unknown |= verdict is Verdict.UNKNOWN
+                is_unknown |= verdict is Outcome.UNKNOWN
                 maybe_received |= is_unknown
                 raise
             except BaseException:
                 this.ended(None)
                 raise
-            this.ended(Verdict.STORED)
+            this.ended(Outcome.STORED)
             return answer
 
         try:
@@ -299,10 +308,10 @@ class Transfer:
     def _named(self, part: Part) -> str:
         return f"{self._source.name}, part {part.number}"
 
-    def _raise_if_final(self, verdict: Verdict, part: Part, error: UploaderError) -> None:
-        if verdict is Verdict.CONFLICT:
+    def _raise_if_final(self, verdict: Outcome, part: Part, error: UploaderError) -> None:
+        if verdict is Outcome.CONFLICT:
             raise Conflict(f"{error} This upload had not sent it: someone else writes to this video.") from error
-        if verdict is Verdict.UNKNOWN and self.video_id is None and part.last:
+        if verdict is Outcome.UNKNOWN and self.video_id is None and part.last:
             raise Conflict(
                 f"{error} The only part may have made a video, which an upload token cannot ask about; sent "
                 "again, it could make a second one. Look into the account first."
@@ -313,13 +322,13 @@ class Transfer:
         if self._service.delegated or self.video_id is None:
             return False
         video_id = self.video_id
-        status = await self._pacing.in_turn(Kind.READ, lambda: self._service.get_status(video_id))
+        status = await self._pacing.in_turn(RequestKind.READ, lambda: self._service.get_status(video_id))
         return bool(
             is_whole(status, total_bytes=self._ledger.total_bytes)
             or received_parts(status, [part], ranges=self._options.ranges)
         )
 
-    async def _made(self, answer: PartAnswer, part: Part) -> None:
+    async def _made(self, answer: PartResponse, part: Part) -> None:
         """The first part of an upload token has made the container."""
         if answer.video_id is None:
             raise UploaderError("The service did not tell which video it made of the first part.")
@@ -334,7 +343,7 @@ class Transfer:
             )
         self._tell_container()
 
-    async def _send(self, piece: Piece, attempt: Attempt, *, expect_continue: bool) -> PartAnswer:
+    async def _send(self, piece: PartSource, attempt: Attempt, *, expect_continue: bool) -> PartResponse:
         def on_sent(count_bytes: int) -> None:
             attempt.sent(count_bytes)
             self._ledger.sent(part.number, count_bytes)
@@ -376,7 +385,7 @@ class Transfer:
             self._video = await self._ask("video", lambda: self._service.get_video(self.video_id or ""))
 
     async def _ask(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
-        return await self._pacing.run(Kind.READ, request, what=what)
+        return await self._pacing.run(RequestKind.READ, request, what=what)
 
     async def _come_together(self, video_id: str) -> None:
         pause_seconds = _FIRST_POLL_SECONDS

@@ -68,9 +68,9 @@ async def opened(path: Path, service: str) -> AsyncIterator[Results]:
     """
     import filelock
 
-    from async_uploader._resume.resume import Keeper
+    from async_uploader._resume.resume import JournalWorker
 
-    keeper = Keeper()
+    keeper = JournalWorker()
     try:
         lock = await keeper.lock(_lock_name(path))
     except filelock.Timeout as exc:

@@ -25,7 +25,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from async_uploader._buffers import pages
+from async_uploader._buffers import page_aligned_buffer
 
 from ._room import NO_ROOM, Room
 from ._rules import Piece, Range, Upload, parse_content_range
@@ -190,7 +190,7 @@ class SourceFile:
 
     def _move(self, arrived: Path, offset: int) -> None:
         """Move a piece from its end, so that each block gives its room to the next."""
-        buffer = pages(_BLOCK_BYTES)
+        buffer = page_aligned_buffer(_BLOCK_BYTES)
         with arrived.open("r+b") as piece, self.path.open("r+b") as source:
             remaining = os.fstat(piece.fileno()).st_size
             while remaining:
@@ -224,7 +224,7 @@ class SourceFile:
         self._hashed_bytes += len(fresh)
 
     def _blocks(self, file: BinaryIO) -> Iterator[memoryview]:
-        buffer = pages(_BLOCK_BYTES)
+        buffer = page_aligned_buffer(_BLOCK_BYTES)
         while count := file.readinto(buffer):  # type: ignore[attr-defined]
             if self._stop.is_set():
                 raise Stopped

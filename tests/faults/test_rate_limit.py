@@ -13,7 +13,7 @@ import pytest
 
 from async_uploader import Client, Video, events
 from async_uploader._limits import MIB
-from async_uploader._progress import Reporter
+from async_uploader._progress import ProgressReporter
 from async_uploader.emulator import Emulator
 
 from .world import BY_HAND, KEY, PART, Source, check_finished, check_nothing_again, run_upload, service, uploads
@@ -78,7 +78,9 @@ async def _use_up(emulator: Emulator, count: int) -> None:
 @pytest.mark.anyio
 async def test_two_hundred_uploads_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At a hundred a window: all finish, none is refused, descriptors and memory stay bounded."""
-    monkeypatch.setattr(Reporter, "_INTERVAL_SECONDS", 0.1)  # 200 at once would keep the loop busy with telling
+    monkeypatch.setattr(
+        ProgressReporter, "_INTERVAL_SECONDS", 0.1
+    )  # 200 at once would keep the loop busy with telling
     count = 200
     paths = [tmp_path / f"{number}.mp4" for number in range(count)]
     for number, path in enumerate(paths):

@@ -33,8 +33,8 @@ from async_uploader import (
     Video,
     upload,
 )
-from async_uploader._flow.rate_limit import Kind
-from async_uploader._flow.retries import Pacing, RetryPolicy
+from async_uploader._flow.rate_limit import RequestKind
+from async_uploader._flow.retries import RetryPolicy, RetryRunner
 from async_uploader.cli._main import run
 from async_uploader.emulator import Emulator
 from async_uploader.events import RateLimitWait, UploadEvent
@@ -129,9 +129,9 @@ async def test_every_call_with_mutated_responses() -> None:
         pickle.loads(pickle.dumps(error))
 
 
-def _quick(pacing: Pacing) -> Pacing:
+def _quick(pacing: RetryRunner) -> RetryRunner:
     policy = RetryPolicy(max_attempts=2, first_backoff_seconds=0.001, max_wait_seconds=5)
-    return Pacing(limiter=pacing.limiter, policy=policy)
+    return RetryRunner(limiter=pacing.limiter, policy=policy)
 
 
 @pytest.fixture
@@ -393,7 +393,7 @@ async def test_a_long_wait_is_said(caplog: pytest.LogCaptureFixture) -> None:
     async with service() as emulator, Client(api_key=KEY, base_url=emulator.url) as client:
         await client.list_videos()
         refusal = {"X-RateLimit-Retry-After": "1800"}
-        client._limiter.learn(Kind.WRITE, 429, refusal)
+        client._limiter.learn(RequestKind.WRITE, 429, refusal)
         task = asyncio.create_task(client.upload(SMALL, on_event=hear))
         await asyncio.wait_for(waits.wait(), 10)
         task.cancel()

@@ -19,7 +19,7 @@ from async_uploader import Client, Progress, Video
 from async_uploader._errors import UploaderError
 from async_uploader._flow.retries import RetryPolicy
 from async_uploader._limits import MIB
-from async_uploader._progress import Reporter
+from async_uploader._progress import ProgressReporter
 from async_uploader.emulator import Emulator, Fault, RequestRecord, VideoView
 
 PART: Final = 5 * MIB
@@ -79,7 +79,7 @@ def quickened(state: Path) -> Iterator[None]:
     with (
         mock.patch("async_uploader._client.RetryPolicy", policy),
         mock.patch("async_uploader._flow.rate_limit.RATE_WINDOW_SECONDS", 1),
-        mock.patch.object(Reporter, "_INTERVAL_SECONDS", 0.005),
+        mock.patch.object(ProgressReporter, "_INTERVAL_SECONDS", 0.005),
         mock.patch.dict(os.environ, {**environment, "XDG_STATE_HOME": str(state)}, clear=True),
     ):
         yield

@@ -195,12 +195,12 @@ def quicken(order: Order) -> None:
     """
     from async_uploader import _client, _journal, _ratelimit
     from async_uploader._api.service import Service
-    from async_uploader._flow.retries import Pacing, RetryPolicy
+    from async_uploader._flow.retries import RetryPolicy, RetryRunner
 
     policy = partial(RetryPolicy, first_backoff_seconds=0.01, max_backoff_seconds=0.05)
     replaced = {
         (_client, "RetryPolicy"): policy,
-        (_client, "Pacing"): partial(Pacing, policy=policy(max_attempts=order.max_attempts)),
+        (_client, "Pacing"): partial(RetryRunner, policy=policy(max_attempts=order.max_attempts)),
         (_ratelimit, "RATE_WINDOW_SECONDS"): 1,
         (_journal, "_BUSY_SECONDS"): order.busy_seconds,
     }

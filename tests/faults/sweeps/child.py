@@ -193,16 +193,21 @@ def quicken(order: Order) -> None:
 
     Backoff has no option, and only ``upload`` has options for attempts and stalls, so the defaults are changed.
     """
-    from async_uploader import _client, _journal, _ratelimit
+    import async_uploader._client as client
     from async_uploader._api.service import Service
-    from async_uploader._flow.retries import RetryPolicy, RetryRunner
+    from async_uploader._flow import rate_limit
+    from async_uploader._flow.retries import RetryPolicy
+    from async_uploader._resume import journal
 
-    policy = partial(RetryPolicy, first_backoff_seconds=0.01, max_backoff_seconds=0.05)
-    replaced = {
-        (_client, "RetryPolicy"): policy,
-        (_client, "Pacing"): partial(RetryRunner, policy=policy(max_attempts=order.max_attempts)),
-        (_ratelimit, "RATE_WINDOW_SECONDS"): 1,
-        (_journal, "_BUSY_SECONDS"): order.busy_seconds,
+    quick: dict[str, Any] = {
+        "first_backoff_seconds": 0.01,
+        "max_backoff_seconds": 0.05,
+        "max_attempts": order.max_attempts,
+    }
+    replaced: dict[tuple[Any, str], object] = {
+        (client, "RetryPolicy"): partial(RetryPolicy, **quick),
+        (rate_limit, "RATE_WINDOW_SECONDS"): 1,
+        (journal, "_BUSY_SECONDS"): order.busy_seconds,
     }
     for (module, name), value in replaced.items():
         assert hasattr(module, name), name

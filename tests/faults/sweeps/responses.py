@@ -115,7 +115,7 @@ def _run(seed: int, bench: Bench, findings: Findings) -> None:
     with bench.service() as service, bench.workspace(findings) as workspace, proxied(service, spoil) as proxy:
         scenario = _Scenario(bench, command, service, proxy, workspace)
         is_over = False
-        if dice.random() < 0.3 and command.files:
+        if dice.random() < 0.3 and command.files and "--no-resume" not in command.words:
             scenario.interrupt()
         done = scenario.run()
         scenario.check_end(done)

@@ -49,7 +49,26 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("sweep", "case"), CASES)
+#: These failed once.
+FIXED = [
+    ("kills", "key 1 part: before Journal.begin 1"),
+    ("kills", "key 1 part --json: before output 2"),
+    ("kills", "key 3 files: before Journal.begin 2"),
+    ("kills", "key 3 files --json: before output 3"),
+    ("kills", "token 1 part: before output 2"),
+    ("kills", "token 4 parts: before Journal.acknowledge 3"),
+    ("kills", "token 3 files --results: after Journal.acknowledge 3"),
+    ("cancellations", "Ctrl-C --no-resume 1 part 300 ms: before Http.exchange 2"),
+    ("cancellations", "SIGTERM default 2 parts 300 ms: during Http.exchange 2"),
+    ("cancellations", "cancel() default 2 parts 80 ms: after Http.exchange 1"),
+    ("clocks", "3 days between runs, killed after Service.create_video 1, free"),
+    *(("journal", str(seed)) for seed in (2, 39, 65, 107, 114)),
+    *(("responses", str(seed)) for seed in (23, 59, 84, 149, 208, 264)),
+    ("batch", "0"),
+]
+
+
+@pytest.mark.parametrize(("sweep", "case"), CASES + FIXED)
 def test_case(sweep: str, case: str, bench: Bench) -> None:
     """Nothing is wrong."""
     findings = bench.run(SWEEPS[sweep].case(bench, case))
@@ -75,7 +94,7 @@ def test_all_calls_are_struck(bench: Bench) -> None:
         "Results.add",
     }
     assert {call for call, count in calls.items() if count == 2} >= once_a_file
-    assert calls["lock.acquire"] == 3
+    assert calls["lock.acquire"] >= 3
     assert calls["output"]
 
 

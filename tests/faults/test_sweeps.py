@@ -62,9 +62,10 @@ FIXED = [
     ("cancellations", "SIGTERM default 2 parts 300 ms: during Http.exchange 2"),
     ("cancellations", "cancel() default 2 parts 80 ms: after Http.exchange 1"),
     ("clocks", "3 days between runs, killed after Service.create_video 1, free"),
+    ("deletes", "forget --delete, sound, killed after Service.delete_video 1"),
     *(("journal", str(seed)) for seed in (2, 39, 65, 107, 114)),
     *(("responses", str(seed)) for seed in (23, 59, 84, 149, 208, 264)),
-    ("batch", "0"),
+    *(("batch", str(seed)) for seed in (0, 4)),
 ]
 
 

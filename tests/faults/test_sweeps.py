@@ -82,7 +82,7 @@ def test_all_calls_are_struck(bench: Bench) -> None:
     findings = Findings()
     with bench.service() as service, bench.workspace(findings) as workspace:
         record = workspace.folder / "calls"
-        names = [workspace.link(bench.source(1000, number), f"{number}.mp4").name for number in range(2)]
+        names = [workspace.copy(bench.source(1000, number), f"{number}.mp4").name for number in range(2)]
         command = ("upload", *names, *upload_flags(service, "--results", "results.jsonl"))
         assert workspace.run(*command, order=Order(record=str(record))).code == 0
         calls = Counter(record.read_text().split())
@@ -104,7 +104,7 @@ def test_strikes(action: str, code: int, bench: Bench) -> None:
     """A command ends at the call that was named, in the way that was named."""
     findings = Findings()
     with bench.service() as service, bench.workspace(findings) as workspace:
-        name = workspace.link(bench.source(1000), "0.mp4").name
+        name = workspace.copy(bench.source(1000), "0.mp4").name
         strike = Strike(call="Service.send_part", number=1, moment="before", action=action)  # type: ignore[arg-type]
         done = workspace.run("upload", name, *upload_flags(service), order=Order(strikes=(strike,)))
         assert done.code == code
@@ -117,7 +117,7 @@ def test_wrong_videos_are_found(bench: Bench) -> None:
     findings = Findings()
     with bench.service("upload,times=1:cut") as service, bench.workspace(findings) as workspace:
         source = bench.source(1000)
-        command = ("upload", workspace.link(source, "0.mp4").name, *upload_flags(service))
+        command = ("upload", workspace.copy(source, "0.mp4").name, *upload_flags(service))
         strike = Strike(call="Service.create_video", number=1, moment="after")
         for order in (Order(strikes=(strike,)), Order(), Order()):
             workspace.run(*command, order=order)
@@ -133,7 +133,7 @@ def test_hangs_and_tracebacks_are_found(bench: Bench) -> None:
     """A command that does not end, and one that says too much."""
     findings = Findings()
     with bench.service("upload:stall=forever") as service, bench.workspace(findings) as workspace:
-        name = workspace.link(bench.source(1000), "0.mp4").name
+        name = workspace.copy(bench.source(1000), "0.mp4").name
         process = workspace.start("upload", name, *upload_flags(service, "--stall-timeout", "60"))
         workspace.finish(process, seconds=1)
         workspace.check_traceback("Traceback (most recent call last):\nValueError", "a command")
@@ -152,7 +152,7 @@ def test_the_proxy_hands_on(bench: Bench) -> None:
     with bench.service() as service, bench.workspace(findings) as workspace, proxied(service, look) as proxy:
         source = bench.source(2 * 5 * 1024 * 1024)
         where = ("--base-url", f"http://127.0.0.1:{proxy.port}")
-        done = workspace.run("upload", workspace.link(source, "0.mp4").name, *upload_flags(service), *where)
+        done = workspace.run("upload", workspace.copy(source, "0.mp4").name, *upload_flags(service), *where)
         assert done.code == 0, done.last_words
         workspace.check_videos(service, [source])
     assert not findings.all

@@ -115,7 +115,7 @@ class _Upload:
         self._service = service
         self._workspace = workspace
         self.source = bench.source(scenario.size_bytes)
-        self._name = workspace.link(self.source, "0.mp4").name
+        self._name = workspace.copy(self.source, "0.mp4").name
 
     def run(self, order: Order, *, is_library: bool) -> Done:
         start = self._start_library if is_library else self._start_command

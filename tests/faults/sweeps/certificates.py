@@ -108,7 +108,7 @@ def _run(flaw_name: str, command: str, bench: Bench, findings: Findings) -> None
         tls = _Tls(workspace.folder)
         tls.use(flaw.issue(tls.authority))
         for number in range(2):
-            workspace.link(bench.source(1000, number), f"{number}.mp4")
+            workspace.copy(bench.source(1000, number), f"{number}.mp4")
         with proxied(service, tls=tls.context) as proxy:
             where = ("--base-url", f"https://{_HOST}:{proxy.port}")
             done = workspace.run(*_COMMANDS[command], *where, environment=tls.environment)
@@ -140,7 +140,7 @@ def _run_middle(flaw_name: str, bench: Bench, findings: Findings) -> None:
 
         with proxied(service, on_request=replace, tls=tls.context) as proxy:
             where = ("--base-url", f"https://{_HOST}:{proxy.port}")
-            command = ("upload", workspace.link(source, "0.mp4").name, *upload_flags(service), *where)
+            command = ("upload", workspace.copy(source, "0.mp4").name, *upload_flags(service), *where)
             _check_middle(workspace, tls, flaw, command)
             service.wait_for(is_quiet)
             tls.use(_issued(tls.authority))

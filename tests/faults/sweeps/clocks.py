@@ -91,7 +91,7 @@ def _case(scenario: Scenario) -> Case:
 def _run(scenario: Scenario, bench: Bench, findings: Findings) -> None:
     source, seconds = bench.source(2 * PART_BYTES + 1), _JUMPS[scenario.jump]
     with bench.service(**_SETTINGS[scenario.settings]) as service, bench.workspace(findings) as workspace:
-        command = ("upload", workspace.link(source, "0.mp4").name, *upload_flags(service))
+        command = ("upload", workspace.copy(source, "0.mp4").name, *upload_flags(service))
         place = scenario.place
         strike = replace(place, action="kill" if scenario.is_between else "clock", jump_seconds=seconds)
         done = workspace.run(*command, order=Order(strikes=(strike,)))

@@ -94,7 +94,7 @@ def _order(scenario: Scenario) -> Order:
 def _run_upload(scenario: Scenario, bench: Bench, service: Service, workspace: Workspace) -> None:
     """One that fails, so that its container is deleted."""
     source, findings = bench.source(_SIZE_BYTES), workspace.findings
-    command = ("upload", workspace.link(source, "0.mp4").name, *upload_flags(service, "--no-resume"))
+    command = ("upload", workspace.copy(source, "0.mp4").name, *upload_flags(service, "--no-resume"))
     bench.add_fault(service, "upload,times=1:problem=uploaded-file-invalid-file")
     done = workspace.run(*command, order=_order(scenario))
     service.wait_for(is_quiet)
@@ -112,7 +112,7 @@ def _run_upload(scenario: Scenario, bench: Bench, service: Service, workspace: W
 
 def _run_delete(scenario: Scenario, bench: Bench, service: Service, workspace: Workspace) -> None:
     source, findings = bench.source(_SIZE_BYTES), workspace.findings
-    upload = ("upload", workspace.link(source, "0.mp4").name, *upload_flags(service))
+    upload = ("upload", workspace.copy(source, "0.mp4").name, *upload_flags(service))
     begun = Strike(call="Journal.acknowledge", number=1, moment="before")
     workspace.run(*upload, order=Order(strikes=(begun,)))
     service.wait_for(is_quiet)

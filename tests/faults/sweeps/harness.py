@@ -111,7 +111,7 @@ def is_quiet(emulator: Any) -> bool:
 
 
 class Workspace:
-    """An empty directory with links to sources, in which commands of one case run."""
+    """A directory, empty but for copies of sources, in which commands of one case run."""
 
     def __init__(self, bench: Bench, folder: Path, findings: Findings) -> None:
         self._bench = bench
@@ -119,14 +119,8 @@ class Workspace:
         self.findings = findings
         self.state = folder / "state" / "async_uploader"
 
-    def link(self, source: Source, name: str) -> Path:
-        """A source under a name of this case; nobody may write to it."""
-        path = self.folder / name
-        os.link(source.path, path)
-        return path
-
     def copy(self, source: Source, name: str) -> Path:
-        """The same, and it may be changed."""
+        """A source under a name of this case. No link: another case's link would change when the file changed."""
         path = self.folder / name
         shutil.copyfile(source.path, path)
         return path

@@ -73,7 +73,7 @@ def _run(seed: int, bench: Bench, findings: Findings) -> None:
     dice = random.Random(seed)
     with bench.service() as service, bench.workspace(findings) as workspace:
         sources = [bench.source(size, number) for number, size in enumerate(_SIZES)]
-        names = [workspace.link(source, f"{number}.mp4").name for number, source in enumerate(sources)]
+        names = [workspace.copy(source, f"{number}.mp4").name for number, source in enumerate(sources)]
         command = ("upload", *names, *upload_flags(service))
         strike = Strike(
             call=dice.choice(("Journal.acknowledge", "output")), number=dice.randint(1, 2), moment="after"

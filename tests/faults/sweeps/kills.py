@@ -124,7 +124,7 @@ class _Command:
         self._workspace = workspace
         self.is_json = "--json" in scenario.flags
         self.sources = [bench.source(size, number) for number, size in enumerate(scenario.sizes)]
-        names = [workspace.link(source, f"{number}.mp4").name for number, source in enumerate(self.sources)]
+        names = [workspace.copy(source, f"{number}.mp4").name for number, source in enumerate(self.sources)]
         self._arguments = ("upload", *names, *upload_flags(service, *scenario.flags))
         self._environment = {"APIVIDEO_UPLOAD_TOKEN": service.make_token()} if scenario.has_token else with_key()
 

@@ -138,7 +138,7 @@ class _Scenario:
         self._workspace = workspace
         self._findings = workspace.findings
         self._sources = [bench.source(size, number) for number, size in enumerate(command.files)]
-        names = [workspace.link(source, f"{number}.mp4").name for number, source in enumerate(self._sources)]
+        names = [workspace.copy(source, f"{number}.mp4").name for number, source in enumerate(self._sources)]
         token = service.make_token() if command.has_token or "TOKEN" in command.words else ""
         self._environment = {"APIVIDEO_UPLOAD_TOKEN": token} if command.has_token else dict(with_key())
         words = list(command.words)

@@ -147,7 +147,7 @@ def _run(seed: int, bench: Bench, findings: Findings) -> None:
         proxied(service) as proxy,
     ):
         names = [
-            workspace.link(bench.source(size, number), f"{number}.mp4").name for number, size in enumerate(_SIZES)
+            workspace.copy(bench.source(size, number), f"{number}.mp4").name for number, size in enumerate(_SIZES)
         ]
         where = ("--base-url", f"http://127.0.0.1:{proxy.port}")
         arguments = ("upload", *names, *upload_flags(service), *where)

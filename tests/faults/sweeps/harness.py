@@ -36,7 +36,7 @@ __all__ = ("KEY", "Bench", "Case", "Done", "Service", "Source", "Sweep", "Worksp
 
 PART_BYTES: Final = 5 * MIB
 #: A command that has not ended by then hangs. Far more than any case needs, since the machine may be busy.
-HANG_SECONDS: Final = 25.0
+HANG_SECONDS: Final = 45.0
 
 _CHILD: Final = child.__file__
 # What a program says of an exception that nobody has handled.

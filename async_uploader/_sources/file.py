@@ -43,6 +43,7 @@ from .identity import (
     UnsettledFile,
     checksums,
     ctime_ns_of,
+    open_regular_file,
     settled_status,
 )
 
@@ -251,10 +252,9 @@ class FileSource:
         return file, ctime_ns_of(os.fstat(file.fileno()))
 
     def _opened(self, part: Part) -> FileIO:
-        # Looked at first: opening what is no file any more, a pipe, say, could wait for ever.
         try:
             self._compare(self.path.stat())
-            file = self.path.open("rb", buffering=0)
+            file = open_regular_file(self.path)
             file.seek(part.offset)
         except OSError as exc:
             raise self._unreadable(exc) from exc
@@ -437,7 +437,7 @@ class Found(Struct, frozen=True, kw_only=True):
 def _looked_at(path: Path) -> Found:
     """What a file is, having seen that it can be opened."""
     _check_kind(path, path.stat())
-    path.open("rb", buffering=0).close()
+    open_regular_file(path).close()
     status = settled_status(path)
     _check_kind(path, status)
     return Found(
@@ -454,7 +454,7 @@ def _close(opening: asyncio.Future[tuple[FileIO, int | None]]) -> None:
 def _sample(path: Path, size_bytes: int) -> str:
     digest = hashlib.blake2b(str(size_bytes).encode(), digest_size=16)
     step_bytes = max(1, size_bytes // _SAMPLES)
-    with path.open("rb") as file:
+    with open_regular_file(path) as file:
         for offset in (*range(0, size_bytes, max(step_bytes, _SAMPLE_BYTES)), max(0, size_bytes - _SAMPLE_BYTES)):
             file.seek(offset)
             digest.update(file.read(_SAMPLE_BYTES))

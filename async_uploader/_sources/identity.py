@@ -8,13 +8,15 @@ were read decide which of the two it was.
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from io import FileIO
 from pathlib import Path
-from typing import Final, Self
+from typing import Final, Self, cast
 
 import xxhash
 from msgspec import Struct
@@ -169,11 +171,29 @@ class ReadParts:
         raise UnsettledFile
 
 
+def open_regular_file(path: Path) -> FileIO:
+    """Open a regular file for reading, without a buffer. Blocks; for a thread.
+
+    Anything else is refused at once: opening a named pipe would wait for its writer.
+
+    :raises OSError: the path leads to no regular file, or cannot be opened
+    """
+    return cast("FileIO", open(path, "rb", buffering=0, opener=_regular_descriptor))
+
+
+def _regular_descriptor(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file", path)
+    return descriptor
+
+
 def checksums(path: Path, parts: Iterable[Part], stop: threading.Event) -> Mapping[int, bytes]:
     """The checksums of parts of a file, by number, as far as they can be read. Blocks; for a thread."""
     found: dict[int, bytes] = {}
     block = memoryview(bytearray(_BLOCK_BYTES))
-    with path.open("rb", buffering=0) as file:
+    with open_regular_file(path) as file:
         for part in parts:
             if stop.is_set():
                 break

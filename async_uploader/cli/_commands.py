@@ -13,6 +13,7 @@ import click
 
 from async_uploader import __version__
 from async_uploader._errors import UploaderError
+from async_uploader._outcome import is_gone
 from async_uploader._units import format_size
 
 from ._examples import APP, EMULATOR, IMPORT, UPLOAD
@@ -179,9 +180,18 @@ def forget(flags: ForgetFlags) -> None:
     from async_uploader import forget_unfinished
 
     if flags.delete:
-        _ask(flags, lambda client: client.delete_video(flags.video_id))
+        _ask(flags, lambda client: _delete_if_there(client, flags.video_id))
     set_up_logging(flags.verbose)
     run_async(lambda: forget_unfinished(flags.video_id))
+
+
+async def _delete_if_there(client: Client, video_id: str) -> None:
+    """Delete a video. If an interrupted command has deleted it already, there is nothing left to do."""
+    try:
+        await client.delete_video(video_id)
+    except UploaderError as exc:
+        if not is_gone(exc):
+            raise
 
 
 @command(tokens, NewTokenFlags, name="create")

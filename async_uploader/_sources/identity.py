@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from io import FileIO
 from pathlib import Path
-from typing import Final, Self, cast
+from typing import Final, Self
 
 import xxhash
 from msgspec import Struct
@@ -178,7 +178,7 @@ def open_regular_file(path: Path) -> FileIO:
 
     :raises OSError: the path leads to no regular file, or cannot be opened
     """
-    return cast("FileIO", open(path, "rb", buffering=0, opener=_regular_descriptor))
+    return open(path, "rb", buffering=0, opener=_regular_descriptor)
 
 
 def _regular_descriptor(path: str, flags: int) -> int:

@@ -114,7 +114,9 @@ def _roll(dice: random.Random) -> dict[str, Oddity | None]:
     hurts = dice.sample(_HURTS, 6)
     oddities: list[Oddity | None] = [Oddity(text=hurt.__name__.strip("_"), hurt=hurt) for hurt in hurts]
     for _ in range(_FILES - _SOUND - len(oddities)):
-        spoiled, endpoint = draw(dice), dice.choice(_ENDPOINTS)
+        # A limit of the account is no oddity of one file: it holds for all of them.
+        spoiled = next(one for one in iter(partial(draw, dice), None) if not one.is_of_account)
+        endpoint = dice.choice(_ENDPOINTS)
         is_once = dice.random() < 0.5
         text = f"{spoiled.text} for {endpoint} {'once' if is_once else 'always'}"
         oddities.append(Oddity(text=text, spoiled=spoiled, endpoint=endpoint, is_once=is_once))

@@ -106,20 +106,20 @@ def _run(seed: int, bench: Bench, findings: Findings) -> None:
 
     def spoil(request: Request, response: Response) -> Response:
         nonlocal is_struck
-        if is_over or not where.holds(request):
+        if is_sound or not where.holds(request):
             return response
         is_struck = True
         return spoiled.apply(response)
 
-    is_over = True
+    is_sound = True
     with bench.service() as service, bench.workspace(findings) as workspace, proxied(service, spoil) as proxy:
         scenario = _Scenario(bench, command, service, proxy, workspace)
-        is_over = False
         if dice.random() < 0.3 and command.files and "--no-resume" not in command.words:
             scenario.interrupt()
+        is_sound = False
         done = scenario.run()
         scenario.check_end(done)
-        is_over = True
+        is_sound = True
         if any(finding.kind is Kind.HANG for finding in findings.all):
             pass  # it was killed, which is another sweep's
         elif command.files and is_struck:

@@ -67,11 +67,13 @@ class Spoiled:
 
     :ivar text: in words
     :ivar is_lie: the client cannot tell that it is wrong: a value of the right type, or another verdict
+    :ivar is_of_account: it says that the whole account has to wait, and not only the request
     """
 
     text: str
     apply: Callable[[Response], Response]
     is_lie: bool = False
+    is_of_account: bool = False
 
 
 def draw(dice: random.Random) -> Spoiled:
@@ -137,8 +139,9 @@ def _limit(dice: random.Random) -> Spoiled:
         return response if status is None else replace(response, status=status)
 
     shown = ", ".join(f"{name.decode()}: {value[:30]!r}" for name, value in chosen)
+    text, is_limit = f"{status or 'its status'} with {shown}", status == "429"
     # 429 says that nothing was stored.
-    return Spoiled(text=f"{status or 'its status'} with {shown}", apply=apply, is_lie=status == "429")
+    return Spoiled(text=text, apply=apply, is_lie=is_limit, is_of_account=is_limit)
 
 
 def _header(dice: random.Random) -> Spoiled:

@@ -13,7 +13,6 @@ import click
 
 from async_uploader import __version__
 from async_uploader._errors import UploaderError
-from async_uploader._outcome import is_gone
 from async_uploader._units import format_size
 
 from ._examples import APP, EMULATOR, IMPORT, UPLOAD
@@ -187,6 +186,8 @@ def forget(flags: ForgetFlags) -> None:
 
 async def _delete_if_there(client: Client, video_id: str) -> None:
     """Delete a video. If an interrupted command has deleted it already, there is nothing left to do."""
+    from async_uploader._outcome import is_gone
+
     try:
         await client.delete_video(video_id)
     except UploaderError as exc:

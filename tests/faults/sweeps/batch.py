@@ -57,11 +57,6 @@ def _loop(path: Path) -> None:
     path.symlink_to(path)
 
 
-def _pipe(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path)
-
-
 def _empty(path: Path) -> None:
     os.truncate(path, 0)
 
@@ -79,8 +74,9 @@ def _rewritten(path: Path) -> None:
     path.write_bytes(bytes(_SIZE_BYTES))
 
 
+# Not a named pipe in place of a file: an upload waits for the writer of a pipe, as every program does.
 _HURTS: Final[tuple[Hurt, ...]] = (
-    _unreadable, _vanished, _directory, _link_to_nothing, _loop, _pipe, _empty, _shorter, _longer, _rewritten,
+    _unreadable, _vanished, _directory, _link_to_nothing, _loop, _empty, _shorter, _longer, _rewritten,
 )  # fmt: skip
 
 

@@ -111,12 +111,12 @@ def _items(value: object) -> Iterable[object]:
 
 
 def whole_number(value: object) -> int | None:
-    """A JSON value as a whole number: also one with a fraction of zero, or its digits as text. Else None."""
+    """A JSON value as a whole number: also one with a fraction of zero, or its digits as text. Else None: nothing that the service counts is negative."""
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS:
         value = int(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _MAX_WHOLE_NUMBER:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_WHOLE_NUMBER:
         return None
     return value
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from threading import Lock
+from threading import Condition, Lock
 from typing import TYPE_CHECKING, Final
 
 from ._problems import Problem
@@ -57,6 +58,22 @@ class Room:
     def __init__(self) -> None:
         self._promised_bytes = 0
         self._lock = Lock()
+        self._changed = Condition(self._lock)
+        self._writes = 0
+        self._is_measuring = False
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Write promised bytes and redeem them, in the block."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_measuring)
+            self._writes += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._writes -= 1
+                self._changed.notify_all()
 
     def promise(self, descriptor: int, count: int) -> None:
         """Promise `count` bytes on the disk of an open file.
@@ -64,10 +81,27 @@ class Room:
         :raises NoRoom: there are not as many
         """
         with self._lock:
-            free = _free_bytes(os.fstatvfs(descriptor))
-            if free is not None and (left := free - self._promised_bytes - KEPT_FREE_BYTES) < count:
+            left = self._left_bytes(descriptor)
+            if left is not None and left < count:
+                left = self._left_bytes_exactly(descriptor)
+            if left is not None and left < count:
                 raise NoRoom(count, max(left, 0))
             self._promised_bytes += count
+
+    def _left_bytes(self, descriptor: int) -> int | None:
+        free = _free_bytes(os.fstatvfs(descriptor))
+        return None if free is None else free - self._promised_bytes - KEPT_FREE_BYTES
+
+    def _left_bytes_exactly(self, descriptor: int) -> int | None:
+        # What is written but not redeemed yet counts twice: once on the disk, once as a promise.
+        self._changed.wait_for(lambda: not self._is_measuring)
+        self._is_measuring = True
+        try:
+            self._changed.wait_for(lambda: not self._writes)
+            return self._left_bytes(descriptor)
+        finally:
+            self._is_measuring = False
+            self._changed.notify_all()
 
     def has_ample(self, descriptor: int, count: int) -> bool:
         """Whether `count` bytes can be used for a while, and what is received meanwhile still fits."""

@@ -68,8 +68,9 @@ class Spool:
 
     def _write_all(self, buffers: list[Buffer]) -> None:
         while buffers:
-            written = os.writev(self._file, buffers)
-            self._redeem(min(written, self._promised_bytes))
+            with self._room.writing():
+                written = os.writev(self._file, buffers)
+                self._redeem(min(written, self._promised_bytes))
             while buffers and written >= len(buffers[0]):
                 written -= len(buffers.pop(0))
             if written:

@@ -212,9 +212,8 @@ def test_the_terminal_is_left_as_it_was(upload_at: UploadAt, make_file: MakeFile
         may_remain = "interrupted; the unfinished video may remain; the service removes it after 7 days"
         # The terminal breaks lines anywhere.
         last = "".join(seen.last.split())
-        assert last.endswith("".join(deleted.split())) or (
-            times > 1 and last.endswith("".join(may_remain.split()))
-        )
+        is_deleted, may_be_left = (last.endswith("".join(text.split())) for text in (deleted, may_remain))
+        assert is_deleted or (times > 1 and may_be_left)
 
 
 def test_a_short_upload_draws_nothing(upload_at: UploadAt, make_file: MakeFile) -> None:

@@ -111,7 +111,10 @@ def _items(value: object) -> Iterable[object]:
 
 
 def whole_number(value: object) -> int | None:
-    """A JSON value as a whole number: also one with a fraction of zero, or its digits as text. Else None: nothing that the service counts is negative."""
+    """A JSON value as a whole number; None if it is none.
+
+    A fraction of zero and digits as text are read as numbers. Nothing that the service counts is negative.
+    """
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS:
         value = int(value)
     if isinstance(value, float) and value.is_integer():

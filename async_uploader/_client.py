@@ -30,10 +30,10 @@ from ._plan import Plan, plan_parts, plan_stream
 from ._sources.chunks import chunks_of, is_pipe, path_of
 from ._sources.file import FileSource
 from ._sources.stream import Budget, StreamSource
+from ._uploads.job import Context, Job
 from ._uploads.lifecycle import Upload
 from ._uploads.many import UploadItem, Uploads
 from ._uploads.session import UploadSession
-from ._uploads.transfer import Job
 from ._version import __version__
 
 if TYPE_CHECKING:
@@ -107,8 +107,8 @@ class Client(AccountApi):
         )
         self._buffer_bytes = buffer_bytes
         self._budget = Budget(buffer_bytes)
-        self._keeper: JournalWorker | None = None
-        self._line = UploadSlots(self._limiter)
+        self._journal_worker: JournalWorker | None = None
+        self._slots = UploadSlots(self._limiter)
         self._many: WeakSet[Uploads] = WeakSet()
         self._threads = ThreadPoolExecutor(_READING_THREADS, thread_name_prefix="async_uploader-read")
 
@@ -130,9 +130,9 @@ class Client(AccountApi):
         for uploads in list(self._many):
             await uploads.aclose()
         self._threads.shutdown(wait=False, cancel_futures=True)
-        if self._keeper is not None:
-            self._keeper.close()
-            self._keeper = None
+        if self._journal_worker is not None:
+            self._journal_worker.close()
+            self._journal_worker = None
         with anyio.move_on_after(1, shield=True):
             await self._http.__aexit__(*exc_info)
 
@@ -177,44 +177,40 @@ class Client(AccountApi):
         """
         return await self._upload(source, options)
 
-    async def _upload(self, source: Source, options: UploadOptions, *, line: UploadSlots | None = None) -> Video:
+    async def _upload(self, source: Source, options: UploadOptions, *, slots: UploadSlots | None = None) -> Video:
         transfer, payload = self._checked(options)
-        line = line or self._line_for(transfer.concurrency)
-        with line.in_use():
+        slots = slots or self._slots_for(transfer.concurrency)
+        with slots.in_use():
             opened = await self._open(source, transfer)
             try:
                 plan = self._plan(opened, transfer)
-                return await self._send(Job(source=opened, plan=plan, options=transfer, line=line), payload)
+                return await self._send(Job(source=opened, plan=plan, options=transfer, slots=slots), payload)
             finally:
                 await opened.aclose()
 
-    def _line_for(self, concurrency: int | None) -> UploadSlots:
+    def _slots_for(self, concurrency: int | None) -> UploadSlots:
         """The one on which all uploads adapt together; one of its own for who wants a certain concurrency."""
-        return self._line if concurrency is None else UploadSlots(self._limiter, concurrency)
+        return self._slots if concurrency is None else UploadSlots(self._limiter, concurrency)
 
     async def _send(self, job: Job, payload: dict[str, Any]) -> Video:
         source, options = job.source, job.options
         await source.prime()
-        service = self._service.with_stall(options.stall_timeout)
-        teller = EventDispatcher(source.name, options.on_event)
-        pacing = RetryRunner(
-            limiter=self._limiter,
-            policy=RetryPolicy(max_attempts=options.max_attempts),
-            subject=source.name,
-            teller=teller,
+        events = EventDispatcher(source.name, options.on_event)
+        context = Context(
+            service=self._service.with_stall(options.stall_timeout),
+            retries=RetryRunner(
+                limiter=self._limiter,
+                policy=RetryPolicy(max_attempts=options.max_attempts),
+                subject=source.name,
+                events=events,
+            ),
+            events=events,
         )
-        upload = Upload(
-            job=job,
-            payload={"title": source.name, **payload},
-            service=service,
-            pacing=pacing,
-            teller=teller,
-            resume=None,
-        )
+        payload = {"title": source.name, **payload}
         if not (options.resume and isinstance(source, FileSource)):
-            return await upload.run()
-        async with self._resume(source, options, service, pacing) as resume:
-            return await replace(upload, resume=resume).run()
+            return await Upload(job, context, payload).run()
+        async with self._resume(source, options, context) as resume:
+            return await Upload(job, replace(context, resume=resume), payload).run()
 
     def _checked(self, options: UploadOptions) -> tuple[TransferOptions, dict[str, Any]]:
         transfer, payload = split_options(options)
@@ -257,20 +253,18 @@ class Client(AccountApi):
             live=options.max_latency is not None,
         )
 
-    def _resume(
-        self, source: FileSource, options: TransferOptions, service: Service, pacing: RetryRunner
-    ) -> Resume:
-        # Loaded only now: SQLite and the locks are of no use to an upload that does not resume.
+    def _resume(self, source: FileSource, options: TransferOptions, context: Context) -> Resume:
+        # Imported late: only uploads that can be resumed need SQLite and file locks.
         from ._resume.resume import JournalWorker, Resume, account_of  # noqa: PLC0415
 
-        self._keeper = self._keeper or JournalWorker()
+        self._journal_worker = self._journal_worker or JournalWorker()
         return Resume(
             source,
             options=options,
             account=account_of(self._credential.secret, str(self._http.base_url)),
-            keeper=self._keeper,
-            service=service,
-            pacing=pacing,
+            keeper=self._journal_worker,
+            service=context.service,
+            pacing=context.retries,
         )
 
     async def check_source(self, source: Source, **options: Unpack[UploadOptions]) -> None:
@@ -309,9 +303,9 @@ class Client(AccountApi):
         )
         plan = replace(self._plan(source, transfer), part_bytes=transfer.part_size or MAX_PART_BYTES, grows=False)
         try:
-            line = self._line_for(transfer.concurrency)
-            job = Job(source=source, plan=plan, options=transfer, line=line)
-            with line.in_use():
+            slots = self._slots_for(transfer.concurrency)
+            job = Job(source=source, plan=plan, options=transfer, slots=slots)
+            with slots.in_use():
                 async with session.running(partial(self._send, job, payload)):
                     yield session
         finally:
@@ -335,15 +329,15 @@ class Client(AccountApi):
         :raises TypeError: while iterating, once the others have ended: an item is no source, or has an unknown
             option
         """
-        upload_item = partial(self._upload_item, line=self._line_for(concurrency))
+        upload_item = partial(self._upload_item, slots=self._slots_for(concurrency))
         uploads = Uploads(upload_item, items, files=concurrency or _MANY_FILES, check=_check_item)
         self._many.add(uploads)
         return uploads
 
-    async def _upload_item(self, item: UploadItem, *, line: UploadSlots) -> Video:
+    async def _upload_item(self, item: UploadItem, *, slots: UploadSlots) -> Video:
         if item.is_url:
             return await self.import_video(cast("str", item.source), **cast("ContainerDetails", item.options))
-        return await self._upload(cast("Source", item.source), item.options, line=line)
+        return await self._upload(cast("Source", item.source), item.options, slots=slots)
 
 
 def _check_item(item: UploadItem) -> None:

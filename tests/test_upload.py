@@ -164,7 +164,7 @@ async def test_an_upload_token_s_only_part_is_not_sent_twice(
 ) -> None:
     token = await client.create_upload_token()
     emulator.add_fault(Fault.parse("part=1,times=1:cut,when=stored"))
-    with pytest.raises(UploadFailed, match="sent again, it could make a second one"):
+    with pytest.raises(UploadFailed, match="sending the part again could create a second video"):
         await upload(make_file(1), upload_token=token.token, base_url=emulator.url)
     assert len(emulator.videos) == 1
 

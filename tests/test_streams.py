@@ -120,7 +120,7 @@ async def test_every_byte_arrives(
         parts,
     )
     assert all(now.acknowledged_bytes <= now.sent_bytes <= (now.total_bytes or size_bytes) for now in seen)
-    assert client._budget._free_bytes == 64 * MIB
+    assert client._opener._budget._free_bytes == 64 * MIB
 
 
 @pytest.mark.parametrize("kind", ["bytes", "BytesIO", "open file"])
@@ -213,8 +213,8 @@ async def test_what_gives_no_bytes_makes_no_container(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"ranges": "bytes"}, "that of stream is not known; use ranges='part'"),
-        ({"resume": True}, "cannot be gone on with"),
+        ({"ranges": "bytes"}, "the size of stream is not known; use ranges='part'"),
+        ({"resume": True}, "cannot be resumed; remove resume"),
         ({"max_latency": 0}, "max_latency must be a number of seconds above 0"),
     ],
 )
@@ -224,7 +224,7 @@ async def test_what_a_stream_cannot_do(client: Client, options: dict[str, Any], 
 
 
 async def test_a_file_has_no_latency(client: Client, make_file: Callable[..., Path]) -> None:
-    with pytest.raises(ConfigurationError, match="max_latency is for streams"):
+    with pytest.raises(ConfigurationError, match="max_latency applies only to streams"):
         await client.upload(make_file(1), max_latency=1)
 
 
@@ -238,7 +238,7 @@ async def test_a_stream_that_raises_ends_the_upload(emulator: Emulator, client: 
     assert isinstance(caught.value.__cause__, SourceError)
     assert isinstance(caught.value.__cause__.__cause__, ZeroDivisionError)
     assert not emulator.videos
-    assert client._budget._free_bytes == 64 * MIB
+    assert client._opener._budget._free_bytes == 64 * MIB
 
 
 async def test_parts_leave_while_the_source_still_runs(emulator: Emulator, client: Client, data: bytes) -> None:
@@ -282,13 +282,13 @@ async def test_a_slow_network_pushes_back_on_the_producer(data: bytes, buffer_by
 
         def look(progress: Progress) -> None:
             ahead.append(produced - progress.acknowledged_bytes)
-            free.append(client._budget._free_bytes)
+            free.append(client._opener._budget._free_bytes)
 
         video = await client.upload(producing(), part_size=PART, concurrency=2, on_progress=look)
         assert (await emulator.finished(video.video_id)).sha256 == hashlib.sha256(data * 3).hexdigest()
         assert max(ahead) <= 4 * PART + 2 * MIB
         assert min(free) >= 0
-        assert client._budget._free_bytes == buffer_bytes
+        assert client._opener._budget._free_bytes == buffer_bytes
 
 
 def test_stream_parts_grow_and_the_biggest_video_fits() -> None:
@@ -382,7 +382,7 @@ async def test_leaving_early_leaves_nothing_behind(
             if error is not None:
                 raise error
     assert not emulator.videos
-    assert client._budget._free_bytes == 64 * MIB
+    assert client._opener._budget._free_bytes == 64 * MIB
 
 
 async def test_a_session_that_fails_says_so_to_who_hands_over(
@@ -402,7 +402,7 @@ async def test_a_session_that_fails_says_so_to_who_hands_over(
 async def test_misuse_of_a_session(client: Client) -> None:
     async with client.upload_session() as session:
         await session.upload_last_part(b"x")
-        with pytest.raises(RuntimeError, match="the last part was handed over already"):
+        with pytest.raises(RuntimeError, match=r"upload_last_part\(\) was already called"):
             await session.upload_part(b"y")
     with pytest.raises(SourceError, match="recording is empty"):
         async with client.upload_session() as session:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
 class Job(Struct, frozen=True, kw_only=True):
     """What to upload, and how.
 
-    :param slots: limits the parts in flight; shared with the other uploads of the client
+    :param payload: the JSON object that creates the container
+    :param slots: limits the parts in flight; shared with other uploads
     """
 
     source: Source
     plan: Plan
     options: TransferOptions
+    payload: Mapping[str, Any]
     slots: UploadSlots
 
 

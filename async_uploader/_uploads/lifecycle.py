@@ -20,10 +20,9 @@ A container that the caller named (``video_id``) is never deleted. An upload tok
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from functools import partial
 from inspect import isawaitable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
@@ -48,15 +47,11 @@ log: Final = logging.getLogger("async_uploader")
 
 
 class Upload:
-    """One upload, from its container to its verified video.
+    """One upload, from its container to its verified video."""
 
-    :param payload: the JSON object that creates the container
-    """
-
-    def __init__(self, job: Job, context: Context, payload: Mapping[str, Any]) -> None:
+    def __init__(self, job: Job, context: Context) -> None:
         self._job = job
         self._context = context
-        self._payload = payload
         self._container = Container(context)
 
     async def run(self) -> Video:
@@ -141,7 +136,7 @@ class Upload:
         job = self._fitted(self._job)
         video_id = self._job.options.video_id
         if video_id is None and not self._context.service.delegated:
-            video_id = await self._container.create(self._payload, job.plan)
+            video_id = await self._container.create(job.payload, job.plan)
         # The response to the creation contains the rate limit, so fit again; unless the container's marks already
         # contain the plan.
         is_marked = self._context.resume is not None and self._context.resume.is_marked

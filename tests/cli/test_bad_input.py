@@ -75,7 +75,7 @@ OPTIONS = [
     Case("results without a journal", "upload good.mp4 --results x --no-resume", "--no-resume cannot be used"),
     Case("latency of a file", "upload good.mp4 --max-latency 2", "--max-latency is for streams"),
     Case("latency", "upload - --max-latency 0", "--max-latency must be"),
-    Case("resuming a stream", "upload - --resume", "cannot be gone on with"),
+    Case("resuming a stream", "upload - --resume", "cannot be resumed"),
     Case("byte ranges of a stream", "upload pipe --ranges bytes", "is not known"),
     Case("buffer", "upload - --buffer -1", "'-1' is not a size"),
     Case("timeout without waiting", "upload good.mp4 --wait-timeout 1", "--wait-timeout goes with --wait"),

@@ -73,7 +73,7 @@ OPTIONS = [
     Case("globs without a directory", "upload good.mp4 --include *", "are for directories, and none was named"),
     Case("manifest and sources", "upload good.mp4 --manifest x", "SOURCE cannot be used with --manifest"),
     Case("results without a journal", "upload good.mp4 --results x --no-resume", "--no-resume cannot be used"),
-    Case("latency of a file", "upload good.mp4 --max-latency 2", "--max-latency is for streams"),
+    Case("latency of a file", "upload good.mp4 --max-latency 2", "--max-latency applies only to streams"),
     Case("latency", "upload - --max-latency 0", "--max-latency must be"),
     Case("resuming a stream", "upload - --resume", "cannot be resumed"),
     Case("byte ranges of a stream", "upload pipe --ranges bytes", "is not known"),

@@ -1,10 +1,9 @@
-"""The public face: :func:`upload` and :class:`Client`. Here the rooms are put together."""
+"""The entry points :func:`upload` and :class:`Client`, which assemble all other parts of the library."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, Unpack, cast
@@ -23,17 +22,15 @@ from ._errors import ConfigurationError
 from ._flow.rate_limit import RateLimiter
 from ._flow.retries import RetryPolicy, RetryRunner
 from ._flow.slots import UploadSlots
-from ._limits import MAX_PART_BYTES, MIB
+from ._limits import MIB
 from ._models import Video
 from ._options import ContainerDetails, TransferOptions, UploadOptions, check_delegated, split_options
-from ._plan import Plan, plan_parts, plan_stream
-from ._sources.chunks import chunks_of, is_pipe, path_of
 from ._sources.file import FileSource
-from ._sources.stream import Budget, StreamSource
+from ._uploads.job import Context, Job
 from ._uploads.lifecycle import Upload
 from ._uploads.many import UploadItem, Uploads
+from ._uploads.opening import SourceOpener, check_type
 from ._uploads.session import UploadSession
-from ._uploads.transfer import Job
 from ._version import __version__
 
 if TYPE_CHECKING:
@@ -44,7 +41,7 @@ class SupportsRead(Protocol):
     """A binary file object, plain or asynchronous."""
 
     def read(self, count_bytes: int, /) -> bytes | Awaitable[bytes]:
-        """At most so many bytes; none at the end."""
+        """Return at most ``count_bytes`` bytes; an empty result is the end."""
         ...
 
 
@@ -52,35 +49,35 @@ class SupportsRead(Protocol):
 Source = (
     str | os.PathLike[str] | SupportsRead | bytes | bytearray | memoryview | Iterable[bytes] | AsyncIterable[bytes]
 )
-OpenSource = FileSource | StreamSource
-
-# Reads are short; more threads than this only queue on the disk.
-_READING_THREADS: Final = 8
-# So many files at once keep the line busy while others of them are created and finished.
-_MANY_FILES: Final = 16
-# A single request has nothing to lose: after so many pages of a proxy or a portal, the user hears of it. An upload
-# retries as often as after other failures.
+# Enough to keep all upload slots busy while other files are being created and completed.
+_CONCURRENT_FILES: Final = 16
+# An unreadable 2xx response usually comes from a proxy or a captive portal. Account requests have no progress to
+# lose, so they fail early; uploads retry as after other failures.
 _MAX_UNREADABLE: Final = 3
+_CLOSE_SECONDS: Final = 1.0
 DEFAULT_BUFFER_BYTES: Final = 64 * MIB
 
 
 class Client(AccountApi):
-    """One connection pool, one bearer token and one rate limiter, for any number of uploads at once.
+    """A client of api.video. All its uploads share one connection pool, one login and one rate limiter.
 
-    Use as an async context manager::
+    Use it as an async context manager::
 
         async with Client() as client:
             video = await client.upload("movie.mp4", title="Holidays")
 
-    :param api_key: the account's key; default ``APIVIDEO_API_KEY``
-    :param upload_token: an upload token, to upload without a key; default ``APIVIDEO_UPLOAD_TOKEN``. What is
-        given as a parameter goes before what the environment has, and there a key before a token
-    :param base_url: ``"production"``, ``"sandbox"`` or a URL; default ``APIVIDEO_BASE_URL``, else production
-    :param buffer_bytes: how many bytes of streams may be kept in memory, by all uploads together; default 64 MiB.
-        With C parts of P bytes in flight a stream keeps at most (C + 2) * P bytes; what is beyond
-        ``buffer_bytes`` goes to temporary files. Files need no such memory
-    :param allow_plain_http: accept an ``http://`` URL of another machine, to which credentials travel in clear
-    :raises ConfigurationError: no credentials, two of them, or a base URL that cannot be used
+    A parameter takes precedence over the environment. In the environment, an API key takes precedence over an
+    upload token.
+
+    :param api_key: API key of the account (default: ``APIVIDEO_API_KEY``)
+    :param upload_token: upload token, to upload without an API key (default: ``APIVIDEO_UPLOAD_TOKEN``)
+    :param base_url: ``"production"``, ``"sandbox"`` or a URL (default: ``APIVIDEO_BASE_URL``, or production)
+    :param buffer_bytes: bytes of streams that are kept in memory, for all uploads together (default: 64 MiB). A
+        stream with C parts of P bytes in flight buffers up to (C + 2) * P bytes; what exceeds ``buffer_bytes`` is
+        written to temporary files. Files need no such buffer
+    :param allow_plain_http: allow an ``http://`` URL of another machine, which sends credentials unencrypted
+        (default: False)
+    :raises ConfigurationError: credentials are missing or ambiguous, or a parameter is invalid
     """
 
     def __init__(
@@ -105,21 +102,20 @@ class Client(AccountApi):
             Service(self._http, self._credential, self._limiter),
             RetryRunner(limiter=self._limiter, policy=RetryPolicy(max_unreadable=_MAX_UNREADABLE)),
         )
-        self._buffer_bytes = buffer_bytes
-        self._budget = Budget(buffer_bytes)
-        self._keeper: JournalWorker | None = None
-        self._line = UploadSlots(self._limiter)
+        self._opener = SourceOpener(buffer_bytes, allowance=self._limiter.allowance)
+        self._slots = UploadSlots(self._limiter)
+        self._journal_worker: JournalWorker | None = None
+        # Those that the caller forgot are closed with the client.
         self._many: WeakSet[Uploads] = WeakSet()
-        self._threads = ThreadPoolExecutor(_READING_THREADS, thread_name_prefix="async_uploader-read")
 
     @property
     def base_url(self) -> str:
-        """The service that this client talks to."""
+        """The URL of the service."""
         return str(self._http.base_url)
 
     @property
     def delegated(self) -> bool:
-        """Whether there is only an upload token: it can upload, and ask for nothing."""
+        """Whether the client has only an upload token, which can do nothing but upload."""
         return self._service.delegated
 
     async def __aenter__(self) -> Self:
@@ -129,190 +125,86 @@ class Client(AccountApi):
     async def __aexit__(self, *exc_info: object) -> None:
         for uploads in list(self._many):
             await uploads.aclose()
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        if self._keeper is not None:
-            self._keeper.close()
-            self._keeper = None
-        with anyio.move_on_after(1, shield=True):
+        self._opener.close()
+        if self._journal_worker is not None:
+            self._journal_worker.close()
+            self._journal_worker = None
+        with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
             await self._http.__aexit__(*exc_info)
 
     async def upload(self, source: Source, **options: Unpack[UploadOptions]) -> Video:
-        """Upload a video: create the container, send the parts, close, verify.
+        """Upload a video: create its container, send the parts, and verify the result.
 
-        :param source: the path of a file, a binary file object, bytes, or an iterable or async iterable of bytes
-            of any lengths. A file object is read from where it stands, and left open and where it stood
-        :param title: the container's title; default the file's name
-        :param description: and ``tags``, ``metadata`` (a mapping), ``public``, ``panoramic``, ``mp4_support``,
-            ``player_id``, ``language``, ``transcript``, ``transcript_summary``,
-            ``transcript_summary_attributes``, ``watermark``, ``clip``: the container's other details, as the
-            service has them
-        :param video_id: an existing container to fill instead of creating one
-        :param ranges: ``"part"`` (progressive, the default) or ``"bytes"``
-        :param part_size: bytes in a part, 5 MiB to 200 MiB; default: planned
-        :param concurrency: parts in flight at once; default: as many as make it faster, up to 32
-        :param max_attempts: tries for one request without progress in between; default 8
-        :param stall_timeout: seconds without one byte moving, either way, before a request is given up and
-            tried again; default 30. A response is also given up if it is not complete ten times as long after the
-            last byte of its request has left
-        :param resume: go on with an interrupted upload of the same file. ``"local"``: by a journal on this
-            machine, which also survives kill -9. True: also from another machine or without the journal, by two
-            entries that the container's metadata carries until it is finished. Default False: nothing is
-            remembered, and what fails is deleted
-        :param keep_finished: with ``resume``, remember the finished upload, too: the same upload returns the same
-            video without sending anything, until :func:`forget_unfinished` is called for it or it is 7 days old.
-            Default False: it is forgotten once ``on_video`` has returned
-        :param max_latency: for a stream that is live: seconds after which a part is closed early, if it has 5 MiB
-        :param on_progress: called (plain or async) with a :class:`Progress`, up to ten times a second
-        :param on_video: called (plain or async) with the finished Video, once, before a journal forgets the
-            upload: what it has recorded needs never be sent again, wherever a crash comes between. Its errors are
-            raised as they are (:meth:`upload_many` has them as the result's error), and leave the video where it
-            is
-        :param on_event: called (plain) with each :class:`~async_uploader.events.UploadEvent`
-        :returns: the finished Video
-        :raises ConfigurationError: an option is out of its range; nothing was sent
+        :param source: path, binary file object, bytes, or an iterable or async iterable of bytes. A file object is
+            read from its current position; it is not closed, and its position is restored
+        :param title: title of the video (default: name of the source)
+        :param description: description of the video. Further details, as the service defines them: ``tags``,
+            ``metadata`` (a mapping), ``public``, ``panoramic``, ``mp4_support``, ``player_id``, ``language``,
+            ``transcript``, ``transcript_summary``, ``transcript_summary_attributes``, ``watermark``, ``clip``
+        :param video_id: existing container to fill (default: a new container is created)
+        :param ranges: how parts are identified: ``"part"`` (progressive upload, the default) or ``"bytes"``
+        :param part_size: bytes per part, 5 MiB to 200 MiB (default: planned from the size and the rate limit)
+        :param concurrency: parts to upload at the same time, 1-256 (default: adaptive, up to 32)
+        :param max_attempts: attempts of a request without progress in between, 1-1000 (default: 8)
+        :param stall_timeout: seconds without a byte in either direction after which a request fails and is retried
+            (default: 30). A response must also be complete within ten times this time after its request was sent
+        :param resume: resume an interrupted upload of the same file. ``"local"``: with a journal on this machine,
+            which survives kill -9. True: also without the journal or on another machine, with two metadata entries
+            that the container has until the upload finishes. False (the default): keep no record, and delete the
+            container if the upload fails
+        :param keep_finished: with ``resume``, keep the journal entry of the finished upload: the same upload then
+            returns the same video without sending anything, for 7 days or until :func:`forget_unfinished` is
+            called for it (default: False, the entry is deleted when ``on_video`` has returned)
+        :param max_latency: seconds after which a part of a live stream is sent even if it is not full, once it has
+            5 MiB (default: parts are sent when they are full)
+        :param on_progress: called (plain or async) with a :class:`Progress`, up to ten times per second
+        :param on_video: called (plain or async) once with the finished video, before the journal entry is deleted:
+            record the video here, and a crash at any time causes no second upload. An exception is raised
+            unchanged (in :meth:`upload_many`, it is the error of the result) and does not delete the video
+        :param on_event: called (plain only) with every :class:`~async_uploader.events.UploadEvent`
+        :returns: the finished video
+        :raises ConfigurationError: an option is invalid; nothing was sent
         :raises SourceError: the source is missing, empty, unreadable or too big; nothing was sent
-        :raises ApiError: the container could not be created
-        :raises TransportError: the service did not answer, before there was a container
-        :raises UploadFailed: the container exists, and filling it failed; the cause is chained
+        :raises ApiError: the service refused to create the container
+        :raises TransportError: the service gave no usable response to the creation of the container
+        :raises UploadFailed: the container exists, but filling it failed; the cause is chained
         """
         return await self._upload(source, options)
 
-    async def _upload(self, source: Source, options: UploadOptions, *, line: UploadSlots | None = None) -> Video:
-        transfer, payload = self._checked(options)
-        line = line or self._line_for(transfer.concurrency)
-        with line.in_use():
-            opened = await self._open(source, transfer)
-            try:
-                plan = self._plan(opened, transfer)
-                return await self._send(Job(source=opened, plan=plan, options=transfer, line=line), payload)
-            finally:
-                await opened.aclose()
-
-    def _line_for(self, concurrency: int | None) -> UploadSlots:
-        """The one on which all uploads adapt together; one of its own for who wants a certain concurrency."""
-        return self._line if concurrency is None else UploadSlots(self._limiter, concurrency)
-
-    async def _send(self, job: Job, payload: dict[str, Any]) -> Video:
-        source, options = job.source, job.options
-        await source.prime()
-        service = self._service.with_stall(options.stall_timeout)
-        teller = EventDispatcher(source.name, options.on_event)
-        pacing = RetryRunner(
-            limiter=self._limiter,
-            policy=RetryPolicy(max_attempts=options.max_attempts),
-            subject=source.name,
-            teller=teller,
-        )
-        upload = Upload(
-            job=job,
-            payload={"title": source.name, **payload},
-            service=service,
-            pacing=pacing,
-            teller=teller,
-            resume=None,
-        )
-        if not (options.resume and isinstance(source, FileSource)):
-            return await upload.run()
-        async with self._resume(source, options, service, pacing) as resume:
-            return await replace(upload, resume=resume).run()
-
-    def _checked(self, options: UploadOptions) -> tuple[TransferOptions, dict[str, Any]]:
-        transfer, payload = split_options(options)
-        if self.delegated:
-            check_delegated(transfer, payload)
-        return transfer, payload
-
-    async def _open(self, source: Source, options: TransferOptions) -> OpenSource:
-        path = source if isinstance(source, str | os.PathLike) else path_of(source)
-        if path is not None and not await is_pipe(path, threads=self._threads):
-            return await FileSource.open(path, threads=self._threads)
-        chunks, name, size_bytes = chunks_of(source)
-        return StreamSource(
-            chunks,
-            name=name,
-            size_bytes=size_bytes,
-            budget=self._budget,
-            threads=self._threads,
-            max_latency_seconds=options.max_latency,
-            allowance=self._limiter.allowance,
-        )
-
-    def _plan(self, source: OpenSource, options: TransferOptions) -> Plan:
-        if isinstance(source, FileSource):
-            if options.max_latency is not None:
-                raise ConfigurationError("max_latency is for streams; a file is all there already.")
-        elif options.resume is True:
-            raise ConfigurationError(f"A stream ({source.shown}) cannot be gone on with; leave resume out.")
-        if source.size_bytes is not None:
-            return plan_parts(source.size_bytes, part_bytes=options.part_size, concurrency=options.concurrency)
-        if options.ranges == "bytes":
-            raise ConfigurationError(
-                f"Byte ranges name the size of the whole in each part, and that of {source.shown} is not known; "
-                "use ranges='part'."
-            )
-        return plan_stream(
-            buffer_bytes=self._buffer_bytes,
-            part_bytes=options.part_size,
-            concurrency=options.concurrency,
-            live=options.max_latency is not None,
-        )
-
-    def _resume(
-        self, source: FileSource, options: TransferOptions, service: Service, pacing: RetryRunner
-    ) -> Resume:
-        # Loaded only now: SQLite and the locks are of no use to an upload that does not resume.
-        from ._resume.resume import JournalWorker, Resume, account_of  # noqa: PLC0415
-
-        self._keeper = self._keeper or JournalWorker()
-        return Resume(
-            source,
-            options=options,
-            account=account_of(self._credential.secret, str(self._http.base_url)),
-            keeper=self._keeper,
-            service=service,
-            pacing=pacing,
-        )
-
     async def check_source(self, source: Source, **options: Unpack[UploadOptions]) -> None:
-        """Check a source and its options as :meth:`upload` would, without sending or reading anything.
+        """Check a source and options as :meth:`upload` does, without sending or reading anything.
 
-        :raises ConfigurationError: an option is out of its range
-        :raises SourceError: a file is missing, empty, unreadable or too big
+        :param source: as in :meth:`upload`
+        :raises ConfigurationError: an option is invalid
+        :raises SourceError: the file is missing, empty, unreadable or too big
         """
-        transfer, _ = self._checked(options)
-        self._plan(await self._open(source, transfer), transfer)
+        transfer, _ = self._check_options(options)
+        self._opener.plan(await self._opener.open(source, transfer), transfer)
 
     @asynccontextmanager
     async def upload_session(self, **options: Unpack[UploadOptions]) -> AsyncIterator[UploadSession]:
-        """Upload what the caller cuts itself, as it comes: a recording in progress, say.
+        """Upload data that you pass part by part, such as a recording in progress.
 
         ::
 
             async with client.upload_session(title="Live") as session:
-                await session.upload_part(data)  # as often as it takes
+                await session.upload_part(data)  # as often as needed
                 video = await session.upload_last_part(data)
 
-        Takes what :meth:`upload` takes, ``resume`` and ``ranges="bytes"`` aside. Leaving the block before the
-        last part cancels the upload and deletes its container.
+        Leaving the block before the last part cancels the upload and deletes its container. Takes the options of
+        :meth:`upload`, except ``resume`` and ``ranges="bytes"``.
 
-        :raises ConfigurationError: an option is out of its range
+        :raises ConfigurationError: an option is invalid
         """
-        transfer, payload = self._checked(options)
+        transfer, payload = self._check_options(options)
         session = UploadSession()
-        source = StreamSource(
-            session.chunks(),
-            name="recording",
-            budget=self._budget,
-            threads=self._threads,
-            cut_at_chunks=True,
-            max_latency_seconds=transfer.max_latency,
-        )
-        plan = replace(self._plan(source, transfer), part_bytes=transfer.part_size or MAX_PART_BYTES, grows=False)
+        source = self._opener.open_session(session.chunks(), transfer)
+        plan = self._opener.plan_session(source, transfer)
         try:
-            line = self._line_for(transfer.concurrency)
-            job = Job(source=source, plan=plan, options=transfer, line=line)
-            with line.in_use():
-                async with session.running(partial(self._send, job, payload)):
+            slots = self._slots_for(transfer.concurrency)
+            job = Job(source=source, plan=plan, options=transfer, payload=payload, slots=slots)
+            with slots.in_use():
+                async with session.running(partial(self._run, job)):
                     yield session
         finally:
             await source.aclose()
@@ -323,38 +215,89 @@ class Client(AccountApi):
         *,
         concurrency: int | None = None,
     ) -> Uploads:
-        """Upload many videos, and get their results in the order in which they end.
+        """Upload many videos, and iterate over the results in the order in which the uploads end.
 
-        One that fails does not stop the others, whatever it fails with: its result has the error. An exception of
-        its callbacks (``on_video``, say) is the ``__cause__`` of that error.
+        A failed upload does not stop the others; its result has the error. If a callback such as ``on_video``
+        raised an exception, that is the ``__cause__`` of the error.
 
-        :param items: sources, or :class:`UploadItem` for such with options of their own; taken as they are needed
-        :param concurrency: parts in flight at once, of all of them together, and files at once; default: as many
-            parts as make it faster, up to 32, and 16 files
-        :returns: an async iterator of :class:`UploadResult`; use it up, or use it as a context manager
-        :raises TypeError: while iterating, once the others have ended: an item is no source, or has an unknown
-            option
+        :param items: sources, or :class:`UploadItem` for sources with their own options; read as needed
+        :param concurrency: parts to upload at the same time, of all files together, and files at the same time
+            (default: adaptive, up to 32 parts, and 16 files)
+        :returns: an async iterator of :class:`UploadResult`; iterate to the end, or use it as a context manager
+        :raises TypeError: during the iteration, after the other uploads have ended: an item cannot be uploaded, or
+            has an unknown option
         """
-        upload_item = partial(self._upload_item, line=self._line_for(concurrency))
-        uploads = Uploads(upload_item, items, files=concurrency or _MANY_FILES, check=_check_item)
+        upload_item = partial(self._upload_item, slots=self._slots_for(concurrency))
+        uploads = Uploads(upload_item, items, files=concurrency or _CONCURRENT_FILES, check=_check_item)
         self._many.add(uploads)
         return uploads
 
-    async def _upload_item(self, item: UploadItem, *, line: UploadSlots) -> Video:
+    async def _upload_item(self, item: UploadItem, *, slots: UploadSlots) -> Video:
         if item.is_url:
             return await self.import_video(cast("str", item.source), **cast("ContainerDetails", item.options))
-        return await self._upload(cast("Source", item.source), item.options, line=line)
+        return await self._upload(cast("Source", item.source), item.options, slots=slots)
+
+    async def _upload(self, source: Source, options: UploadOptions, *, slots: UploadSlots | None = None) -> Video:
+        transfer, payload = self._check_options(options)
+        slots = slots or self._slots_for(transfer.concurrency)
+        with slots.in_use():
+            opened = await self._opener.open(source, transfer)
+            try:
+                plan = self._opener.plan(opened, transfer)
+                job = Job(source=opened, plan=plan, options=transfer, payload=payload, slots=slots)
+                return await self._run(job)
+            finally:
+                await opened.aclose()
+
+    async def _run(self, job: Job) -> Video:
+        source, options = job.source, job.options
+        await source.prime()
+        job = replace(job, payload={"title": source.name, **job.payload})
+        events = EventDispatcher(source.name, options.on_event)
+        policy = RetryPolicy(max_attempts=options.max_attempts)
+        context = Context(
+            service=self._service.with_stall(options.stall_timeout),
+            retries=RetryRunner(limiter=self._limiter, policy=policy, subject=source.name, events=events),
+            events=events,
+        )
+        if not (options.resume and isinstance(source, FileSource)):
+            return await Upload(job, context).run()
+        async with self._resume(source, options, context) as resume:
+            return await Upload(job, replace(context, resume=resume)).run()
+
+    def _resume(self, source: FileSource, options: TransferOptions, context: Context) -> Resume:
+        # Imported late: only uploads with `resume` need SQLite and file locks.
+        from ._resume.resume import JournalWorker, Resume, account_of  # noqa: PLC0415
+
+        self._journal_worker = self._journal_worker or JournalWorker()
+        return Resume(
+            source,
+            options=options,
+            account=account_of(self._credential.secret, str(self._http.base_url)),
+            keeper=self._journal_worker,
+            service=context.service,
+            pacing=context.retries,
+        )
+
+    def _slots_for(self, concurrency: int | None) -> UploadSlots:
+        """The client's adaptive slots, or separate ones for a fixed concurrency."""
+        return self._slots if concurrency is None else UploadSlots(self._limiter, concurrency)
+
+    def _check_options(self, options: UploadOptions) -> tuple[TransferOptions, dict[str, Any]]:
+        transfer, payload = split_options(options)
+        if self.delegated:
+            check_delegated(transfer, payload)
+        return transfer, payload
 
 
 def _check_item(item: UploadItem) -> None:
-    """Refuse what no upload takes.
+    """Check the types of an item.
 
-    :raises TypeError: the source or an option is of no use
-    :raises ConfigurationError: an option is out of its range
+    :raises TypeError: the source cannot be uploaded, or an option is unknown
+    :raises ConfigurationError: an option is invalid
     """
     split_options(item.options)
-    if not (isinstance(item.source, os.PathLike | Iterable | AsyncIterable) or hasattr(item.source, "read")):
-        chunks_of(item.source)  # raises
+    check_type(item.source)
 
 
 async def upload(
@@ -367,9 +310,14 @@ async def upload(
     allow_plain_http: bool = False,
     **options: Unpack[UploadOptions],
 ) -> Video:
-    """Upload one video, from authentication to verification. See :class:`Client` and :meth:`Client.upload`.
+    """Upload one video with a :class:`Client` of its own.
 
     >>> video = asyncio.run(upload("movie.mp4", title="Holidays"))  # doctest: +SKIP
+
+    :class:`Client` describes the parameters of the client, :meth:`Client.upload` the source, the options and the
+    errors.
+
+    :returns: the finished video
     """
     async with Client(
         api_key=api_key,

@@ -1,4 +1,4 @@
-"""What listeners are told of an upload."""
+"""The events that an upload emits."""
 
 from __future__ import annotations
 
@@ -16,31 +16,33 @@ KEY = "local-key"
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Three parts."""
+    """A file of three parts."""
     path = tmp_path / "a.mp4"
     path.write_bytes(bytes(12 * MIB))
     return path
 
 
-async def test_an_upload_tells_its_story(source: Path) -> None:
-    """From the plan to the video, with each attempt, retry and wait; all of one upload, in order of time."""
-    told: list[events.UploadEvent] = []
+async def test_events_of_an_upload(source: Path) -> None:
+    """Events cover the plan, the container, each attempt, retries and waits, in order of time."""
+    received: list[events.UploadEvent] = []
     fault = Fault.parse("part=2,attempt=1:cut,when=middle")
     async with Emulator(faults=[fault], rate_limit=2, rate_window=1.5) as emulator:
-        video = await upload(source, api_key=KEY, base_url=emulator.url, part_size=5 * MIB, on_event=told.append)
-    assert told[0] == events.UploadBegan(
-        upload=told[0].upload,
+        video = await upload(
+            source, api_key=KEY, base_url=emulator.url, part_size=5 * MIB, on_event=received.append
+        )
+    assert received[0] == events.UploadBegan(
+        upload=received[0].upload,
         source="a.mp4",
-        at_seconds=told[0].at_seconds,
+        at_seconds=received[0].at_seconds,
         total_bytes=12 * MIB,
         parts_total=3,
         part_bytes=5 * MIB,
         concurrency=32,
         adapts=True,
     )
-    assert {(event.upload, event.source) for event in told} == {(told[0].upload, "a.mp4")}
-    assert sorted(event.at_seconds for event in told) == [event.at_seconds for event in told]
-    attempts = [event for event in told if isinstance(event, events.PartEnded)]
+    assert {(event.upload, event.source) for event in received} == {(received[0].upload, "a.mp4")}
+    assert sorted(event.at_seconds for event in received) == [event.at_seconds for event in received]
+    attempts = [event for event in received if isinstance(event, events.PartEnded)]
     assert sorted((one.part_number, one.attempt, one.outcome) for one in attempts) == [
         (1, 1, "stored"),
         (2, 1, "unknown"),
@@ -48,37 +50,37 @@ async def test_an_upload_tells_its_story(source: Path) -> None:
         (3, 1, "stored"),
     ]
     assert all(one.connection and one.began_at_seconds <= one.at_seconds for one in attempts)
-    began = [event for event in told if isinstance(event, events.PartBegan)]
+    began = [event for event in received if isinstance(event, events.PartBegan)]
     assert len(began) == len(attempts)
-    (retry,) = (event for event in told if isinstance(event, events.RetryScheduled))
+    (retry,) = (event for event in received if isinstance(event, events.RetryScheduled))
     assert (retry.what, retry.part_number) == ("part 2", 2)
     assert "connection was lost" in retry.reason
-    assert {event.kind for event in told if isinstance(event, events.RateLimitWait)} == {"upload"}
-    (ready,) = (event for event in told if isinstance(event, events.ContainerReady))
+    assert {event.kind for event in received if isinstance(event, events.RateLimitWait)} == {"upload"}
+    (ready,) = (event for event in received if isinstance(event, events.ContainerReady))
     assert (ready.video_id, ready.parts_done, ready.parts_total) == (video.video_id, 0, 3)
-    assert told[-1] == events.UploadEnded(
-        upload=told[0].upload,
+    assert received[-1] == events.UploadEnded(
+        upload=received[0].upload,
         source="a.mp4",
-        at_seconds=told[-1].at_seconds,
+        at_seconds=received[-1].at_seconds,
         video_id=video.video_id,
         error=None,
     )
 
 
-async def test_failure_and_cancellation_are_told(source: Path) -> None:
-    """The last event has the reason; what was in flight is told as cancelled."""
-    told: list[events.UploadEvent] = []
+async def test_failure_and_cancellation_are_reported(source: Path) -> None:
+    """The last event has the reason, and attempts in flight end as cancelled."""
+    received: list[events.UploadEvent] = []
     async with Emulator(faults=[Fault.parse("part=2:status=400")]) as emulator:
         with pytest.raises(UploadFailed) as failed:
-            await upload(source, api_key=KEY, base_url=emulator.url, on_event=told.append)
-    assert isinstance(told[-1], events.UploadEnded)
-    assert told[-1].error == str(failed.value)
-    assert any(isinstance(event, events.PartEnded) and event.outcome == "refused" for event in told)
+            await upload(source, api_key=KEY, base_url=emulator.url, on_event=received.append)
+    assert isinstance(received[-1], events.UploadEnded)
+    assert received[-1].error == str(failed.value)
+    assert any(isinstance(event, events.PartEnded) and event.outcome == "refused" for event in received)
 
     in_flight = asyncio.Event()
 
     def listener(event: events.UploadEvent) -> None:
-        told.append(event)
+        received.append(event)
         if isinstance(event, events.PartBegan):
             in_flight.set()
 
@@ -88,30 +90,30 @@ async def test_failure_and_cancellation_are_told(source: Path) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-    assert isinstance(told[-1], events.UploadEnded)
-    assert told[-1].error == "cancelled"
-    assert any(isinstance(event, events.PartEnded) and event.outcome == "cancelled" for event in told)
+    assert isinstance(received[-1], events.UploadEnded)
+    assert received[-1].error == "cancelled"
+    assert any(isinstance(event, events.PartEnded) and event.outcome == "cancelled" for event in received)
 
 
-async def test_listeners_of_the_process(source: Path) -> None:
-    """``listen`` is told of all uploads that begin inside, each with a number of its own."""
-    told: list[events.UploadEvent] = []
+async def test_listen_receives_the_events_of_all_uploads(source: Path) -> None:
+    """``listen`` covers the uploads that begin inside its block, each with its own number."""
+    received: list[events.UploadEvent] = []
     async with Emulator() as emulator:
-        with events.listen(told.append):
+        with events.listen(received.append):
             for _ in range(2):
                 await upload(source, api_key=KEY, base_url=emulator.url)
-        count = len(told)
+        count = len(received)
         await upload(source, api_key=KEY, base_url=emulator.url)
-    assert len({event.upload for event in told}) == 2
-    assert len(told) == count
+    assert len({event.upload for event in received}) == 2
+    assert len(received) == count
 
 
-async def test_a_listener_that_fails_ends_the_upload(source: Path) -> None:
-    """Its error is the upload's cause, and the container is taken back."""
+async def test_an_exception_of_a_listener_ends_the_upload(source: Path) -> None:
+    """The exception is the cause of UploadFailed, and the container is deleted."""
 
     def listener(event: events.UploadEvent) -> None:
         if isinstance(event, events.PartEnded):
-            raise RuntimeError("no more")  # noqa: TRY004 - any error will do
+            raise RuntimeError("no more")  # noqa: TRY004 - the type does not matter
 
     async with Emulator() as emulator:
         with pytest.raises(UploadFailed) as failed:

@@ -20,6 +20,7 @@ from aiohttp import web
 
 from async_uploader._api.multipart import BLOCK_BYTES, SMALL_BLOCK_BYTES, BlockPool, PartBody, quoted
 from async_uploader._buffers import page_aligned_buffer
+from async_uploader._flow.throughput import BodyInTransit
 
 from .conftest import LOOPS
 
@@ -42,6 +43,19 @@ class Bytes:
         return count
 
 
+class Unobserved:
+    """An observer that ignores everything."""
+
+    def body_started(self, body: BodyInTransit) -> None:
+        pass
+
+    def sent(self, count_bytes: int) -> None:
+        pass
+
+    def body_ended(self, body: BodyInTransit) -> None:
+        pass
+
+
 def body_of(data: bytes, *, filename: str = "movie.mp4", pool: BlockPool | None = None, **fields: str) -> PartBody:
     return PartBody(
         Bytes(data),
@@ -49,7 +63,7 @@ def body_of(data: bytes, *, filename: str = "movie.mp4", pool: BlockPool | None 
         filename=filename,
         form_fields=fields,
         pool=pool or BlockPool(),
-        on_sent=lambda _count: None,
+        observer=Unobserved(),
     )
 
 

@@ -1,4 +1,4 @@
-"""Sources of unknown length, sessions, and many files at once."""
+"""Streams of unknown length, upload sessions, and batches of uploads."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ async def client(emulator: Emulator) -> AsyncIterator[Client]:
         yield client
 
 
-def pieces(data: bytes, step: int) -> Iterator[bytes]:
+def chunks(data: bytes, step: int) -> Iterator[bytes]:
     for offset in range(0, len(data), step):
         yield data[offset : offset + step]
 
 
-async def apieces(data: bytes, step: int) -> AsyncIterator[bytes]:
-    for piece in pieces(data, step):
-        yield piece
+async def async_chunks(data: bytes, step: int) -> AsyncIterator[bytes]:
+    for chunk in chunks(data, step):
+        yield chunk
 
 
 @contextlib.contextmanager
@@ -89,10 +89,10 @@ def on_disk(data: bytes, path: Path) -> Iterator[io.BufferedReader]:
 
 
 KINDS: dict[str, Callable[[bytes, Path], contextlib.AbstractContextManager[Any]]] = {
-    "generator of small pieces": lambda data, _path: contextlib.nullcontext(pieces(data, 99_991)),
-    "list of one piece": lambda data, _path: contextlib.nullcontext([data]),
-    "pieces with empty ones": lambda data, _path: contextlib.nullcontext([b"", data[:3], b"", data[3:], b""]),
-    "async generator": lambda data, _path: contextlib.nullcontext(apieces(data, 7 * MIB)),
+    "generator of small chunks": lambda data, _path: contextlib.nullcontext(chunks(data, 99_991)),
+    "list of one chunk": lambda data, _path: contextlib.nullcontext([data]),
+    "chunks, some of them empty": lambda data, _path: contextlib.nullcontext([b"", data[:3], b"", data[3:], b""]),
+    "async generator": lambda data, _path: contextlib.nullcontext(async_chunks(data, 7 * MIB)),
     "bytes": lambda data, _path: contextlib.nullcontext(data),
     "memoryview": lambda data, _path: contextlib.nullcontext(memoryview(data)),
     "BytesIO": lambda data, _path: contextlib.nullcontext(io.BytesIO(data)),
@@ -107,25 +107,25 @@ async def test_every_byte_arrives(
     emulator: Emulator, client: Client, data: bytes, tmp_path: Path, kind: str, size_bytes: int
 ) -> None:
     content = data[:size_bytes]
-    seen: list[Progress] = []
+    snapshots: list[Progress] = []
     with KINDS[kind](content, tmp_path / "movie.mp4") as source:
-        video = await client.upload(source, part_size=PART, concurrency=2, on_progress=seen.append)
+        video = await client.upload(source, part_size=PART, concurrency=2, on_progress=snapshots.append)
     copy = await emulator.finished(video.video_id)
     assert copy.sha256 == hashlib.sha256(content).hexdigest()
     parts = -(-size_bytes // PART)
     assert copy.pieces[-1] == f"part {parts}/{parts}"
-    assert (seen[-1].acknowledged_bytes, seen[-1].total_bytes, seen[-1].parts_total) == (
+    assert (snapshots[-1].acknowledged_bytes, snapshots[-1].total_bytes, snapshots[-1].parts_total) == (
         size_bytes,
         size_bytes,
         parts,
     )
-    assert all(now.acknowledged_bytes <= now.sent_bytes <= (now.total_bytes or size_bytes) for now in seen)
-    assert client._budget._free_bytes == 64 * MIB
+    assert all(now.acknowledged_bytes <= now.sent_bytes <= (now.total_bytes or size_bytes) for now in snapshots)
+    assert client._opener._budget._free_bytes == 64 * MIB
 
 
 @pytest.mark.parametrize("kind", ["bytes", "BytesIO", "open file"])
 @pytest.mark.parametrize("size_bytes", SIZES)
-async def test_what_knows_its_size_can_go_as_byte_ranges(
+async def test_a_source_of_known_size_can_be_uploaded_as_byte_ranges(
     emulator: Emulator, client: Client, data: bytes, tmp_path: Path, kind: str, size_bytes: int
 ) -> None:
     with KINDS[kind](data[:size_bytes], tmp_path / "movie.mp4") as source:
@@ -137,7 +137,7 @@ async def test_what_knows_its_size_can_go_as_byte_ranges(
 
 @pytest.mark.parametrize("start", [0, 5])
 @pytest.mark.parametrize("kind", ["BytesIO", "open file"])
-async def test_a_file_object_is_left_open_and_where_it_was(
+async def test_a_file_object_stays_open_and_keeps_its_position(
     emulator: Emulator, client: Client, data: bytes, tmp_path: Path, kind: str, start: int
 ) -> None:
     with KINDS[kind](data[:PART], tmp_path / "movie.mp4") as file:
@@ -147,7 +147,7 @@ async def test_a_file_object_is_left_open_and_where_it_was(
     assert (await emulator.finished(video.video_id)).sha256 == hashlib.sha256(data[start:PART]).hexdigest()
 
 
-async def test_asynchronous_file_objects(
+async def test_an_asynchronous_file_object(
     emulator: Emulator, client: Client, make_file: Callable[..., Path]
 ) -> None:
     path = make_file(PART + 1)
@@ -156,16 +156,16 @@ async def test_asynchronous_file_objects(
     assert (await emulator.finished(video.video_id)).sha256 == sha256(path)
 
 
-async def test_a_socket_s_file(emulator: Emulator, client: Client, data: bytes) -> None:
-    here, there = socket.socketpair()
+async def test_the_file_object_of_a_socket(emulator: Emulator, client: Client, data: bytes) -> None:
+    receiving, sending = socket.socketpair()
 
     def send() -> None:
-        with there:
-            there.sendall(data[:PART])
+        with sending:
+            sending.sendall(data[:PART])
 
     sender = threading.Thread(target=send)
     sender.start()
-    with here, here.makefile("rb") as file:
+    with receiving, receiving.makefile("rb") as file:
         video = await client.upload(file)
     sender.join()
     assert (await emulator.finished(video.video_id)).sha256 == hashlib.sha256(data[:PART]).hexdigest()
@@ -185,9 +185,9 @@ async def test_a_named_pipe(emulator: Emulator, client: Client, data: bytes, tmp
 @pytest.mark.parametrize(
     "source",
     [[], [b"", b""], io.BytesIO(), b"", "pipe"],
-    ids=["no blocks", "empty blocks", "file object", "bytes", "pipe"],
+    ids=["no chunks", "empty chunks", "file object", "bytes", "pipe"],
 )
-async def test_nothing_makes_no_container(emulator: Emulator, client: Client, source: Any) -> None:
+async def test_an_empty_source_creates_no_container(emulator: Emulator, client: Client, source: Any) -> None:
     with piped(b"") as pipe, pytest.raises(SourceError, match="is empty; there is nothing to upload"):
         await client.upload(pipe if source == "pipe" else source)
     assert not emulator.requests
@@ -202,7 +202,7 @@ async def test_nothing_makes_no_container(emulator: Emulator, client: Client, so
     ],
     ids=["numbers", "text", "text file"],
 )
-async def test_what_gives_no_bytes_makes_no_container(
+async def test_a_source_that_yields_no_bytes_creates_no_container(
     emulator: Emulator, client: Client, source: Any, sentence: str
 ) -> None:
     with pytest.raises(SourceError, match=sentence):
@@ -213,22 +213,24 @@ async def test_what_gives_no_bytes_makes_no_container(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"ranges": "bytes"}, "that of stream is not known; use ranges='part'"),
-        ({"resume": True}, "cannot be gone on with"),
+        ({"ranges": "bytes"}, "the size of stream is not known; use ranges='part'"),
+        ({"resume": True}, "cannot be resumed; remove resume"),
         ({"max_latency": 0}, "max_latency must be a number of seconds above 0"),
     ],
 )
-async def test_what_a_stream_cannot_do(client: Client, options: dict[str, Any], sentence: str) -> None:
+async def test_options_that_a_stream_refuses(client: Client, options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ConfigurationError, match=sentence):
         await client.upload(iter([b"x"]), **options)
 
 
-async def test_a_file_has_no_latency(client: Client, make_file: Callable[..., Path]) -> None:
-    with pytest.raises(ConfigurationError, match="max_latency is for streams"):
+async def test_max_latency_is_refused_for_files(client: Client, make_file: Callable[..., Path]) -> None:
+    with pytest.raises(ConfigurationError, match="max_latency applies only to streams"):
         await client.upload(make_file(1), max_latency=1)
 
 
-async def test_a_stream_that_raises_ends_the_upload(emulator: Emulator, client: Client, data: bytes) -> None:
+async def test_an_exception_of_the_producer_ends_the_upload(
+    emulator: Emulator, client: Client, data: bytes
+) -> None:
     def breaking() -> Iterator[bytes]:
         yield data[: 2 * PART]
         raise ZeroDivisionError("in the producer")
@@ -238,10 +240,10 @@ async def test_a_stream_that_raises_ends_the_upload(emulator: Emulator, client: 
     assert isinstance(caught.value.__cause__, SourceError)
     assert isinstance(caught.value.__cause__.__cause__, ZeroDivisionError)
     assert not emulator.videos
-    assert client._budget._free_bytes == 64 * MIB
+    assert client._opener._budget._free_bytes == 64 * MIB
 
 
-async def test_parts_leave_while_the_source_still_runs(emulator: Emulator, client: Client, data: bytes) -> None:
+async def test_parts_are_sent_before_the_source_ends(emulator: Emulator, client: Client, data: bytes) -> None:
     async def running() -> AsyncIterator[bytes]:
         yield data[:PART]
         yield b"more"
@@ -252,7 +254,7 @@ async def test_parts_leave_while_the_source_still_runs(emulator: Emulator, clien
     assert (await emulator.finished(video.video_id)).pieces == ("part 1/*", "part 2/2")
 
 
-async def test_an_old_part_is_closed_early(emulator: Emulator, client: Client, data: bytes) -> None:
+async def test_max_latency_sends_a_part_early(emulator: Emulator, client: Client, data: bytes) -> None:
     async def live() -> AsyncIterator[bytes]:
         yield data[: PART + 1]
         await asyncio.sleep(0.02)
@@ -264,14 +266,14 @@ async def test_an_old_part_is_closed_early(emulator: Emulator, client: Client, d
 
 @pytest.mark.parametrize("buffer_bytes", [0, 7 * MIB, 64 * MIB])
 async def test_a_slow_network_pushes_back_on_the_producer(data: bytes, buffer_bytes: int) -> None:
-    """With 2 parts of 5 MiB in flight, at most two more are cut: one to hand over, one being filled."""
+    """With 2 parts in flight, at most two more are read: one that waits for its slot, and one being filled."""
     produced = 0
 
     def producing() -> Iterator[bytes]:
         nonlocal produced
-        for piece in pieces(data * 3, MIB):
-            produced += len(piece)
-            yield piece
+        for chunk in chunks(data * 3, MIB):
+            produced += len(chunk)
+            yield chunk
 
     async with (
         Emulator(connection_rate=20_000_000) as emulator,
@@ -280,15 +282,15 @@ async def test_a_slow_network_pushes_back_on_the_producer(data: bytes, buffer_by
         ahead: list[int] = []
         free: list[int] = []
 
-        def look(progress: Progress) -> None:
+        def on_progress(progress: Progress) -> None:
             ahead.append(produced - progress.acknowledged_bytes)
-            free.append(client._budget._free_bytes)
+            free.append(client._opener._budget._free_bytes)
 
-        video = await client.upload(producing(), part_size=PART, concurrency=2, on_progress=look)
+        video = await client.upload(producing(), part_size=PART, concurrency=2, on_progress=on_progress)
         assert (await emulator.finished(video.video_id)).sha256 == hashlib.sha256(data * 3).hexdigest()
         assert max(ahead) <= 4 * PART + 2 * MIB
         assert min(free) >= 0
-        assert client._budget._free_bytes == buffer_bytes
+        assert client._opener._budget._free_bytes == buffer_bytes
 
 
 def test_stream_parts_grow_and_the_biggest_video_fits() -> None:
@@ -306,19 +308,19 @@ def test_stream_parts_grow_and_the_biggest_video_fits() -> None:
     assert sum(live.size_of(number) for number in range(1, 10_001)) >= MAX_VIDEO_BYTES
 
 
-async def test_parts_of_a_fast_stream_grow_before_the_account_s_limit_holds_them_up(data: bytes) -> None:
+async def test_parts_of_a_fast_stream_grow_before_the_rate_limit_delays_them(data: bytes) -> None:
     async with (
         Emulator(rate_limit=20, rate_window=3.0, link_rate=45_000_000) as emulator,
         Client(api_key="local-key", base_url=emulator.url) as client,
     ):
         await client.upload(data for _ in range(6))
         parts = [record for record in emulator.requests if record.endpoint == "upload"]
-    assert len(parts) < 23  # of 5 MiB there would be 24
+    assert len(parts) < 23  # with parts of 5 MiB there would be 24
     assert max(record.body_bytes for record in parts) > 7 * MIB
 
 
 @pytest.mark.parametrize(("buffer_bytes", "most"), [(0, 2), (25 * MIB, 3), (64 * MIB, 10), (1024 * MIB, 32)])
-def test_a_stream_s_parts_in_flight_fit_into_the_budget(buffer_bytes: int, most: int) -> None:
+def test_the_parts_in_flight_of_a_stream_fit_into_the_memory_budget(buffer_bytes: int, most: int) -> None:
     assert plan_stream(buffer_bytes=buffer_bytes).concurrency == most
     assert plan_stream(buffer_bytes=buffer_bytes, concurrency=7).concurrency == 7
 
@@ -333,10 +335,12 @@ def test_a_stream_s_parts_in_flight_fit_into_the_budget(buffer_bytes: int, most:
     ],
 )
 @pytest.mark.parametrize("buffer_bytes", [0, 64 * MIB])
-async def test_a_kept_part_is_sent_again(emulator: Emulator, data: bytes, fault: str, buffer_bytes: int) -> None:
+async def test_a_buffered_part_is_sent_again(
+    emulator: Emulator, data: bytes, fault: str, buffer_bytes: int
+) -> None:
     emulator.add_fault(Fault.parse(fault))
     async with Client(api_key="local-key", base_url=emulator.url, buffer_bytes=buffer_bytes) as client:
-        video = await client.upload(pieces(data, 333_333), part_size=PART)
+        video = await client.upload(chunks(data, 333_333), part_size=PART)
     assert (await emulator.finished(video.video_id)).sha256 == hashlib.sha256(data).hexdigest()
     assert (emulator.statistics().bytes_again, len(emulator.videos)) == (0, 1)
 
@@ -349,10 +353,10 @@ async def test_a_waiting_pipe_can_be_cancelled(emulator: Emulator, client: Clien
         assert not [thread for thread in threading.enumerate() if "stream" in thread.name and thread.is_alive()]
 
 
-# Sessions
+# Upload sessions
 
 
-async def test_a_session_s_parts_are_the_caller_s(emulator: Emulator, client: Client, data: bytes) -> None:
+async def test_each_chunk_of_a_session_is_a_part(emulator: Emulator, client: Client, data: bytes) -> None:
     async with client.upload_session(title="Recording") as session:
         await session.upload_part(data[: PART + 3])
         await session.upload_part(data[PART + 3 : 2 * PART + 10])
@@ -363,16 +367,16 @@ async def test_a_session_s_parts_are_the_caller_s(emulator: Emulator, client: Cl
     assert [round(size / MIB, 1) for size in sorted(sizes)] == [5.0, 5.0, 10.0]
 
 
-async def test_small_pieces_are_merged(emulator: Emulator, client: Client, data: bytes) -> None:
+async def test_small_chunks_of_a_session_are_joined(emulator: Emulator, client: Client, data: bytes) -> None:
     async with client.upload_session() as session:
-        for piece in pieces(data, 3 * MIB):
-            await session.upload_part(piece)
+        for chunk in chunks(data, 3 * MIB):
+            await session.upload_part(chunk)
         video = await session.upload_last_part()
     assert (await emulator.finished(video.video_id)).pieces == ("part 1/*", "part 2/*", "part 3/*", "part 4/4")
 
 
-@pytest.mark.parametrize("error", [None, KeyError("the caller's")])
-async def test_leaving_early_leaves_nothing_behind(
+@pytest.mark.parametrize("error", [None, KeyError("raised by the caller")])
+async def test_leaving_a_session_early_deletes_its_container(
     emulator: Emulator, client: Client, data: bytes, error: Exception | None
 ) -> None:
     with pytest.raises(KeyError) if error else contextlib.nullcontext():
@@ -382,37 +386,35 @@ async def test_leaving_early_leaves_nothing_behind(
             if error is not None:
                 raise error
     assert not emulator.videos
-    assert client._budget._free_bytes == 64 * MIB
+    assert client._opener._budget._free_bytes == 64 * MIB
 
 
-async def test_a_session_that_fails_says_so_to_who_hands_over(
-    emulator: Emulator, client: Client, data: bytes
-) -> None:
+async def test_a_failed_session_raises_from_upload_part(emulator: Emulator, client: Client, data: bytes) -> None:
     emulator.add_fault(Fault.parse("part=1:problem=uploaded-file-invalid-file"))
 
-    async def hand_over_for_ever() -> None:
+    async def upload_endlessly() -> None:
         async with client.upload_session(concurrency=1) as session:
             while True:
                 await session.upload_part(data[:PART])
 
     with pytest.raises(UploadFailed, match="Part 1"):
-        await hand_over_for_ever()
+        await upload_endlessly()
 
 
-async def test_misuse_of_a_session(client: Client) -> None:
+async def test_misuse_of_a_session_raises(client: Client) -> None:
     async with client.upload_session() as session:
         await session.upload_last_part(b"x")
-        with pytest.raises(RuntimeError, match="the last part was handed over already"):
+        with pytest.raises(RuntimeError, match=r"upload_last_part\(\) was already called"):
             await session.upload_part(b"y")
     with pytest.raises(SourceError, match="recording is empty"):
         async with client.upload_session() as session:
             await session.upload_last_part()
 
 
-# Many
+# Batches
 
 
-async def test_many(emulator: Emulator, client: Client, make_file: Callable[..., Path]) -> None:
+async def test_upload_many(emulator: Emulator, client: Client, make_file: Callable[..., Path]) -> None:
     paths = [make_file(100 + number, f"{number}.mp4") for number in range(30)]
     items: list[Any] = [*paths, "missing.mp4", UploadItem(source=iter([b"stream"]), options={"title": "Live"})]
     results: list[UploadResult] = [result async for result in client.upload_many(items, concurrency=4)]
@@ -425,7 +427,7 @@ async def test_many(emulator: Emulator, client: Client, make_file: Callable[...,
     assert emulator.statistics().peak_uploads_in_flight <= 4
 
 
-async def test_results_come_as_uploads_end(make_file: Callable[..., Path]) -> None:
+async def test_results_are_in_the_order_in_which_uploads_end(make_file: Callable[..., Path]) -> None:
     big, small = make_file(30 * MIB, "big.mp4"), make_file(1, "small.mp4")
     async with (
         Emulator(connection_rate=20_000_000) as emulator,
@@ -436,7 +438,9 @@ async def test_results_come_as_uploads_end(make_file: Callable[..., Path]) -> No
     assert order == [small, big]
 
 
-async def test_many_can_be_given_up(emulator: Emulator, client: Client, make_file: Callable[..., Path]) -> None:
+async def test_leaving_upload_many_early_cancels_the_rest(
+    emulator: Emulator, client: Client, make_file: Callable[..., Path]
+) -> None:
     paths = [make_file(100, f"{number}.mp4") for number in range(20)]
     async with client.upload_many(paths, concurrency=2) as results:
         async for _ in results:
@@ -446,9 +450,7 @@ async def test_many_can_be_given_up(emulator: Emulator, client: Client, make_fil
     assert not [task for task in asyncio.all_tasks() if "many uploads" in task.get_name()]
 
 
-async def test_many_that_are_forgotten_end_with_the_client(
-    emulator: Emulator, make_file: Callable[..., Path]
-) -> None:
+async def test_closing_the_client_cancels_its_batches(emulator: Emulator, make_file: Callable[..., Path]) -> None:
     paths = [make_file(100, f"{number}.mp4") for number in range(20)]
     async with Client(api_key="local-key", base_url=emulator.url) as client:
         results = client.upload_many(paths, concurrency=2)
@@ -458,15 +460,17 @@ async def test_many_that_are_forgotten_end_with_the_client(
 
 
 @pytest.mark.parametrize("items", ["a.mp4", [7]])
-async def test_misuse_of_many(client: Client, items: Any) -> None:
+async def test_misuse_of_upload_many_raises(client: Client, items: Any) -> None:
     with pytest.raises(TypeError):
         _ = [one async for one in client.upload_many(items)]
 
 
-# What the service fetches by itself
+# Imports
 
 
-async def test_import_and_clone(emulator: Emulator, client: Client, make_file: Callable[..., Path]) -> None:
+async def test_import_video_clones_a_video(
+    emulator: Emulator, client: Client, make_file: Callable[..., Path]
+) -> None:
     path = make_file(1000)
     original = await client.upload(path)
     states: list[bool | None] = []
@@ -481,7 +485,7 @@ async def test_import_and_clone(emulator: Emulator, client: Client, make_file: C
 
 
 @pytest.mark.parametrize("ranges", ["part", "bytes"])
-async def test_waiting_for_what_never_plays(
+async def test_wait_until_playable_times_out(
     client: Client, emulator: Emulator, ranges: Literal["part", "bytes"]
 ) -> None:
     empty = await client.create_video(title="Empty")

@@ -1,4 +1,4 @@
-"""From a file on disk to a finished video, against the emulator over real sockets."""
+"""Uploads of files to the emulator over real sockets."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def ranges_sent(emulator: Emulator) -> list[str | None]:
         pytest.param(1, 1, id="one byte"),
         pytest.param(5 * MIB, 1, id="one full part"),
         pytest.param(5 * MIB + 1, 2, id="a last part of one byte"),
-        pytest.param(10 * MIB - 1, 2, id="a last part just under"),
+        pytest.param(10 * MIB - 1, 2, id="a last part one byte short"),
         pytest.param(15 * MIB, 3, id="an exact multiple"),
     ],
 )
@@ -75,14 +75,14 @@ async def test_every_byte_arrives(
     assert video.assets.player
 
 
-async def test_parts_leave_in_order_and_the_last_one_closes(
+async def test_parts_are_sent_in_order_and_the_last_part_completes_the_video(
     emulator: Emulator, client: Client, make_file: MakeFile
 ) -> None:
     await client.upload(make_file(15 * MIB), part_size=5 * MIB, concurrency=1)
     assert ranges_sent(emulator) == ["part 1/*", "part 2/*", "part 3/3"]
 
 
-async def test_exactly_as_many_parts_are_in_flight_as_asked_for(make_file: MakeFile) -> None:
+async def test_the_concurrency_option_sets_the_parts_in_flight(make_file: MakeFile) -> None:
     async with Emulator(connection_rate=30_000_000) as emulator:
         await upload(
             make_file(40 * MIB), api_key="local-key", base_url=emulator.url, part_size=5 * MIB, concurrency=4
@@ -90,7 +90,7 @@ async def test_exactly_as_many_parts_are_in_flight_as_asked_for(make_file: MakeF
         assert emulator.statistics().peak_uploads_in_flight == 4
 
 
-async def test_the_container_s_details(emulator: Emulator, client: Client, make_file: MakeFile) -> None:
+async def test_video_details(emulator: Emulator, client: Client, make_file: MakeFile) -> None:
     video = await client.upload(
         make_file(1),
         title="Holidays",
@@ -100,16 +100,16 @@ async def test_the_container_s_details(emulator: Emulator, client: Client, make_
         public=False,
         mp4_support=False,
     )
-    seen = await client.get_video(video.video_id)
-    assert (seen.title, seen.description, seen.tags) == ("Holidays", "At sea", ("a", "b"))
-    assert [(entry.key, entry.value) for entry in seen.metadata] == [("where", "here")]
-    assert (seen.public, seen.mp4_support) == (False, False)
+    stored = await client.get_video(video.video_id)
+    assert (stored.title, stored.description, stored.tags) == ("Holidays", "At sea", ("a", "b"))
+    assert [(entry.key, entry.value) for entry in stored.metadata] == [("where", "here")]
+    assert (stored.public, stored.mp4_support) == (False, False)
 
 
 @pytest.mark.parametrize(
     "name", ['say "hi".mp4', "line\nbreak.mp4", "a\r\nX-Evil: 1.mp4", "été 日本.mp4", "back\\"]
 )
-async def test_a_file_name_is_a_name_and_nothing_else(
+async def test_a_file_name_cannot_inject_headers(
     emulator: Emulator, client: Client, make_file: MakeFile, name: str
 ) -> None:
     video = await client.upload(make_file(3, name))
@@ -117,14 +117,16 @@ async def test_a_file_name_is_a_name_and_nothing_else(
     assert (await emulator.finished(video.video_id)).size_bytes == 3
 
 
-async def test_an_existing_container_is_filled(emulator: Emulator, client: Client, make_file: MakeFile) -> None:
-    container = await client.create_video(title="Made before")
+async def test_video_id_fills_an_existing_container(
+    emulator: Emulator, client: Client, make_file: MakeFile
+) -> None:
+    container = await client.create_video(title="Existing")
     video = await client.upload(make_file(10), video_id=container.video_id)
-    assert (video.video_id, video.title) == (container.video_id, "Made before")
+    assert (video.video_id, video.title) == (container.video_id, "Existing")
     assert len(emulator.videos) == 1
 
 
-async def test_with_an_upload_token_the_first_part_goes_alone(
+async def test_with_an_upload_token_the_first_part_is_sent_alone(
     emulator: Emulator, client: Client, make_file: MakeFile
 ) -> None:
     token = await client.create_upload_token(ttl_seconds=60)
@@ -142,13 +144,13 @@ async def test_with_an_upload_token_the_first_part_goes_alone(
     [
         ("part=1,times=1:status=503", ["finished"]),
         ("part=1,times=1:cut,when=middle", ["finished"]),
-        # Nobody can ask what became of it: what it had made is never completed.
+        # An upload token cannot look for the container that the first attempt created; it stays incomplete.
         ("part=1,times=1:cut,when=stored", ["uploading", "finished"]),
         ("part=2,times=1:cut,when=stored", ["finished"]),
         ("completing:cut", ["finished"]),
     ],
 )
-async def test_an_upload_token_makes_one_video_whatever_is_lost(
+async def test_an_upload_token_creates_one_finished_video_whatever_is_lost(
     emulator: Emulator, client: Client, make_file: MakeFile, fault: str, states: list[str]
 ) -> None:
     token = await client.create_upload_token()
@@ -159,17 +161,17 @@ async def test_an_upload_token_makes_one_video_whatever_is_lost(
     assert [view.state for view in emulator.videos.values()] == states
 
 
-async def test_an_upload_token_s_only_part_is_not_sent_twice(
+async def test_the_only_part_of_an_upload_token_is_not_sent_twice(
     emulator: Emulator, client: Client, make_file: MakeFile
 ) -> None:
     token = await client.create_upload_token()
     emulator.add_fault(Fault.parse("part=1,times=1:cut,when=stored"))
-    with pytest.raises(UploadFailed, match="sent again, it could make a second one"):
+    with pytest.raises(UploadFailed, match="sending the part again could create a second video"):
         await upload(make_file(1), upload_token=token.token, base_url=emulator.url)
     assert len(emulator.videos) == 1
 
 
-async def test_one_token_serves_many_uploads_at_once(
+async def test_concurrent_uploads_share_one_bearer_token(
     emulator: Emulator, client: Client, make_file: MakeFile
 ) -> None:
     paths = [make_file(1000 + n, f"{n}.mp4") for n in range(20)]
@@ -179,7 +181,7 @@ async def test_one_token_serves_many_uploads_at_once(
     assert emulator.statistics().logins == 1
 
 
-async def test_an_expiring_token_is_renewed_before_it_dies(make_file: MakeFile) -> None:
+async def test_a_bearer_token_is_renewed_before_it_expires(make_file: MakeFile) -> None:
     async with Emulator(token_ttl=1, connection_rate=8_000_000) as emulator:
         await upload(
             make_file(40 * MIB), api_key="local-key", base_url=emulator.url, part_size=5 * MIB, concurrency=4
@@ -190,36 +192,39 @@ async def test_an_expiring_token_is_renewed_before_it_dies(make_file: MakeFile) 
         assert 401 not in statistics.requests_by_status
 
 
-async def test_progress(emulator: Emulator, client: Client, make_file: MakeFile) -> None:
-    seen: list[Progress] = []
-    emulator.add_fault(Fault.parse("part=2,attempt=1:cut,when=middle"))
-    await client.upload(make_file(15 * MIB), part_size=5 * MIB, concurrency=2, on_progress=seen.append)
-    total = 15 * MIB
-    assert all(0 <= now.acknowledged_bytes <= now.sent_bytes <= total for now in seen)
-    assert all((now.total_bytes, now.parts_total) == (total, 3) for now in seen)
-    assert [now.acknowledged_bytes for now in seen] == sorted(now.acknowledged_bytes for now in seen)
-    assert (seen[-1].acknowledged_bytes, seen[-1].parts_done, seen[-1].fraction_sent) == (total, 3, 1.0)
-
-
-async def test_progress_can_be_awaited(client: Client, make_file: MakeFile) -> None:
-    seen: list[Progress] = []
-
-    async def tell(progress: Progress) -> None:
-        await asyncio.sleep(0)
-        seen.append(progress)
-
-    await client.upload(make_file(1), on_progress=tell)
-    assert seen[-1].fraction_acknowledged == 1.0
-
-
-async def test_a_callback_that_raises_ends_the_upload(
+async def test_progress_never_decreases_and_ends_complete(
     emulator: Emulator, client: Client, make_file: MakeFile
 ) -> None:
-    def tell(_progress: Progress) -> None:
+    snapshots: list[Progress] = []
+    emulator.add_fault(Fault.parse("part=2,attempt=1:cut,when=middle"))
+    await client.upload(make_file(15 * MIB), part_size=5 * MIB, concurrency=2, on_progress=snapshots.append)
+    total = 15 * MIB
+    assert all(0 <= now.acknowledged_bytes <= now.sent_bytes <= total for now in snapshots)
+    assert all((now.total_bytes, now.parts_total) == (total, 3) for now in snapshots)
+    assert [now.acknowledged_bytes for now in snapshots] == sorted(now.acknowledged_bytes for now in snapshots)
+    last = snapshots[-1]
+    assert (last.acknowledged_bytes, last.parts_done, last.fraction_sent) == (total, 3, 1.0)
+
+
+async def test_on_progress_can_be_asynchronous(client: Client, make_file: MakeFile) -> None:
+    snapshots: list[Progress] = []
+
+    async def on_progress(progress: Progress) -> None:
+        await asyncio.sleep(0)
+        snapshots.append(progress)
+
+    await client.upload(make_file(1), on_progress=on_progress)
+    assert snapshots[-1].fraction_acknowledged == 1.0
+
+
+async def test_an_exception_of_a_callback_ends_the_upload(
+    emulator: Emulator, client: Client, make_file: MakeFile
+) -> None:
+    def on_progress(_progress: Progress) -> None:
         raise ZeroDivisionError("in the callback")
 
     with pytest.raises(UploadFailed, match="ZeroDivisionError: in the callback") as caught:
-        await client.upload(make_file(1), on_progress=tell)
+        await client.upload(make_file(1), on_progress=on_progress)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
@@ -247,7 +252,7 @@ def _sparse(path: Path, size_bytes: int) -> Path:
 
 
 @pytest.mark.parametrize(("make", "sentence"), [row[1:] for row in SOURCES], ids=[row[0] for row in SOURCES])
-async def test_a_bad_source_makes_no_container(
+async def test_an_invalid_source_creates_no_container(
     emulator: Emulator, client: Client, tmp_path: Path, make: Callable[[Path], Any], sentence: str
 ) -> None:
     with pytest.raises(SourceError, match=sentence):
@@ -255,11 +260,11 @@ async def test_a_bad_source_makes_no_container(
     assert not emulator.requests
 
 
-async def test_the_biggest_video_fits_into_the_smallest_parts(client: Client, tmp_path: Path) -> None:
+async def test_the_biggest_video_fits_into_parts_of_5_mib(client: Client, tmp_path: Path) -> None:
     await client.check_source(_sparse(tmp_path / "big.mp4", 52_428_800_000), part_size=5 * MIB)
 
 
-async def test_something_that_is_no_source_is_a_type_error(client: Client) -> None:
+async def test_a_source_of_the_wrong_type_is_a_type_error(client: Client) -> None:
     with pytest.raises(TypeError, match="source must be"):
         await client.upload(7)  # type: ignore[arg-type]
 
@@ -276,7 +281,7 @@ async def test_something_that_is_no_source_is_a_type_error(client: Client) -> No
         ("part=1:problem=uploaded-file-too-large", UploadFailed, r"^Part 1 of 1: The service answered 4\d\d: "),
     ],
 )
-async def test_a_refusal_is_one_error(
+async def test_a_refusal_raises_one_typed_error(
     emulator: Emulator, make_file: MakeFile, fault: str, kind: type[UploaderError], sentence: str
 ) -> None:
     emulator.add_fault(Fault.parse(fault))
@@ -286,7 +291,7 @@ async def test_a_refusal_is_one_error(
     assert KEY not in str(caught.value)
 
 
-async def test_a_refused_part_ends_its_siblings_and_says_what_had_arrived(make_file: MakeFile) -> None:
+async def test_a_refused_part_cancels_the_other_parts_and_reports_what_was_stored(make_file: MakeFile) -> None:
     async with Emulator(connection_rate=10_000_000) as emulator:
         emulator.add_fault(Fault.parse("part=4:problem=uploaded-file-invalid-file"))
         with pytest.raises(UploadFailed) as caught:
@@ -304,20 +309,20 @@ async def test_a_refused_part_ends_its_siblings_and_says_what_had_arrived(make_f
         await emulator.wait_for(lambda emulator: emulator.statistics().uploads_in_flight == 0)
 
 
-async def test_a_wrong_key(emulator: Emulator, make_file: MakeFile) -> None:
+async def test_a_wrong_api_key_is_an_authentication_error(emulator: Emulator, make_file: MakeFile) -> None:
     with pytest.raises(AuthenticationError, match="Check the API key, and that it belongs to this environment"):
         await upload(make_file(1), api_key="wrong", base_url=emulator.url)
     assert not emulator.videos
 
 
-async def test_nobody_there(make_file: MakeFile) -> None:
+async def test_a_refused_connection_is_a_transport_error(make_file: MakeFile) -> None:
     async with Emulator() as emulator:
         url = emulator.url
     with pytest.raises(TransportError, match=r"no connection to 127\.0\.0\.1"):
         await upload(make_file(1), api_key="k", base_url=url, max_attempts=1)
 
 
-async def test_listing_and_deleting(emulator: Emulator, client: Client) -> None:
+async def test_listing_with_filters_and_deleting(emulator: Emulator, client: Client) -> None:
     for number in range(103):
         await client.create_video(
             title=f"n{number:03}", tags=["odd"] if number % 2 else [], metadata={"n": str(number)}
@@ -333,7 +338,7 @@ async def test_listing_and_deleting(emulator: Emulator, client: Client) -> None:
         await client.delete_video(one.video_id)
 
 
-async def test_a_delete_whose_answer_is_lost_has_worked(emulator: Emulator, client: Client) -> None:
+async def test_a_delete_whose_response_is_lost_succeeds(emulator: Emulator, client: Client) -> None:
     video = await client.create_video(title="t")
     emulator.add_fault(Fault.parse("delete,attempt=1:cut,when=stored"))
     await client.delete_video(video.video_id)
@@ -341,16 +346,16 @@ async def test_a_delete_whose_answer_is_lost_has_worked(emulator: Emulator, clie
 
 
 @pytest.mark.parametrize("video_id", ["", ".", "..", "../upload-tokens", "a/b", "vi?x=1", "vi#x"])
-async def test_an_id_is_one_segment_of_a_path(emulator: Emulator, client: Client, video_id: str) -> None:
+async def test_a_video_id_cannot_change_the_path(emulator: Emulator, client: Client, video_id: str) -> None:
     with pytest.raises((ConfigurationError, ApiError), match=r"is not an id|404"):
         await client.get_video(video_id)
 
 
-async def test_upload_tokens(emulator: Emulator, client: Client) -> None:
-    made = await client.create_upload_token(ttl_seconds=60)
-    assert (await client.get_upload_token(made.token)).ttl == 60
-    assert [token.token for token in await client.list_upload_tokens()] == [made.token]
-    await client.delete_upload_token(made.token)
+async def test_creating_reading_and_deleting_upload_tokens(emulator: Emulator, client: Client) -> None:
+    created = await client.create_upload_token(ttl_seconds=60)
+    assert (await client.get_upload_token(created.token)).ttl == 60
+    assert [token.token for token in await client.list_upload_tokens()] == [created.token]
+    await client.delete_upload_token(created.token)
     assert await client.list_upload_tokens() == []
     with pytest.raises(ConfigurationError, match="ttl_seconds must be from 0"):
         await client.create_upload_token(ttl_seconds=-1)
@@ -362,7 +367,7 @@ async def test_an_upload_token_can_only_upload(emulator: Emulator) -> None:
             await client.list_videos()
 
 
-async def test_nothing_secret_is_logged(
+async def test_no_secret_is_logged(
     emulator: Emulator, make_file: MakeFile, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)

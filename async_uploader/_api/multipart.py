@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +22,8 @@ from async_uploader._errors import UploaderError
 from async_uploader._flow.tcp_info import tcp_info
 from async_uploader._limits import KIB, MIB
 from async_uploader._sources.file import Reader
+
+from .part_request import PartObserver
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
@@ -65,7 +67,7 @@ class PartBody(payload.Payload):
     :param size_bytes: how many there are
     :param filename: goes into the file field, quoted; the service shows it as a title
     :param form_fields: sent before the file
-    :param on_sent: told how many bytes of the part have left, block by block
+    :param observer: follows the bytes, block by block
     :param hold_seconds: wait so long after the form fields: the service may refuse by them, before the file leaves
     """
 
@@ -77,7 +79,7 @@ class PartBody(payload.Payload):
         filename: str,
         form_fields: Mapping[str, str],
         pool: BlockPool,
-        on_sent: Callable[[int], None],
+        observer: PartObserver,
         hold_seconds: float = 0.0,
     ) -> None:
         boundary = secrets.token_hex(16)
@@ -87,7 +89,7 @@ class PartBody(payload.Payload):
         self._size_bytes = len(self._head) + size_bytes + len(self._tail)
         self._reader = reader
         self._pool = pool
-        self._on_sent = on_sent
+        self._observer = observer
         self._hold_seconds = hold_seconds
         self._transport: asyncio.WriteTransport | None = None
         #: How much has reached the other side, for the meter; the kernel's count where it tells.
@@ -105,6 +107,12 @@ class PartBody(payload.Payload):
     def transport(self) -> asyncio.WriteTransport | None:
         """The connection, once the body has begun to go out on it."""
         return self._transport
+
+    @property
+    def local_port(self) -> int | None:
+        """The connection's local port, once the body has begun to go out on it."""
+        name = self._transport.get_extra_info("sockname") if self._transport is not None else None
+        return name[1] if name else None
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002
         """Not possible: the body is never held."""
@@ -145,7 +153,7 @@ class PartBody(payload.Payload):
                 some = block[start : min(start + at_once_bytes, count)]
                 await writer.write(some)
                 await writer.drain()
-                self._on_sent(len(some))
+                self._observer.sent(len(some))
                 self.delivered_bytes += len(some)
             if transport.get_write_buffer_size():
                 block = self._pool.take()

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from copy import copy
+from functools import partial
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import quote
 
@@ -18,17 +19,16 @@ from msgspec import Struct
 
 from async_uploader._errors import ApiError, ConfigurationError, TransportError, UploaderError
 from async_uploader._flow.rate_limit import RateLimiter, RequestKind
-from async_uploader._flow.throughput import ThroughputMeter
 from async_uploader._limits import TOKEN_TTL_SECONDS
 from async_uploader._models import UploadToken, Video, VideoStatus, number, whole_number
 from async_uploader._options import DEFAULT_STALL_TIMEOUT_SECONDS
 from async_uploader._parsing import credential, identifier
 from async_uploader._plan import Part
-from async_uploader._sources.file import PartSource
 
 from .credentials import ApiKey, Bearer, DelegatedToken, TokenPair, login_refused
 from .http import Http, Response
 from .multipart import BlockPool, PartBody
+from .part_request import PartObserver, PartRequest
 from .stall import StallDetector
 
 M = TypeVar("M")
@@ -51,46 +51,6 @@ class PartResponse(Struct, frozen=True, kw_only=True):
     status: int
     video_id: str | None
     video: Video | None
-
-
-class _PartToSend(Struct, kw_only=True):
-    """A part as often as it takes: opened and read again for each body."""
-
-    piece: PartSource
-    filename: str
-    form_fields: Mapping[str, str]
-    pool: BlockPool
-    on_sent: Callable[[int], None]
-    meter: ThroughputMeter
-    on_connection: Callable[[int], None]
-    hold_seconds: float
-    _sent_bytes: int = 0
-
-    @asynccontextmanager
-    async def body(self) -> AsyncIterator[PartBody]:
-        """A body for one request. What an earlier one had sent counts as not sent."""
-        self.on_sent(-self._sent_bytes)
-        self._sent_bytes = 0
-        async with self.piece.open() as reader:
-            body = PartBody(
-                reader,
-                size_bytes=self.piece.part.size_bytes,
-                filename=self.filename,
-                form_fields=self.form_fields,
-                pool=self.pool,
-                on_sent=self._count,
-                hold_seconds=self.hold_seconds,
-            )
-            try:
-                with self.meter.counting(body), self.pool.part():
-                    yield body
-            finally:
-                if body.transport is not None and (name := body.transport.get_extra_info("sockname")):
-                    self.on_connection(name[1])
-
-    def _count(self, count_bytes: int) -> None:
-        self._sent_bytes += count_bytes
-        self.on_sent(count_bytes)
 
 
 def part_range(part: Part) -> str:
@@ -191,13 +151,13 @@ class Service:
         path: str,
         *,
         headers: Mapping[str, str] | None = None,
-        part: _PartToSend | None = None,
+        open_body: Callable[[], AbstractAsyncContextManager[PartBody | None]] = nullcontext,
         on_sending: Callable[[], None] = lambda: None,
         **request: Any,
     ) -> Response:
         async def send(secret: str, authorization: Mapping[str, str]) -> Response:
             on_sending()
-            async with part.body() if part else nullcontext() as body:
+            async with open_body() as body:
                 answer = await self._http.exchange(
                     method,
                     path,
@@ -266,47 +226,19 @@ class Service:
             raise _unreadable(answer, "a status", is_read=True)
         return VideoStatus.from_answer(told)
 
-    async def send_part(
-        self,
-        piece: PartSource,
-        *,
-        content_range: str,
-        filename: str,
-        video_id: str | None,
-        expect_continue: bool,
-        on_sent: Callable[[int], None],
-        meter: ThroughputMeter,
-        on_connection: Callable[[int], None],
-    ) -> PartResponse:
-        """``POST /videos/{videoId}/source``, or ``POST /upload`` with an upload token.
-
-        :param piece: opened again for each body that is sent
-        :param video_id: the container; None with an upload token whose first part this is
-        :param expect_continue: let the service refuse before the body leaves (RFC 9110, 10.1.1), for a round
-            trip: worth it where a refusal is likely, as on a second try
-        :param on_sent: told how many bytes of the part have left; the sum taken back with a negative number
-            when the body has to be sent again
-        :param meter: counts what has reached the service
-        :param on_connection: told, in the end, the local port of the connection that the body went out on
-        """
-        form_fields = {"videoId": video_id} if self.delegated and video_id else {}
-        part = _PartToSend(
-            piece=piece,
-            filename=filename,
-            form_fields=form_fields,
-            hold_seconds=min(_HOLD_SECONDS, self._stall_seconds / 4) if form_fields and expect_continue else 0.0,
-            pool=self._pool,
-            on_sent=on_sent,
-            meter=meter,
-            on_connection=on_connection,
-        )
+    async def send_part(self, request: PartRequest, observer: PartObserver) -> PartResponse:
+        """``POST /videos/{videoId}/source``, or ``POST /upload`` with an upload token."""
+        video_id = request.video_id
+        headers = {"Content-Range": request.content_range}
+        if request.expect_continue:
+            headers["Expect"] = "100-continue"
         answer = await self._call(
             RequestKind.UPLOAD,
             "POST",
             _path("videos", video_id or "", "source") if not self.delegated else "upload",
             query={"token": self._upload_token} if self._upload_token else None,
-            headers={"Content-Range": content_range, **({"Expect": "100-continue"} if expect_continue else {})},
-            part=part,
+            headers=headers,
+            open_body=partial(self._open_body, request, observer),
         )
         told = answer.json()
         told_id = identifier(told.get("videoId"))
@@ -317,6 +249,28 @@ class Service:
             video_id=told_id,
             video=Video.from_answer(told) if is_video else None,
         )
+
+    @asynccontextmanager
+    async def _open_body(self, request: PartRequest, observer: PartObserver) -> AsyncIterator[PartBody]:
+        """Open the part and give a body for one HTTP request."""
+        form_fields = {"videoId": request.video_id} if self.delegated and request.video_id else {}
+        may_refuse = bool(form_fields) and request.expect_continue
+        async with request.source.open() as reader:
+            body = PartBody(
+                reader,
+                size_bytes=request.source.part.size_bytes,
+                filename=request.filename,
+                form_fields=form_fields,
+                pool=self._pool,
+                observer=observer,
+                hold_seconds=min(_HOLD_SECONDS, self._stall_seconds / 4) if may_refuse else 0.0,
+            )
+            observer.body_started(body)
+            try:
+                with self._pool.part():
+                    yield body
+            finally:
+                observer.body_ended(body)
 
     async def create_upload_token(self, ttl_seconds: int) -> UploadToken:
         """``POST /upload-tokens``; 0 = for ever."""

@@ -55,13 +55,13 @@ class RetryRunner(Struct, frozen=True, kw_only=True):
     """When requests of one credential go out: the account's window, and the patience of one caller.
 
     :param subject: whose requests they are, for the log
-    :param teller: is told of retries and waits
+    :param events: receives retries and waits
     """
 
     limiter: RateLimiter
     policy: RetryPolicy = RetryPolicy()
     subject: str = ""
-    teller: EventDispatcher | None = None
+    events: EventDispatcher | None = None
 
     async def run(self, kind: RequestKind, request: Callable[[], Awaitable[T]], *, what: str) -> T:
         """Call ``request`` in its turn until it returns, fails for good, or has failed too often.
@@ -94,8 +94,8 @@ class RetryRunner(Struct, frozen=True, kw_only=True):
                 log.warning(
                     "%s account's rate limit is used up; waiting %s.", named, format_duration(wait_seconds)
                 )
-            if self.teller is not None:
-                self.teller.tell(RateLimitWait(kind=str(kind), wait_seconds=wait_seconds))
+            if self.events is not None:
+                self.events.emit(RateLimitWait(kind=str(kind), wait_seconds=wait_seconds))
 
         with waiting:
             await self.limiter.turn(kind, on_wait=tell, max_wait_seconds=self.policy.max_wait_seconds)
@@ -141,8 +141,8 @@ class RetryRunner(Struct, frozen=True, kw_only=True):
             error = _error_of(state)
             named = f"{self.subject}, {what}" if self.subject else what
             log.warning("%s: %s Again in %.1f s.", named, error, state.upcoming_sleep)
-            if self.teller is not None:
-                self.teller.tell(
+            if self.events is not None:
+                self.events.emit(
                     RetryScheduled(
                         what=what,
                         part_number=part_number,

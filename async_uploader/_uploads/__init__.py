@@ -1,1 +1,1 @@
-"""One upload from its container to the finished video; many uploads; uploads whose parts the caller cuts."""
+"""One upload from its container to the finished video, many uploads at once, and upload sessions."""

@@ -1,4 +1,4 @@
-"""Many uploads at once, with one budget of parts in flight for all of them."""
+"""Many uploads at once, which share their upload slots."""
 
 from __future__ import annotations
 
@@ -46,23 +46,23 @@ class UploadResult:
 
 
 class Uploads:
-    """The results of many uploads, in the order in which they end.
+    """The results of many uploads, in the order in which the uploads end.
 
-    An async iterator, to be used up; and an async context manager, for who may want to stop before::
+    Iterate over all results, or use it as an async context manager if you may stop early::
 
         async with client.upload_many(paths) as results:
             async for result in results:
                 ...
 
-    Without it, what is still running when the iteration is given up is cancelled when the client is closed.
+    Leaving the block cancels the uploads that still run. Without a block, closing the client cancels them.
 
-    Whatever exception ends an upload becomes its result's error, and the others continue. So do exceptions of
-    ``on_video`` and the other callbacks; an exception that has to stop everything is raised where the results are
-    iterated. Misuse (a source or option of a type that no upload takes) is raised by the iteration, once the other
-    uploads have ended.
+    An exception that ends an upload, including one raised by ``on_video`` or another callback, becomes the error
+    of its result; the other uploads continue. To stop everything, raise your exception in the loop over the
+    results. An item of a type that cannot be uploaded, or with an unknown option, is a TypeError of the iteration
+    after the other uploads have ended.
 
-    The uploads run in a task that belongs to this object, and not in a task group of the caller's: an iterator
-    cannot hold one open between two results without breaking cancellation for everybody around it.
+    The uploads run in a task of this object instead of a task group: an iterator cannot keep a task group open
+    between two results without breaking cancellation in the code around it.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Uploads:
             raise StopAsyncIteration from None
 
     async def aclose(self) -> None:
-        """Cancel what is still running. The results that are not fetched yet are lost."""
+        """Cancel the uploads that still run. Results that were not iterated over yet are lost."""
         self._ended.close()
         self._results.close()
         if self._task is not None:
@@ -112,27 +112,27 @@ class Uploads:
                 await asyncio.wait([self._task])
 
     async def _run(self) -> None:
-        hand_over, to_upload = anyio.create_memory_object_stream[UploadItem](0)
+        send_item, receive_item = anyio.create_memory_object_stream[UploadItem](0)
         try:
             async with self._results, anyio.create_task_group() as group:
-                group.start_soon(self._feed, hand_over)
+                group.start_soon(self._feed, send_item)
                 for _ in range(self._files):
-                    group.start_soon(self._work, to_upload.clone())
-                to_upload.close()
+                    group.start_soon(self._work, receive_item.clone())
+                receive_item.close()
         except BaseExceptionGroup as errors:
-            # Only what the iterable of items raises gets here, and what ends the process; one of these is enough.
-            raise _first(errors) from None
+            # Only the iterable of items, or a signal that ends the process, raises here. One exception is enough.
+            raise _first_of(errors) from None
         if self._misuse is not None:
             raise self._misuse
 
-    async def _feed(self, hand_over: MemoryObjectSendStream[UploadItem]) -> None:
-        async with hand_over:
-            async for item in _each(self._items):
-                await hand_over.send(UploadItem.of(item))
+    async def _feed(self, send_item: MemoryObjectSendStream[UploadItem]) -> None:
+        async with send_item:
+            async for item in _iterate(self._items):
+                await send_item.send(UploadItem.of(item))
 
-    async def _work(self, to_upload: MemoryObjectReceiveStream[UploadItem]) -> None:
-        async with to_upload:
-            async for item in to_upload:
+    async def _work(self, receive_item: MemoryObjectReceiveStream[UploadItem]) -> None:
+        async with receive_item:
+            async for item in receive_item:
                 try:
                     self._check(item)
                 except TypeError as exc:
@@ -153,12 +153,12 @@ class Uploads:
         except asyncio.CancelledError as exc:
             if (task := asyncio.current_task()) is None or task.cancelling():
                 raise
-            return _unexpected(item, exc)  # raised by a callback or a source: nobody has cancelled this
-        except Exception as exc:  # noqa: BLE001 - of a callback, or a defect: no reason to stop the other uploads
+            return _unexpected(item, exc)  # raised by a callback or a source; the task was not cancelled
+        except Exception as exc:  # noqa: BLE001 - an error of a callback, or a bug, must not stop the other uploads
             return _unexpected(item, exc)
 
 
-async def _each(items: Iterable[object] | AsyncIterable[object]) -> AsyncIterator[object]:
+async def _iterate(items: Iterable[object] | AsyncIterable[object]) -> AsyncIterator[object]:
     if isinstance(items, str | bytes | os.PathLike):
         raise TypeError("upload_many() takes an iterable of sources, not a single one")
     if isinstance(items, AsyncIterable):
@@ -170,12 +170,12 @@ async def _each(items: Iterable[object] | AsyncIterable[object]) -> AsyncIterato
 
 
 def _unexpected(item: UploadItem, cause: BaseException) -> UploadResult:
-    why = (sentence(str(cause)) or "no reason given").rstrip(".")
-    error = UploaderError(f"The upload ended with an unexpected {type(cause).__name__}: {why}.")
+    reason = (sentence(str(cause)) or "no reason given").rstrip(".")
+    error = UploaderError(f"The upload ended with an unexpected {type(cause).__name__}: {reason}.")
     error.__cause__ = cause
     return UploadResult(item=item, error=error)
 
 
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+def _first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
     error = errors.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    return _first_of(error) if isinstance(error, BaseExceptionGroup) else error

@@ -1,4 +1,4 @@
-"""An upload whose parts the caller cuts, as they come to be."""
+"""An upload whose parts the caller passes in one by one."""
 
 from __future__ import annotations
 
@@ -12,77 +12,78 @@ from async_uploader._models import Video
 
 
 class UploadSession:
-    """What ``Client.upload_session()`` gives: parts in, a Video out. For one task at a time."""
+    """Uploads the parts that you pass to it. Created by ``Client.upload_session()``; for one task at a time."""
 
     def __init__(self) -> None:
-        self._hand_over, self._chunks = anyio.create_memory_object_stream[bytes](0)
+        self._send_chunk, self._receive_chunk = anyio.create_memory_object_stream[bytes](0)
         self._ended = anyio.Event()
         self._video: Video | None = None
         self._failure: Exception | None = None
 
     async def upload_part(self, data: bytes | bytearray | memoryview) -> None:
-        """Hand over the next piece of the video.
+        """Upload the next part of the video.
 
-        A piece becomes a part of its own; what is smaller than 5 MiB is joined with the next ones, what is larger
-        than 200 MiB is divided. Returns when the piece is taken over, which may be before it is sent, and waits
-        while as much is under way as may be.
+        Data from 5 MiB to 200 MiB become one part. Smaller data are joined with those that follow, larger data are
+        split. Returns once the data are buffered, which may be before they are sent; waits while the buffers are
+        full.
 
-        :raises UploadFailed: the upload has failed; the cause is chained
-        :raises RuntimeError: the last part was handed over already
+        :param data: the next bytes of the video
+        :raises UploadFailed: the upload failed; the cause is chained
+        :raises RuntimeError: ``upload_last_part()`` was already called
         """
         try:
-            await self._hand_over.send(bytes(data))
+            await self._send_chunk.send(bytes(data))
         except anyio.ClosedResourceError:
-            raise RuntimeError("the last part was handed over already") from None
+            raise RuntimeError("upload_last_part() was already called") from None
         except anyio.BrokenResourceError:
             await self._ended.wait()
-            raise self._reason() from None
+            raise self._error() from None
 
     async def upload_last_part(self, data: bytes | bytearray | memoryview = b"") -> Video:
-        """Hand over the end of the video, and wait until it has come together.
+        """Upload the end of the video, and wait until the video is complete.
 
-        :param data: the last piece; empty if all has been handed over before
+        :param data: the last bytes of the video; default: none
         :returns: the finished Video
-        :raises SourceError: there was not one byte
-        :raises UploadFailed: the upload has failed; the cause is chained
-        :raises RuntimeError: the last part was handed over already
+        :raises SourceError: the session received no bytes at all
+        :raises UploadFailed: the upload failed; the cause is chained
+        :raises RuntimeError: ``upload_last_part()`` was already called
         """
         await self.upload_part(data)
-        self._hand_over.close()
+        self._send_chunk.close()
         await self._ended.wait()
         if self._video is None:
-            raise self._reason()
+            raise self._error()
         return self._video
 
-    def _reason(self) -> Exception:
+    def _error(self) -> Exception:
         return self._failure or UploaderError("The upload was cancelled.")
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """What was handed over, for the uploading side."""
-        async with self._chunks:
-            async for chunk in self._chunks:
+        """The data passed to :meth:`upload_part`, for the upload that reads them."""
+        async with self._receive_chunk:
+            async for chunk in self._receive_chunk:
                 yield chunk
 
     @asynccontextmanager
     async def running(self, upload: Callable[[], Awaitable[Video]]) -> AsyncIterator[None]:
-        """Upload in the background; cancelled when the block is left before the end."""
+        """Upload in the background. Leaving the block before the upload ends cancels it."""
         error: Exception | None = None
         async with anyio.create_task_group() as group:
             group.start_soon(self._run, upload)
             try:
                 yield
-            except Exception as exc:  # noqa: BLE001 - raised below: here it would come out as a group
+            except Exception as exc:  # noqa: BLE001 - raised below; here the task group would wrap it
                 error = exc
             group.cancel_scope.cancel()
-        self._hand_over.close()
+        self._send_chunk.close()
         if error is not None:
             raise error
 
     async def _run(self, upload: Callable[[], Awaitable[Video]]) -> None:
         try:
             self._video = await upload()
-        except Exception as exc:  # noqa: BLE001 - raised to who hands over parts
+        except Exception as exc:  # noqa: BLE001 - raised by upload_part() or upload_last_part()
             self._failure = exc
         finally:
-            self._chunks.close()
+            self._receive_chunk.close()
             self._ended.set()

@@ -272,7 +272,7 @@ async def test_a_part_was_accepted_but_not_stored(source_of: SourceOf) -> None:
         token = await _token(emulator)
         ids = set()
         for _ in range(2):
-            with pytest.raises(UploadFailed, match="no answer brought the finished video") as caught:
+            with pytest.raises(UploadFailed, match="no response contained the finished video") as caught:
                 await _run(emulator, source, token)
             assert str(caught.value.video_id) in str(caught.value)
             ids.add(caught.value.video_id)
@@ -438,7 +438,7 @@ async def test_a_proxy_deletes_nothing(fault: str, movie: Source) -> None:
         run = await run_upload(emulator, movie, resume="local", concurrency=1)
         assert isinstance(run.error, UploadFailed)
         assert run.error.resumable
-        assert run.error.advice == "Upload it again to go on from there."
+        assert run.error.advice == "Upload it again to resume."
         emulator.clear_faults()
         again = await run_upload(emulator, movie, resume="local")
         assert again.video is not None, again.error
@@ -469,7 +469,7 @@ async def test_the_container_goes_during_the_upload(movie: Source) -> None:
         run = await run_upload(emulator, movie, resume="local", concurrency=1)
         assert isinstance(run.error, UploadFailed)
         assert not run.error.resumable
-        assert run.error.advice == "This video does not exist any more; upload it again to start anew."
+        assert run.error.advice == "This video no longer exists; upload the source again to create a new one."
         assert await list_unfinished() == []
 
 

@@ -205,7 +205,7 @@ async def _check_going_on(
 ) -> None:
     """The same upload again, with the trouble over, sends what is missing and no more."""
     assert error.resumable
-    assert error.advice == "Upload it again to go on from there."
+    assert error.advice == "Upload it again to resume."
     (view,) = emulator.videos.values()
     assert view.video_id == error.video_id
     if ends.tells_truth:

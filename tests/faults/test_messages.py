@@ -25,12 +25,12 @@ from .world import KEY, PART, Source, check_sentence, make_source, run_upload, s
 SourceOf = Callable[[int], Source]
 
 _REFUSED: Final = "authentication-invalid-user-credentials"
-_NONE: Final = "0 of 3 parts (0 bytes) had arrived in video VIDEO."
-_ONE: Final = "1 of 3 parts (5 MiB) had arrived in video VIDEO."
-_TWO: Final = "2 of 3 parts (10 MiB) had arrived in video VIDEO."
-_ALL: Final = "3 of 3 parts (11 MiB) had arrived in video VIDEO."
+_NONE: Final = "0 of 3 parts (0 bytes) were stored in video VIDEO."
+_ONE: Final = "1 of 3 parts (5 MiB) were stored in video VIDEO."
+_TWO: Final = "2 of 3 parts (10 MiB) were stored in video VIDEO."
+_ALL: Final = "3 of 3 parts (11 MiB) were stored in video VIDEO."
 _DELETED: Final = "The unfinished video was deleted."
-_AGAIN: Final = "Upload it again to go on from there."
+_AGAIN: Final = "Upload it again to resume."
 _ANSWERED: Final = "The service answered"
 _LOST: Final = "No answer from the service:"
 
@@ -112,8 +112,8 @@ MESSAGES: Final = {
     ),
     "someone else": Message(
         faults=(f"{_LAST}:problem=video-content-range-by-part-part-already-sent",),
-        says=f"Part 3 of 3: {_ANSWERED} 400: This part was already sent. This upload had not sent it: someone "
-        f"else writes to this video. {_TWO} The video was left as it is.",
+        says=f"Part 3 of 3: {_ANSWERED} 400: This part was already sent. This upload did not send it: another "
+        f"program is writing to this video. {_TWO} The video was not deleted.",
     ),
     "not deleted": Message(
         faults=("upload,part=first:status=413", "delete:status=503"),
@@ -124,7 +124,7 @@ MESSAGES: Final = {
     "never whole": Message(
         faults=("upload,part=2:status=200,body=html",),
         options={**_GOING_ON, "stall_timeout": 0.3},
-        says="Every part was accepted, but the video has not come together (its status is 'uploading'). "
+        says="Every part was accepted, but the service has not assembled the video (its status is 'uploading'). "
         f"{_ALL} {_AGAIN}",
     ),
     "no status": Message(
@@ -194,7 +194,10 @@ LOGGED: Final = {
         ("upload,part=last,times=1:cut,when=late",),
         r"movie\.mp4, part 3: No answer from the service: it closed the connection\. Again in \d\.\d s\.",
     ),
-    "a part had arrived": (("upload,part=last,times=1:cut,when=stored",), r"movie\.mp4, part 3 had arrived\."),
+    "a part had arrived": (
+        ("upload,part=last,times=1:cut,when=stored",),
+        r"movie\.mp4, part 3 was already stored\.",
+    ),
     "the creation is tried again": (
         ("create,times=1:status=503",),
         r"movie\.mp4, create: The service answered 503: Service Unavailable\. Again in \d\.\d s\.",

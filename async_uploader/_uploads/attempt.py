@@ -1,0 +1,79 @@
+"""One attempt to send a part, as progress, throughput and events see it."""
+
+from __future__ import annotations
+
+import anyio
+
+from async_uploader._dispatcher import EventDispatcher, error_type
+from async_uploader._flow.throughput import BodyInTransit, ThroughputMeter
+from async_uploader._outcome import Outcome
+from async_uploader._plan import Part
+from async_uploader._progress import ProgressTracker
+from async_uploader.events import PartBegan, PartEnded
+
+
+class PartAttempt:
+    """Observes one attempt (:class:`~async_uploader._api.part_request.PartObserver`) and reports it.
+
+    :param number: counts the attempts of this part from 1
+    """
+
+    def __init__(
+        self,
+        part: Part,
+        number: int,
+        *,
+        events: EventDispatcher,
+        progress: ProgressTracker,
+        meter: ThroughputMeter,
+    ) -> None:
+        self._part = part
+        self._number = number
+        self._events = events
+        self._progress = progress
+        self._meter = meter
+        self._began_at_seconds: float | None = None
+        self._local_port: int | None = None
+        # Not reduced if a body is sent again: these bytes did use the network.
+        self._sent_bytes = 0
+
+    def begin(self) -> None:
+        """The rate limit allows the request, and it is about to be sent."""
+        self._began_at_seconds = anyio.current_time()
+        self._events.emit(
+            PartBegan(part_number=self._part.number, size_bytes=self._part.size_bytes, attempt=self._number)
+        )
+
+    def body_started(self, body: BodyInTransit) -> None:
+        """See :class:`~async_uploader._api.part_request.PartObserver`."""
+        self._progress.taken_back(self._part.number)
+        self._meter.add(body)
+
+    def sent(self, count_bytes: int) -> None:
+        """See :class:`~async_uploader._api.part_request.PartObserver`."""
+        self._sent_bytes += count_bytes
+        self._progress.sent(self._part.number, count_bytes)
+
+    def body_ended(self, body: BodyInTransit) -> None:
+        """See :class:`~async_uploader._api.part_request.PartObserver`."""
+        self._meter.remove(body)
+        self._local_port = body.local_port or self._local_port
+
+    def end(self, outcome: Outcome | None, error: BaseException | None = None) -> None:
+        """Report the outcome; None if the attempt was cancelled. An attempt that never began is not reported."""
+        if self._began_at_seconds is None:
+            return
+        reported_error = None if outcome is None else error
+        self._events.emit(
+            PartEnded(
+                part_number=self._part.number,
+                size_bytes=self._part.size_bytes,
+                attempt=self._number,
+                began_at_seconds=self._began_at_seconds,
+                connection=self._local_port,
+                outcome="cancelled" if outcome is None else outcome.name.lower().replace("_", " "),
+                error=None if reported_error is None else str(reported_error),
+                error_type=None if reported_error is None else error_type(reported_error),
+                sent_bytes=self._sent_bytes,
+            )
+        )

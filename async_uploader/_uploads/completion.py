@@ -1,0 +1,77 @@
+"""Waits until the service has assembled the video, and verifies it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final, TypeVar
+
+import anyio
+
+from async_uploader._flow.rate_limit import RequestKind
+from async_uploader._models import Video
+from async_uploader._outcome import is_whole
+
+from . import failures
+from .job import Context, Job
+from .state import TransferState
+
+T = TypeVar("T")
+
+# The first status request is early, because most videos are assembled at once. Later ones double the interval.
+_FIRST_INTERVAL_SECONDS: Final = 0.1
+_MAX_INTERVAL_SECONDS: Final = 5.0
+
+
+class Completion:
+    """The end of a transfer: every part was accepted."""
+
+    def __init__(self, job: Job, context: Context, state: TransferState) -> None:
+        self._job = job
+        self._context = context
+        self._state = state
+
+    async def run(self) -> Video:
+        """Wait until the video is assembled and has the source's size; returns it.
+
+        :raises Conflict: the service assembled a video of another size
+        :raises UploaderError: the video was not assembled within ``stall_timeout``
+        """
+        if self._context.service.delegated:
+            return await self._from_responses()
+        video_id = self._state.video_id
+        assert video_id is not None
+        await self._wait_until_assembled(video_id)
+        if self._state.video is not None:
+            return self._state.video
+        return await self._read("video", partial(self._context.service.get_video, video_id))
+
+    async def _from_responses(self) -> Video:
+        """An upload token cannot ask for the status: a response must have said that the video is complete."""
+        if self._state.video is not None:
+            return self._state.video
+        if self._state.is_reported_complete:
+            return Video.from_answer({"videoId": self._state.video_id})
+        if self._state.is_resumed and self._context.resume:
+            # A part is missing that the journal lists as acknowledged. The next run sends every part again.
+            await self._context.resume.doubt()
+        raise failures.no_finished_video()
+
+    async def _wait_until_assembled(self, video_id: str) -> None:
+        interval_seconds = _FIRST_INTERVAL_SECONDS
+        deadline = anyio.current_time() + self._job.options.stall_timeout
+        total_bytes = self._state.progress.total_bytes
+        while True:
+            status = await self._read("status", partial(self._context.service.get_status, video_id))
+            is_assembled = is_whole(status, total_bytes=total_bytes)
+            if is_assembled:
+                return
+            if is_assembled is False:
+                raise failures.wrong_size(status, total_bytes)
+            if anyio.current_time() >= deadline:
+                raise failures.incomplete(status)
+            await anyio.sleep(interval_seconds)
+            interval_seconds = min(interval_seconds * 2, _MAX_INTERVAL_SECONDS)
+
+    async def _read(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
+        return await self._context.retries.run(RequestKind.READ, request, what=what)

@@ -1,0 +1,213 @@
+"""Delivers one part: sends it until the service has stored it, and records that.
+
+After an attempt with an unknown outcome the service is asked for the part first, so that no byte is sent twice. A
+retry is sent with ``Expect: 100-continue``, so that the service can refuse before the body. See :mod:`._outcome`
+for what each response means.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import Final
+
+import anyio
+
+from async_uploader._api.part_request import PartRequest
+from async_uploader._api.service import PartResponse, byte_range, part_range
+from async_uploader._errors import ApiError, UploaderError
+from async_uploader._flow.rate_limit import RequestKind
+from async_uploader._options import MAX_CONCURRENCY
+from async_uploader._outcome import ALREADY_WHOLE, Outcome, classify, is_whole, received_parts
+from async_uploader._sources.file import PartSource
+
+from . import failures
+from .attempt import PartAttempt
+from .job import Context, Job
+from .state import TransferState
+
+log: Final = logging.getLogger("async_uploader")
+
+
+class PartDelivery:
+    """Delivers one part. It is in flight while it holds an upload slot, which excludes the backoff before retries.
+
+    Call :meth:`acquire_slot`, then :meth:`run`.
+    """
+
+    def __init__(self, source: PartSource, *, job: Job, context: Context, state: TransferState) -> None:
+        self._source = source
+        self._part = source.part
+        self._job = job
+        self._context = context
+        self._state = state
+        self._has_slot = False
+        self._attempts = 0
+        # An earlier attempt may have stored the part: a refusal as a duplicate then means success.
+        self._maybe_received = state.is_resumed
+        # An attempt of this delivery ended with an unknown outcome.
+        self._is_unknown = False
+
+    async def acquire_slot(self) -> None:
+        """Wait until one more part may be in flight."""
+        await self._job.slots.slots.acquire_on_behalf_of(self)
+        self._has_slot = True
+
+    def _release_slot(self) -> None:
+        if self._has_slot:
+            self._has_slot = False
+            self._job.slots.slots.release_on_behalf_of(self)
+
+    async def run(self) -> None:
+        """Send the part until it is stored, record it, and release the slot.
+
+        :raises UploaderError: the part cannot be delivered
+        """
+        try:
+            await self._record(await self._send_with_retries())
+        finally:
+            self._release_slot()
+
+    async def _send_with_retries(self) -> PartResponse | None:
+        try:
+            return await self._context.retries.persist(
+                self._attempt,
+                what=f"part {self._part.number}",
+                part_number=self._part.number,
+                progress=lambda: self._state.progress.acknowledged_bytes,
+                sleep=self._back_off,
+            )
+        except Exception:
+            self._state.failed_part = self._state.failed_part or self._part
+            raise
+
+    async def _back_off(self, seconds: float) -> None:
+        """Wait before a retry. Other parts, or other uploads, can use the slot meanwhile."""
+        self._release_slot()
+        await anyio.sleep(seconds)
+        await self.acquire_slot()
+
+    async def _attempt(self) -> PartResponse | None:
+        """Make one attempt; returns None if the service already has the part."""
+        if self._is_unknown and await self._is_received():
+            log.info("%s was already stored.", self._name)
+            return None
+        self._attempts += 1
+        attempt = PartAttempt(
+            self._part,
+            self._attempts,
+            events=self._context.events,
+            progress=self._state.progress,
+            meter=self._job.slots.meter,
+        )
+        send = partial(self._send, attempt)
+        held_up = self._job.slots.held_up.plus()
+        try:
+            response = await self._context.retries.in_turn(RequestKind.UPLOAD, send, waiting=held_up)
+        except UploaderError as exc:
+            if self._is_stored_despite(exc, attempt):
+                return None
+            raise
+        except BaseException:
+            attempt.end(None)
+            raise
+        attempt.end(Outcome.STORED)
+        return response
+
+    async def _send(self, attempt: PartAttempt) -> PartResponse:
+        attempt.begin()
+        request = PartRequest(
+            source=self._source,
+            content_range=self._content_range(),
+            filename=self._job.source.name,
+            video_id=self._state.video_id,
+            expect_continue=self._attempts > 1 or self._was_maybe_sent_before(),
+        )
+        with self._state.sending.plus():
+            return await self._context.service.send_part(request, attempt)
+
+    def _content_range(self) -> str:
+        if self._job.options.ranges == "part":
+            return part_range(self._part)
+        total_bytes = self._job.plan.total_bytes
+        assert total_bytes is not None, "the client refuses byte ranges of a stream of unknown size"
+        return byte_range(self._part, total_bytes)
+
+    def _was_maybe_sent_before(self) -> bool:
+        """Whether an earlier process may have sent the part, and an upload token cannot ask for it.
+
+        Parts are sent in order: of the parts after the last received one, only those that were in flight can have
+        been sent.
+        """
+        state = self._state
+        if not (state.is_resumed and self._context.service.delegated):
+            return False
+        return not state.received or self._part.number <= max(state.received) + MAX_CONCURRENCY
+
+    async def _is_received(self) -> bool:
+        """Ask the service whether it has the part. An upload token cannot ask."""
+        service, video_id = self._context.service, self._state.video_id
+        if service.delegated or video_id is None:
+            return False
+        status = await self._context.retries.in_turn(RequestKind.READ, partial(service.get_status, video_id))
+        return bool(
+            is_whole(status, total_bytes=self._state.progress.total_bytes)
+            or received_parts(status, [self._part], ranges=self._job.options.ranges)
+        )
+
+    def _is_stored_despite(self, error: UploaderError, attempt: PartAttempt) -> bool:
+        """Classify a failed attempt: whether the part is stored all the same.
+
+        :raises Conflict: a retry could damage something: another program writes to the video, or a second video
+            could be created
+        """
+        self._state.progress.taken_back(self._part.number)
+        outcome = classify(error, maybe_received=self._maybe_received)
+        attempt.end(outcome, error)
+        match outcome:
+            case Outcome.STORED:
+                log.info("%s was already stored.", self._name)
+                self._state.is_reported_complete |= isinstance(error, ApiError) and error.slug == ALREADY_WHOLE
+                return True
+            case Outcome.CONFLICT:
+                raise failures.foreign_writer(error) from error
+            case Outcome.UNKNOWN if self._state.video_id is None and self._part.last:
+                raise failures.possible_second_video(error) from error
+        self._job.slots.failed()
+        self._is_unknown |= outcome is Outcome.UNKNOWN
+        self._maybe_received |= self._is_unknown
+        return False
+
+    async def _record(self, response: PartResponse | None) -> None:
+        state, part = self._state, self._part
+        state.progress.acknowledged(part.number, part.size_bytes)
+        self._context.retries.limiter.stored(part.size_bytes)
+        parts_done, parts_total = state.progress.parts_done, state.progress.parts_total
+        log.info("%s: stored (%s of %s).", self._name, parts_done, parts_total or "?")
+        self._source.release()
+        # Only the request that completes the video returns it. Any part can be that request, so the last one wins.
+        video = response.video if response is not None else None
+        state.video = video or state.video
+        if response is not None and state.video_id is None:
+            await self._record_container(response)
+        elif self._context.resume:
+            await self._context.resume.acknowledged(part.number, video)
+
+    async def _record_container(self, response: PartResponse) -> None:
+        """The first part of an upload token has created the container."""
+        if response.video_id is None:
+            raise failures.no_video_id()
+        self._state.video_id = response.video_id
+        if self._context.resume:
+            await self._context.resume.record(
+                response.video_id,
+                ranges=self._job.options.ranges,
+                part_bytes=self._job.plan.part_bytes,
+                received=frozenset({self._part.number}),
+                video=response.video,
+            )
+        self._context.events.emit(self._state.container_ready(can_resume=self._context.can_resume))
+
+    @property
+    def _name(self) -> str:
+        return f"{self._job.source.name}, part {self._part.number}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import faulthandler
 import inspect
 import json
 import os
@@ -225,6 +226,7 @@ def drop_privileges() -> None:
 
 def main() -> None:
     """Follow the order, and become the command line."""
+    faulthandler.enable()  # a command that hangs is sent SIGABRT, to see where
     order = read(os.environ.pop(VARIABLE))
     quicken(order)
     hooks = Hooks(order)

@@ -1,8 +1,8 @@
 """Delivers one part: sends it until the service has stored it, and records that.
 
-After an attempt with an unknown outcome the service is asked for the part first, so that no byte is sent twice. A
-retry is sent with ``Expect: 100-continue``, so that the service can refuse before the body. See :mod:`._outcome`
-for what each response means.
+After an attempt with an unknown outcome, the video's status is read first, so that no byte is sent twice. A retry
+is sent with ``Expect: 100-continue``, so that the service can refuse it before the body is sent. :mod:`._outcome`
+defines what each response means.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ log: Final = logging.getLogger("async_uploader")
 
 
 class PartDelivery:
-    """Delivers one part. It is in flight while it holds an upload slot, which excludes the backoff before retries.
+    """Delivers one part. Call :meth:`acquire_slot`, then :meth:`run`.
 
-    Call :meth:`acquire_slot`, then :meth:`run`.
+    A part is in flight while it holds an upload slot. It gives the slot back during the backoff before a retry.
     """
 
     def __init__(self, source: PartSource, *, job: Job, context: Context, state: TransferState) -> None:
@@ -121,7 +121,7 @@ class PartDelivery:
             content_range=self._content_range(),
             filename=self._job.source.name,
             video_id=self._state.video_id,
-            expect_continue=self._attempts > 1 or self._was_maybe_sent_before(),
+            expect_continue=self._attempts > 1 or self._may_have_been_sent(),
         )
         with self._state.sending.plus():
             return await self._context.service.send_part(request, attempt)
@@ -133,11 +133,11 @@ class PartDelivery:
         assert total_bytes is not None, "the client refuses byte ranges of a stream of unknown size"
         return byte_range(self._part, total_bytes)
 
-    def _was_maybe_sent_before(self) -> bool:
-        """Whether an earlier process may have sent the part, and an upload token cannot ask for it.
+    def _may_have_been_sent(self) -> bool:
+        """Whether an earlier process may have sent the part, and the upload token cannot read the status.
 
-        Parts are sent in order: of the parts after the last received one, only those that were in flight can have
-        been sent.
+        Parts are sent in order, so an earlier process cannot have sent parts that are further than its concurrency
+        after the last received one.
         """
         state = self._state
         if not (state.is_resumed and self._context.service.delegated):
@@ -145,7 +145,7 @@ class PartDelivery:
         return not state.received or self._part.number <= max(state.received) + MAX_CONCURRENCY
 
     async def _is_received(self) -> bool:
-        """Ask the service whether it has the part. An upload token cannot ask."""
+        """Whether the service has the part, by its status; False with an upload token, which cannot read it."""
         service, video_id = self._context.service, self._state.video_id
         if service.delegated or video_id is None:
             return False
@@ -156,10 +156,9 @@ class PartDelivery:
         )
 
     def _is_stored_despite(self, error: UploaderError, attempt: PartAttempt) -> bool:
-        """Classify a failed attempt: whether the part is stored all the same.
+        """Classify the error of an attempt. Returns True if it means that the part is already stored.
 
-        :raises Conflict: a retry could damage something: another program writes to the video, or a second video
-            could be created
+        :raises Conflict: another program writes to the video, or a retry could create a second video
         """
         self._state.progress.taken_back(self._part.number)
         outcome = classify(error, maybe_received=self._maybe_received)

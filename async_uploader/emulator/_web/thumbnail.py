@@ -1,7 +1,7 @@
-"""A frame of a video as a JPEG, where an ffmpeg is on the PATH.
+"""Makes a JPEG of a frame of a video, if ffmpeg is on the PATH.
 
-One thread makes one thumbnail at a time, with a process that ends with the emulator. A file goes to ffmpeg only
-if its first bytes are a video's: a playlist among the uploads must not make it open anything else.
+One thread makes one thumbnail at a time, in a process that ends with the emulator. Only files that start like a
+video are passed to ffmpeg: an uploaded playlist must not make it open other files.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
-from ._media import UNKNOWN_TYPE, media_type
+from .media import UNKNOWN_TYPE, media_type
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ._store import Video
+    from async_uploader.emulator._storage.video import Video
 
-PATIENCE_SECONDS: Final = 10.0
-MAX_KEPT: Final = 200
+TIMEOUT_SECONDS: Final = 10.0
+MAX_CACHED: Final = 200
 WIDTH: Final = 640
-# A frame a second into the video says more than the first; a shorter video has only that.
-_MOMENTS: Final = ("1", "0")
+# Positions in seconds: a frame after one second shows more than the first, but a short video has only that.
+_POSITIONS: Final = ("1", "0")
 
 PLACEHOLDER: Final = (
     b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 9"><path fill="#79818a" d="M0 0h16v9H0z"/>'
@@ -33,43 +33,43 @@ PLACEHOLDER: Final = (
 
 
 class Thumbnails:
-    """Makes thumbnails and keeps the latest ones."""
+    """Makes thumbnails and caches the latest ones."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "emulator-thumbnail")
-        self._kept: OrderedDict[str, bytes | None] = OrderedDict()
+        self._cache: OrderedDict[str, bytes | None] = OrderedDict()
         self._process: subprocess.Popen[bytes] | None = None
         self._is_closed = False
 
     async def of(self, video: Video) -> bytes | None:
-        """A finished video's JPEG; None without an ffmpeg, or if it finds no frame."""
+        """The JPEG of a finished video; None without ffmpeg, or if it finds no frame."""
         path, video_id = video.source.path, video.container.video_id
         return await asyncio.shield(
             asyncio.get_running_loop().run_in_executor(self._thread, self._get, video_id, path)
         )
 
     async def close(self) -> None:
-        """Stop what is being made; nothing is made after this."""
+        """Stop the running ffmpeg. No thumbnail is made afterwards."""
         self._is_closed = True
         if (process := self._process) is not None:
             process.kill()
-        await asyncio.get_running_loop().run_in_executor(self._thread, lambda: None)  # after all that waits
+        await asyncio.get_running_loop().run_in_executor(self._thread, lambda: None)  # waits for queued calls
         self._thread.shutdown()
 
     def _get(self, video_id: str, path: Path) -> bytes | None:
-        if video_id not in self._kept:
-            self._kept[video_id] = self._make(path)
-            if len(self._kept) > MAX_KEPT:
-                self._kept.popitem(last=False)
-        return self._kept[video_id]
+        if video_id not in self._cache:
+            self._cache[video_id] = self._make(path)
+            if len(self._cache) > MAX_CACHED:
+                self._cache.popitem(last=False)
+        return self._cache[video_id]
 
     def _make(self, path: Path) -> bytes | None:
         program = shutil.which("ffmpeg")
         if program is None or not _is_video(path):
             return None
-        return next((frame for moment in _MOMENTS if (frame := self._frame(program, path, moment))), None)
+        return next((frame for at in _POSITIONS if (frame := self._frame(program, path, at))), None)
 
-    def _frame(self, program: str, path: Path, moment: str) -> bytes:
+    def _frame(self, program: str, path: Path, position: str) -> bytes:
         command = [
             program,
             "-nostdin",
@@ -78,7 +78,7 @@ class Thumbnails:
             "-protocol_whitelist",
             "file",
             "-ss",
-            moment,
+            position,
             "-i",
             str(path),
         ]
@@ -90,10 +90,10 @@ class Thumbnails:
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         ) as process:
             self._process = process
-            if self._is_closed:  # between the two lines above
+            if self._is_closed:  # `close` was called between the two lines above
                 process.kill()
             try:
-                return process.communicate(timeout=PATIENCE_SECONDS)[0]
+                return process.communicate(timeout=TIMEOUT_SECONDS)[0]
             except subprocess.TimeoutExpired:
                 process.kill()
                 return b""
@@ -105,5 +105,5 @@ def _is_video(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return media_type(file.read(512)) != UNKNOWN_TYPE
-    except OSError:  # deleted meanwhile
+    except OSError:  # deleted in the meantime
         return False

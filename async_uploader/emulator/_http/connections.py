@@ -1,9 +1,9 @@
-"""Connections: accepted one at a time, and never more than the process has file descriptors for.
+"""Accepts connections, one at a time and never more than the process has file descriptors for.
 
-asyncio's own server accepts a hundred at once; when descriptors run out it logs a traceback and accepts nothing
-for a second. Here a few are kept for files. A connection that would take one of those takes the place of the one
-that has been idle for longest, which includes those that have not sent a whole request head. If all are busy, it
-is refused with 503.
+asyncio's own server accepts a hundred connections at once; without free descriptors, it logs a traceback and
+accepts nothing for a second. This server keeps some descriptors for files. A connection that would take one of
+these replaces the connection that has been idle longest or has not sent a complete request header. If all
+connections are busy, the new one is refused with 503.
 """
 
 from __future__ import annotations
@@ -21,61 +21,65 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 from aiohttp import web
 
-from ._problems import Problem
+from async_uploader.emulator._problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from aiohttp.web_protocol import RequestHandler
 
-#: More wait in the kernel than any test opens at once; the kernel has a bound of its own.
+#: Connections that wait in the kernel: more than any test opens at once. The kernel has its own limit.
 _BACKLOG: Final = 4096
-#: Descriptors for what is no connection: the executors' files, thumbnails, downloads.
+#: Descriptors for everything but connections: the executors' files, thumbnails, downloads.
 _KEPT_DESCRIPTORS: Final = 24
-#: Where not even these are left, accepting fails, and is tried again.
-_FEWEST_DESCRIPTORS: Final = 8
-#: Where the limit is infinite, there is a table of descriptors to pay for.
-_MOST_DESCRIPTORS: Final = 1 << 17
+#: The lowest limit on connections. If fewer descriptors are free, accepting fails and is retried.
+_MIN_DESCRIPTORS: Final = 8
+#: The highest limit on connections: the kernel's table of descriptors costs memory.
+_MAX_DESCRIPTORS: Final = 1 << 17
 _NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-#: How long accepting waits for a descriptor, if no connection ends before.
+#: How long accepting waits for a descriptor if no connection ends earlier.
 _RETRY_SECONDS: Final = 0.1
-#: Once the descriptors in use were as few as this, the log tells again when they run out.
-_ROOMY_SHARE: Final = 0.8
+#: When the share of used descriptors falls below this, the next lack of them is logged again.
+_RELAXED_SHARE: Final = 0.8
 logger = logging.getLogger("async_uploader.emulator")
 
 
 class Connections(web.Server):
-    """aiohttp's server over a listening socket of ours.
+    """aiohttp's server on our own listening socket.
 
-    :param most: how many descriptors connections and their files may take, see `spare_descriptors`
-    :param options: those of `aiohttp.web.Server`
+    :param max_descriptors: the most descriptors for connections and their files, see `available_descriptors`
+    :param options: options of `aiohttp.web.Server`
     """
 
     def __init__(
-        self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], *, most: int, **options: Any
+        self,
+        handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+        *,
+        max_descriptors: int,
+        **options: Any,
     ) -> None:
         super().__init__(self._handle, **options)
         self._handler = handler
-        self._idle: OrderedDict[RequestHandler, None] = OrderedDict()  # the longest idle first
+        self._idle: OrderedDict[RequestHandler, None] = OrderedDict()  # the one idle longest is first
         self._busy = 0
-        self._most = most
-        self._said: set[str] = set()
+        self._max_descriptors = max_descriptors
+        self._logged: set[str] = set()
         self._freed = asyncio.Event()
         self._accepting: asyncio.Task[None] | None = None
 
     def start(self, listener: socket.socket) -> None:
-        """Accept connections from a bound socket until `stop`, which closes it."""
+        """Accept connections on a bound socket. `stop` closes it."""
         listener.listen(_BACKLOG)
         listener.setblocking(False)  # noqa: FBT003
         self._accepting = asyncio.get_running_loop().create_task(self._accept_all(listener))
 
     async def stop(self) -> None:
-        """Accept no more; those that there are stay."""
+        """Stop accepting. Open connections stay open."""
         if self._accepting is not None:
             self._accepting.cancel()
             await asyncio.wait([self._accepting])
 
-    # What is open
+    # Open connections
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
@@ -91,7 +95,7 @@ class Connections(web.Server):
         self._idle.pop(connection, None)
         self._busy += 1
         try:
-            if self._is_full:  # its file takes a descriptor, too
+            if self._is_full:  # the request's file needs a descriptor, too
                 self._evict()
             return await self._handler(request)
         finally:
@@ -102,13 +106,13 @@ class Connections(web.Server):
 
     @property
     def _count(self) -> int:
-        """The descriptors in use; a busy connection counts twice, for its file."""
+        """The descriptors in use. A busy connection counts twice, because of its file."""
         return len(self._idle) + 2 * self._busy
 
     @property
     def _is_full(self) -> bool:
-        """Whether another connection could take the last descriptors."""
-        return self._count >= self._most
+        """Whether another connection could exceed the limit."""
+        return self._count >= self._max_descriptors
 
     # Accepting
 
@@ -119,20 +123,20 @@ class Connections(web.Server):
                     await self._accept(listener)
                 except OSError as error:
                     if error.errno in _NO_DESCRIPTORS:
-                        self._say("A connection cannot be accepted", error.strerror or "no descriptors")
+                        self._log_once("Cannot accept a connection", error.strerror or "no descriptors")
                         self._evict()
                         await self._wait()
-                    # Anything else is the end of that one connection.
+                    # Any other error ends only that connection.
 
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         accepted, _ = await loop.sock_accept(listener)
         try:
             if not self._is_full:
-                if self._count < self._most * _ROOMY_SHARE:
-                    self._said.clear()
+                if self._count < self._max_descriptors * _RELAXED_SHARE:
+                    self._logged.clear()
             elif not self._evict():
-                self._say("A connection is refused", "all others are busy")
+                self._log_once("Refused a connection", "all others are busy")
                 _refuse(accepted)
                 return
             await loop.connect_accepted_socket(self, accepted)
@@ -141,10 +145,10 @@ class Connections(web.Server):
             raise
 
     def _evict(self) -> bool:
-        """Close the connection that has been idle for longest; False if there is none."""
+        """Close the connection that has been idle longest; False if none is idle."""
         if not self._idle:
             return False
-        self._say("The longest idle connection is closed", "a new one takes its place")
+        self._log_once("Closed the connection that was idle longest", "a new one replaces it")
         connection, _ = self._idle.popitem(last=False)
         if connection.transport is not None:
             connection.transport.abort()
@@ -156,21 +160,21 @@ class Connections(web.Server):
             async with asyncio.timeout(_RETRY_SECONDS):
                 await self._freed.wait()
 
-    def _say(self, what: str, why: str) -> None:
-        """Say it once, until there is room again."""
-        if what not in self._said:
-            self._said.add(what)
+    def _log_once(self, event: str, reason: str) -> None:
+        """Log an event, once until enough descriptors are free again."""
+        if event not in self._logged:
+            self._logged.add(event)
             count = len(self._idle) + self._busy
             logger.warning(
                 "%s: %s. %d connections are open; raise the limit of file descriptors (ulimit -n) for more.",
-                what,
-                why,
+                event,
+                reason,
                 count,
             )
 
 
 def _refuse(accepted: socket.socket) -> None:
-    """Answer 503, as far as that goes without waiting."""
+    """Respond with 503 as far as possible without waiting."""
     problem = Problem("service-unavailable", detail="The emulator has no file descriptors for another connection.")
     body = msgspec.json.encode(problem.body())
     head = (
@@ -180,14 +184,14 @@ def _refuse(accepted: socket.socket) -> None:
     with accepted, suppress(OSError):
         accepted.send(head.encode() + body)
         accepted.shutdown(socket.SHUT_WR)
-        accepted.recv(1 << 16)  # unread bytes would make closing a reset, which may overtake the answer
+        accepted.recv(1 << 16)  # closing with unread bytes sends a reset, which may overtake the response
 
 
-def spare_descriptors() -> int:
-    """How many descriptors this process has for connections."""
+def available_descriptors() -> int:
+    """How many descriptors this process can use for connections."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = _MOST_DESCRIPTORS if limit == resource.RLIM_INFINITY else min(limit, _MOST_DESCRIPTORS)
-    return max(limit - _open_descriptors() - _KEPT_DESCRIPTORS, _FEWEST_DESCRIPTORS)
+    limit = _MAX_DESCRIPTORS if limit == resource.RLIM_INFINITY else min(limit, _MAX_DESCRIPTORS)
+    return max(limit - _open_descriptors() - _KEPT_DESCRIPTORS, _MIN_DESCRIPTORS)
 
 
 def _open_descriptors() -> int:

@@ -1,6 +1,6 @@
-"""What a browser gets: the page, its events, and the videos' assets.
+"""Serves browsers: the page, its events, and the assets of videos.
 
-All this stands beside the service: it needs no key, and is neither limited, slowed down, faulted nor counted.
+These requests need no key. Rate limits, throttling, faults and statistics do not apply to them.
 """
 
 from __future__ import annotations
@@ -12,21 +12,24 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from ._exchange import problem_answer
-from ._media import send_source
-from ._problems import Problem
-from ._thumbnail import PLACEHOLDER, Thumbnails
+from async_uploader.emulator._http.responses import problem_response
+from async_uploader.emulator._problems import Problem
+
+from .media import send_source
+from .thumbnail import PLACEHOLDER, Thumbnails
 
 if TYPE_CHECKING:
-    from ._assets import Assets
-    from ._feed import Feed
-    from ._store import Store, Video
+    from async_uploader.emulator._api.assets import Assets
+    from async_uploader.emulator._storage.store import Store
+    from async_uploader.emulator._storage.video import Video
 
-Answering = Callable[[web.BaseRequest, re.Match[str]], Awaitable[web.StreamResponse]]
+    from .event_stream import EventStream
 
-# No name here can be one of the service's, whose URLs begin with what they are about.
+Handler = Callable[[web.BaseRequest, re.Match[str]], Awaitable[web.StreamResponse]]
+
+# No URL of the service starts with an underscore.
 PREFIX: Final = "/_emulator"
-_FILES: Final = Path(__file__).with_name("page")
+FILES: Final = Path(__file__).parents[1] / "page"
 _TYPES: Final = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _POLICY: Final = "default-src 'none'; base-uri 'none'; form-action 'none'; connect-src 'self'; " + "; ".join(
     f"{kind}-src 'self'" for kind in ("script", "style", "img", "media")
@@ -34,51 +37,51 @@ _POLICY: Final = "default-src 'none'; base-uri 'none'; form-action 'none'; conne
 
 
 def is_page(request: web.BaseRequest) -> bool:
-    """Whether a request is for the page or what belongs to it, and not for the service or a video's assets."""
+    """Whether a request is for the page or its files, and not for the service or a video's assets."""
     return request.path in ("/", PREFIX) or request.path.startswith(f"{PREFIX}/")
 
 
 class Page:
-    """Answers the requests that are not the service's."""
+    """Serves the requests that are not for the service."""
 
-    def __init__(self, store: Store, assets: Assets, feed: Feed) -> None:
+    def __init__(self, store: Store, assets: Assets, events: EventStream) -> None:
         self._store = store
         self._assets = assets
-        self._feed = feed
+        self._event_stream = events
         self._thumbnails = Thumbnails()
-        table: dict[str, Answering] = {
+        table: dict[str, Handler] = {
             "/": self._index,
             f"{PREFIX}/(?P<file>[a-z]+\\.(?:css|js|svg))": self._file,
             f"{PREFIX}/events": self._events,
-            f"{PREFIX}/videos/(?P<id>[^/]+)/source": self._any_source,
-            f"{PREFIX}/videos/(?P<id>[^/]+)/thumbnail": self._any_thumbnail,
+            f"{PREFIX}/videos/(?P<id>[^/]+)/source": self._page_source,
+            f"{PREFIX}/videos/(?P<id>[^/]+)/thumbnail": self._page_thumbnail,
             "/embed/vod/(?P<id>[^/]+)": self._player,
             "/vod/(?P<id>[^/]+)(?:/token/(?P<token>[^/]+))?/mp4/source\\.mp4": self._mp4,
-            "/vod/(?P<id>[^/]+)(?:/token/(?P<token>[^/]+))?/thumbnail\\.jpg": self._thumbnail,
+            "/vod/(?P<id>[^/]+)(?:/token/(?P<token>[^/]+))?/thumbnail\\.jpg": self._asset_thumbnail,
         }
-        self._table = [(re.compile(path), answering) for path, answering in table.items()]
+        self._table = [(re.compile(path), handler) for path, handler in table.items()]
 
     async def close(self) -> None:
-        """End what it has started."""
+        """Stop making thumbnails."""
         await self._thumbnails.close()
 
     def find(self, request: web.BaseRequest) -> Awaitable[web.StreamResponse] | None:
-        """The answer to a request, to be awaited; None if it is the service's."""
+        """An awaitable for the response; None if the request is for the service."""
         if request.method in ("GET", "HEAD"):
-            for path, answering in self._table:
+            for path, handler in self._table:
                 if match := path.fullmatch(request.path):
-                    return self._answer(request, match, answering)
+                    return self._respond(request, match, handler)
         return None
 
-    async def _answer(
-        self, request: web.BaseRequest, match: re.Match[str], answering: Answering
+    async def _respond(
+        self, request: web.BaseRequest, match: re.Match[str], handler: Handler
     ) -> web.StreamResponse:
         try:
-            return await answering(request, match)
+            return await handler(request, match)
         except Problem as problem:
-            return problem_answer(problem)
-        except FileNotFoundError:  # deleted meanwhile
-            return problem_answer(Problem("resource-not-found"))
+            return problem_response(problem)
+        except FileNotFoundError:  # deleted in the meantime
+            return problem_response(Problem("resource-not-found"))
 
     # The page
 
@@ -89,10 +92,10 @@ class Page:
         return await self._static(match["file"])
 
     async def _events(self, request: web.BaseRequest, _: re.Match[str]) -> web.StreamResponse:
-        return await self._feed.send(request)
+        return await self._event_stream.send(request)
 
     async def _static(self, name: str, *, frames: str = "'none'", **fields: str) -> web.Response:
-        text = await self._store.read_text(_FILES / name)
+        text = await self._store.read_text(FILES / name)
         for field, value in fields.items():
             text = text.replace("{" + field + "}", value)
         headers = {
@@ -103,13 +106,13 @@ class Page:
         }
         return web.Response(body=text.encode(), headers=headers)
 
-    # Videos, for whoever looks at the page
+    # Videos on the page, private ones included
 
-    async def _any_source(self, request: web.BaseRequest, match: re.Match[str]) -> web.StreamResponse:
+    async def _page_source(self, request: web.BaseRequest, match: re.Match[str]) -> web.StreamResponse:
         return await send_source(request, self._store, self._finished(match["id"]))
 
-    async def _any_thumbnail(self, _: web.BaseRequest, match: re.Match[str]) -> web.Response:
-        return await self._picture(self._finished(match["id"]))
+    async def _page_thumbnail(self, _: web.BaseRequest, match: re.Match[str]) -> web.Response:
+        return await self._thumbnail_of(self._finished(match["id"]))
 
     def _finished(self, video_id: str) -> Video:
         video = self._store.video(video_id)
@@ -117,7 +120,7 @@ class Page:
             raise Problem("resource-not-found", name="videoId")
         return video
 
-    # Videos, by the URLs of their assets
+    # Assets of videos
 
     async def _player(self, request: web.BaseRequest, match: re.Match[str]) -> web.Response:
         video = self._assets.find(match["id"], request.query.get("token"))
@@ -126,10 +129,10 @@ class Page:
     async def _mp4(self, request: web.BaseRequest, match: re.Match[str]) -> web.StreamResponse:
         return await send_source(request, self._store, self._assets.find(match["id"], match["token"], mp4=True))
 
-    async def _thumbnail(self, _: web.BaseRequest, match: re.Match[str]) -> web.Response:
-        return await self._picture(self._assets.find(match["id"], match["token"]))
+    async def _asset_thumbnail(self, _: web.BaseRequest, match: re.Match[str]) -> web.Response:
+        return await self._thumbnail_of(self._assets.find(match["id"], match["token"]))
 
-    async def _picture(self, video: Video) -> web.Response:
+    async def _thumbnail_of(self, video: Video) -> web.Response:
         frame = await self._thumbnails.of(video)
         headers = {"Content-Type": "image/jpeg" if frame else "image/svg+xml", "Cache-Control": "max-age=3600"}
         return web.Response(body=frame or PLACEHOLDER, headers=headers)

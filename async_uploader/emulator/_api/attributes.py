@@ -1,4 +1,4 @@
-"""The JSON that clients send about a container: what each attribute may be, and the refusal of anything else."""
+"""The attributes that clients send as JSON, and their validation."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
 from async_uploader._limits import MAX_UPLOAD_TOKEN_TTL_SECONDS
-
-from ._problems import Problem
+from async_uploader.emulator._problems import Problem
 
 Attributes: TypeAlias = dict[str, object]
-Check: TypeAlias = Callable[[object], bool]
+Validator: TypeAlias = Callable[[object], bool]
 
 _LANGUAGES: Final = re.compile(
     "ar|ca|cs|da|de|el|en|es|fa|fi|fr|he|hi|hr|hu|it|ja|ko|ml|nl|nn|no|pl|pt|ru|sk|sl|te|tr|uk|ur|vi|zh"
@@ -69,7 +68,7 @@ def _is_ttl(value: object) -> bool:
     return type(value) is int and 0 <= value <= MAX_UPLOAD_TOKEN_TTL_SECONDS
 
 
-UPDATE: Final[Mapping[str, Check]] = {
+UPDATE: Final[Mapping[str, Validator]] = {
     "title": _is_title,
     "description": _is_text,
     "public": _is_flag,
@@ -83,15 +82,15 @@ UPDATE: Final[Mapping[str, Check]] = {
     "transcriptSummary": _is_flag,
     "transcriptSummaryAttributes": _is_summary,
 }
-CREATE: Final[Mapping[str, Check]] = {
+CREATE: Final[Mapping[str, Validator]] = {
     **UPDATE,
     "source": _is_title,
     "clip": _is_clip,
     "watermark": _is_watermark,
 }
-UPLOAD_TOKEN: Final[Mapping[str, Check]] = {"ttl": _is_ttl}
-LOGIN: Final[Mapping[str, Check]] = {"apiKey": _is_text}
-REFRESH: Final[Mapping[str, Check]] = {"refreshToken": _is_text}
+UPLOAD_TOKEN: Final[Mapping[str, Validator]] = {"ttl": _is_ttl}
+LOGIN: Final[Mapping[str, Validator]] = {"apiKey": _is_text}
+REFRESH: Final[Mapping[str, Validator]] = {"refreshToken": _is_text}
 
 DEFAULTS: Final[Mapping[str, object]] = {
     "description": "",
@@ -104,18 +103,22 @@ DEFAULTS: Final[Mapping[str, object]] = {
 
 
 def check_attributes(
-    payload: object, checks: Mapping[str, Check], *, required: tuple[str, ...] = ()
+    payload: object, validators: Mapping[str, Validator], *, required: tuple[str, ...] = ()
 ) -> Attributes:
-    """The payload's attributes if every one is known and right; else one problem that names them all."""
+    """Check that a payload is an object with valid attributes.
+
+    :raises Problem: attributes are missing, unknown or invalid; the first is the problem, with the others in
+        `problems`
+    """
     if not isinstance(payload, dict):
         raise Problem("invalid-payload")
-    found = [Problem("attribute-required", name=name) for name in required if name not in payload]
-    found += [
+    problems = [Problem("attribute-required", name=name) for name in required if name not in payload]
+    problems += [
         Problem("invalid-attribute", name=name)
         for name, value in payload.items()
-        if name not in checks or not checks[name](value)
+        if name not in validators or not validators[name](value)
     ]
-    if found:
-        first, *others = found
+    if problems:
+        first, *others = problems
         raise Problem(first.slug, name=first.name, problems=tuple(others))
     return payload

@@ -1,8 +1,8 @@
-"""An incremental reader of `multipart/form-data` (RFC 7578): bytes in, events out, nothing held.
+"""An incremental parser of `multipart/form-data` (RFC 7578): takes bytes, returns events, and buffers nothing.
 
-aiohttp's own reader hands out 8 KiB pieces through several awaits each; this one looks for the boundary in
-whatever block the socket gave, with `bytes.find`, and passes the block on uncopied where no boundary is in
-it. It is strict: what is not a well-formed form ends in `Malformed`.
+aiohttp's reader returns blocks of 8 KiB and needs several awaits for each. This parser searches each block from
+the socket for the boundary with `bytes.find`, and returns blocks without a boundary uncopied. It is strict: a
+malformed form raises `MalformedForm`.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _PARAMETER: Final = re.compile(rb';\s*([A-Za-z0-9*_-]+)\s*=\s*(?:"((?:[^"\\]|\\.
 _BOUNDARY: Final = re.compile(rb"[0-9A-Za-z'()+_,\-./:=? ]{0,69}[0-9A-Za-z'()+_,\-./:=?]")
 
 
-class Malformed(Exception):
-    """The body is no form; the message says why."""
+class MalformedForm(Exception):
+    """The body is not a valid form; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field begins; `file_name` is None for one that is no file."""
+    """The start of a field. `file_name` is None if the field is not a file."""
 
     name: str
     file_name: str | None
@@ -38,7 +38,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """A piece of the current field."""
+    """A block of the current field's value."""
 
     block: bytes | memoryview
 
@@ -60,7 +60,7 @@ class _State(Enum):
 
 
 def boundary_of(content_type: str) -> bytes | None:
-    """The boundary of a `multipart/form-data` media type; None for anything else."""
+    """The boundary of a `multipart/form-data` media type; None for any other media type."""
     kind, _, rest = content_type.encode("utf-8", "surrogateescape").partition(b";")
     if kind.strip().lower() != b"multipart/form-data":
         return None
@@ -68,12 +68,12 @@ def boundary_of(content_type: str) -> bytes | None:
     return boundary if _BOUNDARY.fullmatch(boundary) else None
 
 
-class FormReader:
-    """Feed it blocks, take the events; `End.FORM` is the last, and what follows it is ignored."""
+class FormParser:
+    """Parses blocks into events. `End.FORM` is the last event; everything after it is ignored."""
 
     def __init__(self, boundary: bytes) -> None:
         self._delimiter = b"\r\n--" + boundary
-        self._kept = b"\r\n"  # so that a boundary at the very start is a delimiter like any other
+        self._kept = b"\r\n"  # makes a boundary at the start of the body a delimiter like any other
         self._state = _State.PREAMBLE
         self._fields = 0
         self._skipped = 0
@@ -83,6 +83,10 @@ class FormReader:
         return self._state is _State.EPILOGUE
 
     def feed(self, block: bytes) -> Iterator[Event]:
+        """Parse the next block.
+
+        :raises MalformedForm: the body is not a valid form
+        """
         data = self._kept + block if self._kept else block
         self._kept = b""
         position = 0
@@ -95,7 +99,7 @@ class FormReader:
                 yield event
 
     def _step(self, data: bytes, start: int) -> tuple[Event | None, int] | None:
-        """One event, or a silent step (None, position); None when more bytes are needed."""
+        """Parse one step: an event (or None) and the next position; None if more bytes are needed."""
         match self._state:
             case _State.PREAMBLE:
                 return self._preamble(data, start)
@@ -114,7 +118,7 @@ class FormReader:
             self._kept = data[self._held_from(data, start) :]
             self._skipped += len(data) - len(self._kept)
             if self._skipped > MAX_PREAMBLE_BYTES:
-                raise Malformed("There is no boundary in the body.")
+                raise MalformedForm("The body contains no boundary.")
             return None
         self._state = _State.AFTER_BOUNDARY
         return None, found + len(self._delimiter)
@@ -142,25 +146,25 @@ class FormReader:
             self._kept = padding
             return None
         if line_end < 0 or padding.strip(b" \t"):
-            raise Malformed("A boundary is followed by something else than a line's end.")
+            raise MalformedForm("A boundary is not followed by the end of the line.")
         self._state = _State.HEADERS
-        return None, line_end  # the line's end stays: a header block may be empty
+        return None, line_end  # keeps the end of the line: a header block may be empty
 
     def _headers(self, data: bytes, start: int) -> tuple[Event | None, int] | None:
         end = data.find(b"\r\n\r\n", start)
         if (end if end >= 0 else len(data)) - start > MAX_HEADER_BYTES:
-            raise Malformed("A field's headers are too long.")
+            raise MalformedForm("The headers of a field are too long.")
         if end < 0:
             self._kept = data[start:]
             return None
         self._fields += 1
         if self._fields > MAX_FIELDS:
-            raise Malformed("There are too many fields.")
+            raise MalformedForm("The form has too many fields.")
         self._state = _State.CONTENT
-        return _field(data[start + 2 : end]), end + 4
+        return _parse_field(data[start + 2 : end]), end + 4
 
     def _held_from(self, data: bytes, start: int) -> int:
-        """Where an unfinished delimiter at the end of `data` begins; `len(data)` if there is none."""
+        """Where an incomplete delimiter at the end of `data` starts; `len(data)` if there is none."""
         position = max(start, len(data) - len(self._delimiter) + 1)
         while (position := data.find(b"\r", position)) >= 0:
             if self._delimiter.startswith(data[position:]):
@@ -173,41 +177,41 @@ def _slice(data: bytes, start: int, end: int) -> Data:
     return Data(data if start == 0 and end == len(data) else memoryview(data)[start:end])
 
 
-def _field(headers: bytes) -> Field:
+def _parse_field(headers: bytes) -> Field:
     for line in headers.split(b"\r\n"):
         key, colon, value = line.partition(b":")
         if not colon:
-            raise Malformed("A field's header has no colon.")
+            raise MalformedForm("A header of a field has no colon.")
         if key.strip().lower() == b"content-disposition":
             kind, _, rest = value.partition(b";")
             if kind.strip().lower() != b"form-data":
-                raise Malformed("A field's Content-Disposition is not form-data.")
-            return _named(_parameters(b";" + rest))
-    raise Malformed("A field has no Content-Disposition.")
+                raise MalformedForm("The Content-Disposition of a field is not form-data.")
+            return _make_field(_parameters(b";" + rest))
+    raise MalformedForm("A field has no Content-Disposition.")
 
 
-def _named(parameters: dict[str, bytes]) -> Field:
+def _make_field(parameters: dict[str, bytes]) -> Field:
     if "name" not in parameters:
-        raise Malformed("A field has no name.")
+        raise MalformedForm("A field has no name.")
     file_name = parameters.get("filename")
     if (extended := parameters.get("filename*")) is not None:
         file_name = unquote_to_bytes(extended.split(b"'", 2)[-1])
     elif file_name is not None:
-        # The three characters that the HTML standard has clients percent-encode in a file name.
+        # The HTML standard requires clients to percent-encode these three characters in a file name.
         for code, plain in ((b"%22", b'"'), (b"%0D", b"\r"), (b"%0A", b"\n")):
             file_name = file_name.replace(code, plain)
     return Field(_text(parameters["name"]), None if file_name is None else _text(file_name))
 
 
 def _parameters(text: bytes) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
+    parameters: dict[str, bytes] = {}
     position = 0
     while match := _PARAMETER.match(text, position):
         quoted, plain = match[2], match[3]
         value = plain if quoted is None else re.sub(rb'\\(["\\])', rb"\1", quoted)
-        found.setdefault(match[1].decode().lower(), value)
+        parameters.setdefault(match[1].decode().lower(), value)
         position = match.end()
-    return found
+    return parameters
 
 
 def _text(raw: bytes) -> str:

@@ -1,7 +1,7 @@
-"""Where a video's assets are, and who may have them.
+"""The URLs of a video's assets, and access to them.
 
-A private video's URLs carry a token, in the path or (for the player) in the query, as the service's do. Only the
-API gives them out; they are good until the emulator stops.
+As on the service, the URLs of a private video contain a token, in the path or (for the player) in the query. Only
+the API returns these URLs. They are valid until the emulator stops.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ import hmac
 import secrets
 from typing import TYPE_CHECKING
 
-from ._containers import DEFAULTS
-from ._problems import Problem
+from async_uploader.emulator._problems import Problem
+
+from .attributes import DEFAULTS
 
 if TYPE_CHECKING:
-    from ._store import Store, Video
+    from async_uploader.emulator._storage.store import Store
+    from async_uploader.emulator._storage.video import Video
 
 
 class Assets:
@@ -27,7 +29,7 @@ class Assets:
         self._secret = secrets.token_bytes(32)
 
     def view(self, video: Video) -> dict[str, object]:
-        """A Video's `assets`. There is no HLS manifest behind `hls`: the emulator does not encode."""
+        """The `assets` of a Video. The URL of `hls` does not exist, because the emulator does not encode."""
         video_id = video.container.video_id
         is_public, token = bool(_detail(video, "public")), self._token(video_id)
         media = f"{self._url}/vod/{video_id}" + ("" if is_public else f"/token/{token}")
@@ -42,16 +44,17 @@ class Assets:
         return {**assets, "mp4": f"{media}/mp4/source.mp4"} if _detail(video, "mp4Support") else assets
 
     def find(self, video_id: str, token: str | None, *, mp4: bool = False) -> Video:
-        """The finished video that a URL asks for.
+        """Find the finished video of a URL.
 
-        :raises Problem: there is none, it is not finished, it is private and the token is not its own, or `mp4` is
-            asked of a video that was created without; none of these can be told from another.
+        :param mp4: whether the URL is that of the `mp4` asset
+        :raises Problem: the video does not exist, is not finished, is private and the token is wrong, or has no
+            `mp4` asset; the response is the same for all of these
         """
         video = self._store.video(video_id)
-        may_see = _detail(video, "public") or hmac.compare_digest(
+        is_accessible = _detail(video, "public") or hmac.compare_digest(
             (token or "").encode("utf-8", "replace"), self._token(video_id).encode()
         )
-        if not (video.is_finished and may_see and (not mp4 or _detail(video, "mp4Support"))):
+        if not (video.is_finished and is_accessible and (not mp4 or _detail(video, "mp4Support"))):
             raise Problem("resource-not-found", name="videoId")
         return video
 

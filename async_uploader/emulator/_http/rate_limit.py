@@ -1,4 +1,5 @@
-"""The account's request limits: fixed windows, one for each kind of request, told in every answer's headers."""
+"""The account's rate limits: a fixed window for each kind of request, reported in the headers of every
+response."""
 
 from __future__ import annotations
 
@@ -8,12 +9,13 @@ from typing import Final
 
 from async_uploader._limits import READS_A_MINUTE, UPLOADS_A_MINUTE, WRITES_A_MINUTE
 
-# What the headers say when nothing is limited: clients that pace themselves by them must not slow down.
+# The limit in the headers when there is none: clients that adapt to the headers must not slow down.
 UNLIMITED: Final = 1_000_000
 
 
 class Budget(Enum):
-    """Whose limit a request counts against. The contract's ratio: 100 uploads, 200 writes, 500 reads."""
+    """The limit that a request counts towards. The values are the contract's: 100 uploads, 200 writes, 500
+    reads."""
 
     UPLOADS = UPLOADS_A_MINUTE
     WRITES = WRITES_A_MINUTE
@@ -21,7 +23,7 @@ class Budget(Enum):
 
 
 class Window:
-    """A fixed window: it opens with the first request after the last one has closed."""
+    """A fixed window, which opens with the first request after the previous window has closed."""
 
     def __init__(self, limit: int, seconds: float) -> None:
         self.limit = limit
@@ -30,7 +32,7 @@ class Window:
         self._used = 0
 
     def admit(self, now: float) -> bool:
-        """Count a request; False if the window is full, in which case it does not count."""
+        """Count a request. If the window is full, return False and do not count it."""
         self._roll(now)
         if self._used >= self.limit:
             return False
@@ -38,16 +40,16 @@ class Window:
         return True
 
     def usage(self, now: float) -> tuple[int, float | None]:
-        """How many requests count at present, and when they will not any more. Looking opens no window."""
+        """The number of requests in the window, and when it closes (None without one). Does not open a window."""
         return (self._used, self._closes_at) if self._used and now < self._closes_at else (0, None)
 
     def headers(self, now: float) -> dict[str, str]:
         self._roll(now)
-        left = max(self._closes_at - now, 0.0) if self._used else 0.0
+        remaining_s = max(self._closes_at - now, 0.0) if self._used else 0.0
         return {
             "X-RateLimit-Limit": str(self.limit),
             "X-RateLimit-Remaining": str(self.limit - self._used),
-            "X-RateLimit-Retry-After": str(math.ceil(left)),
+            "X-RateLimit-Retry-After": str(math.ceil(remaining_s)),
         }
 
     def _roll(self, now: float) -> None:
@@ -57,18 +59,30 @@ class Window:
 
 
 class RateLimiter:
+    """The windows of the account.
+
+    :param uploads: uploads allowed in a window; writes and reads follow in the contract's ratio. None limits
+        nothing
+    """
+
     def __init__(self, uploads: int | None, window_seconds: float) -> None:
-        self._is_limited = uploads is not None
+        self._uploads = uploads
+        self._window_seconds = window_seconds
+        self.reset()
+
+    def reset(self) -> None:
+        """Close all windows."""
         self._windows = {
             budget: Window(
-                UNLIMITED if uploads is None else uploads * budget.value // Budget.UPLOADS.value,
-                window_seconds,
+                UNLIMITED if self._uploads is None else self._uploads * budget.value // Budget.UPLOADS.value,
+                self._window_seconds,
             )
             for budget in Budget
         }
 
     def admit(self, budget: Budget, now: float) -> bool:
-        return self._windows[budget].admit(now) or not self._is_limited
+        """Count a request; False if the limit is reached."""
+        return self._windows[budget].admit(now) or self._uploads is None
 
     def headers(self, budget: Budget, now: float) -> dict[str, str]:
         return self._windows[budget].headers(now)
@@ -77,5 +91,5 @@ class RateLimiter:
         return self._windows[budget].usage(now)
 
     def limit(self, budget: Budget) -> int | None:
-        """The requests allowed in a window; None where nothing is limited."""
-        return self._windows[budget].limit if self._is_limited else None
+        """The requests allowed in a window; None without a limit."""
+        return None if self._uploads is None else self._windows[budget].limit

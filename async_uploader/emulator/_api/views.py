@@ -1,4 +1,4 @@
-"""The JSON that the service answers with, made from what the store knows."""
+"""The JSON of the service's responses."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
-from ._containers import DEFAULTS
-from ._rules import ByteRange, Part
+from async_uploader.emulator._rules import ByteRange, PartRange
+
+from .attributes import DEFAULTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ._assets import Assets
-    from ._credentials import UploadToken
-    from ._store import Video
+    from async_uploader.emulator._credentials import UploadToken
+    from async_uploader.emulator._storage.video import Video
 
-_UNKNOWN: Final = dict.fromkeys(
+    from .assets import Assets
+
+_UNKNOWN_METADATA: Final = dict.fromkeys(
     (
         "width",
         "height",
@@ -29,8 +31,8 @@ _UNKNOWN: Final = dict.fromkeys(
         "aspectRatio",
     )
 )
-# Attributes that shape the processing and do not come back in the Video.
-_UNSEEN: Final = {
+# Attributes that control the processing and are not part of the Video.
+_WRITE_ONLY: Final = {
     "source",
     "clip",
     "watermark",
@@ -40,8 +42,8 @@ _UNSEEN: Final = {
 }
 
 
-def atom(seconds: float) -> str:
-    """A moment as the service writes it."""
+def format_time(seconds: float) -> str:
+    """Format a time as the service does (ISO 8601, UTC)."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
@@ -50,10 +52,10 @@ def video_view(video: Video, assets: Assets) -> dict[str, object]:
     details = {**DEFAULTS, **container.details}
     view: dict[str, object] = {
         "videoId": container.video_id,
-        **{name: value for name, value in details.items() if name not in _UNSEEN and value is not None},
-        "createdAt": atom(container.created_s),
-        "updatedAt": atom(container.updated_s),
-        "publishedAt": atom(container.created_s),
+        **{name: value for name, value in details.items() if name not in _WRITE_ONLY and value is not None},
+        "createdAt": format_time(container.created_s),
+        "updatedAt": format_time(container.updated_s),
+        "publishedAt": format_time(container.created_s),
         "discarded": False,
         "discardedAt": None,
         "deletesAt": None,
@@ -65,19 +67,19 @@ def video_view(video: Video, assets: Assets) -> dict[str, object]:
 
 
 def status_view(video: Video) -> dict[str, object]:
-    pieces = [piece.range for piece in video.upload.landed()]
-    parts = [part.number for part in pieces if isinstance(part, Part)]
+    ranges = [part.range for part in video.upload.stored_parts()]
+    parts = [found.number for found in ranges if isinstance(found, PartRange)]
     return {
         "ingest": {
             "status": video.ingest_status,
-            "filesize": video.filesize,
-            "receivedBytes": [_bytes_view(piece) for piece in pieces if isinstance(piece, ByteRange)],
+            "filesize": video.file_size_bytes,
+            "receivedBytes": [_byte_range_view(found) for found in ranges if isinstance(found, ByteRange)],
             "receivedParts": {"parts": parts, "total": video.upload.total if parts else None},
         },
         "encoding": {
             "playable": video.is_finished,
             "qualities": _qualities(video),
-            "metadata": _UNKNOWN,
+            "metadata": _UNKNOWN_METADATA,
         },
     }
 
@@ -86,12 +88,12 @@ def upload_token_view(token: UploadToken) -> dict[str, object]:
     return {
         "token": token.token,
         "ttl": token.ttl_s,
-        "createdAt": atom(token.created_s),
-        "expiresAt": None if token.expires_s is None else atom(token.expires_s),
+        "createdAt": format_time(token.created_s),
+        "expiresAt": None if token.expires_s is None else format_time(token.expires_s),
     }
 
 
-def page_view(
+def list_view(
     items: Sequence[dict[str, object]],
     *,
     total: int,
@@ -100,7 +102,7 @@ def page_view(
     url: str,
     query: Sequence[tuple[str, str]],
 ) -> dict[str, object]:
-    """One page of a listing with the links to its neighbours; `url` is the listing's own."""
+    """One page of a listing, with links to the other pages. `url` is the URL of the listing."""
     pages = max(-(-total // size), 1)
     relations = {"self": page, "first": 1, "previous": page - 1, "next": page + 1, "last": pages}
     kept = [(name, value) for name, value in query if name not in ("currentPage", "pageSize")]
@@ -122,9 +124,9 @@ def page_view(
     }
 
 
-def _bytes_view(piece: ByteRange) -> dict[str, object]:
-    view: dict[str, object] = {"from": piece.first, "to": piece.last}
-    return view if piece.total is None else {**view, "total": piece.total}
+def _byte_range_view(byte_range: ByteRange) -> dict[str, object]:
+    view: dict[str, object] = {"from": byte_range.first, "to": byte_range.last}
+    return view if byte_range.total is None else {**view, "total": byte_range.total}
 
 
 def _qualities(video: Video) -> list[dict[str, object]]:

@@ -94,7 +94,7 @@ class DiskSpace:
             self._reserved_bytes -= count
 
     def can_copy(self, descriptor: int, count: int) -> bool:
-        """Whether a temporary copy of `count` bytes leaves enough space for the parts that arrive meanwhile."""
+        """Whether a temporary copy of `count` bytes leaves enough space for other parts."""
         with self._lock:
             free = _free_bytes(os.fstatvfs(descriptor))
             return free is None or free - self._reserved_bytes >= count + _COPY_HEADROOM_BYTES

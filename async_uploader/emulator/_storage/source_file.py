@@ -10,7 +10,7 @@ rule decides: a part whose file still exists is not joined, whatever the log say
 its file becomes the source. Nothing is synced to disk: the emulator must survive a kill, not a power failure.
 
 Joining needs no space for a second copy. A part is copied to the end of the source if there is ample space, so
-that the copy does not take the space of parts that arrive meanwhile. Otherwise the part is moved, block by block
+that the copy does not take the space of other parts. Otherwise the part is moved, block by block
 from its end, and its file is truncated after each block. Its log line states its full size. A file that is shorter
 than its line says was therefore moved from there on, and the rest of it follows.
 

@@ -20,6 +20,7 @@ from ._api.assets import Assets
 from ._api.endpoints import Endpoints, Route
 from ._credentials import Credentials
 from ._faults import FaultInjector, RequestFaults
+from ._http.cors import ALLOW_ORIGIN, is_preflight, preflight_response
 from ._http.exchange import ConnectionCut, Exchange, FaultTriggered, RequestInfo
 from ._http.hosts import HostCheck, check_origin
 from ._http.rate_limit import Budget, RateLimiter
@@ -155,6 +156,8 @@ class Server:
         await exchange.inject_faults("early")
         if exchange.refusal is not None:
             raise exchange.refusal
+        if is_preflight(exchange.request) and not is_page(exchange.request):
+            return preflight_response({route.method for route in self._routes})
         self._check(exchange, route)
         assert route is not None
         if not exchange.request.body_exists:
@@ -197,6 +200,8 @@ class Server:
             budget = route.budget if route and route.budget else Budget.READS
             for name, value in self._limiter.headers(budget, _now()).items():
                 response.headers.setdefault(name, value)
+        if not exchange.is_behind_proxy and exchange.refusal is None and not is_page(request):
+            response.headers.update(ALLOW_ORIGIN)
         if exchange.has_unread_body and request.content.is_eof():
             await exchange.drain(DRAIN_SECONDS)  # the body has arrived, so the connection can be kept
         if exchange.has_unread_body:
@@ -235,7 +240,9 @@ class Server:
                 content_range=content_range,
                 video_id=ids[0] if endpoint == "upload" and ids else None,
             ),
-            faults=RequestFaults([]) if refusal else self.faults.select(endpoint, content_range, attempt),
+            faults=RequestFaults([])
+            if refusal or is_preflight(request)
+            else self.faults.select(endpoint, content_range, attempt),
             refusal=refusal,
             log=self._log,
             credentials=self.credentials,

@@ -177,6 +177,18 @@ class Upload:
         self.joined_bytes += part.size_bytes
 
 
+def unnamed_upload(requested: ContentRange) -> Upload:
+    """A stand-in for an upload that the request has not named yet.
+
+    If the total is unknown, the part may be the last one of that upload, so its minimum size cannot be checked.
+    """
+    if isinstance(requested, PartRange) and requested.total is None and requested.number:
+        return Upload(total=requested.number)
+    if isinstance(requested, ByteRange) and requested.total is None:
+        return Upload(total=requested.last + 1)
+    return Upload()
+
+
 def check_content_range(upload: Upload, requested: ContentRange) -> None:
     """Check whether the upload accepts a part, as far as the header tells.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import json
 import time
 from typing import Any
 
@@ -255,12 +256,73 @@ async def test_upload_token_refusals(api: Api) -> None:
     assert (await api.post("/upload", data=form(b"x"), expect=401)).slug == "authentication-missing-upload-token"
     assert (await api.send_with_token("toX", b"x")).slug == "authentication-invalid-upload-token"
     assert (await api.send_with_token(token, b"x", None, "viX")).slug == "resource-not-found"
-    writer = form(b"x")
-    writer.append("viX").set_content_disposition("form-data", name="videoId")
-    late = await api.post("/upload", params={"token": token}, data=writer, expect=400)
-    assert (late.slug, late.json["name"]) == ("invalid-attribute", "videoId")
+    after_file = form_with_video_id_last(b"x", "viX")
+    reply = await api.post("/upload", params={"token": token}, data=after_file, expect=404)
+    assert reply.slug == "resource-not-found"
     await api.delete(f"/upload-tokens/{token}", expect=204)
     assert (await api.send_with_token(token, b"x")).slug == "authentication-invalid-upload-token"
+
+
+def form_with_video_id_last(data: bytes, video_id: str) -> aiohttp.MultipartWriter:
+    writer = form(data)
+    writer.append(video_id).set_content_disposition("form-data", name="videoId")
+    return writer
+
+
+@pytest.mark.parametrize(
+    "ranges",
+    [
+        ["part 1/2", "part 2/2"],
+        ["part 2/2", "part 1/*"],
+        [f"bytes {PART}-{PART + 2}/{PART + 3}", f"bytes 0-{PART - 1}/*"],
+        [f"bytes 0-{PART - 1}/{PART + 3}", f"bytes {PART}-{PART + 2}/*"],
+    ],
+)
+async def test_video_id_after_the_file(api: Api, emulator: Emulator, ranges: list[str]) -> None:
+    """`videoId` can follow the file, as in the official Node client, also for a short last part."""
+    token = await api.token()
+    data = {header: content(PART) if header.startswith(("part 1", "bytes 0")) else b"end" for header in ranges}
+    first, last = ranges
+    reply = await api.send_with_token(token, data[first], first)
+    assert reply.status == 201, reply
+    video_id = reply.json["videoId"]
+    await api.post(
+        "/upload",
+        params={"token": token},
+        data=form_with_video_id_last(data[last], video_id),
+        headers={"Content-Range": last},
+        expect=201,
+    )
+    assert (await emulator.finished(video_id)).sha256 == hashlib.sha256(content(PART) + b"end").hexdigest()
+    assert len(emulator.videos) == 1
+
+
+async def test_short_part_without_video_id(api: Api, emulator: Emulator) -> None:
+    """A short part that may be the last of a named video is refused if no video is named; none is created."""
+    reply = await api.send_with_token(await api.token(), b"short", "part 2/*")
+    assert reply.slug == "video-content-range-by-part-uploaded-file-too-small"
+    assert len(emulator.videos) == 0
+
+
+async def test_short_last_part_after_the_total_is_known(api: Api, emulator: Emulator) -> None:
+    """`part N/*` can be short if the named video has N parts, wherever the form names it."""
+    token = await api.token()
+    first = await api.send_with_token(token, content(PART), "part 1/2")
+    last = form_with_video_id_last(b"end", first.json["videoId"])
+    await api.post(
+        "/upload", params={"token": token}, data=last, headers={"Content-Range": "part 2/*"}, expect=201
+    )
+    assert (await emulator.finished(first.json["videoId"])).size_bytes == PART + 3
+
+
+async def test_refresh_as_plain_text(api: Api) -> None:
+    """Browser clients send the JSON of a refresh as `text/plain`."""
+    pair = (await api.post("/auth/api-key", json={"apiKey": "local-key"}, expect=200)).json
+    body = json.dumps({"refreshToken": pair["refresh_token"]})
+    headers = {"Content-Type": "text/plain;charset=UTF-8"}
+    renewed = (await api.post("/auth/refresh", data=body, headers=headers, expect=200)).json
+    api.authorization = f"Bearer {renewed['access_token']}"
+    await api.get("/videos", expect=200)
 
 
 async def test_upload_token_expires(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from async_uploader.emulator._rules import (
     check_size,
     check_size_so_far,
     parse_content_range,
+    unnamed_upload,
 )
 
 from .multipart import Data, End, Field, FormParser, MalformedForm, boundary_of
@@ -105,8 +106,6 @@ class FormReceiver:
                 raise Problem("uploaded-file-multiple-files")
             self._on_file(self.form.video_id)
             self.form.file_name = field.file_name
-        elif field.name == "videoId" and self.form.file_name is not None:
-            raise Problem("invalid-attribute", name="videoId", detail="This field must be before the file.")
         self._field = field
         self._value.clear()
 
@@ -133,31 +132,45 @@ async def receive_part(exchange: Exchange, store: Store, video: Video) -> tuple[
     """Receive a part of this container; returns it, and whether the part completed the upload."""
     content_range = _content_range(exchange)
     _check_headers(exchange, video.upload, content_range)
-    return await _receive(exchange, store, content_range, lambda _: video)
+    return await _receive(exchange, store, content_range, lambda _: video, lambda _: None)
 
 
 async def receive_part_with_token(exchange: Exchange, store: Store) -> tuple[Video, bool]:
-    """Receive a part of the container that the form names, or the first part of a new container."""
+    """Receive a part of the container that the form names, or the first part of a new container.
+
+    The field `videoId` can be before or after the file: the official Node client sends it after.
+    """
     content_range = _content_range(exchange)
 
     def find(video_id: str | None) -> Video | None:
-        video = None if video_id is None else store.video(video_id)
         exchange.upload_target = video_id
+        video = None if video_id is None else store.video(video_id)
         _check_headers(exchange, Upload() if video is None else video.upload, content_range)
         return video
 
-    return await _receive(exchange, store, content_range, find)
+    def check_before_file(video_id: str | None) -> None:
+        if video_id is None:
+            _check_headers(exchange, unnamed_upload(content_range), content_range)
+        else:
+            find(video_id)
+
+    return await _receive(exchange, store, content_range, find, check_before_file)
 
 
 async def _receive(
-    exchange: Exchange, store: Store, content_range: ContentRange, find: Callable[[str | None], Video | None]
+    exchange: Exchange,
+    store: Store,
+    content_range: ContentRange,
+    find: Callable[[str | None], Video | None],
+    check_before_file: Callable[[str | None], None],
 ) -> tuple[Video, bool]:
     boundary = boundary_of(exchange.request.headers.get("Content-Type", ""))
     if boundary is None:
         raise Problem("uploaded-file-no-file", detail="The body must be multipart/form-data with a boundary.")
     file = store.parts.create_file(exchange.request.content_length)
     try:
-        form = await FormReceiver(store.parts, file, content_range, find).receive(exchange, boundary)
+        receiver = FormReceiver(store.parts, file, content_range, check_before_file)
+        form = await receiver.receive(exchange, boundary)
         video = find(form.video_id)
         if video is None:
             check_size(Upload(), content_range, form.file_bytes)

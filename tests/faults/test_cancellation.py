@@ -34,7 +34,7 @@ _SECONDS: Final = 1.3
 
 def _struck(emulator: Emulator) -> bool:
     """Whether a fault that can strike only so often has begun to."""
-    return any(live._left < (live.fault.times or 0) for live in emulator._server.faults._faults)
+    return any(fault.times and count for fault, count in emulator._server.faults.counts())
 
 
 def _answered(emulator: Emulator, endpoint: str, count: int = 1) -> bool:

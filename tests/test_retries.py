@@ -8,8 +8,9 @@ import anyio
 import pytest
 
 from async_uploader import ApiError, SourceError, TransportError, UploaderError
+from async_uploader._errors import is_transient
 from async_uploader._flow.rate_limit import RateLimiter
-from async_uploader._flow.retries import RetryPolicy, RetryRunner, is_retryable
+from async_uploader._flow.retries import RetryPolicy, RetryRunner
 
 
 def busy(retry_after_seconds: float | None = None) -> ApiError:
@@ -17,7 +18,7 @@ def busy(retry_after_seconds: float | None = None) -> ApiError:
 
 
 @pytest.mark.parametrize(
-    ("error", "retryable"),
+    ("error", "transient"),
     [
         (TransportError("x", maybe_received=True), True),
         (TransportError("x", maybe_received=False, retryable=False), False),
@@ -29,8 +30,8 @@ def busy(retry_after_seconds: float | None = None) -> ApiError:
         (KeyboardInterrupt(), False),
     ],
 )
-def test_retryable(error: BaseException, retryable: bool) -> None:
-    assert is_retryable(error) is retryable
+def test_transient_errors(error: BaseException, transient: bool) -> None:
+    assert is_transient(error) is transient
 
 
 class Attempts:

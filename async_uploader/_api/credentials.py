@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from async_uploader._errors import ApiError, AuthenticationError, ConfigurationError
+from async_uploader._errors import ApiError, AuthenticationError, ConfigurationError, is_transient
 from async_uploader._limits import TOKEN_TTL_SECONDS
 
 
@@ -104,7 +104,7 @@ class Bearer:
             try:
                 return self._keep(await self._refresh(pair.refresh))
             except ApiError as exc:
-                if not 400 <= exc.status < 500 or exc.status in (408, 429):
+                if is_transient(exc) or exc.status < 400:
                     self._pair = pair
                     raise
                 # Refused, or used up by a refresh whose answer was lost: the key itself still counts.

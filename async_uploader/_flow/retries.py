@@ -17,7 +17,7 @@ import tenacity
 from msgspec import Struct
 
 from async_uploader._dispatcher import EventDispatcher, error_type
-from async_uploader._errors import ApiError, TransportError
+from async_uploader._errors import ApiError, TransportError, is_transient
 from async_uploader._limits import RATE_WINDOW_SECONDS
 from async_uploader._options import DEFAULT_MAX_ATTEMPTS, MAX_ATTEMPTS
 from async_uploader._units import format_duration
@@ -124,7 +124,7 @@ class RetryRunner(Struct, frozen=True, kw_only=True):
             try:
                 return await attempt()
             except ApiError as exc:
-                if not (is_retryable(exc) and self._is_too_long(exc)):
+                if not (is_transient(exc) and self._is_too_long(exc)):
                     raise
                 asked, limit = map(format_duration, (asked_wait_seconds(exc), self.policy.max_wait_seconds))
                 raise exc.with_detail(f"It asks to wait {asked}, and {limit} is the longest wait") from exc
@@ -135,7 +135,7 @@ class RetryRunner(Struct, frozen=True, kw_only=True):
                 seen = progress()
                 state.attempt_number = 1
             error = _error_of(state)
-            return error is not None and is_retryable(error) and not self._is_final(error, state.attempt_number)
+            return error is not None and is_transient(error) and not self._is_final(error, state.attempt_number)
 
         def tell(state: tenacity.RetryCallState) -> None:
             error = _error_of(state)
@@ -173,17 +173,6 @@ class RetryRunner(Struct, frozen=True, kw_only=True):
 
     def _is_too_long(self, error: BaseException) -> bool:
         return asked_wait_seconds(error) > self.policy.max_wait_seconds
-
-
-def is_retryable(error: BaseException) -> bool:
-    """Whether the same request can fare better later. Cancellation never does."""
-    match error:
-        case TransportError():
-            return error.retryable
-        case ApiError():
-            return error.status in (408, 429) or error.status >= 500
-        case _:
-            return False
 
 
 def _error_of(state: tenacity.RetryCallState) -> BaseException | None:

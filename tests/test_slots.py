@@ -121,7 +121,7 @@ async def test_when_the_upload_that_watches_ends_another_one_does() -> None:
     is_told.clear()
     watching.cancel()
     for _ in range(2):
-        line.failed()
+        line.connection_failed()
     await is_told.wait()
     other.cancel()
     await asyncio.wait([watching, other])

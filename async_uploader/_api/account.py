@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from inspect import isawaitable
-from typing import Final, Literal, TypeVar, Unpack
+from typing import ClassVar, Final, Literal, TypeVar, Unpack
 
 import anyio
 
@@ -22,16 +22,18 @@ T = TypeVar("T")
 M = TypeVar("M", Video, UploadToken)
 OnStatus = Callable[[VideoStatus], Awaitable[object] | object]
 
-_FIRST_POLL_SECONDS: Final = 1.0
-_LAST_POLL_SECONDS: Final = 10.0
+_MAX_POLL_SECONDS: Final = 10.0
 
 
 class AccountApi:
     """The requests of a :class:`Client`, each tried until it works, fails for good, or has failed too often."""
 
-    def __init__(self, service: Service, pacing: RetryRunner) -> None:
+    # Tests override it in a subclass.
+    _first_poll_seconds: ClassVar[float] = 1.0
+
+    def __init__(self, service: Service, retries: RetryRunner) -> None:
         self._service = service
-        self._pacing = pacing
+        self._retries = retries
 
     async def create_video(self, **details: Unpack[ContainerDetails]) -> Video:
         """Create an empty container; ``title`` is required. See :meth:`upload` for the details.
@@ -127,7 +129,7 @@ class AccountApi:
         :raises UploaderError: every encoding failed, or the time is up
         :raises ApiError: there is no such video (404), or the service refused otherwise
         """
-        pause_seconds = _FIRST_POLL_SECONDS
+        pause_seconds = self._first_poll_seconds
         told: VideoStatus | None = None
         with anyio.move_on_after(timeout):
             while True:
@@ -142,7 +144,7 @@ class AccountApi:
                 if states == {"failed"}:
                     raise UploaderError(f"Video {video_id} cannot be played: all of its encodings failed.")
                 await anyio.sleep(pause_seconds)
-                pause_seconds = min(pause_seconds * 1.5, _LAST_POLL_SECONDS)
+                pause_seconds = min(pause_seconds * 1.5, _MAX_POLL_SECONDS)
         raise UploaderError(f"Video {video_id} was not playable within {timeout:g} s.")
 
     async def create_upload_token(self, *, ttl_seconds: int = 0) -> UploadToken:
@@ -181,10 +183,10 @@ class AccountApi:
         await self._delete("token", lambda: self._service.delete_upload_token(token))
 
     async def _read(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
-        return await self._pacing.run(RequestKind.READ, request, what=what)
+        return await self._retries.run(RequestKind.READ, request, what=what)
 
     async def _write(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
-        return await self._pacing.run(RequestKind.WRITE, request, what=what)
+        return await self._retries.run(RequestKind.WRITE, request, what=what)
 
     async def _delete(self, what: str, request: Callable[[], Awaitable[None]]) -> None:
         tried = False

@@ -167,7 +167,7 @@ class Service:
                     secrets=(secret,),
                     **request,
                 )
-            self._limiter.learn(kind, answer.status, answer.headers)
+            self._limiter.update(kind, answer.status, answer.headers)
             return answer
 
         if self._bearer is None:

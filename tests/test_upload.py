@@ -375,7 +375,7 @@ async def test_no_secret_is_logged(
     async with Client(api_key=KEY, base_url=emulator.url) as client:
         token = (await client.create_upload_token()).token
         await client.upload(make_file(5 * MIB))
-        bearer = await client._service._bearer.token()  # type: ignore[union-attr]
+        bearer = await client._service._login.token(stall_seconds=30)  # type: ignore[union-attr]
         shown = repr(client) + repr(client._credential) + repr(client._service) + json.dumps(caplog.messages)
     for secret in (KEY, bearer, token):
         assert secret not in shown

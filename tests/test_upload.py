@@ -347,7 +347,7 @@ async def test_a_delete_whose_response_is_lost_succeeds(emulator: Emulator, clie
 
 @pytest.mark.parametrize("video_id", ["", ".", "..", "../upload-tokens", "a/b", "vi?x=1", "vi#x"])
 async def test_a_video_id_cannot_change_the_path(emulator: Emulator, client: Client, video_id: str) -> None:
-    with pytest.raises((ConfigurationError, ApiError), match=r"is not an id|404"):
+    with pytest.raises((ConfigurationError, ApiError), match=r"is not a valid id|404"):
         await client.get_video(video_id)
 
 

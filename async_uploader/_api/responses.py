@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
+from msgspec import Struct
+
 from async_uploader._errors import TransportError, UploaderError
 from async_uploader._limits import TOKEN_TTL_SECONDS
 from async_uploader._models import UploadToken, Video, VideoStatus, number, whole_number
@@ -17,6 +19,33 @@ from .http import Response
 M = TypeVar("M")
 
 log: Final = logging.getLogger("async_uploader")
+
+
+class PartResponse(Struct, frozen=True, kw_only=True):
+    """A 2xx to a part.
+
+    :param video: the finished Video, in the response to the request that completed it
+    """
+
+    status: int
+    video_id: str | None
+    video: Video | None
+
+
+def read_part_response(response: Response, video_id: str | None) -> PartResponse:
+    """The response to a part of a video.
+
+    Not every 2xx to a part is a Video: a Video has a title and assets. If it has another id, it is not the video of
+    this upload.
+    """
+    content = response.json()
+    found_id = identifier(content.get("videoId"))
+    is_video = found_id is not None and video_id in (None, found_id) and {"title", "assets"} <= content.keys()
+    return PartResponse(
+        status=response.status,
+        video_id=found_id,
+        video=Video.from_answer(content) if is_video else None,
+    )
 
 
 def read_video(response: Response, *, is_read: bool = False) -> Video:

@@ -12,13 +12,10 @@ from functools import partial
 from typing import Any, Final, Self
 from urllib.parse import quote
 
-from msgspec import Struct
-
 from async_uploader._errors import ConfigurationError
 from async_uploader._flow.rate_limit import RateLimiter, RequestKind
 from async_uploader._models import UploadToken, Video, VideoStatus
 from async_uploader._options import DEFAULT_STALL_TIMEOUT_SECONDS
-from async_uploader._parsing import identifier
 from async_uploader._plan import Part
 
 from .credentials import ApiKey, DelegatedToken
@@ -26,24 +23,13 @@ from .http import Http, Response
 from .login import Login
 from .multipart import BlockPool, PartBody
 from .part_request import PartObserver, PartRequest
-from .responses import read_list_page, read_status, read_upload_token, read_video
+from .responses import PartResponse, read_list_page, read_part_response, read_status, read_upload_token, read_video
 
 # A new token may be revoked before the request that uses it is sent. After several, the service accepts none.
 _MAX_RENEWALS: Final = 3
 # With an upload token, the form fields name the video. The service sends ``100 Continue`` before it can read them,
 # and refuses afterwards, if at all. So the file is held back for a few round trips after the fields.
 _HOLD_SECONDS: Final = 0.5
-
-
-class PartResponse(Struct, frozen=True, kw_only=True):
-    """A 2xx to a part.
-
-    :param video: the finished Video, in the response to the request that completed it
-    """
-
-    status: int
-    video_id: str | None
-    video: Video | None
 
 
 def part_range(part: Part) -> str:
@@ -179,7 +165,7 @@ class Service:
         headers = {"Content-Range": request.content_range}
         if request.expect_continue:
             headers["Expect"] = "100-continue"
-        answer = await self._call(
+        response = await self._call(
             RequestKind.UPLOAD,
             "POST",
             _path("videos", video_id or "", "source") if not self.delegated else "upload",
@@ -187,19 +173,11 @@ class Service:
             headers=headers,
             open_body=partial(self._open_body, request, observer),
         )
-        told = answer.json()
-        told_id = identifier(told.get("videoId"))
-        # Not every 2xx to a part is a Video; one that has a title and assets is. One of another id is not ours.
-        is_video = told_id is not None and video_id in (None, told_id) and {"title", "assets"} <= told.keys()
-        return PartResponse(
-            status=answer.status,
-            video_id=told_id,
-            video=Video.from_answer(told) if is_video else None,
-        )
+        return read_part_response(response, video_id)
 
     @asynccontextmanager
     async def _open_body(self, request: PartRequest, observer: PartObserver) -> AsyncIterator[PartBody]:
-        """Open the part and give a body for one HTTP request."""
+        """Open the part, and yield a body for one HTTP request."""
         form_fields = {"videoId": request.video_id} if self.delegated and request.video_id else {}
         may_refuse = bool(form_fields) and request.expect_continue
         async with request.source.open() as reader:

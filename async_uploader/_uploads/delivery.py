@@ -14,7 +14,8 @@ from typing import Final
 import anyio
 
 from async_uploader._api.part_request import PartRequest
-from async_uploader._api.service import PartResponse, byte_range, part_range
+from async_uploader._api.responses import PartResponse
+from async_uploader._api.service import byte_range, part_range
 from async_uploader._errors import ApiError, UploaderError
 from async_uploader._flow.rate_limit import RequestKind
 from async_uploader._options import MAX_CONCURRENCY

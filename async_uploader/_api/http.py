@@ -213,17 +213,22 @@ class Http:
                         body=await _read(response.content, on_moved=detector.moved),
                         secrets=secrets,
                     )
-        except UploaderError as exc:
-            failure, cause = exc, without_request(exc.__cause__)
-            failure.__context__ = None
         except Exception as exc:  # noqa: BLE001 - every exception becomes an UploaderError
-            lost = exc.__cause__ if isinstance(exc, LostConnectionError) else exc
-            failure, cause = translate(lost), without_request(lost)
-            if body is not None and body.failure is not None:
-                failure, cause = body.failure, body.failure.__cause__
-        # Raised outside the handlers: inside, aiohttp's exception would become the context of this one, with the
+            failure, cause = _failure_and_cause(exc, body)
+        # Raised outside the handler: inside, aiohttp's exception would become the context of this one, with the
         # URL and the headers that it carries.
         raise failure from cause
+
+
+def _failure_and_cause(exc: Exception, body: PartBody | None) -> tuple[UploaderError, BaseException | None]:
+    if isinstance(exc, UploaderError):
+        exc.__context__ = None
+        return exc, without_request(exc.__cause__)
+    lost = exc.__cause__ if isinstance(exc, LostConnectionError) else exc
+    failure, cause = translate(lost), without_request(lost)
+    if body is not None and body.failure is not None:
+        return body.failure, body.failure.__cause__
+    return failure, cause
 
 
 async def _read(content: aiohttp.StreamReader, *, on_moved: Callable[[], None]) -> bytes:

@@ -35,8 +35,8 @@ class PartResponse(Struct, frozen=True, kw_only=True):
 def read_part_response(response: Response, video_id: str | None) -> PartResponse:
     """The response to a part of a video.
 
-    Not every 2xx to a part is a Video: a Video has a title and assets. If it has another id, it is not the video of
-    this upload.
+    Not every 2xx to a part is a Video: a Video has a title and assets. If it has another id, it is not the video
+    of this upload.
     """
     content = response.json()
     found_id = identifier(content.get("videoId"))

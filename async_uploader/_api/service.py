@@ -25,7 +25,7 @@ from .multipart import BlockPool, PartBody
 from .part_request import PartObserver, PartRequest
 from .responses import PartResponse, read_list_page, read_part_response, read_status, read_upload_token, read_video
 
-# A new token may be revoked before the request that uses it is sent. After several, the service accepts none.
+# A new token may expire before the request that uses it is sent, but not several times in a row.
 _MAX_RENEWALS: Final = 3
 # With an upload token, the form fields name the video. The service sends ``100 Continue`` before it can read them,
 # and refuses afterwards, if at all. So the file is held back for a few round trips after the fields.

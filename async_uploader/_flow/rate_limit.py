@@ -49,7 +49,7 @@ _REQUESTS_PER_UPLOAD: Final = {
 class RateLimiter:
     """The rate limit of one credential, shared by all its requests.
 
-    :param window_seconds: length of a window while no response has told it
+    :param window_seconds: length of a window until a response states it
     """
 
     def __init__(self, *, window_seconds: float = RATE_WINDOW_SECONDS) -> None:

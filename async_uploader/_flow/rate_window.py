@@ -30,7 +30,7 @@ from async_uploader._limits import RATE_WINDOW_SECONDS
 _ROUNDING_SECONDS: Final = 1.0
 # A request sent exactly at the reset may still be counted in the old window, as clocks differ a little.
 _MARGIN_SECONDS: Final = 0.05
-# A request that was sent longer ago than this has certainly reached the service.
+# A request that was sent longer ago than this is assumed to have reached the service.
 _ARRIVAL_SECONDS: Final = 1.0
 # More recent requests than these are not needed: no account may send as many in a second.
 _MAX_RECENT_REQUESTS: Final = 1000
@@ -39,7 +39,7 @@ _MAX_RECENT_REQUESTS: Final = 1000
 class RateWindow:
     """What is known about the current window of one kind of requests.
 
-    :param default_length_seconds: length of a window while no response has told it
+    :param default_length_seconds: length of a window until a response states it
     :ivar limit: requests allowed per window; None while unknown
     :ivar remaining: requests that may still be sent in this window
     :ivar resets_at: when the next window begins
@@ -52,7 +52,7 @@ class RateWindow:
         self._default_length_seconds = default_length_seconds
         self._known_length_seconds = 0.0
         self._last_request_at = 0.0
-        # The service opens a window when its first request arrives. Until a response tells when this window
+        # The service opens a window when its first request arrives. Until a response states when this window
         # resets, `resets_at` is an estimate, too early by the travel time of that request.
         self._is_estimate = False
         self._last_reset_at = -math.inf
@@ -121,7 +121,7 @@ class RateWindow:
     def count_request(self, now: float) -> None:
         """Count a request that is sent now."""
         if self.limit is not None and self._is_over(now):
-            # This request opens a new window; a response will tell when it resets.
+            # This request opens a new window; a response will state when it resets.
             self._last_reset_at, self._is_estimate = self.resets_at, True
             self.remaining = max(1, self.limit - self._in_transit(now))
             self.resets_at = now + self.length_seconds

@@ -460,6 +460,7 @@ async def test_a_response_that_never_ends_is_given_up() -> None:
                 await _drip(writer, _forever(first, piece))
 
         async with serving(handle) as url, QuickClient(api_key=KEY, base_url=url) as client:
+            client._http.response_stalls = stalls
             began = time.monotonic()
             if of_a_part:
                 call: Awaitable[Video] = client.upload(SMALL, stall_timeout=STALL, max_attempts=1)
@@ -469,22 +470,21 @@ async def test_a_response_that_never_ends_is_given_up() -> None:
                 await call
             assert bound_seconds <= time.monotonic() - began < 3 * bound_seconds
 
-    with mock.patch("async_uploader._api.stall.RESPONSE_STALLS", stalls):
-        await asyncio.gather(*(given_up(*one, of_a_part=part) for one in ENDLESS for part in (True, False)))
+    await asyncio.gather(*(given_up(*one, of_a_part=part) for one in ENDLESS for part in (True, False)))
 
 
 async def test_a_long_body_is_no_response() -> None:
     """The bound begins at its end: a slow upload that moves lives for ever."""
     size_bytes, stalls = 6 * 1024 * 1024, 3
     rate = size_bytes / (1.5 * stalls * STALL)
-    with mock.patch("async_uploader._api.stall.RESPONSE_STALLS", stalls):
-        async with (
-            service(connection_rate=rate) as emulator,
-            QuickClient(api_key=KEY, base_url=emulator.url) as client,
-        ):
-            began = time.monotonic()
-            await client.upload(bytes(size_bytes), stall_timeout=STALL, max_attempts=1, part_size=size_bytes)
-            assert time.monotonic() - began > stalls * STALL
+    async with (
+        service(connection_rate=rate) as emulator,
+        QuickClient(api_key=KEY, base_url=emulator.url) as client,
+    ):
+        client._http.response_stalls = stalls
+        began = time.monotonic()
+        await client.upload(bytes(size_bytes), stall_timeout=STALL, max_attempts=1, part_size=size_bytes)
+        assert time.monotonic() - began > stalls * STALL
 
 
 async def test_a_slow_login_that_moves_is_not_cut() -> None:

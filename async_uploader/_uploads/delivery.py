@@ -14,7 +14,8 @@ from typing import Final
 import anyio
 
 from async_uploader._api.part_request import PartRequest
-from async_uploader._api.service import PartResponse, byte_range, part_range
+from async_uploader._api.responses import PartResponse
+from async_uploader._api.service import byte_range, part_range
 from async_uploader._errors import ApiError, UploaderError
 from async_uploader._flow.rate_limit import RequestKind
 from async_uploader._options import MAX_CONCURRENCY
@@ -50,13 +51,13 @@ class PartDelivery:
 
     async def acquire_slot(self) -> None:
         """Wait until one more part may be in flight."""
-        await self._job.slots.slots.acquire_on_behalf_of(self)
+        await self._job.slots.acquire(self)
         self._has_slot = True
 
     def _release_slot(self) -> None:
         if self._has_slot:
             self._has_slot = False
-            self._job.slots.slots.release_on_behalf_of(self)
+            self._job.slots.release(self)
 
     async def run(self) -> None:
         """Send the part until it is stored, record it, and release the slot.
@@ -70,7 +71,7 @@ class PartDelivery:
 
     async def _send_with_retries(self) -> PartResponse | None:
         try:
-            return await self._context.retries.persist(
+            return await self._context.retries.retry(
                 self._attempt,
                 what=f"part {self._part.number}",
                 part_number=self._part.number,
@@ -101,9 +102,9 @@ class PartDelivery:
             meter=self._job.slots.meter,
         )
         send = partial(self._send, attempt)
-        held_up = self._job.slots.held_up.plus()
+        rate_limited = self._job.slots.rate_limited.plus()
         try:
-            response = await self._context.retries.in_turn(RequestKind.UPLOAD, send, waiting=held_up)
+            response = await self._context.retries.run_once(RequestKind.UPLOAD, send, waiting=rate_limited)
         except UploaderError as exc:
             if self._is_stored_despite(exc, attempt):
                 return None
@@ -149,7 +150,7 @@ class PartDelivery:
         service, video_id = self._context.service, self._state.video_id
         if service.delegated or video_id is None:
             return False
-        status = await self._context.retries.in_turn(RequestKind.READ, partial(service.get_status, video_id))
+        status = await self._context.retries.run_once(RequestKind.READ, partial(service.get_status, video_id))
         return bool(
             is_whole(status, total_bytes=self._state.progress.total_bytes)
             or received_parts(status, [self._part], ranges=self._job.options.ranges)
@@ -172,7 +173,7 @@ class PartDelivery:
                 raise failures.foreign_writer(error) from error
             case Outcome.UNKNOWN if self._state.video_id is None and self._part.last:
                 raise failures.possible_second_video(error) from error
-        self._job.slots.failed()
+        self._job.slots.connection_failed()
         self._is_unknown |= outcome is Outcome.UNKNOWN
         self._maybe_received |= self._is_unknown
         return False
@@ -180,7 +181,7 @@ class PartDelivery:
     async def _record(self, response: PartResponse | None) -> None:
         state, part = self._state, self._part
         state.progress.acknowledged(part.number, part.size_bytes)
-        self._context.retries.limiter.stored(part.size_bytes)
+        self._context.retries.limiter.part_stored(part.size_bytes)
         parts_done, parts_total = state.progress.parts_done, state.progress.parts_total
         log.info("%s: stored (%s of %s).", self._name, parts_done, parts_total or "?")
         self._source.release()

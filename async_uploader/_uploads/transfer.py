@@ -46,7 +46,7 @@ class Transfer:
         reporter = ProgressReporter(self._state.progress, self._job.options.on_progress)
         if self._state.video_id is not None:
             self._context.events.emit(self._state.container_ready(can_resume=self._context.can_resume))
-        with self._scope, self._context.retries.limiter.wanted(lambda: self._state.parts_waiting):
+        with self._scope, self._context.retries.limiter.counting_demand(lambda: self._state.parts_waiting):
             async with anyio.create_task_group() as group:
                 group.start_soon(self._guarded, reporter.run)
                 group.start_soon(self._guarded, self._adapt)
@@ -96,7 +96,7 @@ class Transfer:
             # No more workers than parts: most files of a large batch have one part.
             concurrency = self._job.plan.concurrency
             count = min(concurrency, self._state.parts_left or concurrency)
-            with self._job.slots.workers.plus(count):
+            with self._job.slots.ready_workers.plus(count):
                 async with anyio.create_task_group() as workers:
                     for _ in range(count):
                         workers.start_soon(self._guarded, partial(self._work, parts))

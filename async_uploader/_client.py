@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self, Unpack, cast
 from weakref import WeakSet
@@ -124,12 +124,19 @@ class Client(AccountApi):
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()
+        from ._resume.journal import state_directory  # noqa: PLC0415
+        from ._resume.resume import account_of  # noqa: PLC0415
+
+        account = account_of(self._credential.secret, self.base_url)
+        with suppress(OSError):  # without a home directory, each process counts its own requests
+            await self._limiter.share(state_directory() / "rate-limits" / account.fingerprint)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         for uploads in list(self._many):
             await uploads.aclose()
         self._opener.close()
+        self._limiter.close()
         if self._journal_worker is not None:
             self._journal_worker.close()
             self._journal_worker = None

@@ -67,6 +67,18 @@ def test_an_older_response_does_not_raise_the_count() -> None:
     assert window.remaining == 2
 
 
+def test_requests_that_the_first_response_counted_are_not_counted_twice() -> None:
+    """Whether it counted those in transit is known only when they have been answered."""
+    window = RateWindow()
+    for _ in range(4):
+        window.count_request(0)
+    window.update(0.1, limit=6, remaining=2, reset_seconds=60)
+    assert window.remaining <= 0
+    for remaining in (4, 5, 3):
+        window.update(0.2, limit=6, remaining=remaining, reset_seconds=60)
+    assert window.remaining == 2
+
+
 def test_a_lower_count_shows_other_users_of_the_account() -> None:
     window = known_window(remaining=6)
     window.update(2, limit=6, remaining=0, reset_seconds=58)

@@ -45,6 +45,7 @@ class RateWindow(msgspec.Struct, kw_only=True):
     :ivar resets_at: when the next window begins
     :ivar is_estimate: whether `resets_at` is an estimate. The service opens a window when its first request
         arrives. Until a response states when it resets, the estimate is too early by that request's travel time
+    :ivar lowest_reported: the lowest count of remaining requests in the responses of this window
     :ivar unanswered: requests without a response. Those sent just before a reset may be counted after it
     """
 
@@ -56,6 +57,7 @@ class RateWindow(msgspec.Struct, kw_only=True):
     known_length_seconds: float = 0.0
     last_request_at: float = 0.0
     last_reset_at: float = -math.inf
+    lowest_reported: int = 0
     unanswered: int = 0
     recent_requests: list[float] = []
 
@@ -84,10 +86,16 @@ class RateWindow(msgspec.Struct, kw_only=True):
         clearly_later = self.resets_at + max(_ROUNDING_SECONDS, self.known_length_seconds / 2)
         if self.is_estimate:
             self.remaining, self.resets_at = min(self.remaining, remaining), resets_at
+            self.lowest_reported = remaining
         elif self.limit is None or resets_at > clearly_later:
             self.remaining, self.resets_at = remaining - self._in_transit(now), resets_at
+            self.lowest_reported = remaining
         else:
             self.remaining, self.resets_at = min(self.remaining, remaining), min(self.resets_at, resets_at)
+            self.lowest_reported = min(self.lowest_reported, remaining)
+        if not is_estimate:
+            # A request that the lowest count leaves out is unanswered: its response would report a lower one.
+            self.remaining = max(self.remaining, self.lowest_reported - self.unanswered)
         self.is_estimate = is_estimate
         self.limit = limit
         self.known_length_seconds = max(self.known_length_seconds, reset_seconds)

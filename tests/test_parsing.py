@@ -117,12 +117,12 @@ def test_a_field_that_cannot_be_read_costs_itself_alone(
     path = data.draw(st.sampled_from(list(places(answer))))
     mutated = changed(answer, path, data.draw(JSON))
     try:
-        model = kind.from_answer(mutated)
+        model = kind.from_response(mutated)
     except UploaderError:
         assert path == (REQUIRED[kind],)
         return
     check_works(model)
-    before, after = known(kind.from_answer(answer)), known(model)
+    before, after = known(kind.from_response(answer)), known(model)
     spoilt = "/" + "/".join(map(str, path))
     lists = [place for place in before if place.endswith("#") and spoilt.startswith(place[:-1])]
     for place in lists:
@@ -139,10 +139,10 @@ def test_a_field_that_cannot_be_read_costs_itself_alone(
 @given(answer=st.dictionaries(st.sampled_from(["videoId", "token", "ingest", "assets", "metadata", "tags"]), JSON))
 def test_any_object_is_a_model_or_one_of_our_errors(kind: type[Model], answer: dict[str, Any]) -> None:
     if isinstance(answer.get(str(REQUIRED[kind])), str) or REQUIRED[kind] is None:
-        check_works(kind.from_answer(answer))
+        check_works(kind.from_response(answer))
     else:
         with pytest.raises(UploaderError, match=str(REQUIRED[kind])):
-            kind.from_answer(answer)
+            kind.from_response(answer)
 
 
 ODD_INGEST: Final = [
@@ -159,14 +159,14 @@ ODD_INGEST: Final = [
 @pytest.mark.parametrize(("odd", "spans"), ODD_INGEST)
 @pytest.mark.parametrize("filesize", [11, "11", 11.0])
 def test_an_odd_sibling_in_ingest(odd: dict[str, Any], spans: tuple[Any, ...], filesize: object) -> None:
-    status = VideoStatus.from_answer({"ingest": {"status": "uploaded", "filesize": filesize, **odd}})
+    status = VideoStatus.from_response({"ingest": {"status": "uploaded", "filesize": filesize, **odd}})
     assert (status.ingest.status, status.ingest.filesize) == ("uploaded", 11)
     assert tuple((span.first, span.last) for span in status.ingest.received_bytes) == spans
     assert not (status.ingest.received_parts and status.ingest.received_parts.parts)
 
 
 def test_lists_as_php_writes_them() -> None:
-    status = VideoStatus.from_answer({"ingest": {"receivedParts": {"parts": {"0": 1, "2": "3", "3": None}}}})
+    status = VideoStatus.from_response({"ingest": {"receivedParts": {"parts": {"0": 1, "2": "3", "3": None}}}})
     assert status.ingest.received_parts is not None
     assert status.ingest.received_parts.parts == (1, 3)
 
@@ -175,7 +175,7 @@ def test_lists_as_php_writes_them() -> None:
     "number", [True, "x", "٣", "1" * 5000, 10**400, float("nan"), float("inf"), -(2**64), [1]]
 )
 def test_what_is_no_number_is_none(number: object) -> None:
-    status = VideoStatus.from_answer(
+    status = VideoStatus.from_response(
         {"ingest": {"filesize": number}, "encoding": {"metadata": {"bitrate": number}}}
     )
     assert status.ingest.filesize is None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from async_uploader._flow.rate_limit import RateLimiter, RequestKind, Window
+from async_uploader._flow.rate_limit import RateLimiter, Window
+from async_uploader.events import RequestKind
 
 
 def headers(limit: int, remaining: int, reset: int) -> dict[str, str]:

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 
 import anyio
 import pytest
+from msgspec.structs import replace
 
 from async_uploader import ApiError, SourceError, TransportError, UploaderError
 from async_uploader._flow.rate_limit import RateLimiter
 from async_uploader._flow.retries import RetryPolicy, RetryRunner, is_retryable
+from async_uploader.events import Operation
 
 
 def busy(retry_after_seconds: float | None = None) -> ApiError:
@@ -56,7 +58,7 @@ class Attempts:
 
 async def test_until_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
     attempts = Attempts(busy(), TransportError("x", maybe_received=True), None, monkeypatch=monkeypatch)
-    assert await attempts.pacing.persist(attempts, what="part 1") == "done"
+    assert await attempts.pacing.persist(attempts, operation=Operation.VIDEO) == "done"
     assert len(attempts.waits) == 2
 
 
@@ -64,14 +66,14 @@ async def test_the_last_error_comes_out_as_it_is(monkeypatch: pytest.MonkeyPatch
     last = busy()
     attempts = Attempts(busy(), busy(), last, monkeypatch=monkeypatch)
     with pytest.raises(ApiError) as caught:
-        await attempts.pacing.persist(attempts, what="part 1")
+        await attempts.pacing.persist(attempts, operation=Operation.VIDEO)
     assert caught.value is last
     assert attempts.count == 3
 
 
 async def test_progress_starts_the_count_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     attempts = Attempts(*[busy() for _ in range(9)], None, monkeypatch=monkeypatch)
-    done = await attempts.pacing.persist(attempts, what="part 1", progress=lambda: attempts.count // 2)
+    done = await attempts.pacing.persist(attempts, operation=Operation.VIDEO, progress=lambda: attempts.count // 2)
     assert (done, attempts.count) == ("done", 10)
 
 
@@ -79,7 +81,7 @@ async def test_backoff_has_full_jitter_and_grows(monkeypatch: pytest.MonkeyPatch
     firsts, seconds = [], []
     for _ in range(200):
         attempts = Attempts(busy(), busy(), None, monkeypatch=monkeypatch)
-        await attempts.pacing.persist(attempts, what="part 1")
+        await attempts.pacing.persist(attempts, operation=Operation.VIDEO)
         first, second = attempts.waits
         firsts.append(first)
         seconds.append(second)
@@ -91,11 +93,12 @@ async def test_backoff_has_full_jitter_and_grows(monkeypatch: pytest.MonkeyPatch
 
 async def test_what_the_service_asks_for_is_waited_even_beyond_the_cap(monkeypatch: pytest.MonkeyPatch) -> None:
     attempts = Attempts(busy(retry_after_seconds=90), None, monkeypatch=monkeypatch)
-    await attempts.pacing.persist(attempts, what="part 1")
+    await attempts.pacing.persist(attempts, operation=Operation.VIDEO)
     assert attempts.waits == [90]
 
 
 async def test_a_wait_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     attempts = Attempts(busy(retry_after_seconds=2), None, monkeypatch=monkeypatch)
-    await attempts.pacing.persist(attempts, what="movie.mp4, part 12")
+    pacing = replace(attempts.pacing, subject="movie.mp4")
+    await pacing.persist(attempts, operation=Operation.PART, part_number=12)
     assert caplog.messages == ["movie.mp4, part 12: The service answered 503: Busy. Again in 2.0 s."]

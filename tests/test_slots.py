@@ -20,7 +20,7 @@ MakeFile = Callable[..., Path]
 
 
 def _connections(told: list[events.UploadEvent]) -> list[int]:
-    return [event.connections for event in told if isinstance(event, events.ConcurrencyChanged)]
+    return [event.concurrency for event in told if isinstance(event, events.ConcurrencyChanged)]
 
 
 async def test_an_upload_begins_with_what_the_last_one_has_found(make_file: MakeFile) -> None:
@@ -67,7 +67,7 @@ async def test_a_listener_that_fails_ends_its_own_upload_only(make_file: MakeFil
     paths = [make_file(30 * MIB, f"{number}.mp4") for number in range(3)]
 
     def fail(event: events.UploadEvent) -> None:
-        if isinstance(event, events.ConcurrencyChanged) and event.connections > 2:
+        if isinstance(event, events.ConcurrencyChanged) and event.concurrency > 2:
             raise RuntimeError("no more")
 
     async with (

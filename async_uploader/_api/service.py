@@ -18,12 +18,13 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from async_uploader._errors import ApiError, ConfigurationError, TransportError, UploaderError
-from async_uploader._flow.rate_limit import RateLimiter, RequestKind
+from async_uploader._flow.rate_limit import RateLimiter
 from async_uploader._limits import TOKEN_TTL_SECONDS
-from async_uploader._models import UploadToken, Video, VideoStatus, number, whole_number
+from async_uploader._models import UploadToken, Video, VideoStatus
 from async_uploader._options import DEFAULT_STALL_TIMEOUT_SECONDS
-from async_uploader._parsing import credential, identifier
+from async_uploader._parsing import credential, identifier, number, whole_number
 from async_uploader._plan import Part
+from async_uploader.events import RequestKind
 
 from .credentials import ApiKey, Bearer, DelegatedToken, TokenPair, login_refused
 from .http import Http, Response
@@ -210,7 +211,7 @@ class Service:
     async def list_videos(self, query: Mapping[str, str | list[str]]) -> tuple[list[Video], int | None]:
         """``GET /videos``: a page, and how many pages there are, if the service says so."""
         self._needs_key()
-        return _page(await self._call(RequestKind.READ, "GET", "videos", query=query), Video.from_answer)
+        return _page(await self._call(RequestKind.READ, "GET", "videos", query=query), Video.from_response)
 
     async def delete_video(self, video_id: str) -> None:
         """``DELETE /videos/{videoId}``."""
@@ -224,7 +225,7 @@ class Service:
         told = answer.json()
         if not told:
             raise _unreadable(answer, "a status", is_read=True)
-        return VideoStatus.from_answer(told)
+        return VideoStatus.from_response(told)
 
     async def send_part(self, request: PartRequest, observer: PartObserver) -> PartResponse:
         """``POST /videos/{videoId}/source``, or ``POST /upload`` with an upload token."""
@@ -247,7 +248,7 @@ class Service:
         return PartResponse(
             status=answer.status,
             video_id=told_id,
-            video=Video.from_answer(told) if is_video else None,
+            video=Video.from_response(told) if is_video else None,
         )
 
     @asynccontextmanager
@@ -284,7 +285,7 @@ class Service:
         """``GET /upload-tokens``: a page, and how many pages there are, if the service says so."""
         self._needs_key()
         return _page(
-            await self._call(RequestKind.READ, "GET", "upload-tokens", query=query), UploadToken.from_answer
+            await self._call(RequestKind.READ, "GET", "upload-tokens", query=query), UploadToken.from_response
         )
 
     async def get_upload_token(self, token: str) -> UploadToken:
@@ -312,14 +313,14 @@ def _video(answer: Response, *, is_read: bool = False) -> Video:
     told = answer.json()
     if identifier(told.get("videoId")) is None:
         raise _unreadable(answer, "a video", is_read=is_read)
-    return Video.from_answer(told)
+    return Video.from_response(told)
 
 
 def _token(answer: Response, *, is_read: bool = False) -> UploadToken:
     told = answer.json()
     if credential(told.get("token")) is None:
         raise _unreadable(answer, "an upload token", is_read=is_read)
-    return UploadToken.from_answer(told)
+    return UploadToken.from_response(told)
 
 
 def _page(answer: Response, read: Callable[[Mapping[str, Any]], M]) -> tuple[list[M], int | None]:

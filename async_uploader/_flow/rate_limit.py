@@ -18,7 +18,6 @@ import math
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from enum import StrEnum
 from typing import Final
 
 import anyio
@@ -27,6 +26,7 @@ from async_uploader._errors import ApiError
 from async_uploader._limits import RATE_WINDOW_SECONDS, READS_A_MINUTE, UPLOADS_A_MINUTE, WRITES_A_MINUTE
 from async_uploader._parsing import header_count, header_seconds, retry_after_seconds
 from async_uploader._plan import Allowance
+from async_uploader.events import RequestKind
 
 # The service rounds the time to its reset to whole seconds.
 _ROUNDING_SECONDS: Final = 1.0
@@ -41,15 +41,6 @@ _LATE_SECONDS: Final = 1.0
 
 # Longer than any window of the service, and than most outages. An upload that waits longer looks as if it hung.
 MAX_WAIT_SECONDS: Final = 3600.0
-
-
-class RequestKind(StrEnum):
-    """What the service counts apart. ``AUTH`` has no limit."""
-
-    UPLOAD = "upload"
-    WRITE = "write"
-    READ = "read"
-    AUTH = "auth"
 
 
 # How many times more of a kind than uploads an account may make: at least so many in production and sandbox.

@@ -16,14 +16,14 @@ import anyio
 import tenacity
 from msgspec import Struct
 
-from async_uploader._dispatcher import EventDispatcher, error_type
+from async_uploader._dispatcher import EventDispatcher
 from async_uploader._errors import ApiError, TransportError
 from async_uploader._limits import RATE_WINDOW_SECONDS
 from async_uploader._options import DEFAULT_MAX_ATTEMPTS, MAX_ATTEMPTS
 from async_uploader._units import format_duration
-from async_uploader.events import RateLimitWait, RetryScheduled
+from async_uploader.events import Operation, RateLimitWait, RequestKind, RetryScheduled
 
-from .rate_limit import MAX_WAIT_SECONDS, RateLimiter, RequestKind
+from .rate_limit import MAX_WAIT_SECONDS, RateLimiter
 
 log: Final = logging.getLogger("async_uploader")
 
@@ -63,17 +63,17 @@ class RetryRunner(Struct, frozen=True, kw_only=True):
     subject: str = ""
     events: EventDispatcher | None = None
 
-    async def run(self, kind: RequestKind, request: Callable[[], Awaitable[T]], *, what: str) -> T:
+    async def run(self, kind: RequestKind, request: Callable[[], Awaitable[T]], *, operation: Operation) -> T:
         """Call ``request`` in its turn until it returns, fails for good, or has failed too often.
 
-        :param what: names the request in the log
+        :param operation: what the request does
         :raises UploaderError: the last attempt's own error
         """
 
         async def attempt() -> T:
             return await self.in_turn(kind, request)
 
-        return await self.persist(attempt, what=what)
+        return await self.persist(attempt, operation=operation)
 
     async def in_turn(
         self,
@@ -95,7 +95,7 @@ class RetryRunner(Struct, frozen=True, kw_only=True):
                     "%s account's rate limit is used up; waiting %s.", named, format_duration(wait_seconds)
                 )
             if self.events is not None:
-                self.events.emit(RateLimitWait(kind=str(kind), wait_seconds=wait_seconds))
+                self.events.emit(RateLimitWait(kind=kind, wait_seconds=wait_seconds))
 
         with waiting:
             await self.limiter.turn(kind, on_wait=tell, max_wait_seconds=self.policy.max_wait_seconds)
@@ -105,14 +105,14 @@ class RetryRunner(Struct, frozen=True, kw_only=True):
         self,
         attempt: Callable[[], Awaitable[T]],
         *,
-        what: str,
+        operation: Operation,
         part_number: int | None = None,
         progress: Callable[[], int] = lambda: 0,
         sleep: Callable[[float], Awaitable[None]] | None = None,
     ) -> T:
         """Call ``attempt`` until it returns, fails for good, or has failed too often.
 
-        :param what: names the request in the log
+        :param operation: what the request does
         :param part_number: the part that it sends, if it does
         :param progress: a number that grows as the upload gets on
         :param sleep: waits so many seconds before another try, if there is more to it
@@ -139,18 +139,14 @@ class RetryRunner(Struct, frozen=True, kw_only=True):
 
         def tell(state: tenacity.RetryCallState) -> None:
             error = _error_of(state)
-            named = f"{self.subject}, {what}" if self.subject else what
+            assert isinstance(error, Exception), "only these are retried"
+            event = RetryScheduled(
+                operation=operation, part_number=part_number, error=error, wait_seconds=state.upcoming_sleep
+            )
+            named = f"{self.subject}, {event.request}" if self.subject else event.request
             log.warning("%s: %s Again in %.1f s.", named, error, state.upcoming_sleep)
             if self.events is not None:
-                self.events.emit(
-                    RetryScheduled(
-                        what=what,
-                        part_number=part_number,
-                        reason=str(error),
-                        wait_seconds=state.upcoming_sleep,
-                        error_type=error_type(error) if error is not None else None,
-                    )
-                )
+                self.events.emit(event)
 
         backoff = tenacity.wait_random_exponential(
             multiplier=self.policy.first_backoff_seconds, max=self.policy.max_backoff_seconds

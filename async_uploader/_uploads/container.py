@@ -18,10 +18,10 @@ import anyio
 from msgspec.structs import replace
 
 from async_uploader._errors import UploaderError
-from async_uploader._flow.rate_limit import RequestKind
 from async_uploader._models import Video
 from async_uploader._outcome import is_gone, may_have_acted
 from async_uploader._plan import Plan
+from async_uploader.events import Operation, RequestKind
 
 from .job import Context
 
@@ -58,7 +58,7 @@ class Container:
             payload = {**payload, "metadata": metadata} if metadata else payload
         try:
             attempt = partial(self._find_or_create, payload)
-            return await self._context.retries.run(RequestKind.WRITE, attempt, what="create")
+            return await self._context.retries.run(RequestKind.WRITE, attempt, operation=Operation.CREATE)
         except UploaderError:
             if resume and not self._maybe_created:
                 await resume.withdraw()
@@ -126,7 +126,7 @@ class Container:
         retries = replace(self._context.retries, events=None)
         request = partial(self._context.service.delete_video, video_id)
         try:
-            await retries.run(RequestKind.WRITE, request, what="delete")
+            await retries.run(RequestKind.WRITE, request, operation=Operation.DELETE)
         except UploaderError as exc:
             if not is_gone(exc):  # an earlier attempt deleted it, and its response was lost
                 raise

@@ -90,7 +90,9 @@ def _placed(error: UploaderError, item: Item) -> UploaderError:
 
 async def _check(item: Item, flags: UploadFlags, *, client: Client, stdin: StandardInput | None) -> None:
     if not item.is_url:
-        await client.check_source(stdin or item.source, **item.over(flags.upload_options()))
+        await client.check_source(
+            stdin or item.source, **item.over(flags.upload_options(is_stream=item.is_stream))
+        )
         if flags.local and stdin is None and stat.S_ISFIFO(os.stat(item.source).st_mode):
             raise SourceError(
                 f"{item.source} is a pipe, which --local could not compare; let it flow into - instead."

@@ -167,7 +167,7 @@ def _state(one: UnfinishedUpload) -> str:
 
 
 def _unfinished_json(one: UnfinishedUpload) -> dict[str, object]:
-    return {**asdict(one), "path": str(one.path)}
+    return {**asdict(one), "path": str(one.path), "started_at": one.started_at.timestamp()}
 
 
 @command(app, ForgetFlags)
@@ -225,7 +225,7 @@ def list_tokens(flags: JsonFlags) -> None:
     if flags.json:
         show_json([token.raw for token in found])
     elif found:
-        show_columns([(token.token, token.expires_at or "for ever") for token in found])
+        show_columns([(token.token, token.raw.get("expiresAt") or "for ever") for token in found])
 
 
 @command(tokens, TokenFlags, name="delete")

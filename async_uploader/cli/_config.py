@@ -151,7 +151,7 @@ def _try(option: click.Option, value: object) -> None:
 
     if not option.is_flag:
         value = option.type.convert(str(value), option, None)
-    if option.name in TransferOptions.__struct_fields__:
+    if option.name in TransferOptions.__struct_fields__ and not option.is_flag:
         TransferOptions(**{str(option.name): value})  # type: ignore[arg-type]
 
 

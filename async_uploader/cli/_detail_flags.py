@@ -9,7 +9,7 @@ from ._flags import JsonFlags
 from ._params import PANELS, flags, option, usage_error
 
 if TYPE_CHECKING:
-    from async_uploader._options import ContainerDetails
+    from async_uploader._types import ContainerDetails
 
 K = TypeVar("K")
 
@@ -84,7 +84,7 @@ class DetailFlags(JsonFlags):
 
     def details(self) -> ContainerDetails:
         """Keywords of :meth:`~async_uploader.Client.import_video`: those that were given."""
-        from async_uploader._options import ContainerDetails
+        from async_uploader._types import ContainerDetails
 
         return self.given(ContainerDetails)
 

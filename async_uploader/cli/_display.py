@@ -186,7 +186,7 @@ class FileDisplay:
                 self._resumed_bytes, self._parts_total = event.acknowledged_bytes, event.parts_total
             case events.RetryScheduled():
                 self._retries += 1
-                self.waits[event.what] = time.monotonic() + event.wait_seconds
+                self.waits[event.request] = time.monotonic() + event.wait_seconds
             case events.PartBegan():
                 self.waits.pop(f"part {event.part_number}", None)
             case events.RateLimitWait():

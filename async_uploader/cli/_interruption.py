@@ -16,6 +16,13 @@ _DELETED: Final = "what had arrived was deleted"
 _LOCAL: Final = "nothing of it can be resumed"
 _AGAIN: Final = "the same command uploads finished videos again"
 _IMPORTS: Final = "the same command imports URLs again"
+_CONTAINERS: Final = {
+    events.ContainerState.DELETED: "the unfinished video was deleted",
+    events.ContainerState.NOT_DELETED: "the unfinished video could not be deleted; "
+    "the service removes it after 7 days",
+    events.ContainerState.UNCHANGED: "the video was not deleted",
+    events.ContainerState.MISSING: "this video no longer exists; upload the source again to create a new one",
+}
 
 
 class Interruption:
@@ -32,7 +39,7 @@ class Interruption:
         self._has_imports = has_imports
         self._is_resumable = self._is_finished = False
         self._filling: set[int] = set()
-        self._advices: dict[str, None] = {}
+        self._containers: dict[events.ContainerState, None] = {}
 
     def __call__(self, event: events.UploadEvent) -> None:
         match event:
@@ -42,9 +49,9 @@ class Interruption:
             case events.UploadEnded():
                 self._filling.discard(event.upload)
                 self._is_resumable |= event.resumable
-                self._is_finished |= event.error is None
-                if event.error is not None and event.advice and not event.resumable:
-                    self._advices[event.advice] = None
+                self._is_finished |= event.outcome is events.UploadOutcome.FINISHED
+                if event.container is not None and not event.resumable:
+                    self._containers[event.container] = None
             case _:
                 return
         advise(self._text())
@@ -60,21 +67,15 @@ class Interruption:
 
     def gone(self) -> None:
         """The local service has ended."""
-        if self._filling or self._advices:
+        if self._filling or self._containers:
             advise(_DELETED)
 
     def _text(self) -> str:
         if self._is_stream:
-            return _STREAM if self._filling or self._advices else ""
+            return _STREAM if self._filling or self._containers else ""
         if self._is_resumable:
             return f"{_RESUME}; {_IMPORTS}" if self._has_imports else _RESUME
         if self._filling:
             return _LOCAL if self._is_local else _MAY_REMAIN
-        texts = [_as_clause(advice) for advice in self._advices]
+        texts = [_CONTAINERS[state] for state in self._containers]
         return "; ".join([*texts, _AGAIN] if self._is_finished and not self._is_local else texts)
-
-
-def _as_clause(advice: str) -> str:
-    """The last sentence as a part of one: ``The video was deleted.`` as ``the video was deleted``."""
-    sentence = advice.rstrip(".").rpartition(". ")[2]
-    return sentence[:1].lower() + sentence[1:]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, cast
 
-from async_uploader._options import ContainerDetails, UploadOptions
+from async_uploader._types import ContainerDetails, UploadOptions
 
 K = TypeVar("K", ContainerDetails, UploadOptions)
 
@@ -33,6 +35,15 @@ class Item:
     def is_url(self) -> bool:
         """Whether the service fetches it by itself."""
         return is_url(self.source)
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it can be read only once: standard input, or a named pipe."""
+        if self.source == STDIN:
+            return True
+        with suppress(OSError, ValueError):
+            return stat.S_ISFIFO(os.stat(self.source).st_mode)
+        return False
 
     @property
     def shown(self) -> str:

@@ -21,7 +21,8 @@ from typing import Any, Final, TextIO, cast, get_origin, get_type_hints
 
 from async_uploader._errors import ConfigurationError, SourceError
 from async_uploader._models import camel
-from async_uploader._options import ContainerDetails, container_payload
+from async_uploader._options import container_payload
+from async_uploader._types import ContainerDetails
 
 from ._item import Item, is_url
 

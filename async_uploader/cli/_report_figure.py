@@ -17,12 +17,12 @@ E = TypeVar("E", bound=events.UploadEvent)
 
 #: What an attempt can come to, with its colour (told apart by most kinds of colour blindness, too).
 OUTCOMES: Final = {
-    "stored": "#2a9d6f",
-    "unknown": "#e9a13b",
-    "not stored": "#d1495b",
-    "refused": "#8f2d56",
-    "conflict": "#6a4c93",
-    "cancelled": "#8d99ae",
+    events.PartOutcome.STORED: "#2a9d6f",
+    events.PartOutcome.UNKNOWN: "#e9a13b",
+    events.PartOutcome.NOT_STORED: "#d1495b",
+    events.PartOutcome.REFUSED: "#8f2d56",
+    events.PartOutcome.CONFLICT: "#6a4c93",
+    events.PartOutcome.CANCELLED: "#8d99ae",
 }
 _WAIT_COLOUR: Final = "#4a7fc1"
 _ACCENT: Final = "#4a7fc1"
@@ -75,7 +75,7 @@ def _bars(
     attempts: Sequence[events.PartEnded], rows: dict[int | None, str], start: float
 ) -> Iterator[dict[str, Any]]:
     for outcome, colour in OUTCOMES.items():
-        ones = [one for one in attempts if one.outcome == outcome]
+        ones = [one for one in attempts if one.outcome is outcome]
         if ones:
             yield {
                 "type": "bar",
@@ -92,7 +92,8 @@ def _bars(
 
 def _about(one: events.PartEnded, start: float) -> str:
     seconds = one.at_seconds - one.began_at_seconds
-    rate = f", {one.size_bytes / seconds / MIB:.1f} MiB/s" if seconds and one.outcome == "stored" else ""
+    is_stored = one.outcome is events.PartOutcome.STORED
+    rate = f", {one.size_bytes / seconds / MIB:.1f} MiB/s" if seconds and is_stored else ""
     lines = [
         f"<b>part {one.part_number}</b>, attempt {one.attempt}: {one.outcome}",
         f"{format_size(one.size_bytes)} in {seconds:.2f} s{rate}",
@@ -101,7 +102,7 @@ def _about(one: events.PartEnded, start: float) -> str:
     if one.connection is not None:
         lines.append(f"local port {one.connection}")
     if one.error:
-        lines.append(_text(one.error))
+        lines.append(_text(str(one.error)))
     return "<br>".join(lines)
 
 
@@ -155,11 +156,11 @@ def _retries(
             "arrayminus": [0.0] * len(retries),
             "thickness": 1.5,
             "width": 3,
-            "color": OUTCOMES["not stored"],
+            "color": OUTCOMES[events.PartOutcome.NOT_STORED],
         },
-        "marker": {"symbol": "x", "size": 9, "color": OUTCOMES["not stored"]},
+        "marker": {"symbol": "x", "size": 9, "color": OUTCOMES[events.PartOutcome.NOT_STORED]},
         "hovertext": [
-            f"<b>{_text(retry.what)}</b> again in {retry.wait_seconds:.1f} s<br>{_text(retry.reason)}"
+            f"<b>{_text(retry.request)}</b> again in {retry.wait_seconds:.1f} s<br>{_text(str(retry.error))}"
             for retry in retries
         ],
         "hoverinfo": "text",
@@ -178,8 +179,10 @@ def _in_flight(
     yield _steps("in flight", [*moments, seconds], [*counts, count], colour=_ACCENT, fill=True)
     allowed = of_kind(story, events.ConcurrencyChanged)
     if allowed:
-        xs, ys = [one.at_seconds - start for one in allowed], [one.connections for one in allowed]
-        yield _steps("allowed in flight", [*xs, seconds], [*ys, ys[-1]], colour=OUTCOMES["unknown"])
+        xs, ys = [one.at_seconds - start for one in allowed], [one.concurrency for one in allowed]
+        yield _steps(
+            "allowed in flight", [*xs, seconds], [*ys, ys[-1]], colour=OUTCOMES[events.PartOutcome.UNKNOWN]
+        )
 
 
 def _steps(
@@ -202,7 +205,7 @@ def _throughput(attempts: Sequence[events.PartEnded], start: float, seconds: flo
     width = seconds / _BINS
     bins = [0.0] * _BINS
     for one in attempts:
-        if one.outcome != "stored":
+        if one.outcome is not events.PartOutcome.STORED:
             continue
         began, ended = one.began_at_seconds - start, one.at_seconds - start
         density = one.size_bytes / max(ended - began, 1e-6)
@@ -217,7 +220,7 @@ def _throughput(attempts: Sequence[events.PartEnded], start: float, seconds: flo
         "x": [round((number + 0.5) * width, 3) for number in range(_BINS)],
         "y": [round(count / width / MIB, 3) for count in bins],
         "fill": "tozeroy",
-        "line": {"width": 1.5, "color": OUTCOMES["stored"]},
+        "line": {"width": 1.5, "color": OUTCOMES[events.PartOutcome.STORED]},
         "hovertemplate": "%{y:.1f} MiB/s at %{x:.1f} s<extra></extra>",
     }
 

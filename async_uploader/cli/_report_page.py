@@ -22,6 +22,8 @@ _TEMPLATE: Final = Path(__file__).with_name("_report.html")
 
 Row = tuple[str, str]
 
+_NOT_FAILED: Final = (events.PartOutcome.STORED, events.PartOutcome.CANCELLED)
+
 
 def page(stories: Sequence[Sequence[events.UploadEvent]], *, left_out: int = 0) -> str:
     """The page, as HTML.
@@ -119,8 +121,8 @@ def _totals(story: Sequence[events.UploadEvent]) -> Iterator[Row]:
     attempts = of_kind(story, events.PartEnded)
     stored, seconds = _stored_bytes(story), _seconds(story)
     waits = of_kind(story, events.RateLimitWait)
-    failed = [one for one in attempts if one.outcome not in ("stored", "cancelled")]
-    yield "stored", f"{format_size(stored)} in {sum(one.outcome == 'stored' for one in attempts)} parts"
+    failed = [one for one in attempts if one.outcome not in _NOT_FAILED]
+    yield "stored", f"{format_size(stored)} in {sum(map(_is_stored, attempts))} parts"
     yield "time", f"{seconds:.2f} s"
     yield "mean rate", f"{format_size(int(stored / seconds))}/s"
     retries = len(of_kind(story, events.RetryScheduled))
@@ -130,8 +132,12 @@ def _totals(story: Sequence[events.UploadEvent]) -> Iterator[Row]:
     yield "connections", str(len({one.connection for one in attempts if one.connection is not None}))
 
 
+def _is_stored(attempt: events.PartEnded) -> bool:
+    return attempt.outcome is events.PartOutcome.STORED
+
+
 def _stored_bytes(story: Sequence[events.UploadEvent]) -> int:
-    return sum(one.size_bytes for one in of_kind(story, events.PartEnded) if one.outcome == "stored")
+    return sum(one.size_bytes for one in of_kind(story, events.PartEnded) if _is_stored(one))
 
 
 def _seconds(story: Sequence[events.UploadEvent]) -> float:
@@ -140,7 +146,9 @@ def _seconds(story: Sequence[events.UploadEvent]) -> float:
 
 def _error(story: Sequence[events.UploadEvent]) -> str | None:
     last = story[-1]
-    return last.error if isinstance(last, events.UploadEnded) else "It had not ended when this page was made."
+    if not isinstance(last, events.UploadEnded):
+        return "It had not ended when this page was made."
+    return "cancelled" if last.outcome is events.UploadOutcome.CANCELLED else str(last.error or "") or None
 
 
 def _shown(text: str) -> str:

@@ -15,8 +15,8 @@ from async_uploader import events
 from async_uploader._client import Client
 from async_uploader._errors import UploaderError
 from async_uploader._models import MARK_SOURCE, Video
-from async_uploader._options import UploadOptions, split_options
-from async_uploader._uploads.many import UploadItem, UploadResult
+from async_uploader._options import split_options
+from async_uploader._types import Failed, Uploaded, UploadItem, UploadOptions, UploadResult
 
 from ._check import check_outputs, find_problems
 from ._delivery import Delivery
@@ -256,12 +256,12 @@ class _Uploads:
                     yield job
 
     def _job_of_file(self, number: int, item: Item, key: Key) -> _Job:
-        options = item.over(self._flags.upload_options())
+        options = item.over(self._flags.upload_options(is_stream=item.is_stream))
         file = self._display.file(number, item.shown)
         job = _Job(source=item.source, options=options, number=number, item=item, key=key, file=file)
         options["on_progress"], options["on_event"] = file.on_progress, file.on_event
         options["on_video"] = partial(self._arrived, job)
-        if self._keeps_finished and item.source != STDIN:
+        if self._keeps_finished and not item.is_stream:
             options["keep_finished"] = True
         return job
 
@@ -270,7 +270,7 @@ class _Uploads:
         try:
             return self._results is not None and await self._was_fetched(job, self._results)
         except UploaderError as exc:
-            await self._ended(UploadResult(item=job, error=exc))
+            await self._ended(Failed(item=job, error=exc))
             return True
 
     async def _was_fetched(self, job: _Job, results: Results) -> bool:
@@ -278,7 +278,7 @@ class _Uploads:
         mark = mark_of(job.item.source)
         if results.is_begun(job.key):
             for video in await self._client.list_videos(metadata={MARK_SOURCE: mark}):
-                await self._ended(UploadResult(item=job, video=video))
+                await self._ended(Uploaded(item=job, video=video))
                 return True
         await self._record(job, begun=True)
         job.options["metadata"] = {**job.options.get("metadata", {}), MARK_SOURCE: mark}

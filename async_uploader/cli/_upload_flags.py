@@ -14,7 +14,7 @@ from ._flags import ServiceFlags
 from ._params import PANELS, argument, flags, option, usage_error
 
 if TYPE_CHECKING:
-    from async_uploader._options import UploadOptions
+    from async_uploader._types import UploadOptions
 
 _, _MANY, _TRANSFER, _SERVICE, _OUTPUT = PANELS
 
@@ -276,8 +276,16 @@ class UploadFlags(DetailFlags, ManyFlags, TransferFlags, WaitFlags, QuietFlags):
                 shown = "SOURCE" if name == "sources" else f"--{name.replace('_', '-')}"
                 raise usage_error(f"{shown} cannot be used with {beside}.")
 
-    def upload_options(self) -> UploadOptions:
-        """Keywords of :meth:`~async_uploader.Client.upload`: those that were given, and ``resume``."""
-        from async_uploader._options import UploadOptions
+    def upload_options(self, *, is_stream: bool = False) -> UploadOptions:
+        """Keywords of :meth:`~async_uploader.Client.upload`: those that were given, and ``resume``.
 
-        return {"resume": False if self.local else "local", **self.given(UploadOptions)}
+        :param is_stream: the source can be read only once, so that it is not resumed by default
+        """
+        from async_uploader._types import UploadOptions
+
+        options = self.given(UploadOptions)
+        if self.resume is None:
+            options["resume"] = "off" if self.local or is_stream else "local"
+        else:
+            options["resume"] = "anywhere" if self.resume else "off"
+        return options

@@ -186,7 +186,7 @@ def test_very_many_uploads(tmp_path: Path) -> None:
         for moment, event in enumerate(
             (
                 events.UploadBegan(total_bytes=1, parts_total=1, part_bytes=1, concurrency=1, adapts=False),
-                events.UploadEnded(video_id="vi1", error=None),
+                events.UploadEnded(video_id="vi1", outcome=events.UploadOutcome.FINISHED, error=None),
             )
         ):
             told: dict[str, Any] = {"upload": number, "source": f"{number}.mp4", "at_seconds": 1.0 * moment}

@@ -35,7 +35,7 @@ NAME: Final = "cancellations"
 _CALL: Final = "Http.exchange"
 _MOMENTS: Final[tuple[Moment, ...]] = ("before", "during", "after")
 _WAYS: Final[dict[str, Action]] = {"Ctrl-C": "interrupt", "SIGTERM": "terminate", "cancel()": "cancel"}
-_RESUME: Final[dict[str, bool | str]] = {"--resume": True, "default": "local", "--no-resume": False}
+_RESUME: Final[dict[str, str]] = {"--resume": "anywhere", "default": "local", "--no-resume": "off"}
 _LATENCIES: Final = (0.08, 0.3)
 # An interrupted command has so long to tidy up, and the machine may be busy.
 _END_SECONDS: Final = 10.0

@@ -94,7 +94,7 @@ class BarRenderer:
     def close(self) -> None:
         """Remove the bars."""
         self._live.stop()
-        # Only afterwards: a line that is written meanwhile must not appear below the bars.
+        # Only then: a line that another thread writes must not appear below the bars.
         self._redirection.close()
 
     # Rows

@@ -29,7 +29,7 @@ from ._flags import (
 from ._log import set_up_logging
 from ._loop import Interrupted, run_async
 from ._output import OutputError, format_video, print_columns, print_json, print_line
-from ._params import command
+from ._params import Group, command
 from ._signals import set_interrupt_advice
 from ._upload_flags import ImportFlags, UploadFlags
 
@@ -44,7 +44,7 @@ _EMULATOR_GRACE_SECONDS: Final = 5.0
 _SETTINGS = {"help_option_names": ["--help", "-h"], "max_content_width": 110}
 
 
-@click.group(context_settings=_SETTINGS, epilog=APP)
+@click.group(cls=Group, context_settings=_SETTINGS, epilog=APP)
 @click.version_option(__version__, message="async-uploader %(version)s", help="Print the version")
 @click.option(
     "--config",
@@ -66,16 +66,17 @@ def app(context: click.Context, config: Path | None) -> None:
     context.default_map = load_settings(context.command.commands, config)
 
 
-@app.group()
+@app.group(cls=Group)
 def tokens() -> None:
     """Manage upload tokens, which allow uploads and nothing else."""
 
 
 @command(app, UploadFlags, examples=UPLOAD)
 def upload(flags: UploadFlags) -> int:
-    """Upload files, directories, standard input or the sources of a manifest. Each file becomes a video.
+    """Upload files, directories, a manifest or standard input.
 
-    All sources are checked before anything is sent. If one of several uploads fails, the others continue.
+    Each file becomes a video. All sources are checked before anything is sent. If one of several uploads
+    fails, the others continue.
     """
     from ._upload import upload as run
 
@@ -85,7 +86,10 @@ def upload(flags: UploadFlags) -> int:
 
 @command(app, ImportFlags, name="import", examples=IMPORT)
 def import_(flags: ImportFlags) -> None:
-    """Import a video from a URL, or clone a video of the account. The service transfers the file itself."""
+    """Import a video from a URL, or clone a video.
+
+    The service transfers the file itself.
+    """
     from ._display import Display
     from ._rendering import render_progress
 

@@ -13,11 +13,11 @@ _THROUGHPUT_SECONDS: Final = 10.0
 # The forecast averages over a third of the elapsed time, within these limits.
 _FORECAST_SECONDS: Final = (10.0, 120.0)
 _FORECAST_SHARE: Final = 1 / 3
-# Time constant with which the shown end follows the forecast.
+# Time constant with which the displayed end follows the forecast.
 _SMOOTHING_SECONDS: Final = 4.0
 # Any earlier value would be a guess.
 _WARM_UP_SECONDS: Final = 1.5
-# Longer forecasts are not shown.
+# Longer forecasts are not displayed.
 _MAX_REMAINING_SECONDS: Final = 100 * 3600.0
 
 

@@ -52,7 +52,7 @@ def format_percent(part_bytes: int, total_bytes: int | None) -> str:
 def format_retries(retries_at: dict[str, float], now: float) -> str:
     """``part 12 failed; retrying in 2 s``; empty if no retry is pending.
 
-    :param retries_at: the time of the next attempt, by request; another thread may change it meanwhile
+    :param retries_at: the time of the next attempt, by request; another thread may change it
     """
     pending = {request: at for request, at in list(retries_at.items()) if at > now}
     if not pending:

@@ -75,7 +75,21 @@ def argument(**settings: Any) -> Any:
     return _ParamSpec(is_argument=True, settings=settings)
 
 
-class Command(click.Command):
+class _ShortHelpOption:
+    """Mixin: the help of ``--help`` is a phrase, like that of the other options."""
+
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        option: click.Option | None = super().get_help_option(ctx)  # type: ignore[misc]
+        if option is not None:
+            option.help = "Print this help"
+        return option
+
+
+class Group(_ShortHelpOption, click.Group):
+    """A group of commands."""
+
+
+class Command(_ShortHelpOption, click.Command):
     """A command whose help shows its options in groups.
 
     Its parameters are created on first use: each start needs those of one command only.

@@ -57,7 +57,7 @@ class ResultRecorder:
         self._context.display.end_source(number)
 
     async def record_import_started(self, job: Job) -> None:
-        """The service is about to be asked to import a URL."""
+        """The import of a URL is about to start."""
         await self._append(job, begun=True)
 
     async def record_upload(self, job: Job, video: Video) -> None:

@@ -27,7 +27,7 @@ class Renderer(Protocol):
         ...
 
     def close(self) -> None:
-        """Remove what is still shown."""
+        """Clean up."""
         ...
 
 

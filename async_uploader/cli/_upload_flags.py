@@ -145,8 +145,8 @@ class TransferFlags(ServiceFlags):
         option(
             "--resume/--no-resume",
             panel=_TRANSFER,
-            help="Resume an interrupted upload (default: on this machine only; off with --local). --resume also "
-            "resumes on other machines: the unfinished video carries two metadata entries.",
+            help="Resume an interrupted upload (default: on this machine; off for streams and --local). With "
+            "--resume, other machines can resume it, too: the unfinished video has two metadata entries for that.",
         ),
     ] = None
 

@@ -142,8 +142,8 @@ def test_emulator_prints_its_address_and_stops(start_cli: StartCli, number: sign
     listening, _, url = process.stdout.readline().strip().rpartition(" ")
     assert listening == "listening on"
     request = urllib.request.Request(f"{url}/auth/api-key", json.dumps({"apiKey": KEY}).encode(), method="POST")
-    with urllib.request.urlopen(request) as answer:
-        assert answer.status in (200, 201)
+    with urllib.request.urlopen(request) as response:
+        assert response.status in (200, 201)
     process.send_signal(number)
     assert process.communicate(timeout=10) == ("", "")
     assert process.returncode == 0

@@ -123,7 +123,7 @@ WRONG = {
     "number for a boolean": ("[upload]\npublic = 1\n", "public of [upload] must be true or false, not 1."),
     "number in a list": ("[upload]\ntag = [1]\n", "tag of [upload] must be a list of strings, not [1]."),
     "number for a URL": ("base-url = 1\n", "base-url must be a string, not 1."),
-    "a key": (f"api-key = '{KEY}'\n", "api-key is not allowed in a configuration file. Set the environment variable APIVIDEO_API_KEY."),
+    "a key": (f"api-key = '{KEY}'\n", "in a configuration file. Set the environment variable APIVIDEO_API_KEY."),
     "a key in a table": (f"[upload]\napi_key = '{KEY}'\n", "api-key is not allowed"),
     "a token": ("[upload]\nupload-token = 'to1'\n", "Set the environment variable APIVIDEO_UPLOAD_TOKEN."),
 }  # fmt: skip

@@ -159,7 +159,7 @@ def test_narrow_terminals(upload_at: UploadAt, make_file: MakeFile, columns: int
 
 
 def test_no_colour(upload_at: UploadAt, make_file: MakeFile) -> None:
-    """With NO_COLOR there are bars without colours; their shapes tell."""
+    """With NO_COLOR, bars have no colours; their shapes still differ."""
     path = make_file("movie.mp4", 5 * MIB)
     with upload_at(path, settings={"link_rate": 6_000_000}, NO_COLOR="1") as seen:
         assert seen.finish() == 0
@@ -168,7 +168,7 @@ def test_no_colour(upload_at: UploadAt, make_file: MakeFile) -> None:
 
 
 def test_a_dumb_terminal_has_no_bars(upload_at: UploadAt, make_file: MakeFile) -> None:
-    """Nor any escape sequence."""
+    """There is no escape sequence and no bar."""
     path = make_file("movie.mp4", 5 * MIB)
     with upload_at(path, settings={"link_rate": 6_000_000}, TERM="dumb") as seen:
         assert seen.finish() == 0

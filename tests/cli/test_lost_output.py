@@ -222,14 +222,14 @@ def test_a_closed_pipe_after_the_first_line(start_online: StartCli, service: Ser
         (tmp_path / f"{number}.mp4").write_bytes(b"x")
     process = start_online("upload", *(f"{number}.mp4" for number in range(8)), "--concurrency=1")
     assert process.stdout is not None
-    shown = IDS.findall(process.stdout.readline())
+    printed = IDS.findall(process.stdout.readline())
     process.stdout.close()
     assert process.stderr is not None
     err = process.stderr.read()
     assert process.wait(timeout=30) in (0, 1)  # all lines may have been in the pipe
     assert "Traceback" not in err
     assert len(service.emulator.videos) == 8
-    assert process.returncode == 0 or set(IDS.findall(err)) <= set(service.emulator.videos) - set(shown)
+    assert process.returncode == 0 or set(IDS.findall(err)) <= set(service.emulator.videos) - set(printed)
 
 
 def test_a_full_disk_of_temporary_files() -> None:

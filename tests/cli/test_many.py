@@ -154,7 +154,7 @@ def test_manifest(manifest: Manifest, tmp_path: Path) -> None:
         return
     items = read_manifest(path)
     assert [item.details for item in items if not item.problem] == manifest.details
-    problems = [f"{item.place}: {item.problem}" for item in items if item.problem]
+    problems = [f"{item.location}: {item.problem}" for item in items if item.problem]
     assert problems == [f"{path}, {problem}" for problem in manifest.problems]
 
 
@@ -177,7 +177,7 @@ def test_a_manifest_is_checked_before_anything_is_sent(online: Cli, service: Ser
 
 
 def test_a_manifest_that_is_a_fifo(online: Cli, service: Service, tmp_path: Path) -> None:
-    """A FIFO without a writer is refused, as waiting could take forever. A FIFO with a writer is read to its end."""
+    """A FIFO without a writer is refused, as waiting could take forever. A pipe is read to its end."""
     os.mkfifo(tmp_path / "fifo")
     with within(10):
         refused = online("upload", "--manifest=fifo")
@@ -374,11 +374,11 @@ def test_a_pager_that_is_not_scrolled(
 
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
-    with os.fdopen(reading, "rb") as shown, start_service(connection_rate=8 * MIB) as service:
+    with os.fdopen(reading, "rb") as stdout, start_service(connection_rate=8 * MIB) as service:
         settings = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
         process = start_cli("upload", *names, stdout=writing, **settings)
         os.close(writing)
         service.portal.call(service.emulator.wait_for, is_large_finished)
-        assert len(shown.read().splitlines()) == len(names)
+        assert len(stdout.read().splitlines()) == len(names)
         _, err = process.communicate()
     assert process.returncode == 0, err

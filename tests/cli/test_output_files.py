@@ -17,8 +17,8 @@ import pytest
 
 from async_uploader import SourceError, UploaderError
 from async_uploader.cli._item import Item
-from async_uploader.cli._results import ResultsFile, source_key
 from async_uploader.cli._output_file import OutputFile
+from async_uploader.cli._results import ResultsFile, source_key
 
 from .conftest import Cli, Service, StartCli, finish, within
 

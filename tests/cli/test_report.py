@@ -106,12 +106,12 @@ def test_the_page_in_a_browser(online: Cli, make_file: MakeFile, tmp_path: Path,
     command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
     options = [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000"]
     page_url = (tmp_path / "r.html").as_uri()
-    shown = subprocess.check_output(
+    document = subprocess.check_output(
         [*command, *options, page_url], text=True, stderr=subprocess.DEVNULL, timeout=50
     )
-    assert len(re.findall('class="point"', shown)) >= 3
-    assert "connection 1" in shown
-    assert shown.count('<a href="#upload-') == 2
+    assert len(re.findall('class="point"', document)) >= 3
+    assert "connection 1" in document
+    assert document.count('<a href="#upload-') == 2
 
 
 def test_a_report_of_a_failure(online: Cli, service: Service, make_file: MakeFile, tmp_path: Path) -> None:

@@ -121,7 +121,7 @@ def test_wrong_videos_are_found(bench: Bench) -> None:
         strike = Strike(call="Service.create_video", number=1, moment="after")
         for order in (Order(strikes=(strike,)), Order(), Order()):
             workspace.run(*command, order=order)
-        service.ask(lambda client: client.create_video(title="empty"))
+        service.request(lambda client: client.create_video(title="empty"))
         workspace.check_videos(service, [source, bench.source(2000)])
         kinds = Counter(finding.kind for finding in findings.all)
     assert kinds[Kind.DUPLICATE] == 1

@@ -164,7 +164,7 @@ def _check_known(service: Service, workspace: Workspace) -> None:
     """A container that is not finished is in the journal, or can be found by its metadata."""
     known = workspace.known_videos()
     for video_id, view in service.emulator.videos.items():
-        is_marked = service.ask(partial(_has_metadata, video_id))
+        is_marked = service.request(partial(_has_metadata, video_id))
         if view.sha256 is None and video_id not in known and not is_marked:
             shown = {table: len(found) for table, found in workspace.rows().items()}
             workspace.findings.add(

@@ -18,6 +18,10 @@ LOGGER: Final = logging.getLogger("async_uploader")
 #: place where they assume the cursor. One for each stream, as a pager may block standard output for any time.
 STREAM_LOCKS: Final = {"stdout": threading.RLock(), "stderr": threading.RLock()}
 
+# Two files with a note each, the total, and a line that is printed above. On fewer rows, bars scroll out of the
+# terminal, and then they cannot be erased.
+_MIN_TERMINAL_ROWS: Final = 8
+
 
 def printable(text: object) -> str:
     """Escape control characters and lone surrogates: the result is one line that is safe for a terminal."""
@@ -153,8 +157,19 @@ def set_up_streams() -> None:
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Whether a stream is a terminal on which bars can be drawn."""
+    """Whether a stream is a terminal that interprets escape sequences."""
     return stream.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
+
+
+def has_room_for_bars(stream: TextIO) -> bool:
+    """Whether a stream is a terminal that is high enough for bars."""
+    if not is_terminal(stream):
+        return False
+    try:
+        rows = os.get_terminal_size(stream.fileno()).lines
+    except (OSError, ValueError):
+        rows = 0
+    return rows == 0 or rows >= _MIN_TERMINAL_ROWS  # 0: unknown
 
 
 def discard_stdout() -> None:
@@ -162,19 +177,3 @@ def discard_stdout() -> None:
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, 1)  # by its number: while bars are drawn, sys.stdout is replaced
     os.close(devnull)
-
-
-# Two files with a note each, the row for all, and a line that is printed above: fewer rows scroll bars away, and
-# what has scrolled away cannot be erased.
-_MIN_TERMINAL_ROWS: Final = 8
-
-
-def has_room_for_bars(stream: TextIO) -> bool:
-    """Whether bars can be drawn on a stream: it is a terminal, and not a very small one."""
-    if not is_terminal(stream):
-        return False
-    try:
-        rows = os.get_terminal_size(stream.fileno()).lines
-    except (OSError, ValueError):
-        rows = 0
-    return rows == 0 or rows >= _MIN_TERMINAL_ROWS

@@ -270,7 +270,7 @@ def test_an_import_that_cannot_be_printed(start_online: StartCli, service: Servi
             failed = finish(start_online("import", web, *flags, stdout=stdout))
         assert failed.returncode == 1
         assert IDS.findall(failed.stderr) == [list(service.emulator.videos)[-1]]
-        assert "the same command would make another one" in failed.stderr
+        assert "the same command would create another one" in failed.stderr
 
 
 def test_imports_of_a_manifest(start_online: StartCli, service: Service, tmp_path: Path, web: str) -> None:

@@ -215,3 +215,14 @@ def error_type(error: BaseException) -> str:
     if isinstance(error, UploadFailed) and error.__cause__ is not None:
         return error_type(error.__cause__)
     return str(error.status) if isinstance(error, ApiError) else type(error).__name__
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same request may succeed later: after a 408, 429 or 5xx, or a retryable transport error."""
+    match error:
+        case TransportError():
+            return error.retryable
+        case ApiError():
+            return error.status in (408, 429) or error.status >= 500
+        case _:
+            return False

@@ -28,7 +28,7 @@ from async_uploader import (
     Video,
     _errors,
 )
-from async_uploader._api.http import translated
+from async_uploader._api.transport_errors import translate
 
 
 def test_every_public_name_is_there() -> None:
@@ -171,7 +171,7 @@ def _made(kind: Any) -> Exception:
 
 @pytest.mark.parametrize("kind", _aiohttp_errors(), ids=lambda kind: kind.__name__)
 def test_every_error_of_aiohttp_has_a_sentence(kind: type[Exception]) -> None:
-    ours = translated(_made(kind))
+    ours = translate(_made(kind))
     assert isinstance(ours, TransportError)
     assert str(ours).startswith("No response from the service: ")
     assert str(ours).endswith(".")

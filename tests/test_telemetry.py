@@ -466,7 +466,7 @@ assert all(name == "asyncio" or name.startswith("async_uploader") for name in ch
         ((), ""),
         (
             ("create,times=1:status=503",),
-            "movie.mp4, create: The service answered 503: Service Unavailable. Again",
+            "movie.mp4, create: The service answered 503: Service Unavailable. Retrying",
         ),
     ],
     ids=["all is well", "a retry"],

@@ -407,7 +407,7 @@ def test_a_terminal_that_is_closed(
 
 def has_stalled(emulator: Emulator) -> bool:
     """Whether a fault has stalled a request."""
-    return any(times for _, times in emulator._server.faults.struck())
+    return any(count for _, count in emulator._server.faults.counts())
 
 
 MAY_REMAIN = "Interrupted. The unfinished video may remain; the service removes it after 7 days."

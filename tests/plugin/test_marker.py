@@ -85,9 +85,9 @@ def test_kept():
 
 
 REFUSED = {
-    "faults=['part=2']": "Fault 'part=2' must read SELECTORS:ACTIONS, as in 'part=3:status=503'.",
+    "faults=['part=2']": "Fault 'part=2' must have the form SELECTORS:ACTIONS, as in 'part=3:status=503'.",
     "faults='part=0:cut'": "Fault 'part=0:cut' is not possible: *",
-    "rate_limit=0": "The rate limit must be at least 1 upload a window.",
+    "rate_limit=0": "The rate limit must be at least 1 upload per window.",
     "rate=5": "'rate' is not a setting; expected one of api_key, *faults, *rate_limit, *",
     "'part=2:cut'": "settings need names, as in faults=[[]…[]]; 'part=2:cut' has none.",
 }

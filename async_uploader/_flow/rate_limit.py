@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +21,7 @@ from async_uploader._errors import ApiError
 from async_uploader._limits import RATE_WINDOW_SECONDS, READS_A_MINUTE, UPLOADS_A_MINUTE, WRITES_A_MINUTE
 from async_uploader._parsing import header_count, header_seconds, retry_after_seconds
 from async_uploader._plan import Allowance
+from async_uploader.events import RequestKind
 
 from .rate_window import RateWindow
 from .shared_windows import SharedWindows
@@ -34,15 +34,6 @@ _POLL_SECONDS: Final = 0.25
 # Another process holds the lock for microseconds; one that is stopped meanwhile must not stop all others.
 _LOCK_RETRY_SECONDS: Final = 0.001
 _LOCK_TIMEOUT_SECONDS: Final = 0.5
-
-
-class RequestKind(StrEnum):
-    """Kinds of requests with separate limits. ``AUTH`` has none."""
-
-    UPLOAD = "upload"
-    WRITE = "write"
-    READ = "read"
-    AUTH = "auth"
 
 
 # How many requests of a kind an account may send per upload; the same in production and sandbox.

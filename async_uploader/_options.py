@@ -26,6 +26,7 @@ from .events import OnEvent
 
 MAX_CONCURRENCY: Final = 256
 MAX_ATTEMPTS: Final = 1_000
+MAX_KEY_CHARACTERS: Final = 200
 DEFAULT_MAX_ATTEMPTS: Final = 8
 DEFAULT_STALL_TIMEOUT_SECONDS: Final = 30.0
 
@@ -36,6 +37,7 @@ class TransferOptions(Struct, frozen=True, kw_only=True):
     :raises ConfigurationError: a value is invalid
     """
 
+    idempotency_key: str | None = None
     video_id: str | None = None
     ranges: Ranges = "part"
     part_size: int | None = None
@@ -69,6 +71,23 @@ class TransferOptions(Struct, frozen=True, kw_only=True):
             raise ConfigurationError(f"keep_finished must be True or False, not {self.keep_finished!r}.")
         if self.video_id is not None and not str(self.video_id).isalnum():
             raise ConfigurationError(f"video_id must be letters and digits, not {self.video_id!r}.")
+        if self.idempotency_key is not None:
+            check_idempotency_key(self.idempotency_key)
+            if self.video_id is not None:
+                raise ConfigurationError(
+                    "idempotency_key chooses the video, and so does video_id; remove one of them."
+                )
+
+
+def check_idempotency_key(key: object) -> None:
+    """Check an idempotency key.
+
+    :raises ConfigurationError: it is not 1 to 200 printable characters
+    """
+    if not isinstance(key, str) or not 1 <= len(key) <= MAX_KEY_CHARACTERS or not key.isprintable():
+        raise ConfigurationError(
+            f"idempotency_key must be 1 to {MAX_KEY_CHARACTERS} printable characters, not {key!r}."
+        )
 
 
 def _is_positive(value: object) -> bool:
@@ -173,3 +192,5 @@ def check_delegated(options: TransferOptions, payload: Mapping[str, Any]) -> Non
         )
     if options.video_id is not None:
         raise ConfigurationError("An upload token creates its own video; video_id needs an API key.")
+    if options.idempotency_key is not None:
+        raise ConfigurationError("An upload token cannot look for a video; idempotency_key needs an API key.")

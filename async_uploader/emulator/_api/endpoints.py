@@ -51,7 +51,7 @@ class Route:
 
 
 class Endpoints:
-    """All endpoints. `url` is the base URL of the links in responses; a new video is listed after `listing_lag_s`."""
+    """All endpoints. `url` is the base URL of links; `listing_lag_s` delays the listing of new videos."""
 
     def __init__(
         self,

@@ -13,10 +13,10 @@ from async_uploader._outcome import (
     Fate,
     Outcome,
     classify,
-    fate,
+    container_fate,
+    is_complete,
     is_empty,
-    is_whole,
-    may_have_acted,
+    may_have_succeeded,
     received_parts,
 )
 from async_uploader._plan import plan_parts
@@ -62,7 +62,7 @@ def test_verdict(error: UploaderError | None, maybe_received: bool, verdict: Out
 
 
 def unreadable(number: int) -> SourceError:
-    error = SourceError("it cannot be read any more")
+    error = SourceError("it can no longer be read")
     error.__cause__ = OSError(number, os.strerror(number))
     return error
 
@@ -94,7 +94,7 @@ def unreadable(number: int) -> SourceError:
     ],
 )
 def test_fate(cause: Exception, ends: Fate) -> None:
-    assert fate(cause) is ends
+    assert container_fate(cause) is ends
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_fate(cause: Exception, ends: Fate) -> None:
     ],
 )
 def test_may_have_acted(error: UploaderError, maybe: bool) -> None:
-    assert may_have_acted(error) is maybe
+    assert may_have_succeeded(error) is maybe
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_empty(ingest: dict[str, object], empty: bool) -> None:
     ],
 )
 def test_whole(ingest: dict[str, object], whole: bool | None) -> None:
-    assert is_whole(VideoStatus.from_answer({"ingest": ingest}), total_bytes=10) is whole
+    assert is_complete(VideoStatus.from_answer({"ingest": ingest}), total_bytes=10) is whole
 
 
 @pytest.mark.parametrize(

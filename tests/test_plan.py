@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from async_uploader import ConfigurationError
 from async_uploader._limits import GIB, MAX_PART_BYTES, MAX_PARTS, MAX_VIDEO_BYTES, MIB, MIN_PART_BYTES
-from async_uploader._plan import Allowance, fit, plan_parts
+from async_uploader._plan import Allowance, fit_to_allowance, plan_parts
 
 
 @pytest.mark.parametrize(
@@ -92,15 +92,15 @@ class Fitted(NamedTuple):
 )
 def test_parts_fit_what_the_account_may_still_upload(case: Fitted) -> None:
     rate = case.line_bytes_a_second
-    allowance = Allowance(left=case.left, limit=case.limit, window_bytes=rate and rate * 60)
-    plan = fit(plan_parts(case.total_bytes), allowance, files=case.files)
+    allowance = Allowance(remaining=case.left, limit=case.limit, window_bytes=rate and rate * 60)
+    plan = fit_to_allowance(plan_parts(case.total_bytes), allowance, files=case.files)
     assert plan.parts_total == case.parts
     assert MIN_PART_BYTES <= plan.part_bytes <= MAX_PART_BYTES
 
 
 def test_a_part_size_that_was_asked_for_stays() -> None:
     plan = plan_parts(GIB, part_bytes=5 * MIB)
-    assert fit(plan, Allowance(left=0, limit=1, window_bytes=1e12), files=100) == plan
+    assert fit_to_allowance(plan, Allowance(remaining=0, limit=1, window_bytes=1e12), files=100) == plan
 
 
 @example(GIB, 3, 100, 5e-324, 1)
@@ -115,6 +115,6 @@ def test_fitted_parts_are_never_smaller_nor_too_many(
     total_bytes: int, left: int, limit: int, window_bytes: float | None, files: int
 ) -> None:
     usual = plan_parts(total_bytes)
-    plan = fit(usual, Allowance(left=left, limit=limit, window_bytes=window_bytes), files=files)
+    plan = fit_to_allowance(usual, Allowance(remaining=left, limit=limit, window_bytes=window_bytes), files=files)
     assert usual.part_bytes <= plan.part_bytes <= MAX_PART_BYTES
     assert sum(part.size_bytes for part in plan.parts()) == total_bytes

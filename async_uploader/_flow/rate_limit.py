@@ -188,7 +188,7 @@ class RateLimiter:
         rate = self._speed.bytes_a_second(now)
         length_seconds = window.length_seconds or RATE_WINDOW_SECONDS
         return Allowance(
-            left=max(0, left - self.demand()),
+            remaining=max(0, left - self.demand()),
             limit=window.limit,
             window_bytes=None if rate is None else rate * length_seconds,
         )

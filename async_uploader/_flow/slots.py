@@ -9,7 +9,7 @@ from typing import Final
 import anyio
 
 from async_uploader._counter import Counter
-from async_uploader._plan import MOST_CONNECTIONS
+from async_uploader._plan import MAX_ADAPTIVE_CONCURRENCY
 
 from .concurrency import ConcurrencyController, ConcurrencyPolicy
 from .rate_limit import RateLimiter
@@ -30,7 +30,7 @@ class UploadSlots:
 
     def __init__(self, limiter: RateLimiter, connections: int | None = None) -> None:
         self._limiter = limiter
-        self.most: int = connections or MOST_CONNECTIONS
+        self.most: int = connections or MAX_ADAPTIVE_CONCURRENCY
         self._controller: ConcurrencyController | None = (
             None if connections else ConcurrencyController(ConcurrencyPolicy(most=self.most))
         )
@@ -59,7 +59,7 @@ class UploadSlots:
         if not self.files and self._controller is not None:
             self._controller.begin(anyio.current_time())
             self.slots.total_tokens = self._controller.connections
-        return self._files.plus()
+        return self._files.incremented()
 
     def failed(self) -> None:
         """A connection has failed."""

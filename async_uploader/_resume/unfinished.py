@@ -1,4 +1,4 @@
-"""What the journal of this machine still remembers: to be looked at, and to be forgotten."""
+"""The public functions that list and forget unfinished uploads."""
 
 from __future__ import annotations
 
@@ -12,17 +12,25 @@ import anyio.to_thread
 
 from async_uploader._errors import ConfigurationError, UploaderError
 
-from .journal import Entry, Journal, reason_of
+from .entry import Entry
+from .journal import Journal, reason_of
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnfinishedUpload:
-    """An upload that was begun on this machine with ``resume``, and has not ended.
+    """An upload with ``resume`` that was started on this machine, and whose result was not delivered yet.
 
-    The counts are the journal's; the service may have more. ``started_at`` is in seconds since the epoch. A
-    ``finished`` one is remembered until its result was delivered (``keep_finished``).
+    :ivar video_id: the container
+    :ivar path: the file
+    :ivar base_url: the service
+    :ivar started_at: when it was started, in seconds since the epoch
+    :ivar parts_done: parts that the journal has as acknowledged; the service may have more
+    :ivar parts_total: all parts
+    :ivar acknowledged_bytes: bytes of the acknowledged parts
+    :ivar total_bytes: the size of the file
+    :ivar finished: the video is finished; the entry is kept until :func:`forget_unfinished` (``keep_finished``)
     """
 
     video_id: str
@@ -37,21 +45,22 @@ class UnfinishedUpload:
 
 
 async def list_unfinished(*, finished: bool = False) -> list[UnfinishedUpload]:
-    """The uploads that can be resumed, oldest first.
+    """List the uploads that can be resumed, oldest first.
 
-    :param finished: list finished uploads that the journal still remembers (``keep_finished``), too. Default False
+    :param finished: include finished uploads that are still in the journal (``keep_finished``). Default False
     :raises UploaderError: the journal cannot be read
     """
-    return [_shown(entry) for entry in await _read(Journal.unfinished) if finished or entry.video is None]
+    return [_describe(entry) for entry in await _run(Journal.unfinished) if finished or entry.video is None]
 
 
 async def forget_unfinished(video_id: str) -> UnfinishedUpload:
-    """Forget one, by its container, finished or not.
+    """Remove an upload from the journal, finished or not.
 
-    The container itself stays; :meth:`Client.delete_video` deletes it.
+    The container remains; :meth:`Client.delete_video` deletes it.
 
-    :returns: what was known of it
-    :raises ConfigurationError: there is none of this id
+    :param video_id: the container
+    :returns: the removed entry
+    :raises ConfigurationError: the journal has no such entry
     :raises UploaderError: the journal cannot be written
     """
 
@@ -61,45 +70,44 @@ async def forget_unfinished(video_id: str) -> UnfinishedUpload:
             journal.forget(entry.id)
         return found[0] if found else None
 
-    entry = await _read(forget)
+    entry = await _run(forget)
     if entry is None:
-        raise ConfigurationError(f"There is no unfinished upload into video {video_id!r}.")
-    return _shown(entry)
+        raise ConfigurationError(f"There is no unfinished upload to video {video_id!r}.")
+    return _describe(entry)
 
 
 async def forget_all(video_ids: Iterable[str]) -> None:
-    """Forget many at once, in one transaction; those that the journal does not know are skipped.
+    """Remove many uploads from the journal in one transaction. Unknown ids are ignored.
 
     :raises UploaderError: the journal cannot be written
     """
     wanted = list(video_ids)
-    await _read(lambda journal: journal.forget_videos(wanted))
+    await _run(lambda journal: journal.forget_videos(wanted))
 
 
 async def finished_among(video_ids: Iterable[str]) -> frozenset[str]:
-    """Those of these containers whose finished uploads the journal still remembers (``keep_finished``).
+    """Those of these videos whose finished uploads are still in the journal (``keep_finished``).
 
     :raises UploaderError: the journal cannot be read
     """
-    finished = {entry.video_id for entry in await _read(Journal.unfinished) if entry.video is not None}
+    finished = {entry.video_id for entry in await _run(Journal.unfinished) if entry.video is not None}
     return frozenset(finished.intersection(video_ids))
 
 
-async def _read(call: Callable[[Journal], T]) -> T:
-    def work() -> T:
+async def _run(call: Callable[[Journal], T]) -> T:
+    def run() -> T:
         journal = Journal()
         try:
             return call(journal)
         except (sqlite3.Error, OSError) as exc:
-            where = "" if journal.shown == "The journal" else f" {journal.shown}"
-            raise UploaderError(f"The journal{where} cannot be used: {reason_of(exc)}.") from exc
+            raise UploaderError(f"{journal.display_name} cannot be used: {reason_of(exc)}.") from exc
         finally:
             journal.close()
 
-    return await anyio.to_thread.run_sync(work)
+    return await anyio.to_thread.run_sync(run)
 
 
-def _shown(entry: Entry) -> UnfinishedUpload:
+def _describe(entry: Entry) -> UnfinishedUpload:
     missing = entry.missing if entry.video is None else []
     parts_total, total_bytes = sum(1 for _ in entry.plan.parts()), entry.fingerprint.identity.size_bytes
     return UnfinishedUpload(

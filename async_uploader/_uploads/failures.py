@@ -6,7 +6,7 @@ from typing import Final
 
 from async_uploader._errors import SourceError, SourceFailed, UploaderError, UploadFailed
 from async_uploader._models import VideoStatus
-from async_uploader._outcome import Conflict, Fate, fate
+from async_uploader._outcome import Conflict, Fate, container_fate
 from async_uploader._units import format_size
 
 from .state import TransferState
@@ -38,7 +38,7 @@ def upload_failed(cause: Exception, state: TransferState) -> UploadFailed:
         parts_total=progress.parts_total,
         acknowledged_bytes=progress.acknowledged_bytes,
         total_bytes=progress.total_bytes,
-        resumable=fate(cause) is Fate.KEEP and state.video_id is not None,
+        resumable=container_fate(cause) is Fate.KEEP and state.video_id is not None,
     )
 
 

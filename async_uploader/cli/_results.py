@@ -68,25 +68,25 @@ async def opened(path: Path, service: str) -> AsyncIterator[Results]:
     """
     import filelock
 
-    from async_uploader._resume.resume import JournalWorker
+    from async_uploader._resume.worker import JournalWorker
 
-    keeper = JournalWorker()
+    worker = JournalWorker()
     try:
-        lock = await keeper.lock(_lock_name(path))
+        lock = await worker.lock(_lock_name(path))
     except filelock.Timeout as exc:
-        keeper.close()
+        worker.close()
         raise SourceError(f"{path} is being written by another process already.") from exc
     try:
         results = await anyio.to_thread.run_sync(Results, path, service)
         try:
-            await keeper.journal(results.tidy)
+            await worker.run(results.tidy)
             yield results
         finally:
             results.close()
     finally:
         if lock is not None:
-            await keeper.unlock(lock)
-        keeper.close()
+            await worker.unlock(lock)
+        worker.close()
 
 
 def _lock_name(path: Path) -> str:

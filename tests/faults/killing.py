@@ -41,7 +41,7 @@ def watched(name):
         return result
     setattr(Journal, name, call)
 
-for name in ("find", "intend", "begin", "acknowledge", "finish", "withdraw", "doubt", "forget"):
+for name in ("find", "add_intent", "begin", "acknowledge", "finish", "remove_intents", "forget_parts", "forget"):
     watched(name)
 
 exchange = Http.exchange

@@ -17,7 +17,8 @@ import pytest
 
 from async_uploader import UploaderError, list_unfinished
 from async_uploader._limits import MIB
-from async_uploader._resume.journal import Account, Fingerprint, Journal
+from async_uploader._resume.entry import Account, Fingerprint, NewEntry
+from async_uploader._resume.journal import Journal
 from async_uploader._sources.identity import Identity
 
 from ..forking import Forks  # noqa: TID252 - found however pytest is started
@@ -45,7 +46,7 @@ def _fill(path: Path, *, entries: int = 3) -> None:
     journal = Journal(path)
     for number in range(entries):
         identity = Identity(size_bytes=11 * MIB, mtime_ns=number, device=1, inode=2**64 - 1 - number)
-        entry = journal.begin(
+        upload = NewEntry(
             path=path.parent / f"{number}.mp4",
             account=Account(fingerprint="a" * 32, base_url="http://127.0.0.1:1"),
             video_id=f"vi{number}",
@@ -54,6 +55,7 @@ def _fill(path: Path, *, entries: int = 3) -> None:
             part_bytes=PART,
             ctime_ns=1,
         )
+        entry = journal.begin(upload)
         journal.acknowledge(entry.id, 1, checksum=b"c" * 16, ctime_ns=1)
     journal.close()
 
@@ -219,6 +221,6 @@ async def test_commands(statement: str, forks: Forks, source_of: SourceOf, tmp_p
                 out, err = await anyio.to_thread.run_sync(process.communicate)
         assert process.returncode == 0, err
         assert "Traceback" not in err
-        assert err.count("has damaged entries (1), which are removed") == 1
+        assert err.count("Removed damaged entries from the journal ") == err.count(".sqlite3: 1") == 1
         if command == ["uploads"]:
             assert [line.split()[0] for line in out.splitlines()] == ["vi0", "vi2"]

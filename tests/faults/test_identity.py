@@ -21,7 +21,7 @@ from async_uploader import SourceFailed
 from async_uploader._limits import MIB
 from async_uploader._plan import Part
 from async_uploader._sources.file import FileSource
-from async_uploader._sources.identity import ReadParts
+from async_uploader._sources.read_parts import ReadParts
 from async_uploader.emulator import Emulator, Fault
 from async_uploader.events import RetryScheduled, UploadEvent
 
@@ -203,8 +203,8 @@ async def test_two_parts_that_end_together(movie: Source) -> None:
     with ThreadPoolExecutor(2) as threads:
         source = await FileSource.open(movie.path, threads=threads)
         async with source.reading(first) as one, source.reading(second) as other:
-            while not (other._left_bytes <= 4096):
-                await other.readinto(block[: max(1, other._left_bytes - 4096)])
+            while not (other._remaining_bytes <= 4096):
+                await other.readinto(block[: max(1, other._remaining_bytes - 4096)])
             while await one.readinto(block):
                 pass
             _write(movie.path, at=0)
@@ -218,14 +218,14 @@ async def test_a_verification_that_is_cancelled(movie: Source, monkeypatch: pyte
     began, stopped, ended = asyncio.Event(), threading.Event(), threading.Event()
     loop = asyncio.get_running_loop()
 
-    def verify(self: ReadParts, compare: object, stop: threading.Event) -> tuple[list[Any], int | None]:
+    def compare(self: ReadParts, check_identity: object, stop: threading.Event) -> tuple[list[Any], int | None]:
         loop.call_soon_threadsafe(began.set)
         if stop.wait(10):
             stopped.set()
         ended.set()
         return [], self.ctime_ns
 
-    monkeypatch.setattr(ReadParts, "verify", verify)
+    monkeypatch.setattr(ReadParts, "compare", compare)
     async with service(connection_rate=_RATE) as emulator:
         run = asyncio.create_task(run_upload(emulator, movie, concurrency=1))
         await emulator.wait_for(lambda emulator: emulator.statistics().bytes_received > MIB)
@@ -446,7 +446,7 @@ async def test_two_at_once_under_two_names(
                 async with command(emulator, source, state) as second:
                     out, told = await second.wait()
                 assert (second.returncode, out) == (2, "")
-                assert told == f"error: {source.path} is being uploaded by another process already.\n"
+                assert told == f"error: {source.path} is already being uploaded by another process.\n"
             assert len(emulator.videos) == 1
         emulator.clear_faults()
         run = await run_upload(emulator, source, resume="local")

@@ -149,7 +149,7 @@ async def test_two_at_once(command: StartUpload, source_of: SourceOf, state: Pat
                 out, told = await second.wait()
             assert second.returncode == 2
             assert out == ""
-            assert told == f"error: {source.path} is being uploaded by another process already.\n"
+            assert told == f"error: {source.path} is already being uploaded by another process.\n"
             assert len(emulator.videos) == 1
             assert first.returncode is None
             assert {one.endpoint for one in emulator.requests[requests:]} <= {"upload"}
@@ -219,7 +219,7 @@ async def test_it_goes_on(movie: Source, said: Said) -> None:
         run = await run_upload(emulator, movie, resume="local")
         await _check_gone_on(emulator, movie, run, before=before)
         assert sum(one.body_bytes for one in uploads(emulator, since)) <= missing
-        assert said() == [f"movie.mp4: going on with video {before.video_id}, where 2 of 3 parts have arrived."]
+        assert said() == [f"movie.mp4: resuming video {before.video_id}; 2 of 3 parts are stored."]
         assert run.progress[0].acknowledged_bytes >= 2 * PART
 
 
@@ -258,7 +258,7 @@ async def test_the_source_has_changed(movie: Source, tmp_path: Path, said: Said)
         other = make_source(movie.path, SEVERAL_BYTES)
         run = await run_upload(emulator, other, resume="local")
         await _check_anew(emulator, other, run, before=before, left=False)
-        assert said() == ["movie.mp4 has changed since its upload began; starting anew."]
+        assert said() == ["movie.mp4 has changed since its upload began; starting a new upload."]
 
 
 @pytest.mark.anyio
@@ -287,7 +287,7 @@ async def test_the_container_has_vanished(movie: Source, said: Said) -> None:
             await client.delete_video(before.video_id or "")
         run = await run_upload(emulator, movie, resume="local")
         await _check_anew(emulator, movie, run, before=before, left=False)
-        assert said() == [f"movie.mp4: video {before.video_id} is gone; starting anew."]
+        assert said() == [f"movie.mp4: video {before.video_id} no longer exists; starting a new upload."]
 
 
 @pytest.mark.anyio
@@ -300,7 +300,7 @@ async def test_the_container_is_finished(movie: Source, said: Said) -> None:
         run = await run_upload(emulator, movie, resume="local")
         await _check_gone_on(emulator, movie, run, before=before)
         assert uploads(emulator, since) == []
-        assert said() == [f"movie.mp4: video {before.video_id} is complete already."]
+        assert said() == [f"movie.mp4: video {before.video_id} is already complete."]
 
 
 @pytest.mark.anyio
@@ -316,7 +316,7 @@ async def test_the_container_holds_something_else(movie: Source, said: Said) -> 
         await emulator.finished(before.video_id or "")
         run = await run_upload(emulator, movie, resume="local")
         await _check_anew(emulator, movie, run, before=before, left=True)
-        assert said() == [f"movie.mp4: video {before.video_id} holds something else by now; starting anew."]
+        assert said() == [f"movie.mp4: video {before.video_id} contains something else; starting a new upload."]
 
 
 @pytest.mark.anyio
@@ -327,7 +327,9 @@ async def test_another_account(movie: Source, said: Said) -> None:
         run = await run_upload(other, movie, resume="local")
         assert run.video is not None, run.error
         await check_finished(other, movie, run.video.video_id)
-        assert said() == ["movie.mp4: an upload to another account or host is unfinished; this is a new one."]
+        assert said() == [
+            "movie.mp4: starting a new upload; an unfinished one belongs to another account or service."
+        ]
         run = await run_upload(mine, movie, resume="local")
         await _check_gone_on(mine, movie, run, before=before)
 
@@ -346,7 +348,9 @@ async def test_other_options(
             shutil.rmtree(state)
         run = await run_upload(emulator, movie, resume=resume, **other)
         await _check_gone_on(emulator, movie, run, before=before)
-        assert said()[1:] == ["movie.mp4: the upload was begun in parts of 5 MiB, and goes on so."]
+        assert said()[1:] == [
+            "movie.mp4: ignoring the part size and ranges requested; the upload continues in parts of 5 MiB."
+        ]
         assert run.video is not None
         assert run.video.metadata == ()
 
@@ -429,7 +433,7 @@ async def test_without_a_journal(
     warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     (warning,) = warnings
     assert str(path.parent) in warning
-    assert warning.endswith(": this upload goes on, but could not be resumed.")
+    assert warning.endswith(". Uploads continue, but it cannot resume them.")
 
 
 @pytest.mark.anyio
@@ -447,7 +451,7 @@ async def test_a_disk_that_fills_up(movie: Source, monkeypatch: pytest.MonkeyPat
         assert run.video is not None, run.error
         await check_finished(emulator, movie, run.video.video_id)
         (warning,) = said()
-        assert "(database or disk is full): this upload goes on, but could not be resumed." in warning
+        assert "cannot be used: database or disk is full. Uploads continue, but it cannot resume them." in warning
 
 
 def test_many_who_make_a_journal_at_once(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ the container no longer exists                  (any)              is forgotten
 ==============================================  =================  ===========================
 
 :func:`._outcome.container_fate` maps errors to these rows. An upload can be resumed if ``resume`` is on and a
-later run can find the container: by the journal or by its marks (:attr:`._resume.session.ResumeSession.can_resume`).
+later run can find the container: by the journal or its marks (:attr:`._resume.session.ResumeSession.can_resume`).
 
 A container that the caller named (``video_id``) is never deleted. An upload token cannot delete any.
 """

@@ -109,8 +109,8 @@ class Intents:
             await self._containers.delete(video_id)
         else:
             log.warning(
-                "%s: an earlier run has left video %s, which cannot be resumed. Delete it, or the service does so "
-                "after 7 days.",
+                "%s: an earlier run has left video %s, which cannot be resumed. Delete it, or wait until the "
+                "service does so after 7 days.",
                 *(self._source.name, video_id),
             )
 

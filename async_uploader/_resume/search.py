@@ -28,7 +28,7 @@ log: Final = logging.getLogger("async_uploader.resume")
 class ResumePointSearch:
     """Finds the resume point of one source, and logs why there is none.
 
-    :param fingerprint: of the file as it is now
+    :param fingerprint: of the current file
     :param containers: None with an upload token, which can neither read nor delete containers
     :param marks: None if marks are not used
     """
@@ -165,13 +165,13 @@ class ResumePointSearch:
         )
         if self._options.part_size not in (None, point.part_bytes) or self._options.ranges != point.ranges:
             log.warning(
-                "%s: ignoring the part size and ranges requested; the upload continues in %s of %s.",
+                "%s: ignoring the requested part size and ranges; the upload continues in %s of %s.",
                 *(name, "parts" if point.ranges == "part" else "byte ranges", format_size(point.part_bytes)),
             )
 
 
 def _recorded_video(entry: Entry) -> Video | None:
-    """The finished Video of an entry; None if marks must still be removed, which needs the current one."""
+    """The finished Video of an entry; None if its metadata still has marks, which only a fresh Video can remove."""
     if entry.video is None:
         return None
     video = Video.from_answer(entry.video)

@@ -1,8 +1,8 @@
 """Everything that makes one upload resumable.
 
-Three records lead a later run to the container and to the way the source is split into parts: the entry in the
-journal; before that is written, an intent; and with ``resume=True`` also marks in the container's metadata. Which
-parts are stored, the service is asked. File locks allow one process at a time to upload a source.
+A later run finds the container, and how the source is split into parts, by the entry in the journal, or by marks
+in the container's metadata (``resume=True``). Until there is an entry, it finds the container by an intent. The
+service tells which parts are stored. File locks allow one process at a time to upload a source.
 
 None of this may prevent an upload: if the journal cannot be used, the upload continues without it, with a warning.
 """

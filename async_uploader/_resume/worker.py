@@ -79,7 +79,7 @@ class JournalWorker:
         except (sqlite3.Error, OSError) as exc:
             if not self._is_broken:  # calls that were already waiting fail, too
                 log.warning(
-                    "%s cannot be used: %s. Uploads continue, but it cannot resume them.",
+                    "%s cannot be used: %s. Uploads continue without it, and may not be resumable.",
                     *(self._journal.display_name, reason_of(exc)),
                 )
             self._is_broken = True

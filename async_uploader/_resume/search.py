@@ -171,7 +171,7 @@ class ResumePointSearch:
 
 
 def _recorded_video(entry: Entry) -> Video | None:
-    """The finished Video of an entry; None if its metadata still has marks, which only a fresh Video can remove."""
+    """The finished Video of an entry; None if it still has marks, because removing them needs the current one."""
     if entry.video is None:
         return None
     video = Video.from_answer(entry.video)

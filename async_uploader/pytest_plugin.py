@@ -155,7 +155,7 @@ def running_emulator(
     from anyio.from_thread import start_blocking_portal  # noqa: PLC0415
 
     from .emulator import Emulator, Fault  # noqa: PLC0415
-    from .emulator._scratch import unwatch_signals, watch_signals  # noqa: PLC0415
+    from .emulator._storage.temporary_directory import unwatch_signals, watch_signals  # noqa: PLC0415
 
     ordered = [_fault(fault) for fault in ([faults] if isinstance(faults, str | Fault) else faults)]
 

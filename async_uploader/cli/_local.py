@@ -16,7 +16,7 @@ import anyio.to_thread
 from async_uploader._errors import UploaderError, UploadFailed
 from async_uploader._units import format_size
 from async_uploader.emulator import Emulator, Fault
-from async_uploader.emulator._scratch import remove_all
+from async_uploader.emulator._storage.temporary_directory import remove_all
 
 from ._flags import EmulatorFlags
 from ._output import show

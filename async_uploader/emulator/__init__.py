@@ -1,20 +1,22 @@
-"""A strict local api.video: a product of its own, for testing uploaders in any language.
+"""A local api.video to test uploaders in any language.
 
     async with Emulator(faults=[Fault.parse("completing:cut")]) as emulator:
-        ...  # let any client talk to emulator.url with the API key "local-key"
+        ...  # use any client with the base URL emulator.url and the API key "local-key"
         view = await emulator.finished(video_id)
         assert view.sha256 == expected
         assert emulator.statistics().bodies_into_429 == 0
 
-From a request to a finished source: `_server` lets it in or refuses it, `_handlers` knows the endpoints,
-`_uploads` takes a body apart as it comes, `_rules` judges it, `_store` keeps it, `_source` joins the pieces.
-A browser that opens `emulator.url` sees it all happen: `_page`.
+The way of a request: `_http` accepts the connection, `_server` checks the request, `_api` has the endpoints,
+`_rules` decides which parts an upload accepts, and `_storage` stores them and joins them. `_web` serves the page
+that shows this in a browser.
 """
 
 from __future__ import annotations
 
-from ._emulator import Emulator, VideoView
+from ._emulator import Emulator
 from ._faults import Fault
 from ._records import RequestRecord, Statistics
+from ._storage.disk_space import Shortage
+from ._video_view import VideoView
 
-__all__ = ["Emulator", "Fault", "RequestRecord", "Statistics", "VideoView"]
+__all__ = ["Emulator", "Fault", "RequestRecord", "Shortage", "Statistics", "VideoView"]

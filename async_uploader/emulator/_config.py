@@ -1,4 +1,4 @@
-"""The emulator's options, validated where they enter."""
+"""The options of an emulator."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from async_uploader._limits import RATE_WINDOW_SECONDS, TOKEN_TTL_SECONDS
 
-from ._hosts import name_of
+from ._http.hosts import parse_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,14 +17,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """What an `Emulator` is told.
+    """The options of an `Emulator`.
 
-    `data` is a directory that outlives the emulator; None is a temporary one that does not. `rate_limit` is the
-    uploads allowed in a window of `rate_window` seconds (writes get twice, reads five times as many, as in the
-    contract); None refuses nothing. `connection_rate` and `link_rate` are bytes a second that each connection, and
-    all of them together, may bring in; `latency` is seconds before every answer; `token_ttl` the seconds that a
-    bearer token lives. `allowed_hosts` are host names that it serves beside `localhost`, loopback addresses,
-    `host` and the address that a connection arrived at; requests for any other `Host` are refused with 421.
+    :param host: the address to listen on (default: 127.0.0.1)
+    :param port: the port; 0 is any free port (default)
+    :param data: a directory that is kept; None is a temporary directory, which is removed (default)
+    :param api_key: the API key that is accepted (default: `local-key`)
+    :param rate_limit: uploads allowed in a window. Writes are limited to twice, reads to five times this number,
+        as in the contract. None limits nothing (default)
+    :param rate_window: length of the window in seconds (default: 60)
+    :param connection_rate: bytes per second that each connection can send (default: unlimited)
+    :param link_rate: bytes per second that all connections together can send (default: unlimited)
+    :param latency: seconds before each response (default: 0)
+    :param token_ttl: lifetime of a bearer token in seconds (default: 3600)
+    :param faults: faults to inject (default: none)
+    :param allowed_hosts: more host names to serve, besides `localhost`, loopback addresses, `host` and the address
+        of the connection; requests for any other `Host` get status 421
+    :raises ValueError: an option is impossible; the message is one sentence
     """
 
     host: str = "127.0.0.1"
@@ -41,8 +50,8 @@ class Config:
     allowed_hosts: tuple[str, ...] = ()
 
     @property
-    def line_rate(self) -> float | None:
-        """The most that one connection can bring in; None is as much as it can."""
+    def max_rate(self) -> float | None:
+        """The most bytes per second that one connection can send; None if unlimited."""
         return min((rate for rate in (self.connection_rate, self.link_rate) if rate is not None), default=None)
 
     def __post_init__(self) -> None:
@@ -50,10 +59,11 @@ class Config:
             "The host must not be empty.": bool(self.host),
             "The port must be between 0 and 65535.": 0 <= self.port <= 65535,
             "The API key must not be empty.": bool(self.api_key),
-            "The rate limit must be at least 1 upload a window.": self.rate_limit is None or self.rate_limit >= 1,
+            "The rate limit must be at least 1 upload per window.": self.rate_limit is None
+            or self.rate_limit >= 1,
             "The rate window must be longer than 0 seconds.": self.rate_window > 0,
-            "The connection rate must be above 0 bytes a second.": _positive(self.connection_rate),
-            "The link rate must be above 0 bytes a second.": _positive(self.link_rate),
+            "The connection rate must be above 0 bytes per second.": _is_positive(self.connection_rate),
+            "The link rate must be above 0 bytes per second.": _is_positive(self.link_rate),
             "The latency must not be negative.": self.latency >= 0,
             "The lifetime of tokens must be longer than 0 seconds.": self.token_ttl > 0,
         }
@@ -61,9 +71,9 @@ class Config:
             if not holds:
                 raise ValueError(sentence)
         for host in self.allowed_hosts:
-            if name_of(host) is None:
-                raise ValueError(f"An allowed host is a name or an IP address without a port, not {host!r}.")
+            if parse_name(host) is None:
+                raise ValueError(f"An allowed host must be a name or an IP address without a port, not {host!r}.")
 
 
-def _positive(rate: float | None) -> bool:
+def _is_positive(rate: float | None) -> bool:
     return rate is None or rate > 0

@@ -1,6 +1,7 @@
-"""Who may call: the API key, bearer tokens with their refresh tokens, and upload tokens.
+"""Credentials: the API key, bearer tokens with their refresh tokens, and upload tokens.
 
-Times are wall-clock seconds, because tokens outlive the process. Pure bookkeeping: the store writes it down.
+Times are wall-clock seconds, because tokens outlive the process. Nothing here is written to disk: `TokenStore`
+does that.
 """
 
 from __future__ import annotations
@@ -14,19 +15,24 @@ from typing import Final
 
 from ._problems import Problem
 
-MAX_REFRESH_TOKENS: Final = 10_000  # they never expire; the oldest make room
+MAX_REFRESH_TOKENS: Final = 10_000  # they never expire, so the oldest are dropped
 
 
 @dataclass(slots=True)
 class Bearers:
-    """The tokens that are out; also what is written to disk."""
+    """The issued tokens, and the content of `bearers.json`.
 
-    expires_s: dict[str, float] = field(default_factory=dict, repr=False)  # by access token
-    refreshable_s: dict[str, float] = field(default_factory=dict, repr=False)  # issued when, by refresh token
+    `expires_s` is when each access token expires, `refreshable_s` when each refresh token was issued.
+    """
+
+    expires_s: dict[str, float] = field(default_factory=dict, repr=False)
+    refreshable_s: dict[str, float] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class UploadToken:
+    """A token for uploads; a `ttl_s` of 0 means that it never expires."""
+
     token: str = field(repr=False)
     ttl_s: int
     created_s: float
@@ -40,7 +46,7 @@ class UploadToken:
 
 
 class Credentials:
-    """Checks what requests carry and issues bearer tokens."""
+    """Checks the credentials of requests, and issues bearer tokens."""
 
     def __init__(self, api_key: str, ttl_s: float, bearers: Bearers) -> None:
         self._api_key = api_key
@@ -48,7 +54,10 @@ class Credentials:
         self.bearers = bearers
 
     def check_authorization(self, header: str | None, now: float) -> None:
-        """Basic with the key as the user and no password, or a live bearer token."""
+        """Accept Basic, with the API key as the user and no password, or a live bearer token.
+
+        :raises Problem: the header has neither
+        """
         if header is None:
             raise Problem("authentication-missing-authorization-header")
         scheme, _, value = header.partition(" ")
@@ -67,7 +76,7 @@ class Credentials:
         return self._issue(now)
 
     def refresh(self, refresh_token: str, now: float) -> dict[str, object]:
-        """A new pair for a refresh token, which this uses up. Its access token lives on until it expires."""
+        """Exchange a refresh token for a new pair. The earlier access token remains valid until it expires."""
         if self.bearers.refreshable_s.pop(refresh_token, None) is None:
             raise Problem("authentication-invalid-user-credentials", name="refreshToken")
         return self._issue(now)
@@ -83,7 +92,7 @@ class Credentials:
 
     def _issue(self, now: float) -> dict[str, object]:
         bearers = self.bearers
-        bearers.expires_s = {token: end for token, end in bearers.expires_s.items() if end > now}
+        bearers.expires_s = {token: expires for token, expires in bearers.expires_s.items() if expires > now}
         while len(bearers.refreshable_s) >= MAX_REFRESH_TOKENS:
             del bearers.refreshable_s[next(iter(bearers.refreshable_s))]
         access, refresh = secrets.token_urlsafe(48), secrets.token_urlsafe(48)

@@ -1,4 +1,4 @@
-"""The emulator's face: its life, and what tests and benchmarks may ask it."""
+"""The public class: starts and stops an emulator, and shows its state."""
 
 from __future__ import annotations
 
@@ -6,26 +6,25 @@ import asyncio
 import errno
 import logging
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import anyio
 from aiohttp.http import HttpProcessingError
 
+from ._api.imports import resume_imports
 from ._config import Config
-from ._connections import Connections, spare_descriptors
-from ._imports import resume
-from ._records import Ledger, RequestRecord, Statistics
-from ._room import Shortage
-from ._scratch import unwatch_signals, watch_signals
+from ._http.connections import Connections, available_descriptors
+from ._http.throttle import bind, read_bytes
+from ._records import RequestLog, RequestRecord, Statistics
 from ._server import Server
-from ._store import Store, Video
-from ._throttle import listen, read_bytes
+from ._storage.disk_space import Shortage
+from ._storage.store import Store
+from ._storage.temporary_directory import unwatch_signals, watch_signals
+from ._video_view import VideoView, VideoViews
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
     from os import PathLike
     from types import TracebackType
 
@@ -34,35 +33,15 @@ if TYPE_CHECKING:
 _CLOSE_SECONDS: Final = 2.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VideoView:
-    """A container as it is at one moment.
-
-    `state` is "empty", "uploading", "uploaded" (all there, being joined), "finished" (one file with a known
-    SHA-256), "importing" or "failed" (an import that will not come, or a source that could not be joined).
-    `pieces` are the Content-Ranges received, in the file's order. `source_path`, `sha256` and `size_bytes` are
-    None until finished.
-    """
-
-    video_id: str
-    title: str
-    state: str
-    source_path: Path | None
-    sha256: str | None
-    size_bytes: int | None
-    pieces: tuple[str, ...]
-    received_bytes: int
-
-
 class Emulator:
-    """A local api.video: `async with Emulator() as emulator:` and talk to `emulator.url`; each is entered once.
+    """A local api.video. Use `async with Emulator() as emulator:` and send requests to `emulator.url`.
 
-    The options are those of the command `emulator`; `Config` says what each means. `data` None keeps everything in
-    a temporary directory that is removed at the end, also if the process ends by an exception, SIGTERM or SIGHUP;
-    after SIGKILL the next emulator removes it. For that, an emulator that is entered in the main thread handles
-    those two signals where the program does not, until it closes.
+    An emulator can be entered once. `Config` describes the options, which are those of the command `emulator`.
+    Without `data`, a temporary directory is used. It is removed at the end, also if the process ends by an
+    exception, SIGTERM or SIGHUP; after SIGKILL, the next emulator removes it. For this, an emulator that is
+    entered in the main thread handles these two signals until it closes, unless the program handles them.
 
-    :raises ValueError: for an impossible option, in one plain sentence.
+    :raises ValueError: an option is impossible; the message is one sentence
     """
 
     def __init__(
@@ -95,8 +74,8 @@ class Emulator:
             faults=tuple(faults),
             allowed_hosts=tuple(allowed_hosts),
         )
-        self._ledger = Ledger()
-        self._store = Store(self._config.data, self._ledger.bell.ring)
+        self._log = RequestLog()
+        self._store = Store(self._config.data, self._log.notifier.notify)
         self._url = ""
         self._is_open = False
 
@@ -105,28 +84,28 @@ class Emulator:
 
     async def __aenter__(self) -> Self:
         config = self._config
-        listener = listen(config.host, config.port, bytes_per_second=config.line_rate)
+        listener = bind(config.host, config.port, bytes_per_second=config.max_rate)
         watch_signals()
         try:
             await self._store.open()
             self._url = _url_of(*listener.getsockname()[:2])
-            self._server = Server(config, self._store, self._ledger, self._url)
-            self._protocols = Connections(
+            self._server = Server(config, self._store, self._log, self._url)
+            self._connections = Connections(
                 self._server,
-                most=await self._store.ask(spare_descriptors),
-                handler_cancellation=True,  # a stalled request ends when its client goes away
+                max_descriptors=await self._store.workers.run_small(available_descriptors),
+                handler_cancellation=True,  # a stalled request ends when its client disconnects
                 access_log=None,
                 logger=_http_logger(),
-                lingering_time=0,  # `Exchange.linger` does it, and counts
+                lingering_time=0,  # `Exchange.drain` replaces it, and counts the bytes
                 auto_decompress=False,
-                read_bufsize=read_bytes(config.line_rate),
+                read_bufsize=read_bytes(config.max_rate),
             )
             self._is_open = True
-            self._protocols.start(listener)
-            await resume(self._store)
+            self._connections.start(listener)
+            await resume_imports(self._store)
         except BaseException:
             try:
-                await self._end()
+                await self._shut_down()
             finally:
                 listener.close()
             raise
@@ -135,77 +114,81 @@ class Emulator:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._end()
+        await self._shut_down()
 
-    async def _end(self) -> None:
-        """Close as far as it was opened. A cancellation waits for that; what ends the loop does not."""
+    async def _shut_down(self) -> None:
+        """Close everything that was opened. A cancellation waits for this; `KeyboardInterrupt` does not."""
         try:
-            await _to_the_end(self._close())
+            await _run_uncancelled(self._close())
         finally:
             self._store.abandon()
             unwatch_signals()
 
     async def _close(self) -> None:
         if self._is_open:
-            await self._protocols.stop()
+            await self._connections.stop()
             await self._server.stop()
-            self._protocols.pre_shutdown()
-            await self._protocols.shutdown(_CLOSE_SECONDS)
+            self._connections.pre_shutdown()
+            await self._connections.shutdown(_CLOSE_SECONDS)
         await self._store.close()
-        await asyncio.sleep(0)  # closed transports give their sockets back in the loop's next round
+        await asyncio.sleep(0)  # transports close their sockets in the next iteration of the loop
 
     @property
     def url(self) -> str:
-        """`http://HOST:PORT`: the base URL for clients, a page for browsers."""
+        """`http://HOST:PORT`: the base URL for clients, and the web page for browsers."""
         return self._url
 
-    # What is there
+    # State
 
     @property
     def videos(self) -> Mapping[str, VideoView]:
-        """All containers by id, as they are now."""
-        return _Views(self._store.videos)
+        """All current containers by id."""
+        return VideoViews(self._store.videos)
 
     def source_path(self, video_id: str) -> Path | None:
-        """The finished source's file; None until it is finished."""
+        """The file of the finished source; None until it is finished."""
         return self.videos[video_id].source_path
 
     def sha256(self, video_id: str) -> str | None:
-        """The finished source's SHA-256 in hexadecimal; None until it is finished."""
+        """The SHA-256 of the finished source in hexadecimal; None until it is finished."""
         return self.videos[video_id].sha256
 
     @property
     def requests(self) -> Sequence[RequestRecord]:
-        """The requests that have ended, oldest first; the latest 50,000."""
-        return tuple(self._ledger.records)
+        """The requests that have ended, oldest first: at most the latest 50,000."""
+        return tuple(self._log.records)
 
     @property
     def shortage(self) -> Shortage | None:
-        """Why something could not be kept, the last time that the disk was full; None if it never was."""
-        return self._store.shortage
+        """The most recent lack of disk space; None if the disk was never full."""
+        return self._store.shortages.latest
 
     def statistics(self) -> Statistics:
-        return self._ledger.statistics(self._server.credentials.live_count(time.time()))
+        """Counters of all requests since the start."""
+        return self._log.statistics(self._server.credentials.live_count(time.time()))
 
     # Waiting
 
     async def wait_for(self, predicate: Callable[[Emulator], object], *, timeout: float | None = 30.0) -> None:
-        """Return once the predicate holds; it is asked again whenever something has changed.
+        """Wait until the predicate holds. It is evaluated after every change of the state.
 
-        :raises TimeoutError: if it does not hold within `timeout` seconds.
+        :param timeout: seconds to wait (default: 30); None waits for ever
+        :raises TimeoutError: the predicate does not hold in time
         """
         async with asyncio.timeout(timeout):
-            await self._ledger.bell.wait_until(lambda: predicate(self))
+            await self._log.notifier.wait_until(lambda: predicate(self))
 
     async def finished(self, video_id: str, *, timeout: float | None = 30.0) -> VideoView:
-        """The video once its source is one file with a known SHA-256, which is a moment after the last answer.
+        """Wait until the source is one file with a known SHA-256, shortly after the last response.
 
-        :raises TimeoutError: it is not finished within `timeout` seconds
-        :raises OSError: all of it has arrived, but cannot be joined; the reason says why
+        :param timeout: seconds to wait (default: 30); None waits for ever
+        :raises KeyError: there is no such video
+        :raises TimeoutError: the video is not finished in time
+        :raises OSError: all parts were received, but cannot be joined
         """
         videos = self._store.videos
         await self.wait_for(
-            lambda emulator: emulator.videos[video_id].state == "finished" or videos[video_id].cannot_be_joined,
+            lambda emulator: emulator.videos[video_id].state == "finished" or videos[video_id].is_unjoinable,
             timeout=timeout,
         )
         video = videos[video_id]
@@ -213,31 +196,33 @@ class Emulator:
             raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(video.source.path))
         return self.videos[video_id]
 
-    # Meddling
+    # Control
 
     def add_fault(self, fault: Fault) -> None:
+        """Inject a fault into future requests."""
         self._server.faults.add(fault)
 
     def clear_faults(self) -> None:
+        """Remove all faults."""
         self._server.faults.clear()
 
     def expire_tokens(self) -> None:
-        """Every access token is expired from now on; refresh tokens still work."""
+        """Expire all access tokens. Refresh tokens remain valid."""
         self._server.credentials.expire_access_tokens()
 
     def revoke_refresh_tokens(self) -> None:
-        """No refresh token works any more; access tokens live on."""
+        """Revoke all refresh tokens. Access tokens remain valid."""
         self._server.credentials.revoke_refresh_tokens()
 
 
-async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
-    """Await work that no cancellation may break off; a cancellation is raised after it.
+async def _run_uncancelled(work: Coroutine[Any, Any, None]) -> None:
+    """Await work to its end, even if the caller is cancelled.
 
-    :raises asyncio.CancelledError: the caller was cancelled meanwhile
+    :raises asyncio.CancelledError: after the work, if the caller was cancelled
     """
     task = asyncio.get_running_loop().create_task(work)
     cancelled: asyncio.CancelledError | None = None
-    with anyio.CancelScope(shield=True):  # anyio's cancellation would come again at every await
+    with anyio.CancelScope(shield=True):  # anyio repeats a cancellation at every await
         while not task.done():
             try:
                 await asyncio.wait([task])
@@ -248,44 +233,14 @@ async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
     await task
 
 
-class _Views(Mapping[str, VideoView]):
-    """Makes a view when it is asked for: there may be ten thousand videos."""
-
-    def __init__(self, videos: Mapping[str, Video]) -> None:
-        self._videos = videos
-
-    def __getitem__(self, video_id: str) -> VideoView:
-        return _view(self._videos[video_id])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._videos)
-
-    def __len__(self) -> int:
-        return len(self._videos)
-
-
-def _view(video: Video) -> VideoView:
-    container = video.container
-    return VideoView(
-        video_id=container.video_id,
-        title=str(container.details.get("title", "")),
-        state=video.state,
-        source_path=video.source.path if video.is_finished else None,
-        sha256=container.sha256,
-        size_bytes=container.size_bytes,
-        pieces=tuple(str(piece.range) for piece in video.upload.landed()),
-        received_bytes=video.upload.landed_bytes,
-    )
-
-
 def _url_of(host: str, port: int) -> str:
-    """Where clients on this machine find the socket: an address for all interfaces is none to call."""
+    """The URL for clients on this machine. They cannot connect to an address that stands for all interfaces."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _http_logger() -> logging.Logger:
-    """aiohttp's errors, without those that a client makes: what is no HTTP is answered 400, not logged."""
+    """A logger for aiohttp that drops errors of clients: malformed HTTP gets status 400 and is not logged."""
     logger = logging.getLogger("async_uploader.emulator.http")
     if not logger.filters:
         logger.addFilter(

@@ -1,17 +1,17 @@
-"""A fault in words: `SELECTORS:ACTIONS`, each a list separated by commas.
+"""Fault specs: `SELECTORS:ACTIONS`, each a list separated by commas.
 
     part=3,attempt=1:status=503,retry-after=2       part 3 is refused once, before its body is read
-    completing:cut                                  the answer to the completing part is lost
-    upload,probability=0.05,seed=7:cut,when=middle  one upload in twenty breaks off half-way
-    part=first:stall=forever,when=late              the answer to the first part never comes
-    create,times=2:status=502,body=html             a proxy's page instead of the first two answers
-    status:problem=too-many-requests                by the service's own name for it
-    part=2:expire-tokens                            every access token dies as part 2 arrives
+    completing:cut                                  the response to the completing part is lost
+    upload,probability=0.05,seed=7:cut,when=middle  one upload in twenty is cut in the middle
+    part=first:stall=forever,when=late              the response to the first part never arrives
+    create,times=2:status=502,body=html             a proxy's error page replaces the first two responses
+    status:problem=too-many-requests                an error by its slug
+    part=2:expire-tokens                            all access tokens expire when part 2 arrives
     auth:status=302,header=Location=http://x/       a redirect
 
 Selectors: an endpoint (auth, refresh, create, list, get, update, delete, upload, status, tokens, other, or * for
 all), part=N|first|last, byte=N, completing, attempt=N, times=N, probability=P, seed=N.
-Actions: status=N, problem=SLUG, cut, stall=SECONDS|forever, expire-tokens, revoke-tokens; and how:
+Actions: status=N, problem=SLUG, cut, stall=SECONDS|forever, expire-tokens, revoke-tokens; with
 when=early|middle|late|stored, retry-after=SECONDS, header=NAME=VALUE, body=problem|html|empty.
 """
 
@@ -39,7 +39,7 @@ def _header(text: str) -> tuple[str, str]:
     return name, value
 
 
-# None stands for words without a value.
+# None marks words without a value.
 _SELECTORS: Final[dict[str, _Parser | None]] = {
     "part": _part,
     "byte": int,
@@ -64,58 +64,58 @@ _ACTIONS: Final[dict[str, _Parser | None]] = {
 }
 
 
-def parse_words(spec: str, endpoints: Collection[str]) -> dict[str, Any]:
-    """The words of a SPEC as a fault's fields.
+def parse_spec(spec: str, endpoints: Collection[str]) -> dict[str, Any]:
+    """Parse a spec into the fields of a fault.
 
-    :raises ValueError: for a word or a value that means nothing, in one sentence.
+    :raises ValueError: a word or a value is unknown; the message is one sentence
     """
     selectors, colon, actions = spec.partition(":")
     if not colon:
-        raise ValueError(f"Fault {spec!r} must read SELECTORS:ACTIONS, as in 'part=3:status=503'.")
-    found: dict[str, Any] = {}
-    for word in _words(selectors):
+        raise ValueError(f"Fault {spec!r} must have the form SELECTORS:ACTIONS, as in 'part=3:status=503'.")
+    fields: dict[str, Any] = {}
+    for word in _split(selectors):
         if word not in endpoints:
-            _parse_word(spec, word, "selector", _SELECTORS | dict.fromkeys(endpoints), found)
-        elif "endpoint" in found:
+            _parse_word(spec, word, "selector", _SELECTORS | dict.fromkeys(endpoints), fields)
+        elif "endpoint" in fields:
             raise ValueError(f"Fault {spec!r} names two endpoints.")
         else:
-            found["endpoint"] = word
-    for word in _words(actions):
-        _parse_word(spec, word, "action", _ACTIONS, found)
-    found.pop("*", None)
-    return found
+            fields["endpoint"] = word
+    for word in _split(actions):
+        _parse_word(spec, word, "action", _ACTIONS, fields)
+    fields.pop("*", None)
+    return fields
 
 
-def write_words(values: Mapping[str, Any], defaults: Mapping[str, object]) -> str:
-    """The SPEC of a fault's fields; `defaults` are the values that need no words."""
+def format_spec(values: Mapping[str, Any], defaults: Mapping[str, object]) -> str:
+    """Format the fields of a fault as a spec, leaving out those with their default value."""
     given = {name.replace("_", "-"): value for name, value in values.items() if value != defaults[name]}
     headers = [f"header={name}={value}" for name, value in given.pop("headers", {}).items()]
     selectors = [given.pop("endpoint")] if "endpoint" in given else []
-    selectors += [_word(name, given.pop(name)) for name in _SELECTORS if name in given]
-    actions = [_word(name, value) for name, value in given.items()]
+    selectors += [_format_word(name, given.pop(name)) for name in _SELECTORS if name in given]
+    actions = [_format_word(name, value) for name, value in given.items()]
     return ",".join(selectors or ["*"]) + ":" + ",".join(actions + headers)
 
 
-def _word(name: str, value: object) -> str:
+def _format_word(name: str, value: object) -> str:
     if value is True:
         return name
     return f"{name}={'forever' if value == math.inf else value}"
 
 
-def _words(text: str) -> list[str]:
+def _split(text: str) -> list[str]:
     return [word for word in map(str.strip, text.split(",")) if word]
 
 
-def _parse_word(spec: str, word: str, kind: str, known: dict[str, _Parser | None], found: dict[str, Any]) -> None:
+def _parse_word(spec: str, word: str, kind: str, known: dict[str, _Parser | None], fields: dict[str, Any]) -> None:
     name, equals, text = word.partition("=")
     if name not in known or (known[name] is None) == bool(equals):
-        raise ValueError(f"Fault {spec!r}: {word!r} is no {kind}; known are {', '.join(known)}.")
+        raise ValueError(f"Fault {spec!r}: {word!r} is not a known {kind}; use one of {', '.join(known)}.")
     parser = known[name]
     try:
         value = parser(text) if parser else True
     except ValueError:
-        raise ValueError(f"Fault {spec!r}: {text!r} is not a value for {name!r}.") from None
+        raise ValueError(f"Fault {spec!r}: {text!r} is not a valid value of {name!r}.") from None
     if name == "header":
-        found.setdefault("headers", {}).update([value])
+        fields.setdefault("headers", {}).update([value])
     else:
-        found[name.replace("-", "_")] = value
+        fields[name.replace("-", "_")] = value

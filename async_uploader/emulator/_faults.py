@@ -1,13 +1,13 @@
-"""Faults to order: which requests go wrong, at which moment, and how.
+"""Injected faults: which requests fail, when and how.
 
-A request passes four seams, and a fault strikes at one of them (`when`):
+Each request has four moments at which a fault can be triggered (`Fault.when`):
 
-    early    the headers are there; nothing of the body was read, nothing was checked
-    middle   half of the body was read
-    late     the whole body was read; nothing was stored
-    stored   all is done and durable; only the answer is missing
+    early    after the headers; nothing was checked, and nothing of the body was read
+    middle   after half of the body
+    late     after the whole body; nothing was stored
+    stored   after everything was stored; only the response is missing
 
-How to write a fault in words, for `--fault`, is told in `_fault_spec`.
+`_fault_spec` describes the specs for `--fault`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from dataclasses import dataclass, field, fields
 from http import HTTPStatus
 from typing import Final, Literal, get_args
 
-from ._fault_spec import parse_words, write_words
+from ._fault_spec import format_spec, parse_spec
 from ._problems import CATALOGUE
-from ._rules import ByteRange, Part, Range, Whole, is_last
+from ._rules import ByteRange, ContentRange, PartRange, WholeFile, is_last
 
 Endpoint = Literal[
     "auth", "refresh", "create", "list", "get", "update", "delete", "upload", "status", "tokens", "other"
@@ -35,16 +35,18 @@ FOREVER: Final = math.inf
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One thing that goes wrong.
+    """A fault that the emulator injects into requests.
 
-    Which requests: all that fit every selector that is given. `endpoint` is a kind of request; `part` a part
-    number, "first" or "last" (of byte ranges too); `byte` one that a byte range covers; `completing` the request
-    that completes an upload; `attempt` the how-manieth request for the same thing, from 1; `times` how often the
-    fault strikes in all; `probability` a dice for each request, repeatable by its `seed`.
+    A request must match all selectors: `endpoint` is the kind of request; `part` a part number, "first" or "last"
+    (also of byte ranges); `byte` is contained in the request's byte range; `completing` matches the request that
+    completes an upload; `attempt` the Nth attempt of the same request. `times` limits how often the fault is
+    triggered. `probability` selects requests at random; set `seed` to reproduce them.
 
-    What happens, in this order: access or refresh tokens die; the request stalls for `stall` seconds (`math.inf`
-    is for ever); the connection is cut, or a `status` (or the `problem` of that slug) is answered, with `headers`,
-    `retry_after` seconds and a `body`.
+    The actions happen in this order: `expire_tokens` and `revoke_tokens` invalidate all access and refresh tokens;
+    the request stalls for `stall` seconds (`math.inf` for ever); the connection is `cut`, or the response has this
+    `status` (or the error with the slug `problem`), with these `headers`, `retry_after` in seconds, and this kind
+    of `body`. `when` is the moment of the actions: "early", before the body is read (default); "middle" of the
+    body; "late", after the body; or "stored", before the response (default for `completing`).
     """
 
     endpoint: Endpoint | None = None
@@ -68,138 +70,154 @@ class Fault:
     when: When | None = None
 
     def __post_init__(self) -> None:
-        acts = (self.expire_tokens, self.revoke_tokens, self.stall, self.cut, self.status, self.problem)
-        checks = {
-            "needs an action: status, problem, cut, stall, expire-tokens or revoke-tokens": any(acts),
-            f"knows the endpoints {', '.join(ENDPOINTS)}": self.endpoint in (None, *ENDPOINTS),
+        actions = (self.expire_tokens, self.revoke_tokens, self.stall, self.cut, self.status, self.problem)
+        rules = {
+            "needs an action: status, problem, cut, stall, expire-tokens or revoke-tokens": any(actions),
+            f"needs one of the endpoints {', '.join(ENDPOINTS)}": self.endpoint in (None, *ENDPOINTS),
             "needs a part number from 1, 'first' or 'last'": self.part in (None, "first", "last")
             or (isinstance(self.part, int) and self.part >= 1),
             "counts attempts and times from 1": all(n is None or n >= 1 for n in (self.attempt, self.times)),
             "needs a probability from 0 to 1": 0 <= self.probability <= 1,
             "needs a status from 200 to 599": self.status is None or 200 <= self.status <= 599,
             "needs a problem of the service's catalogue": self.problem is None or self.problem in CATALOGUE,
-            "cannot both cut and answer": not (self.cut and (self.status or self.problem)),
+            "cannot both cut and respond": not (self.cut and (self.status or self.problem)),
             "cannot stall for less than 0 seconds": self.stall >= 0,
-            f"strikes at {', '.join(get_args(When))}": self.when in (None, *get_args(When)),
-            f"has the bodies {', '.join(get_args(Body))}": self.body in (None, *get_args(Body)),
-            "can tell only at 'stored' which request is completing": not self.completing
+            f"needs one of the moments {', '.join(get_args(When))}": self.when in (None, *get_args(When)),
+            f"needs one of the bodies {', '.join(get_args(Body))}": self.body in (None, *get_args(Body)),
+            "with 'completing' is possible only with when=stored": not self.completing
             or self.when in (None, "stored"),
         }
-        for rule, holds in checks.items():
+        for rule, holds in rules.items():
             if not holds:
                 raise ValueError(f"A fault {rule}.")
 
     @classmethod
     def parse(cls, spec: str) -> Fault:
-        """A fault from its SPEC, as `_fault_spec` shows them."""
-        found = parse_words(spec, ENDPOINTS)
+        """Parse a spec, such as `part=3,attempt=1:status=503`.
+
+        :raises ValueError: the spec is invalid; the message is one sentence that quotes it
+        """
+        values = parse_spec(spec, ENDPOINTS)
         try:
-            return cls(**found)
+            return cls(**values)
         except ValueError as error:
             raise ValueError(f"Fault {spec!r} is not possible: {error}") from None
 
     @property
     def moment(self) -> When:
+        """`when`, with its default."""
         return self.when or ("stored" if self.completing else "early")
 
     @property
     def answer_status(self) -> int | None:
+        """The status of the response; None without a response."""
         return self.status or (CATALOGUE[self.problem][0] if self.problem else None)
 
     @property
     def spec(self) -> str:
-        """This fault in the words that `parse` understands."""
-        return write_words({f.name: getattr(self, f.name) for f in fields(self)}, _DEFAULTS)
+        """The spec of this fault; `parse` returns an equal fault."""
+        return format_spec({f.name: getattr(self, f.name) for f in fields(self)}, _DEFAULTS)
 
-    def selects(self, endpoint: Endpoint, wanted: Range | None, attempt: int) -> bool:
-        """Whether a request fits, as far as its headers tell."""
+    def selects(self, endpoint: Endpoint, content_range: ContentRange | None, attempt: int) -> bool:
+        """Whether a request matches the selectors, as far as its headers tell."""
         return (
             self.endpoint in (None, endpoint)
             and self.attempt in (None, attempt)
-            and (self.part is None or (wanted is not None and _is_part(wanted, self.part)))
-            and (self.byte is None or (isinstance(wanted, ByteRange) and _covers(wanted, self.byte)))
-            and (not self.completing or wanted is not None)
+            and (self.part is None or (content_range is not None and _is_part(content_range, self.part)))
+            and (self.byte is None or (isinstance(content_range, ByteRange) and _covers(content_range, self.byte)))
+            and (not self.completing or content_range is not None)
         )
 
     def __str__(self) -> str:
-        given = [f for f in fields(self) if getattr(self, f.name) != _DEFAULTS[f.name]]
-        return ",".join(f"{f.name}={getattr(self, f.name)}" for f in given)
+        changed = [f for f in fields(self) if getattr(self, f.name) != _DEFAULTS[f.name]]
+        return ",".join(f"{f.name}={getattr(self, f.name)}" for f in changed)
 
 
-class FaultPlan:
-    """The faults with what they have done so far."""
+class FaultInjector:
+    """The faults of one emulator, and how often each was triggered."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
-        self._faults = [_Live(fault) for fault in faults]
+        self._faults = [_ActiveFault(fault) for fault in faults]
 
     def add(self, fault: Fault) -> None:
-        self._faults.append(_Live(fault))
+        self._faults.append(_ActiveFault(fault))
 
     def clear(self) -> None:
         self._faults.clear()
 
-    def struck(self) -> list[tuple[Fault, int]]:
-        """The faults, each with how often it has struck."""
-        return [(live.fault, live.struck) for live in self._faults]
+    def counts(self) -> list[tuple[Fault, int]]:
+        """Each fault with the number of times that it was triggered."""
+        return [(active.fault, active.triggered_count) for active in self._faults]
 
-    def arm(self, endpoint: Endpoint, wanted: Range | None, attempt: int) -> ArmedFaults:
-        """Throw the dice for one request."""
-        chosen = [
-            live for live in self._faults if live.fault.selects(endpoint, wanted, attempt) and live.is_rolled()
-        ]
-        return ArmedFaults(chosen)
+    def select(self, endpoint: Endpoint, content_range: ContentRange | None, attempt: int) -> RequestFaults:
+        """Select the faults for one request."""
+        return RequestFaults(
+            [
+                active
+                for active in self._faults
+                if active.fault.selects(endpoint, content_range, attempt) and active.selects_at_random()
+            ]
+        )
 
 
-class ArmedFaults:
-    """The faults that await one request at its seams."""
+class RequestFaults:
+    """The faults that are selected for one request, and those that it has `triggered`."""
 
-    def __init__(self, faults: list[_Live]) -> None:
+    def __init__(self, faults: list[_ActiveFault]) -> None:
         self._faults = faults
-        self.struck: list[Fault] = []
+        self.triggered: list[Fault] = []
 
-    def strike(self, when: When, *, completing: bool = False) -> Iterator[Fault]:
-        for live in self._faults:
-            fault = live.fault
-            if fault.moment == when and (completing or not fault.completing) and live.spend():
-                self.struck.append(fault)
+    def trigger(self, when: When, *, is_completing: bool = False) -> Iterator[Fault]:
+        """Trigger the faults of a moment."""
+        for active in self._faults:
+            fault = active.fault
+            if fault.moment == when and (is_completing or not fault.completing) and active.trigger():
+                self.triggered.append(fault)
                 yield fault
 
 
-class _Live:
+class _ActiveFault:
+    """A fault with its counter and its random numbers."""
+
     def __init__(self, fault: Fault) -> None:
         self.fault = fault
-        self._left = math.inf if fault.times is None else fault.times
-        self._dice = random.Random(fault.seed)
-        self.struck = 0
+        self.triggered_count = 0
+        self._random = random.Random(fault.seed)
 
-    def is_rolled(self) -> bool:
-        return self._left > 0 and (self.fault.probability == 1 or self._dice.random() < self.fault.probability)
+    @property
+    def is_exhausted(self) -> bool:
+        return self.fault.times is not None and self.triggered_count >= self.fault.times
 
-    def spend(self) -> bool:
-        if self._left <= 0:
+    def selects_at_random(self) -> bool:
+        return not self.is_exhausted and (
+            self.fault.probability == 1 or self._random.random() < self.fault.probability
+        )
+
+    def trigger(self) -> bool:
+        """Count this time; False if the fault is exhausted."""
+        if self.is_exhausted:
             return False
-        self._left -= 1
-        self.struck += 1
+        self.triggered_count += 1
         return True
 
 
-def _is_part(wanted: Range, part: int | str) -> bool:
+def _is_part(content_range: ContentRange, part: int | str) -> bool:
     if part == "last":
-        return is_last(wanted)
-    if isinstance(wanted, Part):
-        return wanted.number == (1 if part == "first" else part)
-    return part == "first" and (isinstance(wanted, Whole) or wanted.first == 0)
+        return is_last(content_range)
+    if isinstance(content_range, PartRange):
+        return content_range.number == (1 if part == "first" else part)
+    return part == "first" and (isinstance(content_range, WholeFile) or content_range.first == 0)
 
 
-def _covers(wanted: ByteRange, byte: int) -> bool:
-    return wanted.first <= byte <= wanted.last
+def _covers(content_range: ByteRange, byte: int) -> bool:
+    return content_range.first <= byte <= content_range.last
 
 
 _DEFAULTS: Final[dict[str, object]] = {f.name: {} if f.name == "headers" else f.default for f in fields(Fault)}
 
 
 def fault_title(status: int) -> str:
-    """A title for a status that the catalogue has no entry for."""
+    """A title for a status that is not in the catalogue."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:

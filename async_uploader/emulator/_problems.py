@@ -1,6 +1,6 @@
-"""The service's error catalogue, and the exception that carries one of its entries to the answer.
+"""The service's error catalogue, and the exception that becomes an error response.
 
-The slugs and their statuses are the contract's ("What it answers"); the titles are ours.
+The slugs and their statuses are from the contract ("What it answers"). The titles are our own.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _SOURCE: Final = {
 }
 _RANGE: Final = {
     "malformed": "The Content-Range header is malformed.",
-    "already-initiated": "The upload was begun with a Content-Range and must go on with one.",
-    "started-with-bytes": "The upload was begun with byte ranges.",
-    "started-with-part": "The upload was begun with parts.",
+    "already-initiated": "The upload was started with a Content-Range, so every request needs one.",
+    "started-with-bytes": "The upload was started with byte ranges.",
+    "started-with-part": "The upload was started with parts.",
 }
 _BY_PART: Final = {
-    "part-zero": "Part numbers begin with 1.",
+    "part-zero": "Part numbers start at 1.",
     "part-too-high-allowed": "The part number is higher than allowed.",
     "part-too-high-total": "The part number is higher than the number of parts.",
     "part-already-sent": "This part was already sent.",
@@ -37,12 +37,12 @@ _BY_PART: Final = {
     "uploaded-file-too-small": "Every part but the last must have at least 5 MiB.",
 }
 _BY_BYTES: Final = {
-    "from-byte-too-high": "The first byte lies behind the last one.",
-    "to-byte-too-high-total": "The last byte lies behind the end of the file.",
+    "from-byte-too-high": "The first byte is after the last one.",
+    "to-byte-too-high-total": "The last byte is after the end of the file.",
     "to-byte-too-high-allowed": "The last byte is higher than allowed.",
     "range-too-small": "Every range but the last must have at least 5 MiB.",
     "range-too-large": "The range is larger than allowed.",
-    "range-mismatch": "The file in the request is not as long as its range.",
+    "range-mismatch": "The length of the file in the request differs from the length of its range.",
     "range-overlap": "Bytes of this range were already sent.",
     "total-bytes-zero": "The number of bytes cannot be 0.",
     "total-bytes-too-high": "The number of bytes is higher than allowed.",
@@ -65,7 +65,7 @@ _UNAUTHENTICATED: Final = {
     "invalid-upload-token": "The upload token is invalid or has expired.",
 }
 
-# slug -> (status, title). The contract gives no slug for 403, 405 and 5xx: those are ours.
+# slug -> (status, title). The contract has no slugs for 403, 405 and 5xx; these are our own.
 CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     **{slug: (400, title) for slug, title in {**_SOURCE, **_JSON}.items()},
     **{f"video-content-range-{slug}": (400, title) for slug, title in _RANGE.items()},
@@ -74,19 +74,19 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     **{f"authentication-{slug}": (401, title) for slug, title in _UNAUTHENTICATED.items()},
     "account-suspended": (403, "This account is suspended."),
     "resource-not-found": (404, "The requested resource was not found."),
-    "unrecognized-request-url": (404, "This URL is not one of the API's."),
-    "method-not-allowed": (405, "This URL does not know this method."),
+    "unrecognized-request-url": (404, "The API has no such URL."),
+    "method-not-allowed": (405, "This URL does not support this method."),
     "forbidden-origin": (403, "Requests from other sites are refused."),
     "misdirected-request": (421, "This host name is not served."),
     "too-many-requests": (429, "Too many requests."),
     "server-error": (500, "The server failed."),
-    "service-unavailable": (503, "The server has no room for another request."),
-    "insufficient-storage": (507, "The server has no room to store this."),
+    "service-unavailable": (503, "The server cannot handle another request now."),
+    "insufficient-storage": (507, "The server does not have enough disk space."),
 }
 
 
 class Problem(Exception):
-    """An answer that refuses a request, by its slug in the catalogue."""
+    """An error response, by its slug in the catalogue."""
 
     def __init__(
         self,
@@ -104,15 +104,15 @@ class Problem(Exception):
         self.problems = problems
 
     def body(self) -> dict[str, object]:
-        """What the service sends: `type`, `title` and `status`, the rest only where it is known."""
-        known: dict[str, object] = {"type": DOCS + self.slug, "title": self.title, "status": self.status}
+        """The JSON of the response: `type`, `title` and `status`; the other fields only if they are set."""
+        fields: dict[str, object] = {"type": DOCS + self.slug, "title": self.title, "status": self.status}
         if self.name is not None:
-            known["name"] = self.name
+            fields["name"] = self.name
         if self.detail is not None:
-            known["detail"] = self.detail
+            fields["detail"] = self.detail
         if self.problems:
-            known["problems"] = [problem.body() for problem in self.problems]
-        return known
+            fields["problems"] = [problem.body() for problem in self.problems]
+        return fields
 
 
 def by_part(slug: str, detail: str | None = None) -> Problem:

@@ -1,12 +1,10 @@
-"""The way of every request: found, counted, let in or refused, handled, answered, written down.
+"""Handles every request: checks it, passes it to its endpoint, sends the response and logs it.
 
-The page's own requests go another way (`_page`).
+Requests are dispatched by aiohttp's low-level server, not by an `Application`: there, every check would happen
+after the routing and the 100-continue; here, it must happen before anything of the body is read.
 
-Requests are dispatched from aiohttp's low-level server and not from an `Application`: there every check would
-come after the router and the 100-continue, and here it must come before anything of the body is read.
-
-A refusal that leaves a body unread closes the connection: nothing else could follow that body. To let the
-client read the answer, what it still sends is dropped for up to `LINGER_SECONDS`.
+A refusal that leaves a body unread closes the connection, because nothing can follow that body. For up to
+`DRAIN_SECONDS`, the rest of the body is read and dropped, so that the client can read the response.
 """
 
 from __future__ import annotations
@@ -18,31 +16,33 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from ._assets import Assets
-from ._board import Board
+from ._api.assets import Assets
+from ._api.endpoints import Endpoints, Route
 from ._credentials import Credentials
-from ._exchange import Answer, Cut, Exchange, fault_answer, problem_answer
-from ._faults import ArmedFaults, FaultPlan
-from ._feed import Feed
-from ._handlers import Handlers, Route
-from ._hosts import Hosts, foreign_origin
-from ._page import Page, is_page
+from ._faults import FaultInjector, RequestFaults
+from ._http.cors import ALLOW_ORIGIN, is_preflight, preflight_response
+from ._http.exchange import ConnectionCut, Exchange, FaultTriggered, RequestInfo
+from ._http.hosts import HostCheck, check_origin
+from ._http.rate_limit import Budget, RateLimiter
+from ._http.responses import fault_response, problem_response
+from ._http.throttle import Pacer
 from ._problems import Problem
-from ._ratelimit import Budget, RateLimiter
-from ._records import Ledger
-from ._room import problem_of
-from ._rules import Range, parse_content_range
-from ._throttle import Pacer
+from ._rules import ContentRange, parse_content_range
+from ._storage.disk_space import problem_of
+from ._web.event_stream import EventStream
+from ._web.page import Page, is_page
+from ._web.state import PageState
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from ._config import Config
-    from ._store import Store
+    from ._records import RequestLog
+    from ._storage.store import Store
 
-LINGER_SECONDS: Final = 2.0
+DRAIN_SECONDS: Final = 2.0
 
-_ALREADY_THERE: Final = (
+_DUPLICATES: Final = (
     "video-content-range-by-part-part-already-sent",
     "video-content-range-by-bytes-range-overlap",
     "video-source-already-uploaded",
@@ -51,123 +51,136 @@ logger = logging.getLogger("async_uploader.emulator")
 
 
 class Server:
-    """Answers requests; one instance an emulator."""
+    """The request handler of one emulator."""
 
-    def __init__(self, config: Config, store: Store, ledger: Ledger, url: str) -> None:
-        self.faults = FaultPlan(config.faults)
-        self.credentials = Credentials(config.api_key, config.token_ttl, store.bearers)
+    def __init__(self, config: Config, store: Store, log: RequestLog, url: str) -> None:
+        self.faults = FaultInjector(config.faults)
+        self.credentials = Credentials(config.api_key, config.token_ttl, store.tokens.bearers)
         self._config = config
-        self._hosts = Hosts(config.host, config.allowed_hosts)
-        self._ledger = ledger
+        self._hosts = HostCheck(config.host, config.allowed_hosts)
+        self._log = log
         self._store = store
         self._limiter = RateLimiter(config.rate_limit, config.rate_window)
-        self._link = [Pacer(config.link_rate, _now())] if config.link_rate else []
+        self._link_pacers = [Pacer(config.link_rate, _now())] if config.link_rate else []
         assets = Assets(store, url)
-        self._routes = Handlers(store, self.credentials, ledger, assets, url=url).routes()
-        self._running: set[asyncio.Task[Any]] = set()
-        self._live: set[Exchange] = set()  # uploads
-        board = Board(config, store, ledger, limiter=self._limiter, faults=self.faults, live=self._live, url=url)
-        self._page = Page(store, assets, Feed(board, ledger.bell))
+        self._routes = Endpoints(store, self.credentials, log, assets, url=url).routes()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._uploads: set[Exchange] = set()  # in flight
+        state = PageState(
+            config, store, log, limiter=self._limiter, faults=self.faults, uploads=self._uploads, url=url
+        )
+        self._page = Page(store, assets, EventStream(state, log.notifier))
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         task = asyncio.current_task()
         assert task is not None
-        self._running.add(task)
+        self._tasks.add(task)
         try:
-            return await self._serve(request)
+            return await self._handle(request)
         finally:
-            self._running.discard(task)
+            self._tasks.discard(task)
 
     async def stop(self) -> None:
-        """Break off every request that is being handled."""
-        for task in self._running:
+        """Cancel all requests that are being processed."""
+        for task in self._tasks:
             task.cancel()
-        if self._running:
-            await asyncio.wait(self._running)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         await self._page.close()
 
-    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        refusal = self._hosts.refusal(request) or (foreign_origin(request) if is_page(request) else None)
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        refusal = self._hosts.refusal(request) or (check_origin(request) if is_page(request) else None)
         if refusal is None and (page := self._page.find(request)) is not None:
-            return await self._show(page)
-        route, ids = (None, ()) if refusal else self._find(request)
+            return await self._serve_page(page)
+        route, ids = (None, ()) if refusal else self._find_route(request)
         exchange = self._exchange(request, route, ids, refusal)
         try:
-            answer = await self._reply(exchange, route, ids)
+            response = await self._serve(exchange, route, ids)
             if exchange.has_unread_body:
-                await exchange.linger(LINGER_SECONDS)
-        except (Cut, ConnectionError):
+                await exchange.drain(DRAIN_SECONDS)
+        except (ConnectionCut, ConnectionError):
             if request.transport is not None:
                 request.transport.abort()
-            return web.Response()  # goes nowhere
+            return web.Response()  # is not sent
         finally:
-            exchange.settle()
-        return answer
+            exchange.log_body()
+        return response
 
-    async def _show(self, page: Awaitable[web.StreamResponse]) -> web.StreamResponse:
+    async def _serve_page(self, page: Awaitable[web.StreamResponse]) -> web.StreamResponse:
         try:
             return await page
-        except ConnectionError:  # whoever looked has gone
+        except ConnectionError:  # the browser disconnected
             return web.Response()
         except OSError as error:
-            return problem_answer(await self._problem_of(error, "The page"))
+            return problem_response(await self._problem_of(error, "The page"))
 
-    async def _reply(self, exchange: Exchange, route: Route | None, ids: tuple[str, ...]) -> web.StreamResponse:
-        """Answer; an upload counts as in flight until its answer is out."""
+    async def _serve(self, exchange: Exchange, route: Route | None, ids: tuple[str, ...]) -> web.StreamResponse:
+        """Make and send the response. An upload is in flight until its response is sent."""
         is_upload = route is not None and route.budget is Budget.UPLOADS
         if is_upload:
-            self._live.add(exchange)
-            self._ledger.upload_begins()
+            self._uploads.add(exchange)
+            self._log.upload_started()
         try:
-            answer = await self._answer(exchange, route, ids)
-            await self._send(exchange, route, answer)
-            exchange.status = answer.status
+            response = await self._respond(exchange, route, ids)
+            await self._send(exchange, route, response)
+            exchange.status = response.status
         finally:
             if is_upload:
-                self._live.discard(exchange)
-                self._ledger.upload_ends()
-            exchange.enter()
-        return answer
+                self._uploads.discard(exchange)
+                self._log.upload_ended()
+            exchange.log_response()
+        return response
 
-    async def _answer(self, exchange: Exchange, route: Route | None, ids: tuple[str, ...]) -> web.StreamResponse:
+    async def _respond(self, exchange: Exchange, route: Route | None, ids: tuple[str, ...]) -> web.StreamResponse:
         try:
-            await exchange.seam("early")
-            if exchange.refusal is not None:
-                raise exchange.refusal
-            self._admit(exchange, route)
-            assert route is not None
-            if not exchange.request.body_exists:
-                await exchange.seam("middle")
-                await exchange.seam("late")
-            answer = await route.handler(exchange, *ids)
-            await exchange.seam("stored")
+            return await self._call_endpoint(exchange, route, ids)
         except Problem as problem:
-            exchange.again = problem.slug in _ALREADY_THERE
-            return problem_answer(problem)
-        except Answer as order:
-            exchange.is_behind_proxy = order.fault.body in ("html", "empty")
-            return fault_answer(order.fault, order.status)
+            exchange.is_duplicate = problem.slug in _DUPLICATES
+            return problem_response(problem)
+        except FaultTriggered as triggered:
+            exchange.is_behind_proxy = triggered.fault.body in ("html", "empty")
+            return fault_response(triggered.fault, triggered.status)
         except web.RequestPayloadError as error:
-            return problem_answer(Problem("invalid-payload", detail=str(error)))
-        except (Cut, ConnectionError):
+            return problem_response(Problem("invalid-payload", detail=str(error)))
+        except (ConnectionCut, ConnectionError):
             raise
         except Exception as error:  # noqa: BLE001 - `_problem_of` logs it
             if exchange.request.transport is None:
                 raise ConnectionResetError from None
-            return problem_answer(await self._problem_of(error, f"{exchange.request.method} {exchange.path}"))
-        return answer
+            name = f"{exchange.request.method} {exchange.info.path}"
+            return problem_response(await self._problem_of(error, name))
+
+    async def _call_endpoint(
+        self, exchange: Exchange, route: Route | None, ids: tuple[str, ...]
+    ) -> web.StreamResponse:
+        await exchange.inject_faults("early")
+        if exchange.refusal is not None:
+            raise exchange.refusal
+        if is_preflight(exchange.request) and not is_page(exchange.request):
+            return preflight_response({route.method for route in self._routes})
+        self._check(exchange, route)
+        assert route is not None
+        if not exchange.request.body_exists:
+            await exchange.inject_faults("middle")
+            await exchange.inject_faults("late")
+        response = await route.handler(exchange, *ids)
+        await exchange.inject_faults("stored")
+        return response
 
     async def _problem_of(self, error: Exception, request: str) -> Problem:
-        """A failure of our own as an answer: a lack of room or of descriptors has its own, and no traceback."""
+        """The problem for an internal error, which is logged unless disk space or descriptors are exhausted."""
         problem = None
         if isinstance(error, OSError):
-            problem = problem_of(error, await self._store.short(error))
+            problem = problem_of(error, await self._store.shortages.report(error))
         if problem is None:
             logger.error("%s failed", request, exc_info=error)
         return problem or Problem("server-error")
 
-    def _admit(self, exchange: Exchange, route: Route | None) -> None:
-        """Everything that refuses a request before its endpoint looks at it."""
+    def _check(self, exchange: Exchange, route: Route | None) -> None:
+        """Check the URL, the credentials and the rate limit, in this order.
+
+        :raises Problem: the request is refused
+        """
         request = exchange.request
         if route is None:
             is_known = bool(self._methods(request.path))
@@ -177,24 +190,26 @@ class Server:
         if route.budget is not None and not self._limiter.admit(route.budget, _now()):
             raise Problem("too-many-requests")
 
-    async def _send(self, exchange: Exchange, route: Route | None, answer: web.StreamResponse) -> None:
+    async def _send(self, exchange: Exchange, route: Route | None, response: web.StreamResponse) -> None:
         if self._config.latency:
             await asyncio.sleep(self._config.latency)
         request = exchange.request
-        if answer.status == 405:
-            answer.headers["Allow"] = ", ".join(self._methods(request.path))
+        if response.status == 405:
+            response.headers["Allow"] = ", ".join(self._methods(request.path))
         if not (exchange.is_behind_proxy or request.path.startswith("/auth/")):
             budget = route.budget if route and route.budget else Budget.READS
             for name, value in self._limiter.headers(budget, _now()).items():
-                answer.headers.setdefault(name, value)
+                response.headers.setdefault(name, value)
+        if not exchange.is_behind_proxy and exchange.refusal is None and not is_page(request):
+            response.headers.update(ALLOW_ORIGIN)
         if exchange.has_unread_body and request.content.is_eof():
-            await exchange.linger(LINGER_SECONDS)  # it is all there: the connection can live on
+            await exchange.drain(DRAIN_SECONDS)  # the body has arrived, so the connection can be kept
         if exchange.has_unread_body:
-            answer.force_close()
-        await answer.prepare(request)
-        await answer.write_eof()
+            response.force_close()
+        await response.prepare(request)
+        await response.write_eof()
 
-    def _find(self, request: web.BaseRequest) -> tuple[Route | None, tuple[str, ...]]:
+    def _find_route(self, request: web.BaseRequest) -> tuple[Route | None, tuple[str, ...]]:
         for route in self._routes:
             if route.method == request.method and (match := route.pattern.fullmatch(request.path)):
                 return route, match.groups()
@@ -206,28 +221,32 @@ class Server:
     def _exchange(
         self, request: web.BaseRequest, route: Route | None, ids: tuple[str, ...], refusal: Problem | None
     ) -> Exchange:
-        wanted: Range | None = None
+        content_range: ContentRange | None = None
         endpoint = route.endpoint if route else "other"
-        content_range = request.headers.get("Content-Range")
+        header = request.headers.get("Content-Range")
         if endpoint == "upload":
             try:
-                wanted = parse_content_range(content_range)
+                content_range = parse_content_range(header)
             except Problem:
-                wanted = None  # the endpoint will say so, to those who may know
-        attempt = self._ledger.attempt((request.method, request.path_qs, content_range))
-        line = [Pacer(self._config.connection_rate, _now())] if self._config.connection_rate else []
+                content_range = None  # the endpoint reports it, after it has checked the credentials
+        attempt = self._log.next_attempt((request.method, request.path_qs, header))
+        rate = self._config.connection_rate
         return Exchange(
             request,
-            endpoint=endpoint,
-            path="/upload-tokens/…" if request.path.startswith("/upload-tokens/") else request.path,
-            wanted=wanted,
-            target=ids[0] if endpoint == "upload" and ids else None,
-            attempt=attempt,
-            faults=ArmedFaults([]) if refusal else self.faults.arm(endpoint, wanted, attempt),
+            RequestInfo(
+                endpoint=endpoint,
+                path="/upload-tokens/…" if request.path.startswith("/upload-tokens/") else request.path,
+                attempt=attempt,
+                content_range=content_range,
+                video_id=ids[0] if endpoint == "upload" and ids else None,
+            ),
+            faults=RequestFaults([])
+            if refusal or is_preflight(request)
+            else self.faults.select(endpoint, content_range, attempt),
             refusal=refusal,
-            ledger=self._ledger,
+            log=self._log,
             credentials=self.credentials,
-            pacers=[*line, *self._link],
+            pacers=[*([Pacer(rate, _now())] if rate else []), *self._link_pacers],
         )
 
 

@@ -21,14 +21,14 @@ OpenPage = Callable[..., AbstractAsyncContextManager[Page]]
 
 @pytest.fixture(autouse=True)
 def no_errors_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Nothing that a browser does may make the emulator log an error."""
+    """Fail if a request makes the emulator log an error."""
     yield
     assert [record for record in caplog.get_records("call") if record.levelno >= logging.ERROR] == []
 
 
 @pytest.fixture
 async def browser(chromium: str) -> AsyncIterator[Browser]:
-    """The system's Chromium; Playwright brings none."""
+    """The system's Chromium: Playwright's own browsers are not downloaded."""
     sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=sandbox)
@@ -38,9 +38,9 @@ async def browser(chromium: str) -> AsyncIterator[Browser]:
 
 @pytest.fixture
 def open_page(browser: Browser) -> OpenPage:
-    """`open_page(url, width=1280, scheme="light")`: a page that must not complain of anything.
+    """`open_page(url, width=1280, scheme="light")` opens a page that must not log errors.
 
-    With `may_lose_connection`, it may complain of that.
+    With `may_lose_connection`, network errors are allowed.
     """
 
     @asynccontextmanager
@@ -51,26 +51,35 @@ def open_page(browser: Browser) -> OpenPage:
             viewport={"width": width, "height": 900},
             color_scheme="dark" if scheme == "dark" else "light",
         )
-        complaints: list[str] = []
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
         await page.goto(url)
         yield page
         await page.close()
-        assert [text for text in complaints if not (may_lose_connection and "net::ERR_" in text)] == []
+        assert [text for text in errors if not (may_lose_connection and "net::ERR_" in text)] == []
 
     return opened
 
 
 @pytest.fixture
 def make_movie(tmp_path: Path) -> Callable[..., Path]:
-    """`make_movie(megabits_a_second=17)`: eight seconds of H.264 and AAC that do not compress away."""
+    """`make_movie(megabits_per_second=17)` makes eight seconds of H.264 and AAC with this bit rate."""
 
-    def make(megabits_a_second: int = 17) -> Path:
+    def make(megabits_per_second: int = 17) -> Path:
         target = tmp_path / "movie.mp4"
         picture = ["-f", "lavfi", "-i", "testsrc2=size=640x360:rate=25,noise=alls=60:allf=t"]
         sound = ["-f", "lavfi", "-i", "sine=frequency=440"]
-        video = ["-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-b:v", f"{megabits_a_second}M"]
+        video = [
+            "-c:v",
+            "libx264",
+            "-preset",
+            "ultrafast",
+            "-pix_fmt",
+            "yuv420p",
+            "-b:v",
+            f"{megabits_per_second}M",
+        ]
         rest = ["-t", "8", "-c:a", "aac", "-movflags", "+faststart", str(target)]
         subprocess.run([get_ffmpeg_exe(), "-v", "error", *picture, *sound, *video, *rest], check=True)
         return target

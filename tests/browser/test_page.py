@@ -1,4 +1,4 @@
-"""The emulator's page as somebody sees it who uploads a video and watches it."""
+"""The emulator's page in a browser, during and after uploads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .conftest import ARTEFACTS, OpenPage
 pytestmark = pytest.mark.anyio
 
 MIB: Final = 1024 * 1024
-# How many pixels of the first map have the colour of a CSS variable.
+# The share of pixels of a map with the colour of a CSS variable.
 PIXELS: Final = """
 ([selector, name]) => {
   const canvas = document.querySelector(selector);
@@ -41,13 +41,13 @@ PIXELS: Final = """
 
 
 async def share(page: Page, video_id: str, colour: str) -> float:
-    """How much of a video's map has a colour: from 0 to 1."""
+    """The share of a video's map with a colour, from 0 to 1."""
     return float(await page.evaluate(PIXELS, [f"#{video_id} .map", f"--{colour}"]))
 
 
 async def until_share(page: Page, video_id: str, colour: str, *, least: float) -> None:
-    """Wait until so much of the map has the colour."""
-    condition = f"([where, least]) => document.querySelector(where[0]) && ({PIXELS})(where) >= least"
+    """Wait until at least this share of the map has the colour."""
+    condition = f"([target, least]) => document.querySelector(target[0]) && ({PIXELS})(target) >= least"
     await page.wait_for_function(condition, arg=[[f"#{video_id} .map", f"--{colour}"], least], timeout=30_000)
 
 
@@ -55,10 +55,10 @@ def api_of(emulator: Emulator, session: aiohttp.ClientSession) -> Api:
     return Api(session, emulator.url, basic("local-key"))
 
 
-async def test_an_upload_is_watched_and_the_video_plays(
+async def test_upload_and_playback(
     open_page: OpenPage, make_movie: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the empty page over a filling map to a playing video."""
+    """The page shows an upload in progress, and plays the finished video."""
     (tmp_path / "ffmpeg").symlink_to(get_ffmpeg_exe())
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     movie = make_movie()
@@ -72,13 +72,13 @@ async def test_an_upload_is_watched_and_the_video_plays(
             upload = asyncio.create_task(client.upload(movie, title="Holidays <b>2024</b>", tags=["sea"]))
             await emulator.wait_for(lambda e: e.videos)
             [video_id] = emulator.videos
-            await until_share(page, video_id, "flying", least=0.02)
-            await until_share(page, video_id, "landed", least=0.15)
+            await until_share(page, video_id, "in-flight", least=0.02)
+            await until_share(page, video_id, "received", least=0.15)
             assert not upload.done()
-            assert await share(page, video_id, "landed") < 1
+            assert await share(page, video_id, "received") < 1
             await page.screenshot(path=ARTEFACTS / "uploading.png")
             await upload
-        await until_share(page, video_id, "landed", least=0.9)
+        await until_share(page, video_id, "received", least=0.9)
         await expect(page.locator(f"#{video_id} .state")).to_have_text("finished")
         await expect(page.locator(f"#{video_id} .title")).to_have_text("Holidays <b>2024</b>")
         await expect(page.locator("#faults b")).to_have_text("1")
@@ -94,16 +94,16 @@ async def test_an_upload_is_watched_and_the_video_plays(
             "image => image.complete && image.naturalWidth === 640", arg=await picture.element_handle()
         )
         await page.screenshot(path=ARTEFACTS / "playing.png")
-        # Another event must not stop it.
-        await player.evaluate("video => { window.seen = video.currentTime; }")
+        # Other events must not stop the player.
+        await player.evaluate("video => { window.lastTime = video.currentTime; }")
         async with aiohttp.ClientSession() as session:
             await api_of(emulator, session).create("another")
         await expect(page.locator("#videos > li")).to_have_count(2)
-        await page.wait_for_function("() => document.querySelector('video').currentTime > window.seen + 0.2")
+        await page.wait_for_function("() => document.querySelector('video').currentTime > window.lastTime + 0.2")
 
 
-async def test_the_player_by_itself(open_page: OpenPage, make_movie: Callable[..., Path]) -> None:
-    """`assets.player` plays, of a private video, too; so does `assets.mp4`, from the middle."""
+async def test_the_player_asset(open_page: OpenPage, make_movie: Callable[..., Path]) -> None:
+    """`assets.player` plays a private video, also from the middle."""
     async with Emulator() as emulator:
         async with Client(api_key="local-key", base_url=emulator.url) as client:
             video = await client.upload(make_movie(2), title="private", public=False)
@@ -118,7 +118,7 @@ async def test_the_player_by_itself(open_page: OpenPage, make_movie: Callable[..
 
 
 async def test_maps_of_every_kind(open_page: OpenPage) -> None:
-    """Byte ranges, refused parts, an open end and ten thousand parts: each is a map of the same size."""
+    """Maps of byte ranges, refused parts, unknown length and ten thousand parts have the same size."""
     async with Emulator() as emulator, aiohttp.ClientSession() as session:
         api = api_of(emulator, session)
         titles = ("ranges", "refused", "open end", "many")
@@ -131,21 +131,21 @@ async def test_maps_of_every_kind(open_page: OpenPage) -> None:
         await api.send(many, content(PART), "part 5000/10000", expect=201)
         for width in (1280, 400):
             async with open_page(emulator.url, width=width) as page:
-                await until_share(page, ranges, "landed", least=0.2)
-                assert await share(page, ranges, "landed") == pytest.approx(0.25, abs=0.03)
-                assert await share(page, refused, "landed") == pytest.approx(0.25, abs=0.03)
-                assert await share(page, refused, "refused-soft") > 0.15
-                assert await share(page, open_end, "landed") == pytest.approx(1 / 16, abs=0.03)
-                assert 0 < await share(page, many, "landed") < 0.01
+                await until_share(page, ranges, "received", least=0.2)
+                assert await share(page, ranges, "received") == pytest.approx(0.25, abs=0.03)
+                assert await share(page, refused, "received") == pytest.approx(0.25, abs=0.03)
+                assert await share(page, refused, "failed-soft") > 0.15
+                assert await share(page, open_end, "received") == pytest.approx(1 / 16, abs=0.03)
+                assert 0 < await share(page, many, "received") < 0.01
                 boxes = [await page.locator(f"#{name} .map").bounding_box() for name in (ranges, open_end, many)]
                 assert len({(box["width"], box["height"]) for box in boxes if box}) == 1
-                # Nothing sticks out at the side.
+                # The page does not scroll horizontally.
                 assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_colour_schemes(open_page: OpenPage, scheme: str) -> None:
-    """The page is dark where the reader's screen is."""
+    """The page follows the colour scheme of the browser."""
     async with Emulator() as emulator, open_page(emulator.url, scheme=scheme) as page:
         await expect(page.locator("#connection")).to_have_text("live")
         background = await page.evaluate("getComputedStyle(document.body).backgroundColor")
@@ -154,7 +154,7 @@ async def test_colour_schemes(open_page: OpenPage, scheme: str) -> None:
 
 
 async def test_another_emulator_at_the_same_address(open_page: OpenPage) -> None:
-    """The page says that the emulator has stopped, and goes on with the next one's state."""
+    """The page shows that the emulator has stopped, and then the state of the next emulator."""
     async with aiohttp.ClientSession() as session:
         first = await Emulator().__aenter__()
         async with open_page(first.url, may_lose_connection=True) as page:

@@ -389,7 +389,7 @@ def test_a_terminal_that_goes_away(
 
 def has_struck(emulator: Emulator) -> bool:
     """Whether a request is stalled."""
-    return any(times for _, times in emulator._server.faults.struck())
+    return any(count for _, count in emulator._server.faults.counts())
 
 
 MAY_REMAIN = "interrupted; the unfinished video may remain; the service removes it after 7 days"

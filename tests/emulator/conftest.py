@@ -1,4 +1,4 @@
-"""A running emulator and a small client that knows nothing of the uploader."""
+"""A running emulator, and a small client that is independent of the uploader."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Reply:
 
 
 class Api:
-    """One call a method; `expect` is checked where it is given."""
+    """A client. Each call asserts that the status is `expect`, if given."""
 
     def __init__(self, session: aiohttp.ClientSession, url: str, authorization: str | None) -> None:
         self.session = session
@@ -56,11 +56,14 @@ class Api:
         sent.update(headers or {})
         async with self.session.request(
             method, self.url + path, headers=sent, allow_redirects=False, **options
-        ) as answer:
-            body = await answer.read()
-            is_json = "json" in answer.headers.get("Content-Type", "")
+        ) as response:
+            body = await response.read()
+            is_json = "json" in response.headers.get("Content-Type", "")
             reply = Reply(
-                answer.status, answer.headers, body, await answer.json(content_type=None) if is_json else None
+                response.status,
+                response.headers,
+                body,
+                await response.json(content_type=None) if is_json else None,
             )
         assert expect in (None, reply.status), reply
         return reply
@@ -99,7 +102,7 @@ class Api:
 
 
 def form(data: bytes, **fields: str) -> aiohttp.MultipartWriter:
-    """A form of known length: the fields, then the file."""
+    """A form of known length, with the fields before the file."""
     writer = aiohttp.MultipartWriter("form-data")
     for name, value in fields.items():
         writer.append(value).set_content_disposition("form-data", name=name)
@@ -110,7 +113,7 @@ def form(data: bytes, **fields: str) -> aiohttp.MultipartWriter:
 
 
 def content(size: int, seed: int = 0) -> bytes:
-    """Bytes that differ everywhere, so that a piece in the wrong place is seen."""
+    """Bytes that differ at every position, so that a part in the wrong place is detected."""
     block = b"".join((seed * 1_000_003 + n).to_bytes(8, "little") for n in range(4096))
     return (block * (size // len(block) + 1))[:size]
 
@@ -122,7 +125,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True)
 def no_errors_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """No request may make the emulator log an error."""
+    """Fail if a request makes the emulator log an error."""
     yield
     assert [record for record in caplog.get_records("call") if record.levelno >= logging.ERROR] == []
 

@@ -1,4 +1,4 @@
-"""HTTP by hand, for what no client library would send."""
+"""HTTP over a plain socket, for requests that no client library sends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .conftest import basic
 
 
 @dataclass(frozen=True)
-class RawAnswer:
+class RawResponse:
     status: int
     headers: dict[str, str]
     body: bytes
@@ -41,13 +41,13 @@ class Raw:
         self._writer.write(data)
         await self._writer.drain()
 
-    async def answer(self) -> RawAnswer:
-        """The next answer, without its body if it is a 100."""
+    async def response(self) -> RawResponse:
+        """Read the next response; a 100 has no body."""
         head = (await self._reader.readuntil(b"\r\n\r\n")).decode()
         first, *lines = head.split("\r\n")[:-2]
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         body = await self._reader.readexactly(int(headers.get("content-length", 0)))
-        return RawAnswer(int(first.split()[1]), headers, body)
+        return RawResponse(int(first.split()[1]), headers, body)
 
     async def read_to_end(self) -> bytes:
         try:
@@ -59,7 +59,7 @@ class Raw:
 def upload_head(
     video_id: str, content_range: str | None, size: int, more: str = "", *, authorization: str = basic("local-key")
 ) -> bytes:
-    """An upload's headers and its form up to the file's first byte; `\\r\\n--XX--\\r\\n` ends it."""
+    """An upload's headers and its form up to the first byte of the file; `\\r\\n--XX--\\r\\n` ends it."""
     before = b'--XX\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
     length = len(before) + size + len(b"\r\n--XX--\r\n")
     ranged = "" if content_range is None else f"Content-Range: {content_range}\r\n"

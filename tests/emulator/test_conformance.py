@@ -1,4 +1,4 @@
-"""What the emulator answers is what the service's OpenAPI description says."""
+"""The emulator's responses conform to the service's OpenAPI description."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .conftest import PART, Api, Reply, basic, content, form
 
 pytestmark = pytest.mark.anyio
 
-# The description leaves out what the service's error pages add: these statuses carry a problem too.
+# The description omits these statuses, which the service's error pages describe; they have a problem, too.
 UNLISTED = {401, 403, 404, 405, 500, 503}
 
 
 def _nullable(schema: Any) -> Any:
-    """OpenAPI 3.0's `nullable` in JSON Schema's words."""
+    """Convert OpenAPI 3.0's `nullable` to JSON Schema."""
     if isinstance(schema, list):
         return [_nullable(item) for item in schema]
     if not isinstance(schema, dict):
@@ -38,11 +38,11 @@ SCHEMAS: Any = _nullable(DESCRIPTION["components"]["schemas"])
 
 
 def check(method: str, path: str, reply: Reply) -> None:
-    """Hold one answer to the description: its status, media type, body and headers."""
+    """Check the status, media type, body and headers of a response."""
     template = next(t for t in DESCRIPTION["paths"] if re.fullmatch(re.sub(r"{\w+}", "[^/]+", t), path))
     described = DESCRIPTION["paths"][template][method.lower()]["responses"].get(str(reply.status))
     if described is None:
-        assert reply.status in UNLISTED, f"{method} {path} is not described to answer {reply.status}"
+        assert reply.status in UNLISTED, f"{method} {path} is described without status {reply.status}"
         described = {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/not-found"}}}}
     if not path.startswith("/auth/"):
         for name in ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Retry-After"):
@@ -69,12 +69,12 @@ class CheckedApi(Api):
 
 @pytest.fixture
 def api(api: Api) -> Api:
-    """Every answer of this module is held to the description."""
+    """Every response in this module is checked."""
     return CheckedApi(api.session, api.url, api.authorization)
 
 
 async def test_authentication(api: Api) -> None:
-    """Logins and refreshes, good and bad."""
+    """Successful and failed logins and refreshes."""
     pair = (await api.post("/auth/api-key", json={"apiKey": "local-key"}, expect=200)).json
     await api.post("/auth/refresh", json={"refreshToken": pair["refresh_token"]}, expect=200)
     await api.post("/auth/refresh", json={"refreshToken": pair["refresh_token"]}, expect=400)
@@ -84,7 +84,7 @@ async def test_authentication(api: Api) -> None:
 
 
 async def test_containers(api: Api) -> None:
-    """Containers through their life, with every attribute."""
+    """Containers with every attribute, from creation to deletion."""
     details = {
         "title": "t", "description": "d", "public": False, "panoramic": True, "mp4Support": False, "tags": ["a"],
         "metadata": [{"key": "k", "value": "v"}], "playerId": "pl1", "language": "no", "transcript": True,
@@ -112,7 +112,7 @@ async def test_containers(api: Api) -> None:
     "ranges", [["part 2/2", "part 1/*"], [f"bytes {PART}-{PART}/{PART + 1}", f"bytes 0-{PART - 1}/*"]]
 )
 async def test_ranged_upload(api: Api, emulator: Emulator, ranges: list[str]) -> None:
-    """Parts and byte ranges, with the status at every stage."""
+    """Parts and byte ranges, with the status after each request."""
     video_id = await api.create()
     await api.send(video_id, b"x", ranges[0], expect=201)
     await api.status(video_id)
@@ -124,7 +124,7 @@ async def test_ranged_upload(api: Api, emulator: Emulator, ranges: list[str]) ->
 
 
 async def test_whole_upload(api: Api) -> None:
-    """One request is enough for a small file."""
+    """A whole file in one request."""
     video_id = await api.create()
     assert (await api.send(video_id, b"x", expect=201)).json["assets"]
     await api.send(video_id, b"x", expect=400)
@@ -132,7 +132,7 @@ async def test_whole_upload(api: Api) -> None:
 
 
 async def test_upload_tokens(api: Api) -> None:
-    """Upload tokens through their life, and what they are for."""
+    """Upload tokens from creation to deletion, and uploads with them."""
     token = await api.token(ttl=60)
     await api.token(ttl=0)
     await api.post("/upload-tokens", json={"ttl": -1}, expect=400)
@@ -146,7 +146,7 @@ async def test_upload_tokens(api: Api) -> None:
 
 
 async def test_import(api: Api, emulator: Emulator) -> None:
-    """A container with a source is accepted, not created."""
+    """A container with a source gets status 202."""
     original = await api.create()
     await api.send(original, b"bytes", expect=201)
     await emulator.finished(original)
@@ -156,7 +156,7 @@ async def test_import(api: Api, emulator: Emulator) -> None:
 
 
 async def test_too_many_requests(api: Api) -> None:
-    """Each endpoint's 429 looks alike, also when it is a fault."""
+    """Errors of every endpoint, including rate limits and faults."""
     async with Emulator(rate_limit=1) as emulator:
         limited = CheckedApi(api.session, emulator.url, api.authorization)
         replies = await asyncio.gather(*(limited.get("/videos") for _ in range(6)))

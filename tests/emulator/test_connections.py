@@ -1,4 +1,4 @@
-"""More connections than there are descriptors: those that do something are served, and nothing breaks."""
+"""More connections than file descriptors: active connections are served."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from async_uploader.emulator import Emulator
-from async_uploader.emulator._connections import Connections
+from async_uploader.emulator._http.connections import Connections
 
 from ..forking import Forks  # noqa: TID252 - found however pytest is started
 from .conftest import MIB, Api, basic
@@ -38,15 +38,15 @@ from async_uploader.cli import main
 sys.argv[1:] = ["emulator"]
 main()
 """
-HALF_A_HEAD = b"GET /videos HTTP/1.1\r\nHost: loc"
-HALF_A_BODY = (
+HALF_HEADER = b"GET /videos HTTP/1.1\r\nHost: loc"
+HALF_BODY = (
     f"POST /videos HTTP/1.1\r\nHost: localhost\r\nAuthorization: {basic('local-key')}\r\n"
     "Content-Length: 99\r\n\r\n{"
 ).encode()
 
 
 @dataclass
-class Crowd:
+class EmulatorProcess:
     """An emulator's process, and connections to it."""
 
     url: str
@@ -55,7 +55,7 @@ class Crowd:
     stack: AsyncExitStack
 
     async def connect(self, count: int, start: bytes) -> list[Raw]:
-        """Open so many, each of which begins like this and says no more."""
+        """Open `count` connections that send `start` and nothing else."""
 
         async def one() -> Raw:
             raw = await self.stack.enter_async_context(Raw(self.url))
@@ -65,11 +65,8 @@ class Crowd:
 
         return [await one() for _ in range(count)]
 
-    async def end(self) -> list[str]:
-        """Stop the process.
-
-        :return: what it has said
-        """
+    async def stop(self) -> list[str]:
+        """Stop the process; returns the lines of its standard error."""
         self.process.terminate()
         _, err = await asyncio.to_thread(self.process.communicate, timeout=30)
         assert self.process.returncode == 0
@@ -78,9 +75,9 @@ class Crowd:
 
 
 @asynccontextmanager
-async def crowd(
+async def emulator_process(
     forks: Forks, directory: Path, session: aiohttp.ClientSession, descriptors: int, loop: str = "asyncio"
-) -> AsyncIterator[Crowd]:
+) -> AsyncIterator[EmulatorProcess]:
     process = forks.python(
         "-c", _PROGRAM, str(descriptors), loop, cwd=directory, env={**os.environ, "TMPDIR": str(directory)},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -90,76 +87,76 @@ async def crowd(
         stack.callback(process.kill)
         assert process.stdout is not None
         url = (await asyncio.to_thread(process.stdout.readline)).split()[-1]
-        yield Crowd(url, process, Api(session, url, basic("local-key")), stack)
+        yield EmulatorProcess(url, process, Api(session, url, basic("local-key")), stack)
 
 
 @pytest.fixture
-async def hasty() -> AsyncIterator[aiohttp.ClientSession]:
-    """Opens a connection for each request, so that each has to be accepted."""
+async def session_without_keep_alive() -> AsyncIterator[aiohttp.ClientSession]:
+    """Opens a connection for each request."""
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(20)) as running:
         yield running
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-@pytest.mark.parametrize("start", [b"", HALF_A_HEAD], ids=["idle", "half a head"])
-async def test_idle_connections_make_place(
-    forks: Forks, tmp_path: Path, hasty: aiohttp.ClientSession, loop: str, start: bytes
+@pytest.mark.parametrize("start", [b"", HALF_HEADER], ids=["idle", "half a header"])
+async def test_idle_connections_are_replaced(
+    forks: Forks, tmp_path: Path, session_without_keep_alive: aiohttp.ClientSession, loop: str, start: bytes
 ) -> None:
-    """150 connections and 100 descriptors: requests and uploads are served all the while."""
-    async with crowd(forks, tmp_path, hasty, 100, loop) as running:
+    """Requests and uploads are served with 150 idle connections and 100 descriptors."""
+    async with emulator_process(forks, tmp_path, session_without_keep_alive, 100, loop) as running:
         await running.connect(150, start)
         for _ in range(5):
             video_id = await running.api.create()
             await running.api.send(video_id, b"x" * 2 * MIB, expect=201)
-        (line,) = await running.end()
-        assert line.startswith("warning: The longest idle connection is closed: a new one takes its place. ")
+        (line,) = await running.stop()
+        assert line.startswith("warning: Closed the connection that was idle longest: a new one replaces it. ")
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-async def test_busy_connections_stay(
-    forks: Forks, tmp_path: Path, hasty: aiohttp.ClientSession, loop: str
+async def test_busy_connections_are_kept(
+    forks: Forks, tmp_path: Path, session_without_keep_alive: aiohttp.ClientSession, loop: str
 ) -> None:
-    """If all have begun a request, new ones are refused until some have ended it."""
-    async with crowd(forks, tmp_path, hasty, 100, loop) as running:
-        begun = await running.connect(30, HALF_A_BODY)
+    """If all connections are busy, new ones are refused until one becomes idle."""
+    async with emulator_process(forks, tmp_path, session_without_keep_alive, 100, loop) as running:
+        begun = await running.connect(30, HALF_BODY)
         while (refused := await running.api.get("/videos")).status == 200:
-            begun += await running.connect(1, HALF_A_BODY)
+            begun += await running.connect(1, HALF_BODY)
         assert refused.status == 503
         assert len(begun) < 100
         assert refused.slug == "service-unavailable"
         assert refused.headers["Retry-After"] == "1"
         first, *others = begun
         await first.send(b'"title": "x"}'.ljust(98))
-        assert (await first.answer()).status == 201
+        assert (await first.response()).status == 201
         for other in others:
             await other.__aexit__(None, None, None)
         while (await running.api.get("/videos")).status == 503:
-            pass  # the ends of those connections are on their way
+            pass  # the emulator has not noticed all disconnects yet
         assert (await running.api.get("/videos", expect=200)).json["pagination"]["itemsTotal"] == 1
-        lines = await running.end()
-        assert (
-            sum(line.startswith("warning: A connection is refused: all others are busy. ") for line in lines) == 1
-        )
+        lines = await running.stop()
+        assert sum(line.startswith("warning: Refused a connection: all others are busy. ") for line in lines) == 1
         assert len(lines) <= 2
 
 
-async def test_half_sent_uploads(forks: Forks, tmp_path: Path, hasty: aiohttp.ClientSession) -> None:
-    """They have files open, too: the descriptors are enough for these."""
-    async with crowd(forks, tmp_path, hasty, 100) as running:
+async def test_half_sent_uploads(
+    forks: Forks, tmp_path: Path, session_without_keep_alive: aiohttp.ClientSession
+) -> None:
+    """The descriptors are enough for the files of uploads, too."""
+    async with emulator_process(forks, tmp_path, session_without_keep_alive, 100) as running:
         video_id = await running.api.create()
         half = upload_head(video_id, None, 3 * MIB) + b"x" * (2 * MIB)
         for raw in await running.connect(40, b""):
             await raw.send(half)
         status = {(await running.api.get("/videos")).status for _ in range(5)}
         assert status <= {200, 503}
-        assert len(await running.end()) <= 2
+        assert len(await running.stop()) <= 2
 
 
-async def test_descriptors_that_others_take(
+async def test_other_code_uses_descriptors(
     session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In a program the emulator is not alone: accepting may fail all the same, and is tried again."""
+    """Accepting is retried if other code of the program has used all descriptors."""
     async with Emulator() as emulator:
         accept, failures = Connections._accept, [errno.EMFILE, errno.ENFILE, errno.ECONNABORTED]
 
@@ -176,11 +173,11 @@ async def test_descriptors_that_others_take(
     assert failures == []
     (record,) = caplog.records
     assert (record.levelno, record.exc_info) == (logging.WARNING, None)
-    assert record.getMessage().startswith("A connection cannot be accepted: Too many open files. ")
+    assert record.getMessage().startswith("Cannot accept a connection: Too many open files. ")
 
 
 async def test_files_that_cannot_be_opened(emulator: Emulator, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request that finds no descriptor for its file is told so, and can be sent again."""
+    """A request gets 503 if its file cannot be opened, and succeeds on a retry."""
 
     def fail(*_: Any, **__: Any) -> None:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
@@ -189,7 +186,7 @@ async def test_files_that_cannot_be_opened(emulator: Emulator, api: Api, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr("tempfile.mkstemp", fail)
         assert (await api.send(video_id, b"x", expect=503)).slug == "service-unavailable"
-        patch.setattr("async_uploader.emulator._store.Store.read_text", fail)
+        patch.setattr("async_uploader.emulator._storage.store.Store.read_text", fail)
         assert (await api.get("/", expect=503)).slug == "service-unavailable"
     await api.send(video_id, b"x", expect=201)
     await api.get("/", expect=200)
@@ -199,22 +196,22 @@ async def test_files_that_cannot_be_opened(emulator: Emulator, api: Api, monkeyp
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 async def test_ten_thousand_connections(
-    forks: Forks, tmp_path: Path, hasty: aiohttp.ClientSession, loop: str
+    forks: Forks, tmp_path: Path, session_without_keep_alive: aiohttp.ClientSession, loop: str
 ) -> None:
-    """As many as the hard limit allows, in thirds: idle, half a head, half a body. Memory is bounded."""
+    """Memory is bounded with as many connections as the hard limit allows: idle, half a header, half a body."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     count = min(10_000, hard - 500)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
-        async with crowd(forks, tmp_path, hasty, hard, loop) as running:
+        async with emulator_process(forks, tmp_path, session_without_keep_alive, hard, loop) as running:
             process = psutil.Process(running.process.pid)
             before = process.memory_info().rss
-            for start in (b"", HALF_A_HEAD, HALF_A_BODY):
+            for start in (b"", HALF_HEADER, HALF_BODY):
                 await running.connect(count // 3, start)
                 video_id = await running.api.create()
                 await running.api.send(video_id, b"x" * 2 * MIB, expect=201)
             used = process.memory_info().rss - before
             assert used < 40_000 * count, f"{used / count:.0f} bytes a connection"
-            await running.end()
+            await running.stop()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

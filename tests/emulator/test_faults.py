@@ -1,4 +1,4 @@
-"""Faults: their SPEC, whom they strike, at which moment, and what is left behind."""
+"""Faults: their specs, the requests that they match, when they are triggered, and their effects."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from async_uploader.emulator import Emulator, Fault, _fault_spec
-from async_uploader.emulator._faults import ENDPOINTS, FaultPlan
+from async_uploader.emulator._faults import ENDPOINTS, FaultInjector
 from async_uploader.emulator._rules import parse_content_range
 
 from .conftest import MIB, PART, Api, content
@@ -40,41 +40,41 @@ from .raw import Raw, upload_head
     ],
 )  # fmt: skip
 def test_spec(spec: str, fault: Fault) -> None:
-    """The words of a SPEC are the fields of a fault."""
+    """A spec is parsed into the fields of a fault."""
     assert Fault.parse(spec) == fault
 
 
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("", "Fault '' must read SELECTORS:ACTIONS, as in 'part=3:status=503'."),
-        ("part=3", "Fault 'part=3' must read SELECTORS:ACTIONS, as in 'part=3:status=503'."),
+        ("", "Fault '' must have the form SELECTORS:ACTIONS, as in 'part=3:status=503'."),
+        ("part=3", "Fault 'part=3' must have the form SELECTORS:ACTIONS, as in 'part=3:status=503'."),
         ("part=3:", "Fault 'part=3:' is not possible: A fault needs an action"),
-        ("part=x:cut", "Fault 'part=x:cut': 'x' is not a value for 'part'."),
+        ("part=x:cut", "Fault 'part=x:cut': 'x' is not a valid value of 'part'."),
         ("part=0:cut", "A fault needs a part number from 1, 'first' or 'last'."),
-        ("part:cut", "'part' is no selector; known are part, byte,"),
-        ("nonsense:cut", "'nonsense' is no selector; known are part, byte,"),
-        ("upload=1:cut", "'upload=1' is no selector"),
-        ("upload:cut=1", "'cut=1' is no action; known are status, problem,"),
-        ("upload:part=1", "'part=1' is no action"),
+        ("part:cut", "'part' is not a known selector; use one of part, byte,"),
+        ("nonsense:cut", "'nonsense' is not a known selector; use one of part, byte,"),
+        ("upload=1:cut", "'upload=1' is not a known selector"),
+        ("upload:cut=1", "'cut=1' is not a known action; use one of status, problem,"),
+        ("upload:part=1", "'part=1' is not a known action"),
         ("upload:status=99", "A fault needs a status from 200 to 599."),
         ("upload:problem=x", "A fault needs a problem of the service's catalogue."),
-        ("upload:cut,status=500", "A fault cannot both cut and answer."),
-        ("upload:cut,when=never", "A fault strikes at early, middle, late, stored."),
-        ("upload:status=500,body=jpeg", "A fault has the bodies problem, html, empty."),
+        ("upload:cut,status=500", "A fault cannot both cut and respond."),
+        ("upload:cut,when=never", "A fault needs one of the moments early, middle, late, stored."),
+        ("upload:status=500,body=jpeg", "A fault needs one of the bodies problem, html, empty."),
         ("upload:stall=-1", "A fault cannot stall for less than 0 seconds."),
         ("upload:stall=nan", "A fault cannot stall for less than 0 seconds."),
         ("upload,probability=2:cut", "A fault needs a probability from 0 to 1."),
         ("upload,attempt=0:cut", "A fault counts attempts and times from 1."),
         ("upload,times=0:cut", "A fault counts attempts and times from 1."),
-        ("upload:status=500,header=Name", "'Name' is not a value for 'header'."),
-        ("upload:status=500,header=A=b\r\nC: d", "is not a value for 'header'."),
-        ("completing:cut,when=early", "can tell only at 'stored' which request is completing"),
+        ("upload:status=500,header=Name", "'Name' is not a valid value of 'header'."),
+        ("upload:status=500,header=A=b\r\nC: d", "is not a valid value of 'header'."),
+        ("completing:cut,when=early", "A fault with 'completing' is possible only with when=stored."),
         ("upload,create:cut", "Fault 'upload,create:cut' names two endpoints."),
     ],
 )
 def test_wrong_spec(spec: str, message: str) -> None:
-    """A wrong SPEC is told in one sentence that quotes it."""
+    """The message for an invalid spec is one sentence that quotes it."""
     with pytest.raises(ValueError, match=r"^Fault ") as caught:
         Fault.parse(spec)
     assert message in str(caught.value)
@@ -83,7 +83,7 @@ def test_wrong_spec(spec: str, message: str) -> None:
 
 
 def test_documented_specs() -> None:
-    """Every example that the documentation shows is a fault, and every word is documented."""
+    """Every documented example is a valid spec, and every word is documented."""
     text = _fault_spec.__doc__ or ""
     examples = [line.split()[0] for line in text.splitlines() if line.startswith("    ")]
     assert len(examples) >= 8
@@ -117,13 +117,13 @@ def test_documented_specs() -> None:
     )
 )
 def test_any_spec(words: list[str]) -> None:
-    """A SPEC is a fault or a ValueError, whatever it is made of."""
+    """Any text is either a valid spec or a ValueError."""
     with suppress(ValueError):
         Fault.parse("".join(words))
 
 
 @pytest.mark.parametrize(
-    ("fault", "header", "fits"),
+    ("fault", "header", "matches"),
     [
         (Fault(cut=True), None, True),
         (Fault(cut=True, part=2), "part 2/*", True),
@@ -146,35 +146,35 @@ def test_any_spec(words: list[str]) -> None:
         (Fault(cut=True, attempt=2), "part 1/*", False),
     ],
 )
-def test_selection(fault: Fault, header: str | None, fits: bool) -> None:
-    """Every selector that is given must fit."""
-    assert fault.selects("upload", parse_content_range(header), 1) == fits
+def test_selection(fault: Fault, header: str | None, matches: bool) -> None:
+    """A request must match all selectors."""
+    assert fault.selects("upload", parse_content_range(header), 1) == matches
 
 
 def test_probability_is_repeatable() -> None:
-    """The same seed throws the same dice; about as many as asked."""
+    """The same seed selects the same requests, with about the given probability."""
 
-    def struck(seed: int) -> list[int]:
-        plan = FaultPlan([Fault(cut=True, probability=0.25, seed=seed)])
-        return [n for n in range(1000) if list(plan.arm("get", None, 1).strike("early"))]
+    def triggered(seed: int) -> list[int]:
+        injector = FaultInjector([Fault(cut=True, probability=0.25, seed=seed)])
+        return [n for n in range(1000) if list(injector.select("get", None, 1).trigger("early"))]
 
-    assert struck(1) == struck(1) != struck(2)
-    assert 180 < len(struck(1)) < 320
+    assert triggered(1) == triggered(1) != triggered(2)
+    assert 180 < len(triggered(1)) < 320
 
 
-def test_times_are_spent_when_it_strikes() -> None:
-    """`times` counts strikes, also of requests that run at once."""
-    plan = FaultPlan([Fault(cut=True, times=2, when="late")])
-    armed = [plan.arm("get", None, 1) for _ in range(4)]
-    assert sum(len(list(one.strike("late"))) for one in armed) == 2
-    assert list(plan.arm("get", None, 1).strike("late")) == []
+def test_times_counts_triggers() -> None:
+    """`times` limits the triggers, also for concurrent requests."""
+    injector = FaultInjector([Fault(cut=True, times=2, when="late")])
+    requests = [injector.select("get", None, 1) for _ in range(4)]
+    assert sum(len(list(faults.trigger("late"))) for faults in requests) == 2
+    assert list(injector.select("get", None, 1).trigger("late")) == []
 
 
 @pytest.mark.anyio
-class TestOnTheWire:
+class TestInjection:
     @pytest.mark.parametrize("endpoint", [name for name in ENDPOINTS if name != "other"])
     async def test_every_endpoint(self, api: Api, emulator: Emulator, endpoint: str) -> None:
-        """Each kind of request can be made to fail, and only it."""
+        """A fault for an endpoint affects only requests to it."""
         pair = (await api.post("/auth/api-key", json={"apiKey": "local-key"})).json
         video_id = await api.create()
         calls: dict[str, Any] = {
@@ -211,10 +211,10 @@ class TestOnTheWire:
             ("get:status=429,retry-after=9", 429, ("application/problem+json", b"too-many-requests")),
         ],
     )  # fmt: skip
-    async def test_answers(
+    async def test_responses(
         self, api: Api, emulator: Emulator, spec: str, status: int, expected: tuple[str | None, bytes]
     ) -> None:
-        """Pages, empty bodies, redirects and problems; a proxy knows no rate limits."""
+        """Responses can be HTML, empty, redirects and problems; those of proxies have no rate-limit headers."""
         kind, body = expected
         emulator.add_fault(Fault.parse(spec))
         reply = await api.get("/videos/viX", expect=status)
@@ -230,7 +230,7 @@ class TestOnTheWire:
     @pytest.mark.parametrize("when", ["early", "middle", "late", "stored"])
     @pytest.mark.parametrize("action", ["status=503", "cut"])
     async def test_moments(self, api: Api, emulator: Emulator, when: str, action: str) -> None:
-        """Only what strikes after storing leaves the part behind."""
+        """Only a fault after storing leaves the part received."""
         video_id = await api.create()
         emulator.add_fault(Fault.parse(f"part=1,attempt=1:{action},when={when}"))
         if action == "cut":
@@ -245,24 +245,24 @@ class TestOnTheWire:
         await api.send(video_id, b"end", "part 2/2", expect=201)
         await emulator.finished(video_id)
 
-    async def test_early_answer_reads_no_body(self, api: Api, emulator: Emulator) -> None:
-        """The answer is there while the client has not sent a byte of the body."""
+    async def test_early_response_reads_no_body(self, api: Api, emulator: Emulator) -> None:
+        """The response is sent before the client has sent a byte of the body."""
         video_id = await api.create()
         emulator.add_fault(Fault.parse("upload:status=503"))
         async with Raw(emulator.url) as raw:
             await raw.send(upload_head(video_id, "part 1/*", PART).partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
-            assert (await raw.answer()).status == 503
+            assert (await raw.response()).status == 503
 
-    async def test_answer_in_the_middle(self, api: Api, emulator: Emulator) -> None:
-        """The answer comes when half is sent; the rest is not waited for."""
+    async def test_response_in_the_middle(self, api: Api, emulator: Emulator) -> None:
+        """The response is sent after half of the body, without waiting for the rest."""
         video_id = await api.create()
         emulator.add_fault(Fault.parse("upload:status=413,when=middle"))
         async with Raw(emulator.url) as raw:
             await raw.send(upload_head(video_id, "part 1/*", PART) + content(3 * MIB))
-            assert (await raw.answer()).status == 413
+            assert (await raw.response()).status == 413
 
-    async def test_lost_answer_of_the_completing_part(self, api: Api, emulator: Emulator) -> None:
-        """Whichever part completes, its answer is lost; the video is there."""
+    async def test_lost_response_to_the_completing_part(self, api: Api, emulator: Emulator) -> None:
+        """The response to the completing part is lost, whichever part it is; the video is finished."""
         video_id = await api.create()
         emulator.add_fault(Fault.parse("completing:cut"))
         await api.send(video_id, b"end", "part 2/2", expect=201)
@@ -274,7 +274,7 @@ class TestOnTheWire:
         ).slug == "video-source-already-uploaded"
 
     async def test_stall_and_disconnect(self, api: Api, emulator: Emulator) -> None:
-        """A stall for ever ends when the client goes away."""
+        """An endless stall ends when the client disconnects."""
         video_id = await api.create()
         emulator.add_fault(Fault.parse("upload:stall=forever,when=stored"))
         sending = asyncio.create_task(api.send(video_id, b"x"))
@@ -286,7 +286,7 @@ class TestOnTheWire:
         assert emulator.requests[-1].status is None
 
     async def test_stall_in_the_middle_stops_reading(self, api: Api, emulator: Emulator) -> None:
-        """The client feels a full line: no more bytes are taken."""
+        """During a stall, no more bytes are read."""
         video_id = await api.create()
         emulator.add_fault(Fault.parse("upload:stall=forever,when=middle"))
         sending = asyncio.create_task(api.send(video_id, content(8 * PART), "part 1/*"))
@@ -296,14 +296,14 @@ class TestOnTheWire:
         sending.cancel()
         await asyncio.wait([sending])
 
-    async def test_stall_then_answer(self, api: Api, emulator: Emulator) -> None:
-        """A stall can end in an answer."""
+    async def test_stall_before_a_response(self, api: Api, emulator: Emulator) -> None:
+        """A stall can be followed by a response."""
         emulator.add_fault(Fault.parse("get:stall=0.05,status=504"))
         await api.get("/videos/viX", expect=504)
         assert emulator.requests[-1].ended_s - emulator.requests[-1].started_s >= 0.05
 
-    async def test_tokens_die(self, api: Api, emulator: Emulator) -> None:
-        """The part that they die under is refused first."""
+    async def test_expired_and_revoked_tokens(self, api: Api, emulator: Emulator) -> None:
+        """The part that triggers the fault is refused first."""
         video_id = await api.create()
         pair = (await api.post("/auth/api-key", json={"apiKey": "local-key"})).json
         api.authorization = f"Bearer {pair['access_token']}"
@@ -313,7 +313,7 @@ class TestOnTheWire:
         await api.post("/auth/refresh", json={"refreshToken": pair["refresh_token"]}, expect=400)
 
     async def test_clear(self, api: Api, emulator: Emulator) -> None:
-        """Cleared faults strike no more."""
+        """Cleared faults are no longer triggered."""
         emulator.add_fault(Fault(status=500))
         await api.get("/videos", expect=500)
         emulator.clear_faults()

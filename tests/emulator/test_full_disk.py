@@ -1,4 +1,4 @@
-"""A full disk is a response with a reason, never a hang; and joining needs no room of its own."""
+"""A full disk causes an error response with the reason, never a hang. Joining needs no extra space."""
 
 from __future__ import annotations
 
@@ -17,26 +17,23 @@ import aiohttp
 import pytest
 
 from async_uploader.emulator import Emulator
-from async_uploader.emulator import _source as source_module
-from async_uploader.emulator._room import KEPT_FREE_BYTES, Room
-from async_uploader.emulator._rules import Part
-from async_uploader.emulator._source import SourceFile, Stopped, piece_name
+from async_uploader.emulator._rules import PartRange
+from async_uploader.emulator._storage.disk_space import HEADROOM_BYTES, DiskSpace
+from async_uploader.emulator._storage.source_file import BLOCK_BYTES, JoiningStopped, SourceFile, part_file_name
 
 from ..forking import Forks  # noqa: TID252 - found however pytest is started
 from .conftest import MIB, PART, Api, basic, content
 
 pytest_anyio = pytest.mark.anyio
 
-BLOCK = source_module._BLOCK_BYTES
 
-
-def no_room(*_: object) -> Any:
+def raise_disk_full(*_: object) -> Any:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.fixture
 def make_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
-    """``make_disk(size_bytes)``: a file system of this size, in memory."""
+    """`make_disk(size_bytes)` mounts a file system of this size in memory."""
     disk = tmp_path / "disk"
     disk.mkdir()
 
@@ -56,21 +53,21 @@ def make_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
 
 
 @pytest_anyio
-async def test_parts_that_just_fit(make_disk: Callable[[int], Path], session: aiohttp.ClientSession) -> None:
-    """There is room for the parts and not for a copy of one: they are joined all the same."""
+async def test_space_for_the_parts_only(make_disk: Callable[[int], Path], session: aiohttp.ClientSession) -> None:
+    """Parts are joined without space for a copy."""
     data = [content(PART, number) for number in range(1, 5)]
-    async with Emulator(data=make_disk(4 * PART + 2 * KEPT_FREE_BYTES) / "data") as emulator:
+    async with Emulator(data=make_disk(4 * PART + 2 * HEADROOM_BYTES) / "data") as emulator:
         api = Api(session, emulator.url, basic("local-key"))
         video_id = await api.create()
-        for number in (2, 3, 4, 1):  # the first comes last, so that nothing is joined before
+        for number in (2, 3, 4, 1):  # the first part is last, so that nothing is joined before
             await api.send(video_id, data[number - 1], f"part {number}/4", expect=201)
         assert (await emulator.finished(video_id)).sha256 == hashlib.sha256(b"".join(data)).hexdigest()
 
 
 @pytest_anyio
 async def test_a_part_that_does_not_fit(make_disk: Callable[[int], Path], session: aiohttp.ClientSession) -> None:
-    """It is refused with 507 and the reason; what had arrived stays, and there is room after a deletion."""
-    disk = make_disk(2 * PART + 2 * KEPT_FREE_BYTES)
+    """It is refused with 507 and the reason. Other parts are kept, and a deletion frees space."""
+    disk = make_disk(2 * PART + 2 * HEADROOM_BYTES)
     async with Emulator(data=disk / "data") as emulator:
         api = Api(session, emulator.url, basic("local-key"))
         other, video_id = await api.create(), await api.create()
@@ -82,18 +79,19 @@ async def test_a_part_that_does_not_fit(make_disk: Callable[[int], Path], sessio
         assert "bytes needed" in refused.json["detail"]
         ingest = (await api.status(video_id))["ingest"]
         assert (ingest["status"], ingest["receivedParts"]["parts"]) == ("uploading", [1])
-        assert os.listdir(disk / "data" / "tmp") == []
         await api.delete(f"/videos/{other}", expect=204)
         await api.send(video_id, content(PART, 2), "part 2/2", expect=201)
         assert (await emulator.finished(video_id)).size_bytes == 2 * PART
+        # The response may come before the file of what was refused is removed.
+    assert os.listdir(disk / "data" / "tmp") == []
 
 
 @pytest_anyio
-async def test_concurrent_parts_share_the_room(
+async def test_concurrent_parts_share_the_space(
     make_disk: Callable[[int], Path], session: aiohttp.ClientSession
 ) -> None:
-    """Of parts that do not fit together, as many are received as do: none fails in its middle."""
-    async with Emulator(data=make_disk(2 * PART + 2 * KEPT_FREE_BYTES) / "data") as emulator:
+    """Of concurrent parts, those that fit are received; the others are refused before their bodies are read."""
+    async with Emulator(data=make_disk(2 * PART + 2 * HEADROOM_BYTES) / "data") as emulator:
         api = Api(session, emulator.url, basic("local-key"))
         video_id = await api.create()
         replies = await asyncio.gather(
@@ -108,8 +106,8 @@ async def test_concurrent_parts_share_the_room(
 def test_upload_local(
     make_disk: Callable[[int], Path], forks: Forks, tmp_path: Path, size: int, is_stdin: bool
 ) -> None:
-    """It succeeds, or ends with one plain message; never a hang."""
-    disk, movie = make_disk(4 * PART + 2 * KEPT_FREE_BYTES), tmp_path / "movie.mp4"
+    """`upload --local` succeeds, or ends with one message; it never hangs."""
+    disk, movie = make_disk(4 * PART + 2 * HEADROOM_BYTES), tmp_path / "movie.mp4"
     movie.write_bytes(content(size))
     command = ("upload", "-" if is_stdin else str(movie), "--local", "--part-size=5MiB", "--quiet")
     with movie.open("rb") as file:
@@ -137,8 +135,8 @@ main()
 
 
 @pytest_anyio
-async def test_a_source_that_cannot_grow(forks: Forks, tmp_path: Path, session: aiohttp.ClientSession) -> None:
-    """Where files have a limit, parts can be received and not joined: the completing one is refused."""
+async def test_file_size_limit(forks: Forks, tmp_path: Path, session: aiohttp.ClientSession) -> None:
+    """If a file size limit prevents the join, the completing part is refused."""
     process = forks.python(
         "-c", _LIMITED, "emulator", cwd=tmp_path, env={**os.environ, "TMPDIR": str(tmp_path)},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -149,7 +147,7 @@ async def test_a_source_that_cannot_grow(forks: Forks, tmp_path: Path, session: 
         api = Api(session, url, basic("local-key"))
         video_id = await api.create()
         await api.send(video_id, content(PART, 1), "part 1/2", expect=201)
-        for _ in range(2):  # a retry gets the same answer, and not that the part is there
+        for _ in range(2):  # a retry gets the same response, not `part-already-sent`
             refused = await api.send(video_id, content(PART, 2), "part 2/2", expect=507)
             assert "file too large" in refused.json["detail"]
             ingest = (await api.status(video_id))["ingest"]
@@ -161,8 +159,8 @@ async def test_a_source_that_cannot_grow(forks: Forks, tmp_path: Path, session: 
     assert "file too large" in line
 
 
-def test_upload_local_that_cannot_be_joined(forks: Forks, tmp_path: Path) -> None:
-    """The same in `upload --local`: it ends at once."""
+def test_upload_local_with_a_file_size_limit(forks: Forks, tmp_path: Path) -> None:
+    """`upload --local` ends at once if the parts cannot be joined."""
     (tmp_path / "movie.mp4").write_bytes(content(2 * PART))
     done = forks.run(
         "-c", _LIMITED, "upload", "movie.mp4", "--local", "--part-size=5MiB", "--quiet", cwd=tmp_path,
@@ -173,19 +171,19 @@ def test_upload_local_that_cannot_be_joined(forks: Forks, tmp_path: Path) -> Non
     assert "The local service has no room. Cannot write to" in message
 
 
-# Errors at the store's seams
+# Injected errors
 
 
 @pytest_anyio
-async def test_joining_that_fails_after_the_answer(
+async def test_joining_fails_after_the_response(
     session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The status says that the video has failed; a deletion makes room, and joining is tried again."""
+    """The status shows the failure. Joining is retried after a deletion."""
     append = SourceFile.append
     async with Emulator(link_rate=1000 * MIB) as emulator:
         api = Api(session, emulator.url, basic("local-key"))
         other, video_id = await api.create(), await api.create()
-        monkeypatch.setattr(SourceFile, "append", no_room)
+        monkeypatch.setattr(SourceFile, "append", raise_disk_full)
         await api.send(video_id, b"all of it", expect=201)
         await emulator.wait_for(lambda e: e.videos[video_id].state == "failed")
         status = await api.status(video_id)
@@ -201,12 +199,12 @@ async def test_joining_that_fails_after_the_answer(
 
 
 @pytest_anyio
-async def test_a_restart_joins_again(
+async def test_a_restart_retries_joining(
     tmp_path: Path, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What could not be joined is there after a restart, on a disk with more room."""
+    """Parts that could not be joined are joined after a restart."""
     with monkeypatch.context() as patch:
-        patch.setattr(SourceFile, "append", no_room)
+        patch.setattr(SourceFile, "append", raise_disk_full)
         async with Emulator(data=tmp_path, link_rate=1000 * MIB) as emulator:
             api = Api(session, emulator.url, basic("local-key"))
             video_id = await api.create()
@@ -217,13 +215,13 @@ async def test_a_restart_joins_again(
 
 
 @pytest_anyio
-async def test_a_part_in_place_of_one_that_was_taken_back(
+async def test_a_part_replaces_a_removed_one(
     tmp_path: Path, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may have other bytes, and the digest is theirs; also after a restart."""
+    """The replacement can have other bytes, and the digest is correct, also after a restart."""
     with monkeypatch.context() as patch:
-        patch.setattr(SourceFile, "_move", no_room)
-        patch.setattr(SourceFile, "_copy", _half_a_copy)
+        patch.setattr(SourceFile, "_move", raise_disk_full)
+        patch.setattr(SourceFile, "_copy", _fail_after_one_block)
         async with Emulator(data=tmp_path) as emulator:
             api = Api(session, emulator.url, basic("local-key"))
             videos = [await api.create(), await api.create()]
@@ -242,24 +240,25 @@ async def test_a_part_in_place_of_one_that_was_taken_back(
         assert (await emulator.finished(videos[1])).sha256 == whole
 
 
-def _half_a_copy(source: SourceFile, arrived: Path, offset: int) -> None:
-    """A disk that is full in the middle."""
-    source._hash(memoryview(arrived.read_bytes()[:BLOCK]), offset)
-    no_room()
+def _fail_after_one_block(source: SourceFile, part_file: Path, offset: int) -> None:
+    """Fails in the middle of a copy."""
+    source._hash(memoryview(part_file.read_bytes()[:BLOCK_BYTES]), offset)
+    raise_disk_full()
 
 
 @pytest_anyio
-@pytest.mark.parametrize("function", ["_write_atomically", "_link"])
+@pytest.mark.parametrize("function", ["_storage.store.replace_file", "_storage.part_store.link_or_copy"])
 async def test_small_files_that_do_not_fit(
     tmp_path: Path, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch, function: str
 ) -> None:
-    """Whatever a request writes: it gets 507, and leaves no half of anything."""
+    """Requests that write small files get 507, and leave nothing behind."""
     async with Emulator(data=tmp_path) as emulator:
         api = Api(session, emulator.url, basic("local-key"))
         video_id = await api.create("before")
         await api.send(video_id, b"all of it", expect=201)
-        monkeypatch.setattr(f"async_uploader.emulator._store.{function}", no_room)
-        if function == "_link":
+        monkeypatch.setattr(f"async_uploader.emulator.{function}", raise_disk_full)
+        monkeypatch.setattr("async_uploader.emulator._storage.token_store.replace_file", raise_disk_full)
+        if function.endswith("link_or_copy"):
             copy = await api.post("/videos", json={"title": "a copy", "source": video_id}, expect=202)
             assert emulator.videos[copy.json["videoId"]].state == "failed"
             return
@@ -280,126 +279,126 @@ async def test_small_files_that_do_not_fit(
 
 
 @pytest_anyio
-async def test_an_end_that_is_not_saved(
+async def test_finished_but_not_saved(
     tmp_path: Path, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A source is finished as soon as it is joined; a restart finds that out again."""
+    """A joined source is finished even if this cannot be saved; a restart repeats the join."""
     async with Emulator(data=tmp_path) as emulator:
         api = Api(session, emulator.url, basic("local-key"))
         video_id = await api.create()
         with monkeypatch.context() as patch:
-            patch.setattr("async_uploader.emulator._store._write_atomically", no_room)
+            patch.setattr("async_uploader.emulator._storage.store.replace_file", raise_disk_full)
             await api.send(video_id, b"all of it", expect=201)
         view = await emulator.finished(video_id)
     async with Emulator(data=tmp_path) as emulator:
         assert await emulator.finished(video_id) == view
 
 
-# Moving a piece
+# Moving parts
 
 
-def test_a_copy_takes_no_room_from_parts(make_disk: Callable[[int], Path], tmp_path: Path) -> None:
-    """On a small disk pieces are moved, even if a copy would fit: a part may come that needs its room."""
+def test_copies_leave_space_for_parts(make_disk: Callable[[int], Path], tmp_path: Path) -> None:
+    """On a small disk, parts are moved even if a copy fits, because other parts may need the space."""
     disks = {tmp_path / "v": True, make_disk(20 * MIB) / "v": False}
     for directory, is_copied in disks.items():
         _video(directory, SIZES)
         (directory / "source").write_bytes(b"")
-        source = SourceFile(directory, Event(), None if is_copied else Room())
-        assert source._copy(directory / piece_name(Part(2, None)), 0) is is_copied
+        source = SourceFile(directory, Event(), None if is_copied else DiskSpace())
+        assert source._copy(directory / part_file_name(PartRange(2, None)), 0) is is_copied
         assert (directory / "source").stat().st_size == (SIZES[2] if is_copied else 0)
 
 
 def _video(directory: Path, sizes: dict[int, int]) -> bytes:
-    """A video's directory with parts of these sizes received; returns their bytes."""
+    """Create a video's directory with received parts of these sizes; returns their bytes."""
     directory.mkdir()
     for number, size in sizes.items():
-        (directory / piece_name(Part(number, None))).write_bytes(content(size, number))
+        (directory / part_file_name(PartRange(number, None))).write_bytes(content(size, number))
     return b"".join(content(size, number) for number, size in sorted(sizes.items()))
 
 
 def _join(source: SourceFile) -> str:
     upload = source.recover()
-    while piece := upload.next_to_merge():
-        source.append(piece, upload.merged_bytes)
-        upload.merge(piece)
-    source.hash_prefix(upload.merged_bytes)
+    while part := upload.next_to_join():
+        source.append(part, upload.joined_bytes)
+        upload.mark_joined(part)
+    source.hash_up_to(upload.joined_bytes)
     return source.sha256()
 
 
-SIZES = {1: 1000, 2: 2 * BLOCK + 17, 3: BLOCK, 4: 1}
+SIZES = {1: 1000, 2: 2 * BLOCK_BYTES + 17, 3: BLOCK_BYTES, 4: 1}
 
 
-def test_pieces_are_moved_where_they_cannot_be_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Never more than a block is there twice."""
-    monkeypatch.setattr(SourceFile, "_copy", no_room)
+def test_parts_are_moved_without_space_for_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most one block exists twice."""
+    monkeypatch.setattr(SourceFile, "_copy", raise_disk_full)
     directory = tmp_path / "v"
     whole = _video(directory, SIZES)
     used: list[int] = []
     pwrite = os.pwrite
 
-    def watched(descriptor: int, block: Any, offset: int) -> int:
+    def watched_pwrite(descriptor: int, block: Any, offset: int) -> int:
         written = pwrite(descriptor, block, offset)
         used.append(sum(file.stat().st_blocks * 512 for file in directory.iterdir()))
         return written
 
-    monkeypatch.setattr(os, "pwrite", watched)
+    monkeypatch.setattr(os, "pwrite", watched_pwrite)
     before = sum(file.stat().st_blocks * 512 for file in directory.iterdir())
     assert _join(SourceFile(directory, Event())) == hashlib.sha256(whole).hexdigest()
     assert (directory / "source").read_bytes() == whole
     assert {file.name for file in directory.iterdir()} == {"source", "merged"}
-    assert max(used) <= before + BLOCK + 64 * 1024
+    assert max(used) <= before + BLOCK_BYTES + 64 * 1024
 
 
 @pytest.mark.parametrize("steps", range(12))
 def test_a_kill_while_moving(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
-    """Between any two steps, twice: what is left is joined to the same source, by moving or by copying."""
+    """After a kill between any two steps, and another one, the source is joined correctly."""
     directory = tmp_path / "v"
     whole = _video(directory, SIZES)
-    left = [steps]
+    remaining = [steps]
 
     def counted(function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any) -> Any:
-            if not left[0]:
-                raise Stopped
-            left[0] -= 1
+            if not remaining[0]:
+                raise JoiningStopped
+            remaining[0] -= 1
             return function(*arguments)
 
         return call
 
     for _ in range(2):
-        left[0] = steps
+        remaining[0] = steps
         with monkeypatch.context() as patch:
-            patch.setattr(SourceFile, "_copy", no_room)
+            patch.setattr(SourceFile, "_copy", raise_disk_full)
             for name in ("pwrite", "ftruncate", "preadv"):
                 patch.setattr(os, name, counted(getattr(os, name)))
-            with suppress(Stopped):
+            with suppress(JoiningStopped):
                 _join(SourceFile(directory, Event()))
     assert _join(SourceFile(directory, Event())) == hashlib.sha256(whole).hexdigest()
     assert (directory / "source").read_bytes() == whole
 
 
-def test_a_failed_join_can_be_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the same process, after failing at any write: the log has each piece once, and the digest is right."""
+def test_a_failed_join_can_be_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After failed writes in the same process, the log has each part once, and the digest is correct."""
     directory = tmp_path / "v"
     whole = _video(directory, SIZES)
     source = SourceFile(directory, Event())
     upload = source.recover()
     pwrite, calls = os.pwrite, [0]
 
-    def every_other(descriptor: int, block: Any, offset: int) -> int:
+    def fail_every_other(descriptor: int, block: Any, offset: int) -> int:
         calls[0] += 1
         if calls[0] % 2:
             pwrite(descriptor, bytes(block)[: len(block) // 2], offset)
-            no_room()
+            raise_disk_full()
         return pwrite(descriptor, block, offset)
 
-    monkeypatch.setattr(os, "pwrite", every_other)
-    monkeypatch.setattr(SourceFile, "_copy", no_room)
-    while piece := upload.next_to_merge():
+    monkeypatch.setattr(os, "pwrite", fail_every_other)
+    monkeypatch.setattr(SourceFile, "_copy", raise_disk_full)
+    while part := upload.next_to_join():
         with suppress(OSError):
-            source.append(piece, upload.merged_bytes)
-            upload.merge(piece)
-    source.hash_prefix(len(whole))
+            source.append(part, upload.joined_bytes)
+            upload.mark_joined(part)
+    source.hash_up_to(len(whole))
     assert source.sha256() == hashlib.sha256(whole).hexdigest()
     assert len((directory / "merged").read_text().splitlines()) == len(SIZES)
     assert _join(SourceFile(directory, Event())) == hashlib.sha256(whole).hexdigest()

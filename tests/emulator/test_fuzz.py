@@ -1,4 +1,4 @@
-"""No request, however malformed, is the emulator's own error."""
+"""Malformed requests never cause an internal error."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from async_uploader.emulator import Emulator
-from async_uploader.emulator._containers import CREATE
+from async_uploader.emulator._api.attributes import CREATE
 
 from .conftest import Api, basic
 from .raw import Raw
 
 pytestmark = pytest.mark.anyio
 
-often = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+many_examples = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module")
 async def emulator() -> AsyncIterator[Emulator]:
-    """One for all examples."""
+    """One emulator for all examples."""
     async with Emulator() as running:
         yield running
 
@@ -55,11 +55,11 @@ ranges = st.one_of(
 header_text = st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"), max_size=30)
 
 
-def refused_or_done(status: int) -> bool:
+def is_success_or_client_error(status: int) -> bool:
     return 200 <= status < 500 and status != 426
 
 
-@often
+@many_examples
 @given(
     method=st.sampled_from(["POST", "PATCH"]),
     path=st.sampled_from(["/videos", "/videos/VIDEO", "/upload-tokens", "/auth/api-key", "/auth/refresh"]),
@@ -67,28 +67,28 @@ def refused_or_done(status: int) -> bool:
     | st.dictionaries(st.sampled_from([*CREATE, "ttl", "apiKey", "refreshToken"]), anything, max_size=4),
 )
 async def test_json(api: Api, method: str, path: str, payload: Any) -> None:
-    """JSON of every shape."""
+    """JSON of any structure."""
     if "VIDEO" in path:
         path = path.replace("VIDEO", await api.create())
     if isinstance(payload, dict) and isinstance(payload.get("source"), str) and "://" in payload["source"]:
         return
     reply = await api.call(method, path, json=payload)
-    assert refused_or_done(reply.status)
+    assert is_success_or_client_error(reply.status)
 
 
-@often
+@many_examples
 @given(method=methods, path=paths, query=st.dictionaries(st.text(max_size=8), st.text(max_size=8), max_size=3))
 async def test_urls(api: Api, method: str, path: str, query: dict[str, str]) -> None:
-    """Methods, paths and queries of every kind."""
+    """Any method, path and query."""
     query = {
         name.encode("utf-8", "replace").decode(): value.encode("utf-8", "replace").decode()
         for name, value in query.items()
     }
     reply = await api.call(method, path, params=query)
-    assert refused_or_done(reply.status)
+    assert is_success_or_client_error(reply.status)
 
 
-@often
+@many_examples
 @given(
     content_range=ranges,
     headers=st.tuples(
@@ -104,7 +104,7 @@ async def test_urls(api: Api, method: str, path: str, query: dict[str, str]) -> 
 async def test_uploads(
     api: Api, emulator: Emulator, content_range: str, headers: tuple[str, str], body: bytes
 ) -> None:
-    """Headers and forms of every kind, sent as they are."""
+    """Any headers and forms."""
     video_id = await api.create()
     head = (
         f"POST /videos/{video_id}/source HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
@@ -113,13 +113,13 @@ async def test_uploads(
     )
     async with Raw(emulator.url) as raw:
         await raw.send(head.encode("latin-1") + body)
-        answer = await raw.answer()
-    assert refused_or_done(answer.status)
-    if answer.status >= 400:
-        assert answer.headers["content-type"] == "application/problem+json"
+        response = await raw.response()
+    assert is_success_or_client_error(response.status)
+    if response.status >= 400:
+        assert response.headers["content-type"] == "application/problem+json"
 
 
-@often
+@many_examples
 @given(
     st.binary(max_size=200)
     | st.builds(
@@ -129,11 +129,11 @@ async def test_uploads(
     )
 )
 async def test_bytes(emulator: Emulator, data: bytes) -> None:
-    """What is hardly HTTP at all is answered 400, or not at all."""
+    """Bytes that are not HTTP get status 400 or no response."""
     async with Raw(emulator.url) as raw:
         await raw.send(data + b"\r\n\r\n")
         raw._writer.write_eof()
-        answered = await raw.read_to_end()
-    for line in answered.split(b"\r\n"):
+        received = await raw.read_to_end()
+    for line in received.split(b"\r\n"):
         if line.startswith(b"HTTP/1."):
-            assert refused_or_done(int(line.split()[1]))
+            assert is_success_or_client_error(int(line.split()[1]))

@@ -1,4 +1,4 @@
-"""Starting, asking, stopping: options, the face, and nothing left behind."""
+"""Options, starting, stopping, and the public class."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ pytest_anyio = pytest.mark.anyio
         ({"host": ""}, "The host must not be empty."),
         ({"port": 65536}, "The port must be between 0 and 65535."),
         ({"api_key": ""}, "The API key must not be empty."),
-        ({"rate_limit": 0}, "The rate limit must be at least 1 upload a window."),
+        ({"rate_limit": 0}, "The rate limit must be at least 1 upload per window."),
         ({"rate_window": 0}, "The rate window must be longer than 0 seconds."),
-        ({"connection_rate": 0}, "The connection rate must be above 0 bytes a second."),
-        ({"link_rate": -1}, "The link rate must be above 0 bytes a second."),
+        ({"connection_rate": 0}, "The connection rate must be above 0 bytes per second."),
+        ({"link_rate": -1}, "The link rate must be above 0 bytes per second."),
         ({"latency": -1}, "The latency must not be negative."),
         ({"token_ttl": 0}, "The lifetime of tokens must be longer than 0 seconds."),
     ],
 )
 def test_impossible_options(options: dict[str, Any], sentence: str) -> None:
-    """Each is one plain sentence, before anything is started."""
+    """Each raises a ValueError with one sentence, before anything is started."""
     with pytest.raises(ValueError) as caught:  # noqa: PT011
         Emulator(**options)
     assert str(caught.value) == sentence
 
 
 def test_exports() -> None:
-    """`__all__` is sorted and true."""
+    """`__all__` is sorted and complete."""
     assert sorted(package.__all__) == package.__all__
     public = {
         name for name, value in vars(package).items() if getattr(value, "__module__", "").startswith("async_up")
@@ -52,21 +52,23 @@ def test_exports() -> None:
 
 
 @pytest_anyio
-async def test_no_secrets_in_what_can_be_printed(api: Api, emulator: Emulator) -> None:
-    """Representations and records show neither the key nor any token."""
+async def test_no_secrets_in_representations(api: Api, emulator: Emulator) -> None:
+    """Representations and records contain no key or token."""
     pair = (await api.post("/auth/api-key", json={"apiKey": "local-key"})).json
     token = await api.token()
     await api.send_with_token(token, b"x")
     await api.get(f"/upload-tokens/{token}")
-    shown = repr((emulator, emulator._config, emulator.requests, emulator.statistics(), emulator._store.bearers))
-    shown += repr(list(emulator._store.upload_tokens.values()))
+    text = repr(
+        (emulator, emulator._config, emulator.requests, emulator.statistics(), emulator._store.tokens.bearers)
+    )
+    text += repr(list(emulator._store.tokens.upload_tokens.values()))
     for secret in ("local-key", token, pair["access_token"], pair["refresh_token"]):
-        assert secret not in shown
+        assert secret not in text
 
 
 @pytest_anyio
 async def test_token_files_are_private(tmp_path: Path, session: aiohttp.ClientSession) -> None:
-    """What holds tokens can be read by its owner alone."""
+    """Files with tokens are readable only by their owner."""
     async with Emulator(data=tmp_path) as emulator:
         api = Api(session, emulator.url, basic("local-key"))
         await api.post("/auth/api-key", json={"apiKey": "local-key"}, expect=200)
@@ -77,7 +79,7 @@ async def test_token_files_are_private(tmp_path: Path, session: aiohttp.ClientSe
 
 @pytest_anyio
 async def test_records(api: Api, emulator: Emulator) -> None:
-    """A request is told as it was: what, how much, how long, which attempt."""
+    """A record has the request, its size, its times and its attempt."""
     video_id = await api.create()
     await api.send(video_id, content(PART), "part 1/*", expect=201)
     await api.send(video_id, content(PART), "part 1/*", expect=400)
@@ -91,15 +93,15 @@ async def test_records(api: Api, emulator: Emulator) -> None:
 
 
 @pytest_anyio
-async def test_waiting_has_an_end(emulator: Emulator) -> None:
-    """What never holds is a TimeoutError."""
+async def test_wait_timeout(emulator: Emulator) -> None:
+    """A predicate that never holds raises TimeoutError."""
     with pytest.raises(TimeoutError):
         await emulator.wait_for(lambda _: False, timeout=0.01)
 
 
 @pytest_anyio
-async def test_cancelled_wait_disturbs_no_other(api: Api, emulator: Emulator) -> None:
-    """Waiters share a bell, and leave it when they go."""
+async def test_cancelled_wait(api: Api, emulator: Emulator) -> None:
+    """Cancelling one waiter does not affect the others."""
     waits = [asyncio.create_task(emulator.wait_for(lambda e: len(e.videos) == 2)) for _ in range(3)]
     await api.create()
     waits[0].cancel()
@@ -110,9 +112,9 @@ async def test_cancelled_wait_disturbs_no_other(api: Api, emulator: Emulator) ->
 
 @pytest_anyio
 async def test_nothing_is_left(session: aiohttp.ClientSession) -> None:
-    """No task, thread, descriptor or file, with idle, stalled and broken connections at the end."""
+    """Closing leaves no task, thread, descriptor or file, also with idle and stalled connections."""
     async with Emulator():
-        pass  # whatever is made once and kept (DNS threads, modules) is made now
+        pass  # creates everything that is kept (DNS threads, modules)
     process = psutil.Process()
     before = asyncio.all_tasks(), threading.active_count(), process.num_fds()
     emulator = await Emulator(faults=[Fault.parse("status:stall=forever")]).__aenter__()
@@ -121,8 +123,8 @@ async def test_nothing_is_left(session: aiohttp.ClientSession) -> None:
         video_id = await api.create()
         await asyncio.gather(*(api.send(video_id, content(PART), f"part {n}/5", expect=201) for n in (1, 2, 3)))
         stalled = asyncio.create_task(api.status(video_id))
-        await emulator.wait_for(lambda e: e._server._running)
-        root = emulator._store.root
+        await emulator.wait_for(lambda e: e._server._tasks)
+        root = emulator._store.directory.root
         await emulator.__aexit__(None, None, None)
         with pytest.raises(aiohttp.ClientError):
             await stalled
@@ -133,9 +135,9 @@ async def test_nothing_is_left(session: aiohttp.ClientSession) -> None:
 
 @pytest_anyio
 async def test_the_event_loop_is_never_blocked(tmp_path: Path) -> None:
-    """Files are touched in threads alone, from start to stop."""
+    """Files are used only in threads."""
     with blockbuster_ctx("async_uploader.emulator") as detector:
-        # the last thread is joined when it is about to end
+        # the last thread is joined when it is idle
         detector.functions["threading.Lock.acquire"].can_block_in("concurrent/futures/thread.py", "shutdown")
         for _ in range(2):
             async with aiohttp.ClientSession() as session, Emulator(data=tmp_path) as emulator:
@@ -154,7 +156,7 @@ async def test_the_event_loop_is_never_blocked(tmp_path: Path) -> None:
 
 @pytest_anyio
 async def test_port_in_use(emulator: Emulator) -> None:
-    """A taken port is an OSError, and nothing stays open."""
+    """A port in use raises OSError, and leaves nothing open."""
     before = psutil.Process().num_fds()
     with pytest.raises(OSError, match="in use"):
         await Emulator(port=int(emulator.url.rpartition(":")[2])).__aenter__()
@@ -163,7 +165,7 @@ async def test_port_in_use(emulator: Emulator) -> None:
 
 @pytest_anyio
 async def test_ipv6() -> None:
-    """An IPv6 loopback has its brackets in the URL."""
+    """An IPv6 address has brackets in the URL."""
     try:
         async with Emulator(host="::1") as emulator:
             assert emulator.url.startswith("http://[::1]:")

@@ -1,4 +1,4 @@
-"""The form reader: the same events however the bytes are cut."""
+"""The form parser returns the same fields however the body is split."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from async_uploader.emulator._multipart import Data, End, Field, FormReader, Malformed, boundary_of
+from async_uploader.emulator._api.multipart import Data, End, Field, FormParser, MalformedForm, boundary_of
 
 
 @dataclass
-class Read:
+class ParsedForm:
     fields: list[tuple[str, str | None, bytes]] = field(default_factory=list)
     finished: bool = False
 
 
-def read(body: bytes, cuts: list[int] | None = None, boundary: bytes = b"XX") -> Read:
-    """All fields of a body that arrives cut at these places."""
-    reader, result = FormReader(boundary), Read()
+def parse(body: bytes, cuts: list[int] | None = None, boundary: bytes = b"XX") -> ParsedForm:
+    """All fields of a body that is split at these positions."""
+    parser, result = FormParser(boundary), ParsedForm()
     edges = [0, *sorted(cuts or []), len(body)]
     name, file_name, value = "", None, b""
     for start, end in pairwise(edges):
-        for event in reader.feed(body[start:end]):
+        for event in parser.feed(body[start:end]):
             if isinstance(event, Field):
                 name, file_name, value = event.name, event.file_name, b""
             elif isinstance(event, Data):
                 value += bytes(event.block)
             elif event is End.FIELD:
                 result.fields.append((name, file_name, value))
-    result.finished = reader.is_finished
+    result.finished = parser.is_finished
     return result
 
 
 def form(*parts: tuple[str, bytes], boundary: str = "XX") -> bytes:
-    """A body from Content-Disposition parameters and contents."""
+    """A body with these Content-Disposition parameters and contents."""
     body = b"".join(
         f"--{boundary}\r\nContent-Disposition: form-data; {parameters}\r\n\r\n".encode() + value + b"\r\n"
         for parameters, value in parts
@@ -45,9 +45,9 @@ def form(*parts: tuple[str, bytes], boundary: str = "XX") -> bytes:
 
 
 def test_fields_and_files() -> None:
-    """A field without a file name is no file."""
+    """A field without a file name is not a file."""
     body = form(('name="videoId"', b"vi1"), ('name="file"; filename="a b.mp4"', b"bytes"))
-    assert read(body) == Read([("videoId", None, b"vi1"), ("file", "a b.mp4", b"bytes")], finished=True)
+    assert parse(body) == ParsedForm([("videoId", None, b"vi1"), ("file", "a b.mp4", b"bytes")], finished=True)
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,8 @@ def test_fields_and_files() -> None:
     ],
 )
 def test_names(parameters: str, name: str, file_name: str) -> None:
-    """Names come through as they were meant, in each client's way of writing them."""
-    assert read(form((parameters, b"x"))).fields == [(name, file_name, b"x")]
+    """Names are decoded in the notation of each client."""
+    assert parse(form((parameters, b"x"))).fields == [(name, file_name, b"x")]
 
 
 @pytest.mark.parametrize(
@@ -88,27 +88,27 @@ def test_names(parameters: str, name: str, file_name: str) -> None:
     ],
 )
 def test_malformed(body: bytes) -> None:
-    """What is no form is said to be none."""
-    with pytest.raises(Malformed):
-        read(body)
-    with pytest.raises(Malformed):
-        read(body, list(range(1, len(body), 7)))
+    """A malformed form is refused."""
+    with pytest.raises(MalformedForm):
+        parse(body)
+    with pytest.raises(MalformedForm):
+        parse(body, list(range(1, len(body), 7)))
 
 
 @pytest.mark.parametrize("end", [b"", b"--", b"\r\n--XX", b"\r\n--XX-", b"\r\n--XX\r\n", b"\r\n--XY--"])
 def test_unfinished(end: bytes) -> None:
-    """A body without its closing boundary is not finished."""
-    assert not read(b"--XX\r\nContent-Disposition: form-data; name=a\r\n\r\ncontent" + end).finished
+    """A body without a closing boundary is incomplete."""
+    assert not parse(b"--XX\r\nContent-Disposition: form-data; name=a\r\n\r\ncontent" + end).finished
 
 
 def test_preamble_and_epilogue_are_skipped() -> None:
-    """RFC 2046 allows text around the form."""
-    assert read(b"hello\r\n" + form(("name=a", b"x")) + b"bye").fields == [("a", None, b"x")]
+    """Text before and after the form is skipped, as RFC 2046 allows."""
+    assert parse(b"hello\r\n" + form(("name=a", b"x")) + b"bye").fields == [("a", None, b"x")]
 
 
 def test_empty_body() -> None:
-    """Nothing at all is not a finished form."""
-    assert read(b"") == Read([], finished=False)
+    """An empty body is an incomplete form."""
+    assert parse(b"") == ParsedForm([], finished=False)
 
 
 @given(
@@ -118,8 +118,8 @@ def test_empty_body() -> None:
     ),
     st.lists(st.integers(0, 600), max_size=12),
 )
-def test_any_content_however_cut(contents: list[bytes], cuts: list[int]) -> None:
-    """Contents come through byte for byte wherever the blocks end, near-boundaries included."""
+def test_any_content_and_any_split(contents: list[bytes], cuts: list[int]) -> None:
+    """Contents are unchanged wherever the body is split, also if they resemble a boundary."""
     if any(b"\r\n--XX" in b"\r\n" + content for content in contents):
         return
     body = form(*((f'name="{number}"; filename="f"', content) for number, content in enumerate(contents)))
@@ -127,15 +127,15 @@ def test_any_content_however_cut(contents: list[bytes], cuts: list[int]) -> None
     expected: list[tuple[str, str | None, bytes]] = [
         (str(number), "f", content) for number, content in enumerate(contents)
     ]
-    assert read(body, cuts) == Read(expected, finished=True)
+    assert parse(body, cuts) == ParsedForm(expected, finished=True)
 
 
 @given(st.binary(max_size=300), st.lists(st.integers(0, 300), max_size=8))
-def test_garbage_never_breaks_it(body: bytes, cuts: list[int]) -> None:
-    """Any bytes are either read or refused."""
+def test_random_bytes(body: bytes, cuts: list[int]) -> None:
+    """Any bytes are either parsed or refused."""
     try:
-        read(b"--XX\r\n" + body, [cut for cut in cuts if cut < len(body)])
-    except Malformed:
+        parse(b"--XX\r\n" + body, [cut for cut in cuts if cut < len(body)])
+    except MalformedForm:
         return
 
 
@@ -155,5 +155,5 @@ def test_garbage_never_breaks_it(body: bytes, cuts: list[int]) -> None:
     ],
 )
 def test_boundary(content_type: str, boundary: bytes | None) -> None:
-    """Only a form with a boundary that RFC 2046 allows has one."""
+    """Only `multipart/form-data` with a boundary that RFC 2046 allows is accepted."""
     assert boundary_of(content_type) == boundary

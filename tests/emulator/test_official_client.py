@@ -1,4 +1,4 @@
-"""The official Python client uploads here as it does to the service."""
+"""The official Python client can upload to the emulator."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SIZES = [PART, PART + 1, 1000]
 
 
 class Client(apivideo.AuthenticatedApiClient):  # type: ignore[misc]
-    """Talks to the emulator: the official client knows only its own two hosts."""
+    """The official client, configured for the emulator instead of its two hosts."""
 
     def __init__(self, url: str) -> None:
         super().__init__("local-key")
@@ -46,11 +46,11 @@ async def with_client(emulator: Emulator, work: Callable[[Client], Any]) -> Any:
 
 
 @pytest.fixture
-def pieces(tmp_path: Path) -> list[Path]:
-    """A video that was cut beforehand."""
+def part_files(tmp_path: Path) -> list[Path]:
+    """A video as one file per part."""
     paths = []
     for number, size in enumerate(SIZES):
-        paths.append(tmp_path / f"piece-{number}.mp4")
+        paths.append(tmp_path / f"part-{number}.mp4")
         paths[-1].write_bytes(content(size, number))
     return paths
 
@@ -60,7 +60,7 @@ WHOLE = b"".join(content(size, number) for number, size in enumerate(SIZES))
 
 @pytest.fixture
 def movie(tmp_path: Path) -> Path:
-    """The same video in one file."""
+    """The same video as one file."""
     path = tmp_path / "movie.mp4"
     path.write_bytes(WHOLE)
     return path
@@ -74,7 +74,7 @@ async def _check(emulator: Emulator, video: Any) -> None:
 
 
 async def test_whole_file(emulator: Emulator, movie: Path) -> None:
-    """A file in one request, and in the client's own chunks."""
+    """A file is uploaded in one request, and in the client's chunks."""
     for chunk_size in (50 * PART, PART):
 
         def work(client: Client, chunk_size: int = chunk_size) -> Any:
@@ -87,19 +87,19 @@ async def test_whole_file(emulator: Emulator, movie: Path) -> None:
         await _check(emulator, await with_client(emulator, work))
 
 
-async def test_progressive_session(emulator: Emulator, pieces: list[Path]) -> None:
-    """Pieces one after the other, the last one told as such."""
+async def test_progressive_session(emulator: Emulator, part_files: list[Path]) -> None:
+    """Parts are uploaded one by one, with the last one marked."""
 
     def work(client: Client) -> Any:
         videos = VideosApi(client)
-        video = videos.create({"title": "Pieces"})
-        return _send(videos.create_upload_progressive_session(video.video_id), pieces)
+        video = videos.create({"title": "Parts"})
+        return _send(videos.create_upload_progressive_session(video.video_id), part_files)
 
     await _check(emulator, await with_client(emulator, work))
 
 
-async def test_upload_token(emulator: Emulator, movie: Path, pieces: list[Path]) -> None:
-    """Delegated: whole, and by pieces."""
+async def test_upload_token(emulator: Emulator, movie: Path, part_files: list[Path]) -> None:
+    """An upload token allows whole and progressive uploads."""
 
     def token(client: Client) -> str:
         return str(UploadTokensApi(client).create_token({"ttl": 60}).token)
@@ -112,14 +112,14 @@ async def test_upload_token(emulator: Emulator, movie: Path, pieces: list[Path])
         videos = VideosApi(client)
         video = videos.create({"title": "Delegated"})
         session = videos.create_upload_with_upload_token_progressive_session(token(client), video.video_id)
-        return _send(session, pieces)
+        return _send(session, part_files)
 
     await _check(emulator, await with_client(emulator, whole))
     await _check(emulator, await with_client(emulator, progressive))
 
 
 async def test_reading(emulator: Emulator) -> None:
-    """Its models take what the emulator answers."""
+    """The client's models accept the emulator's responses."""
 
     def work(client: Client) -> Any:
         videos = VideosApi(client)
@@ -136,9 +136,9 @@ async def test_reading(emulator: Emulator) -> None:
     assert len(emulator.videos) == 0
 
 
-def _send(session: Any, pieces: list[Path]) -> Any:
-    for piece in pieces[:-1]:
-        with piece.open("rb") as file:
+def _send(session: Any, part_files: list[Path]) -> Any:
+    for path in part_files[:-1]:
+        with path.open("rb") as file:
             session.uploadPart(file)
-    with pieces[-1].open("rb") as file:
+    with part_files[-1].open("rb") as file:
         return session.uploadLastPart(file)

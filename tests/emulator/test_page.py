@@ -1,4 +1,4 @@
-"""The emulator's page as HTTP: what it serves, its events, and the videos' assets."""
+"""The requests of the emulator's page: its files, its events, and the assets of videos."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ import pytest
 from blockbuster import blockbuster_ctx
 from imageio_ffmpeg import get_ffmpeg_exe
 
-from async_uploader.emulator import Emulator, Fault, _board, _feed
-from async_uploader.emulator._board import Sections
-from async_uploader.emulator._media import UNKNOWN_TYPE, media_type
-from async_uploader.emulator._page import PREFIX
-from async_uploader.emulator._ratelimit import Budget
-from async_uploader.emulator._records import MAX_REFUSED_PIECES, MAX_REFUSED_VIDEOS, Refusals
-from async_uploader.emulator._rules import Part
+from async_uploader.emulator import Emulator, Fault
+from async_uploader.emulator._http.rate_limit import Budget
+from async_uploader.emulator._records import MAX_FAILED_PARTS, MAX_VIDEOS_WITH_FAILURES, FailedParts
+from async_uploader.emulator._rules import PartRange
+from async_uploader.emulator._web import event_stream
+from async_uploader.emulator._web import state as page_state
+from async_uploader.emulator._web.media import UNKNOWN_TYPE, media_type
+from async_uploader.emulator._web.page import FILES, PREFIX
+from async_uploader.emulator._web.state import Sections
 
 from .conftest import PART, Api, Reply, basic, content
 from .raw import Raw, upload_head
@@ -36,25 +38,25 @@ SOURCE = content(100_000)
 
 @pytest.fixture
 def visitor(api: Api) -> Api:
-    """Somebody without a key."""
+    """A client without a key."""
     return Api(api.session, api.url, None)
 
 
 class Events:
-    """What a page knows from the events that it has got."""
+    """A page's state, from the events that it has received."""
 
-    def __init__(self, answer: aiohttp.ClientResponse) -> None:
-        self.answer = answer
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self.response = response
         self.state: dict[str, Any] = {}
         self.last: dict[str, Any] = {}
 
     async def next(self) -> dict[str, Any]:
-        line = await self.answer.content.readline()
+        line = await self.response.content.readline()
         assert line.startswith(b"data: "), line
-        assert await self.answer.content.readline() == b"\n"
+        assert await self.response.content.readline() == b"\n"
         self.last = json.loads(line.removeprefix(b"data: "))
         self.state |= self.last["changed"]
-        for name in self.last["gone"]:
+        for name in self.last["removed"]:
             del self.state[name]
         return self.state
 
@@ -67,14 +69,14 @@ class Events:
 
 @asynccontextmanager
 async def events(session: aiohttp.ClientSession, url: str) -> AsyncIterator[Events]:
-    async with session.get(f"{url}{PREFIX}/events") as answer:
-        assert answer.status == 200
-        assert answer.headers["Content-Type"] == "text/event-stream"
-        yield Events(answer)
+    async with session.get(f"{url}{PREFIX}/events") as response:
+        assert response.status == 200
+        assert response.headers["Content-Type"] == "text/event-stream"
+        yield Events(response)
 
 
 async def finished(api: Api, emulator: Emulator, data: bytes = SOURCE, **details: Any) -> Any:
-    """A finished video, as the service shows it."""
+    """The JSON of a new finished video."""
     video_id = await api.create(**details)
     await api.send(video_id, data, expect=201)
     await emulator.finished(video_id)
@@ -89,92 +91,91 @@ def path(url: str, emulator: Emulator) -> str:
 # The page
 
 
-async def test_the_page_and_all_that_it_names(visitor: Api, emulator: Emulator) -> None:
-    """It needs no key and nothing from elsewhere, and its requests are none of the service's."""
+async def test_the_page_and_its_files(visitor: Api, emulator: Emulator) -> None:
+    """The page needs no key, loads nothing from other hosts, and its requests are not logged."""
     page = await visitor.get("/", expect=200)
     assert page.headers["Content-Type"] == "text/html; charset=utf-8"
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
-    seen, waiting = set(), {"/"}
-    while waiting:
-        name = waiting.pop()
-        seen.add(name)
+    visited, pending = set(), {"/"}
+    while pending:
+        name = pending.pop()
+        visited.add(name)
         reply = await visitor.get(name, expect=200)
         text = reply.body.decode()
         assert not re.search(r"(?:src|href|from|url\()\s*[=(]?\s*[\"']?(?:https?:)?//", text), name
-        waiting |= set(re.findall(rf'(?:src|href)="({PREFIX}/[^"]+)"', text)) - seen
-        waiting |= {f"{PREFIX}/{other}" for other in re.findall(r'from "\./([a-z]+\.js)"', text)} - seen
-    assert {Path(name).suffix for name in seen} == {"", ".css", ".js", ".svg"}
+        pending |= set(re.findall(rf'(?:src|href)="({PREFIX}/[^"]+)"', text)) - visited
+        pending |= {f"{PREFIX}/{other}" for other in re.findall(r'from "\./([a-z]+\.js)"', text)} - visited
+    assert {Path(name).suffix for name in visited} == {"", ".css", ".js", ".svg"}
     assert emulator.requests == ()
 
 
 async def test_head(visitor: Api) -> None:
-    """HEAD is GET without the body, of events too."""
-    got, asked = await visitor.get("/"), await visitor.call("HEAD", "/", expect=200)
-    assert (asked.body, asked.headers["Content-Length"]) == (b"", str(len(got.body)))
+    """HEAD returns the headers of GET, also for events."""
+    got, head = await visitor.get("/"), await visitor.call("HEAD", "/", expect=200)
+    assert (head.body, head.headers["Content-Length"]) == (b"", str(len(got.body)))
     assert (await visitor.call("HEAD", f"{PREFIX}/events", expect=200)).body == b""
 
 
-@pytest.mark.parametrize("name", ["page.py", "..%2f_page.py", "index.html", "nothing.js", ""])
+@pytest.mark.parametrize("name", ["page.py", "..%2f_web%2fpage.py", "index.html", "nothing.js", ""])
 async def test_nothing_else_is_served(visitor: Api, name: str) -> None:
-    """Neither other files nor those that are not there."""
+    """Other files and missing files get 404."""
     reply = await visitor.get(f"{PREFIX}/{name}", expect=404)
     assert reply.headers["Content-Type"] == "application/problem+json"
 
 
 def test_the_page_is_in_the_package() -> None:
-    """All that a browser needs lies beside the code, where a wheel takes it from."""
-    folder = Path(_feed.__file__).with_name("page")
-    names = {file.name for file in folder.iterdir()}
+    """The page's files are in the package, and in its wheel."""
+    names = {file.name for file in FILES.iterdir()}
     assert {"index.html", "player.html", "style.css", "page.js", "icon.svg"} <= names
     installed = {file.name for file in files("async-uploader") or () if "emulator/page" in str(file)}
     assert installed in (set(), names)  # an editable installation lists no files
 
 
-# Its events
+# Events
 
 
-async def test_an_upload_is_followed(api: Api, emulator: Emulator) -> None:
-    """A piece in flight, received, refused; then the finished video."""
+async def test_events_of_an_upload(api: Api, emulator: Emulator) -> None:
+    """Events show parts in flight, received and failed parts, and the finished video."""
     title = "<img src=x onerror=alert(1)>"
     video_id = await api.create(title, metadata=[{"key": "k", "value": "v"}])
     async with events(api.session, emulator.url) as page, Raw(emulator.url) as raw:
         first = await page.next()
-        assert first["videos"] == {"shown": [video_id], "total": 1, "finished": 0}
+        assert first["videos"] == {"visible": [video_id], "total": 1, "finished": 0}
         assert (first[video_id]["title"], first[video_id]["state"]) == (title, "empty")
         await raw.send(upload_head(video_id, "part 2/2", PART) + bytes(PART // 2))
-        pieces = [[1, 2, pytest.approx(0.5, abs=0.01)]]
-        flying = await page.until(lambda now: now["live"].get(video_id, {}).get("pieces") == pieces)
-        assert flying["live"][video_id] == {"kind": "parts", "total": 2, "unit": 1, "pieces": pieces}
-        assert flying["traffic"]["inFlight"] == 1
+        parts = [[1, 2, pytest.approx(0.5, abs=0.01)]]
+        in_flight = await page.until(lambda now: now["uploads"].get(video_id, {}).get("parts") == parts)
+        assert in_flight["uploads"][video_id] == {"kind": "parts", "total": 2, "unit": 1, "parts": parts}
+        assert in_flight["traffic"]["inFlight"] == 1
         await raw.send(bytes(PART - PART // 2) + b"\r\n--XX--\r\n")
-        landed = await page.until(lambda now: now[video_id]["pieces"] == 1 and not now["live"])
-        assert landed[video_id]["landed"] == [[1, 2]]
+        received = await page.until(lambda now: now[video_id]["parts"] == 1 and not now["uploads"])
+        assert received[video_id]["received"] == [[1, 2]]
         await api.send(video_id, content(PART), "part 3/2", expect=400)
-        refused = await page.until(lambda now: now[video_id]["refused"])
-        assert refused[video_id]["refused"] == [[2, 3, 400]]
+        failed = await page.until(lambda now: now[video_id]["failed"])
+        assert failed[video_id]["failed"] == [[2, 3, 400]]
         await api.send(video_id, content(PART), "part 1/2", expect=201)
         done = (await page.until(lambda now: now[video_id]["state"] == "finished"))[video_id]
-        assert (done["landed"], done["bytes"], done["axis"]["total"]) == ([[0, 2]], 2 * PART, 2)
+        assert (done["received"], done["bytes"], done["axis"]["total"]) == ([[0, 2]], 2 * PART, 2)
         assert (done["sha256"], done["metadata"]) == (emulator.sha256(video_id), [{"key": "k", "value": "v"}])
         await api.delete(f"/videos/{video_id}", expect=204)
-        gone = await page.until(lambda now: video_id not in now)
-        assert gone["videos"]["total"] == 0
+        deleted = await page.until(lambda now: video_id not in now)
+        assert deleted["videos"]["total"] == 0
 
 
 async def test_byte_ranges_and_whole_uploads(api: Api, emulator: Emulator) -> None:
-    """Their places are bytes, or all there is."""
+    """Positions are bytes for byte ranges, and 0 to 1 for whole files."""
     ranged, whole = await api.create(), await api.create()
     await api.send(ranged, content(PART), f"bytes {PART}-{2 * PART - 1}/*", expect=201)
     await api.send(whole, SOURCE, expect=201)
     async with events(api.session, emulator.url) as page:
         now = await page.until(lambda now: now[whole]["state"] == "finished")
         assert now[ranged]["axis"] == {"kind": "bytes", "total": None, "unit": PART}
-        assert now[ranged]["landed"] == [[PART, 2 * PART]]
-        assert (now[whole]["axis"]["kind"], now[whole]["landed"]) == ("whole", [[0, 1]])
+        assert now[ranged]["received"] == [[PART, 2 * PART]]
+        assert (now[whole]["axis"]["kind"], now[whole]["received"]) == ("whole", [[0, 1]])
 
 
 async def test_only_changes_are_sent(api: Api, emulator: Emulator) -> None:
-    """What stays as it is, is not sent again; a heartbeat tells that all is."""
+    """Unchanged sections are not sent again; a heartbeat without changes follows."""
     video_id = await api.create()
     async with events(api.session, emulator.url) as page:
         await page.next()
@@ -185,8 +186,8 @@ async def test_only_changes_are_sent(api: Api, emulator: Emulator) -> None:
         assert video_id not in page.last["changed"]
 
 
-async def test_windows_faults_and_line() -> None:
-    """What limits and disturbs is shown with what it has done."""
+async def test_windows_faults_and_rates() -> None:
+    """Events show rate-limit windows, faults with their counts, rates and requests."""
     spec = "part=2,times=3:status=503,retry-after=2"
     options: dict[str, Any] = {"rate_limit": 10, "connection_rate": 1e9, "latency": 0.001}
     async with Emulator(faults=[Fault.parse(spec)], **options) as emulator, aiohttp.ClientSession() as session:
@@ -202,7 +203,7 @@ async def test_windows_faults_and_line() -> None:
         }  # fmt: skip
         assert 0 < windows["uploads"]["closesAt"] - page.last["now"] <= 60
         assert windows["reads"]["closesAt"] is None
-        assert now["faults"] == [{"spec": spec, "struck": 1}]
+        assert now["faults"] == [{"spec": spec, "triggered": 1}]
         assert (now["emulator"]["connectionRate"], now["emulator"]["latency"]) == (1e9, 0.001)
         assert now["requests"][1] | {"endedAt": 0, "ms": 0} == {
             "endedAt": 0, "method": "POST", "path": f"/videos/{video_id}/source", "range": "part 2/3",
@@ -210,8 +211,8 @@ async def test_windows_faults_and_line() -> None:
         }  # fmt: skip
 
 
-async def test_looking_opens_no_window(session: aiohttp.ClientSession) -> None:
-    """A window opens with a request, not with a look at it."""
+async def test_the_page_opens_no_window(session: aiohttp.ClientSession) -> None:
+    """Only requests open a rate-limit window."""
     async with Emulator(rate_limit=10, rate_window=0.2) as emulator:
         api = Api(session, emulator.url, basic("local-key"))
         await api.create()
@@ -219,12 +220,12 @@ async def test_looking_opens_no_window(session: aiohttp.ClientSession) -> None:
             closed = await page.until(lambda now: now["windows"][1]["closesAt"] is None)
             assert closed["windows"][1]["used"] == 0
             await page.next()
-        asked = asyncio.get_running_loop().time()
+        requested_at = asyncio.get_running_loop().time()
         await api.create()
-        used, closes_at = emulator._server._limiter.usage(Budget.WRITES, asked)
+        used, closes_at = emulator._server._limiter.usage(Budget.WRITES, requested_at)
         assert used == 1
         assert closes_at is not None
-        assert closes_at >= asked + 0.2
+        assert closes_at >= requested_at + 0.2
 
 
 @pytest.mark.parametrize(
@@ -239,14 +240,14 @@ async def test_looking_opens_no_window(session: aiohttp.ClientSession) -> None:
         "*:expire-tokens,revoke-tokens",
     ],
 )
-def test_faults_can_be_written_as_they_are_read(spec: str) -> None:
-    """What the page shows of a fault would order the same fault."""
+def test_fault_specs_round_trip(spec: str) -> None:
+    """The spec of a parsed fault parses to the same fault."""
     assert Fault.parse(Fault.parse(spec).spec) == Fault.parse(spec)
 
 
-async def test_no_secret_is_shown(session: aiohttp.ClientSession) -> None:
-    """No key and no token, wherever a client may have put it."""
-    key = "a-key-of-somebody"
+async def test_secrets_are_masked(session: aiohttp.ClientSession) -> None:
+    """The page shows no key or token, wherever a client sent it."""
+    key = "a-secret-key"
     async with Emulator(api_key=key) as emulator:
         api = Api(session, emulator.url, basic(key))
         pair = (await api.post("/auth/api-key", json={"apiKey": key}, expect=200)).json
@@ -263,14 +264,14 @@ async def test_no_secret_is_shown(session: aiohttp.ClientSession) -> None:
         mp4 = (await api.get(f"/videos/{private}", expect=200)).json["assets"]["mp4"]
         secrets.append(re.findall(r"/token/(\w+)/", mp4)[0])
         async with events(session, emulator.url) as page:
-            shown = json.dumps(await page.until(lambda now: len(now["requests"]) > 16))
-        shown += (await api.get("/")).body.decode()
-        assert [secret for secret in secrets if secret in shown] == []
+            text = json.dumps(await page.until(lambda now: len(now["requests"]) > 16))
+        text += (await api.get("/")).body.decode()
+        assert [secret for secret in secrets if secret in text] == []
         assert page.state["emulator"]["hasDefaultKey"] is False
 
 
 async def test_events_end_with_the_emulator(session: aiohttp.ClientSession) -> None:
-    """Stopping does not wait for pages, and leaves nothing of them."""
+    """Stopping the emulator ends the events, and leaves no task."""
     before = asyncio.all_tasks()
     emulator = await Emulator().__aenter__()
     async with events(session, emulator.url) as page:
@@ -283,19 +284,19 @@ async def test_events_end_with_the_emulator(session: aiohttp.ClientSession) -> N
 
 
 async def test_events_end_with_the_page(api: Api, emulator: Emulator) -> None:
-    """A page that goes away is forgotten."""
+    """A page that disconnects leaves no task."""
     async with events(api.session, emulator.url) as page:
         await page.next()
-        assert emulator._server._running
-        page.answer.close()
+        assert emulator._server._tasks
+        page.response.close()
     async with asyncio.timeout(5):
-        while emulator._server._running:
-            await asyncio.wait(emulator._server._running)
+        while emulator._server._tasks:
+            await asyncio.wait(emulator._server._tasks)
 
 
-async def test_slow_readers_cost_nothing(api: Api, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For a page that does not read, no events are made; when it reads again, it gets the latest."""
-    feed = emulator._server._page._feed
+async def test_slow_readers(api: Api, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No events are made for a page that does not read. When it reads again, it gets the latest state."""
+    events_of_pages = emulator._server._page._event_stream
     made = 0
 
     def sections() -> Sections:
@@ -304,81 +305,81 @@ async def test_slow_readers_cost_nothing(api: Api, emulator: Emulator, monkeypat
         return {"big": b'"' + b"x" * 500_000 + str(made).encode() + b'"'}
 
     def paused(_: Emulator) -> bool:
-        [protocol] = emulator._protocols.connections
+        [protocol] = emulator._connections.connections
         return protocol._paused
 
-    monkeypatch.setattr(feed._board, "sections", sections)
-    monkeypatch.setattr(feed, "_interval_s", 0.0)
-    monkeypatch.setattr(_feed, "_SHARE", 1.0)
-    monkeypatch.setattr(_feed, "HEARTBEAT_SECONDS", 0.0)
+    monkeypatch.setattr(events_of_pages._state, "sections", sections)
+    monkeypatch.setattr(events_of_pages, "_interval_s", 0.0)
+    monkeypatch.setattr(event_stream, "_MAX_LOAD", 1.0)
+    monkeypatch.setattr(event_stream, "HEARTBEAT_SECONDS", 0.0)
     async with Raw(emulator.url) as raw:
         await raw.send(f"GET {PREFIX}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         raw._writer.transport.pause_reading()  # type: ignore[attr-defined]
         async with asyncio.timeout(20):
-            while not (emulator._protocols.connections and paused(emulator)):  # noqa: ASYNC110 - nothing tells
+            while not (emulator._connections.connections and paused(emulator)):  # noqa: ASYNC110 - there is no event to wait for
                 await asyncio.sleep(0)
-        until = made
+        made_before = made
         for _ in range(1000):
             await asyncio.sleep(0)
-        [protocol] = emulator._protocols.connections
+        [protocol] = emulator._connections.connections
         assert protocol.transport is not None
-        assert (made, protocol.transport.get_write_buffer_size() < 2_000_000) == (until, True)
+        assert (made, protocol.transport.get_write_buffer_size() < 2_000_000) == (made_before, True)
         raw._writer.transport.resume_reading()  # type: ignore[attr-defined]
         async with asyncio.timeout(20):
-            while f'{until}"'.encode() not in await raw._reader.read(1 << 20):
+            while f'{made_before}"'.encode() not in await raw._reader.read(1 << 20):
                 pass
 
 
-async def test_pages_share_what_is_made(api: Api, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two pages that look at the same moment cost one look at the state."""
-    feed = emulator._server._page._feed
-    monkeypatch.setattr(feed, "_interval_s", 60.0)
+async def test_pages_share_events(api: Api, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two pages at the same time share the encoded state."""
+    events_of_pages = emulator._server._page._event_stream
+    monkeypatch.setattr(events_of_pages, "_interval_s", 60.0)
     async with events(api.session, emulator.url) as one, events(api.session, emulator.url) as other:
         assert await one.next() == await other.next()
-        assert feed._latest() is feed._latest()
+        assert events_of_pages._latest() is events_of_pages._latest()
 
 
 async def test_many_videos(api: Api, emulator: Emulator) -> None:
-    """The newest are shown, the others counted; an old one that is being sent to is shown, too."""
+    """The newest videos and those with uploads in flight are shown; the others are counted."""
     oldest = await api.create("oldest")
     await asyncio.gather(*(api.create() for _ in range(60)))
     newest = await api.create("newest")
     async with events(api.session, emulator.url) as page, Raw(emulator.url) as raw:
         now = await page.next()
-        assert (now["videos"]["total"], len(now["videos"]["shown"])) == (62, 40)
-        assert now["videos"]["shown"][0] == newest
+        assert (now["videos"]["total"], len(now["videos"]["visible"])) == (62, 40)
+        assert now["videos"]["visible"][0] == newest
         assert oldest not in now
         await raw.send(upload_head(oldest, "part 1/2", PART))
-        assert (await page.until(lambda now: oldest in now))["videos"]["shown"][-1] == oldest
+        assert (await page.until(lambda now: oldest in now))["videos"]["visible"][-1] == oldest
 
 
-async def test_what_takes_long_comes_later(api: Api, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The event loop is not held up by many large videos: those for which there is no time come next time."""
+async def test_time_limit(api: Api, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Encoding many large videos does not block the event loop; the rest follows in the next event."""
     made = {await api.create() for _ in range(3)}
-    monkeypatch.setattr(_board, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(page_state, "TIME_LIMIT_SECONDS", 0.0)
     async with events(api.session, emulator.url) as page:
         assert not made & (await page.next()).keys()
         monkeypatch.undo()
         assert made <= (await page.next()).keys()
 
 
-def test_refusals_are_bounded() -> None:
-    """Of many videos and pieces, the latest are kept."""
-    refusals = Refusals()
-    for number in range(1, MAX_REFUSED_PIECES + 3):
-        refusals.note("vi0", Part(number, None), 503)
-    assert len(refusals.of("vi0")) == MAX_REFUSED_PIECES
-    assert Part(2, None) not in refusals.of("vi0")
-    for number in range(MAX_REFUSED_VIDEOS):
-        refusals.note(f"vi{number + 1}", Part(1, None), None)
-    assert not refusals.of("vi0")
+def test_failed_parts_are_bounded() -> None:
+    """The most recent failed parts of the most recent videos are kept."""
+    failed = FailedParts()
+    for number in range(1, MAX_FAILED_PARTS + 3):
+        failed.add("vi0", PartRange(number, None), 503)
+    assert len(failed.of("vi0")) == MAX_FAILED_PARTS
+    assert PartRange(2, None) not in failed.of("vi0")
+    for number in range(MAX_VIDEOS_WITH_FAILURES):
+        failed.add(f"vi{number + 1}", PartRange(1, None), None)
+    assert not failed.of("vi0")
 
 
-# The videos' assets
+# Assets
 
 
-async def test_assets_are_here(api: Api, visitor: Api, emulator: Emulator) -> None:
-    """The URLs that the service gives out, work, without a key."""
+async def test_assets_are_served(api: Api, visitor: Api, emulator: Emulator) -> None:
+    """The URLs of assets work without a key."""
     video = await finished(api, emulator)
     assets = video["assets"]
     assert f'src="{assets["player"]}"' in assets["iframe"]
@@ -393,7 +394,7 @@ async def test_assets_are_here(api: Api, visitor: Api, emulator: Emulator) -> No
 
 
 @pytest.mark.parametrize(
-    ("wanted", "status", "content_range", "body"),
+    ("requested", "status", "content_range", "body"),
     [
         ("bytes=0-0", 206, "bytes 0-0/100000", SOURCE[:1]),
         ("bytes=10-19", 206, "bytes 10-19/100000", SOURCE[10:20]),
@@ -411,19 +412,19 @@ async def test_assets_are_here(api: Api, visitor: Api, emulator: Emulator) -> No
     ],
 )
 async def test_ranges(
-    api: Api, visitor: Api, emulator: Emulator, wanted: str, status: int, content_range: str | None, body: bytes
+    api: Api, visitor: Api, emulator: Emulator, requested: str, status: int, content_range: str | None, body: bytes
 ) -> None:
-    """Every kind of range, also as HEAD."""
+    """Every kind of range request, also with HEAD."""
     mp4 = path((await finished(api, emulator))["assets"]["mp4"], emulator)
-    reply = await visitor.get(mp4, headers={"Range": wanted}, expect=status)
+    reply = await visitor.get(mp4, headers={"Range": requested}, expect=status)
     assert (reply.headers.get("Content-Range"), reply.body) == (content_range, body)
-    head = await visitor.call("HEAD", mp4, headers={"Range": wanted}, expect=status)
+    head = await visitor.call("HEAD", mp4, headers={"Range": requested}, expect=status)
     assert (head.headers.get("Content-Range"), head.body) == (content_range, b"")
     assert status == 416 or head.headers["Content-Length"] == str(len(body))
 
 
 async def test_conditions(api: Api, visitor: Api, emulator: Emulator) -> None:
-    """If-Range lets a range through only for the same bytes; what is known is not sent again."""
+    """If-Range and If-None-Match compare the SHA-256."""
     video = await finished(api, emulator)
     mp4, etag = path(video["assets"]["mp4"], emulator), f'"{emulator.sha256(video["videoId"])}"'
     await visitor.get(mp4, headers={"Range": "bytes=0-1", "If-Range": etag}, expect=206)
@@ -431,8 +432,8 @@ async def test_conditions(api: Api, visitor: Api, emulator: Emulator) -> None:
     await visitor.get(mp4, headers={"If-None-Match": etag}, expect=304)
 
 
-async def test_unfinished_videos_have_none(api: Api, visitor: Api, emulator: Emulator) -> None:
-    """Before the source is there, and after it is gone, a URL is a problem in the service's words."""
+async def test_assets_of_unfinished_videos(api: Api, visitor: Api, emulator: Emulator) -> None:
+    """Assets of unfinished and missing videos get 404."""
     video_id = await api.create()
     await api.send(video_id, content(PART), "part 1/2", expect=201)
     assets = (await api.get(f"/videos/{video_id}")).json["assets"]
@@ -445,7 +446,7 @@ async def test_unfinished_videos_have_none(api: Api, visitor: Api, emulator: Emu
 
 
 async def test_private_videos(api: Api, visitor: Api, emulator: Emulator) -> None:
-    """Their URLs carry a token, and are nothing without it."""
+    """The URLs of private videos contain a token, and get 404 without it."""
     video = await finished(api, emulator, public=False)
     urls = [path(video["assets"][name], emulator) for name in ("player", "mp4", "thumbnail")]
     for url in urls:
@@ -457,7 +458,7 @@ async def test_private_videos(api: Api, visitor: Api, emulator: Emulator) -> Non
 
 
 async def test_videos_without_mp4(api: Api, visitor: Api, emulator: Emulator) -> None:
-    """They can be seen, but have no file of that name."""
+    """A video without `mp4Support` has a player, but no `mp4` asset."""
     video = await finished(api, emulator, mp4Support=False)
     assert "mp4" not in video["assets"]
     await visitor.get(f"/vod/{video['videoId']}/mp4/source.mp4", expect=404)
@@ -482,12 +483,12 @@ async def test_videos_without_mp4(api: Api, visitor: Api, emulator: Emulator) ->
     ],
 )
 def test_media_types(head: bytes, kind: str) -> None:
-    """The bytes decide, and what is no video is none: a page among the uploads is no page here."""
+    """The media type depends on the bytes; only known video formats have one."""
     assert media_type(head) == kind
 
 
 async def test_media_type_is_sent(api: Api, visitor: Api, emulator: Emulator) -> None:
-    """With the order not to guess another one."""
+    """The media type is sent with `nosniff`."""
     mp4 = path((await finished(api, emulator, b"<script>alert(1)</script>"))["assets"]["mp4"], emulator)
     reply = await visitor.get(mp4, expect=200)
     assert (reply.headers["Content-Type"], reply.headers["X-Content-Type-Options"]) == (UNKNOWN_TYPE, "nosniff")
@@ -496,8 +497,8 @@ async def test_media_type_is_sent(api: Api, visitor: Api, emulator: Emulator) ->
 # Thumbnails
 
 
-def program(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str | None = None) -> None:
-    """Make an ffmpeg the only program on the PATH: the real one, or a script."""
+def install_ffmpeg(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str | None = None) -> None:
+    """Make ffmpeg the only program on the PATH: the real one, or a script."""
     folder.mkdir()
     if script is None:
         (folder / "ffmpeg").symlink_to(get_ffmpeg_exe())
@@ -522,45 +523,45 @@ async def thumbnail(visitor: Api, video: Any, emulator: Emulator) -> Reply:
 async def test_thumbnail_is_a_frame(
     api: Api, visitor: Api, emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: str
 ) -> None:
-    """A JPEG of the video, also of one that is shorter than a second."""
-    program(tmp_path / "bin", monkeypatch)
+    """The thumbnail is a JPEG, also for videos shorter than a second."""
+    install_ffmpeg(tmp_path / "bin", monkeypatch)
     video = await finished(api, emulator, movie(tmp_path, seconds))
     reply = await thumbnail(visitor, video, emulator)
     assert reply.headers["Content-Type"] == "image/jpeg"
     assert reply.body.startswith(b"\xff\xd8\xff")
     (tmp_path / "bin" / "ffmpeg").unlink()
-    assert (await thumbnail(visitor, video, emulator)).body == reply.body  # it was kept
+    assert (await thumbnail(visitor, video, emulator)).body == reply.body  # it was cached
 
 
 @pytest.mark.parametrize("script", ["", "exit 1", "absent"])
 async def test_thumbnail_without_a_frame(
     api: Api, visitor: Api, emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
 ) -> None:
-    """Without an ffmpeg, or with one that finds nothing, there is a picture that says so."""
+    """Without ffmpeg, or if it finds no frame, the thumbnail is a placeholder."""
     video = await finished(api, emulator, movie(tmp_path, "0.1"))
     if script == "absent":
         monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
     else:
-        program(tmp_path / "bin", monkeypatch, script)
+        install_ffmpeg(tmp_path / "bin", monkeypatch, script)
     reply = await thumbnail(visitor, video, emulator)
     assert (reply.headers["Content-Type"], reply.body[:4]) == ("image/svg+xml", b"<svg")
 
 
-async def test_only_videos_go_to_ffmpeg(
+async def test_only_videos_are_passed_to_ffmpeg(
     api: Api, visitor: Api, emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A playlist could make it open any file."""
-    program(tmp_path / "bin", monkeypatch, f"echo started > {tmp_path}/started")
+    """A playlist, which could make ffmpeg open other files, is not passed to it."""
+    install_ffmpeg(tmp_path / "bin", monkeypatch, f"echo started > {tmp_path}/started")
     await thumbnail(visitor, await finished(api, emulator, b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd"), emulator)
     assert not (tmp_path / "started").exists()
 
 
-async def test_thumbnail_that_takes_too_long(
+async def test_thumbnail_timeout(
     api: Api, visitor: Api, emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is given up."""
-    monkeypatch.setattr("async_uploader.emulator._thumbnail.PATIENCE_SECONDS", 0.1)
-    program(tmp_path / "bin", monkeypatch, "exec /bin/sleep 60")
+    """An ffmpeg that takes too long is killed."""
+    monkeypatch.setattr("async_uploader.emulator._web.thumbnail.TIMEOUT_SECONDS", 0.1)
+    install_ffmpeg(tmp_path / "bin", monkeypatch, "exec /bin/sleep 60")
     reply = await thumbnail(visitor, await finished(api, emulator, movie(tmp_path, "0.1")), emulator)
     assert reply.headers["Content-Type"] == "image/svg+xml"
 
@@ -568,10 +569,10 @@ async def test_thumbnail_that_takes_too_long(
 async def test_ffmpeg_ends_with_the_emulator(
     session: aiohttp.ClientSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopping does not wait for a picture, and leaves no process."""
+    """Stopping does not wait for ffmpeg, and leaves no process."""
     fifo = tmp_path / "started"
     os.mkfifo(fifo)
-    program(tmp_path / "bin", monkeypatch, f"echo $$ > {fifo}; exec /bin/sleep 60")
+    install_ffmpeg(tmp_path / "bin", monkeypatch, f"echo $$ > {fifo}; exec /bin/sleep 60")
     emulator = await Emulator().__aenter__()
     api = Api(session, emulator.url, basic("local-key"))
     video = await finished(api, emulator, movie(tmp_path, "0.1"))
@@ -586,8 +587,8 @@ async def test_ffmpeg_ends_with_the_emulator(
 
 
 async def test_the_event_loop_is_never_blocked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page's files, sources and pictures are read and made in threads."""
-    program(tmp_path / "bin", monkeypatch)
+    """Files and thumbnails are read and made in threads."""
+    install_ffmpeg(tmp_path / "bin", monkeypatch)
     source = movie(tmp_path, "0.2")
     with blockbuster_ctx("async_uploader.emulator") as detector:
         detector.functions["threading.Lock.acquire"].can_block_in("concurrent/futures/thread.py", "shutdown")

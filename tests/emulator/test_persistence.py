@@ -1,4 +1,4 @@
-"""What survives a stop, a kill and a bad moment between two file operations."""
+"""State after a stop, a kill, and a kill between two file operations."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import aiohttp
 import pytest
 
 from async_uploader.emulator import Emulator
-from async_uploader.emulator._rules import Part, Piece
-from async_uploader.emulator._source import SourceFile, Stopped, piece_name
+from async_uploader.emulator._rules import PartRange, ReceivedPart
+from async_uploader.emulator._storage.source_file import JoiningStopped, SourceFile, part_file_name
 
 from ..forking import Forks  # noqa: TID252 - found however pytest is started
 from .conftest import MIB, PART, Api, basic, content
@@ -29,7 +29,7 @@ pytest_anyio = pytest.mark.anyio
 
 @pytest_anyio
 async def test_restart(tmp_path: Path, session: aiohttp.ClientSession) -> None:
-    """Containers, tokens, received pieces and finished sources are there again."""
+    """Containers, tokens, received parts and finished sources are kept."""
     async with Emulator(data=tmp_path / "data") as emulator:
         api = Api(session, emulator.url, basic("local-key"))
         pair = (await api.post("/auth/api-key", json={"apiKey": "local-key"})).json
@@ -73,7 +73,7 @@ asyncio.run(main())
 async def test_kill(
     tmp_path: Path, session: aiohttp.ClientSession, parts_before_the_kill: int, forks: Forks
 ) -> None:
-    """After kill -9 in the middle of everything, every acknowledged part is there and no other."""
+    """After SIGKILL, every acknowledged part is kept, and the upload can be resumed."""
     total = 8
     process = forks.python("-c", _PROGRAM, str(tmp_path), cwd=tmp_path, env=os.environ, stdout=subprocess.PIPE)
     acknowledged = set()
@@ -94,9 +94,9 @@ async def test_kill(
         await asyncio.to_thread(process.wait)
     async with Emulator(data=tmp_path) as emulator:
         api = Api(session, emulator.url, basic("local-key"))
-        there = set((await api.status(video_id))["ingest"]["receivedParts"]["parts"])
-        assert acknowledged <= there
-        for number in set(range(1, total + 1)) - there:
+        received = set((await api.status(video_id))["ingest"]["receivedParts"]["parts"])
+        assert acknowledged <= received
+        for number in set(range(1, total + 1)) - received:
             await api.send(video_id, content(PART, number), f"part {number}/{total}", expect=201)
         whole = b"".join(content(PART, number) for number in range(1, total + 1))
         assert (await emulator.finished(video_id)).sha256 == hashlib.sha256(whole).hexdigest()
@@ -104,8 +104,8 @@ async def test_kill(
 
 
 @pytest_anyio
-async def test_one_emulator_a_directory(tmp_path: Path) -> None:
-    """Two would ruin each other's state; the second says so, and leaves nothing open."""
+async def test_one_emulator_per_directory(tmp_path: Path) -> None:
+    """A second emulator for the same directory is refused, and leaves nothing open."""
     async with Emulator(data=tmp_path):
         with pytest.raises(ValueError, match="Another emulator uses the data directory"):
             await Emulator(data=tmp_path).__aenter__()
@@ -115,7 +115,7 @@ async def test_one_emulator_a_directory(tmp_path: Path) -> None:
 
 @pytest_anyio
 async def test_impossible_directory(tmp_path: Path) -> None:
-    """What cannot be a data directory is told in a sentence."""
+    """An unusable data directory is reported in one sentence."""
     (tmp_path / "file").write_text("")
     with pytest.raises(
         ValueError, match=r"The data directory .*/file cannot be used: (Not a directory|File exists)"
@@ -125,19 +125,19 @@ async def test_impossible_directory(tmp_path: Path) -> None:
 
 @pytest_anyio
 async def test_foreign_directory(tmp_path: Path) -> None:
-    """Files are deleted in a data directory: one with anything else in it is not taken."""
-    precious = tmp_path / "tmp"
-    precious.mkdir()
-    with pytest.raises(ValueError, match="is not empty, and not an emulator's"):
+    """A directory with unknown files is refused, because the emulator deletes files."""
+    user_files = tmp_path / "tmp"
+    user_files.mkdir()
+    with pytest.raises(ValueError, match="is not empty and was not created by an emulator"):
         await Emulator(data=tmp_path).__aenter__()
-    precious.rmdir()
+    user_files.rmdir()
     async with Emulator(data=tmp_path):
         pass
 
 
 @pytest_anyio
 async def test_broken_state(tmp_path: Path) -> None:
-    """State that cannot be read is told in a sentence, and left as it is."""
+    """Unreadable state is reported in one sentence, and not changed."""
     async with Emulator(data=tmp_path):
         pass
     (tmp_path / "bearers.json").write_text("{")
@@ -147,7 +147,7 @@ async def test_broken_state(tmp_path: Path) -> None:
 
 @pytest_anyio
 async def test_stop_while_uploading(tmp_path: Path, session: aiohttp.ClientSession) -> None:
-    """Closing breaks off what is under way and leaves no half piece."""
+    """Closing interrupts uploads and leaves no incomplete part."""
     async with Emulator(data=tmp_path) as emulator:
         api = Api(session, emulator.url, basic("local-key"))
         video_id = await api.create()
@@ -163,8 +163,8 @@ async def test_stop_while_uploading(tmp_path: Path, session: aiohttp.ClientSessi
 
 
 @pytest_anyio
-async def test_interrupted_import_goes_on(tmp_path: Path, session: aiohttp.ClientSession) -> None:
-    """A download that was not finished is begun again; one that cannot be is failed."""
+async def test_interrupted_import_is_restarted(tmp_path: Path, session: aiohttp.ClientSession) -> None:
+    """An interrupted download is restarted; an interrupted copy fails."""
     async with Emulator(data=tmp_path) as emulator:
         api = Api(session, emulator.url, basic("local-key"))
         video_id = await api.create(source="http://127.0.0.1:1/")
@@ -178,21 +178,21 @@ async def test_interrupted_import_goes_on(tmp_path: Path, session: aiohttp.Clien
 
 
 def _source(directory: Path, *numbers: int) -> SourceFile:
-    """A video's directory with these parts received."""
+    """A video's directory with these received parts."""
     directory.mkdir(exist_ok=True)
     for number in numbers:
-        (directory / piece_name(Part(number, None))).write_bytes(content(1000, number))
+        (directory / part_file_name(PartRange(number, None))).write_bytes(content(1000, number))
     return SourceFile(directory, Event())
 
 
 def _join(source: SourceFile) -> tuple[str, list[int]]:
-    """Recover and join all that can be joined, like the store does."""
+    """Recover and join the parts, like the store."""
     upload = source.recover()
-    while piece := upload.next_to_merge():
-        source.append(piece, upload.merged_bytes)
-        upload.merge(piece)
-    source.hash_prefix(upload.merged_bytes)
-    return source.sha256(), [piece.range.key for piece in upload.landed()]
+    while part := upload.next_to_join():
+        source.append(part, upload.joined_bytes)
+        upload.mark_joined(part)
+    source.hash_up_to(upload.joined_bytes)
+    return source.sha256(), [part.range.key for part in upload.stored_parts()]
 
 
 WHOLE = hashlib.sha256(b"".join(content(1000, n) for n in (1, 2, 3))).hexdigest()
@@ -203,26 +203,29 @@ WHOLE = hashlib.sha256(b"".join(content(1000, n) for n in (1, 2, 3))).hexdigest(
     [
         ("nothing was joined", lambda _: None),
         ("the log line was torn", lambda d: (d / "merged").write_text("part-1-of-an")),
-        ("the line was written, the piece not moved", lambda d: (d / "merged").write_text("part-1-of-any 1000\n")),
+        (
+            "the line was written, but the part was not moved",
+            lambda d: (d / "merged").write_text("part-1-of-any 1000\n"),
+        ),
     ],
 )
 def test_recovery_before_the_first_join(tmp_path: Path, crashed_when: str, damage: Any) -> None:
-    """Whatever the log says, a piece that is still there was not joined."""
+    """A part whose file exists was not joined, whatever the log says."""
     _source(tmp_path / "v", 1, 2, 3)
     damage(tmp_path / "v")
     assert _join(_source(tmp_path / "v")) == (WHOLE, [1, 2, 3])
 
 
 @pytest.mark.parametrize("tail", [0, 1, 999, 1000])
-@pytest.mark.parametrize("is_piece_there", [True, False])
-def test_recovery_while_copying(tmp_path: Path, tail: int, is_piece_there: bool) -> None:
-    """A half-copied piece is cut off and copied again; one that is gone had been copied whole."""
+@pytest.mark.parametrize("part_exists", [True, False])
+def test_recovery_while_copying(tmp_path: Path, tail: int, part_exists: bool) -> None:
+    """A partly copied part is copied again; a part whose file is deleted was copied completely."""
     directory = tmp_path / "v"
     _source(directory, 2, 3)
     (directory / "source").write_bytes(content(1000, 1))
     (directory / "merged").write_text("part-1-of-any 1000\npart-2-of-any 1000\n")
-    if not is_piece_there:
-        (directory / piece_name(Part(2, None))).unlink()
+    if not part_exists:
+        (directory / part_file_name(PartRange(2, None))).unlink()
         tail = 1000
     with (directory / "source").open("ab") as source:
         source.write(content(1000, 2)[:tail])
@@ -230,23 +233,23 @@ def test_recovery_while_copying(tmp_path: Path, tail: int, is_piece_there: bool)
 
 
 def test_joining_can_be_stopped(tmp_path: Path) -> None:
-    """A stop in the middle of a copy is recovered like a kill."""
+    """A stop during a copy is recovered like a kill."""
     source = _source(tmp_path / "v", 1, 2, 3)
     upload = source.recover()
-    source.append(Piece(Part(1, None), 1000), 0)
-    upload.merge(upload.pieces[1])
+    source.append(ReceivedPart(PartRange(1, None), 1000), 0)
+    upload.mark_joined(upload.parts[1])
     source._stop.set()
-    with pytest.raises(Stopped):
-        source.append(Piece(Part(2, None), 1000), 1000)
+    with pytest.raises(JoiningStopped):
+        source.append(ReceivedPart(PartRange(2, None), 1000), 1000)
     assert _join(SourceFile(tmp_path / "v", Event())) == (WHOLE, [1, 2, 3])
 
 
-def test_many_pieces_are_joined_in_linear_time(tmp_path: Path) -> None:
-    """10,000 pieces: each costs its own bytes and one line of the log."""
+def test_many_parts_are_joined_in_linear_time(tmp_path: Path) -> None:
+    """Joining a part costs its own bytes and one log line, also for 10,000 parts."""
     directory = tmp_path / "v"
     directory.mkdir()
     for number in range(1, 10_001):
-        (directory / piece_name(Part(number, None))).write_bytes(b"x")
+        (directory / part_file_name(PartRange(number, None))).write_bytes(b"x")
     assert len(_join(SourceFile(directory, Event()))[1]) == 10_000
     assert (directory / "source").stat().st_size == 10_000
     assert {file.name for file in directory.iterdir()} == {"source", "merged"}
@@ -254,7 +257,7 @@ def test_many_pieces_are_joined_in_linear_time(tmp_path: Path) -> None:
 
 @pytest_anyio
 async def test_many_videos(tmp_path: Path, session: aiohttp.ClientSession) -> None:
-    """Thousands of containers start and list without a pause worth naming."""
+    """An emulator with thousands of containers starts and lists them quickly."""
     async with Emulator(data=tmp_path) as emulator:
         api = Api(session, emulator.url, basic("local-key"))
         original = await api.create()

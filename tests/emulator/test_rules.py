@@ -1,4 +1,4 @@
-"""Every rule of "Sending the bytes", as data: what was there, what comes, what the service says."""
+"""Every rule of the contract's "Sending the bytes", as data: received parts, a request, and the problem."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from async_uploader._limits import MAX_PART_BYTES, MAX_PARTS, MAX_VIDEO_BYTES, M
 from async_uploader.emulator._problems import CATALOGUE, Problem
 from async_uploader.emulator._rules import (
     ByteRange,
-    Part,
-    Piece,
+    PartRange,
+    ReceivedPart,
     Upload,
-    Whole,
+    WholeFile,
     check_body_length,
-    check_range,
+    check_content_range,
     check_size,
     is_last,
     parse_content_range,
@@ -25,23 +25,23 @@ P = MIN_PART_BYTES
 
 
 def upload_of(*headers: str | None, size: int = P) -> Upload:
-    """An upload in which these ranges have landed."""
+    """An upload that has received these parts."""
     upload = Upload()
     for header in headers:
-        wanted = parse_content_range(header)
-        piece = Piece(wanted, wanted.length if isinstance(wanted, ByteRange) else size)
-        upload.reserve(piece)
-        upload.land(piece)
+        requested = parse_content_range(header)
+        part = ReceivedPart(requested, requested.length if isinstance(requested, ByteRange) else size)
+        upload.reserve(part)
+        upload.mark_stored(part)
     return upload
 
 
 def refusal(upload: Upload, header: str | None, size: int | None = None) -> str | None:
-    """The slug of what is wrong with this request, None if nothing is."""
+    """The slug of the problem with this request; None if it is accepted."""
     try:
-        wanted = parse_content_range(header)
-        check_range(upload, wanted)
+        requested = parse_content_range(header)
+        check_content_range(upload, requested)
         if size is not None:
-            check_size(upload, wanted, size)
+            check_size(upload, requested, size)
     except Problem as problem:
         return problem.slug
     return None
@@ -61,27 +61,27 @@ MALFORMED = "video-content-range-malformed"
     ],
 )  # fmt: skip
 def test_malformed_header(header: str) -> None:
-    """What is not exactly one of the two forms is malformed."""
+    """A header that does not exactly match one of the two forms is malformed."""
     assert refusal(Upload(), header) == MALFORMED
 
 
 @pytest.mark.parametrize(
     ("header", "expected"),
     [
-        (None, Whole()),
-        ("part 1/*", Part(1, None)),
-        ("part 007/12", Part(7, 12)),
+        (None, WholeFile()),
+        ("part 1/*", PartRange(1, None)),
+        ("part 007/12", PartRange(7, 12)),
         ("bytes 0-4/5", ByteRange(0, 4, 5)),
         ("bytes 0-4/*", ByteRange(0, 4, None)),
     ],
 )
 def test_well_formed_header(header: str | None, expected: object) -> None:
-    """The forms of the contract are understood."""
+    """The forms of the contract are parsed."""
     assert parse_content_range(header) == expected
 
 
 @pytest.mark.parametrize(
-    ("there", "header", "size", "slug"),
+    ("received", "header", "size", "slug"),
     [
         # whole
         ([], None, 1, None),
@@ -105,7 +105,7 @@ def test_well_formed_header(header: str | None, expected: object) -> None:
         (["part 1/*"], "part 1/*", P, PART + "part-already-sent"),
         (["part 3/3"], "part 3/3", P, PART + "part-already-sent"),
         (["part 2/3"], "part 2/*", P, PART + "part-already-sent"),
-        # how many parts
+        # number of parts
         ([], "part 1/0", P, PART + "total-parts-zero"),
         ([], f"part 1/{MAX_PARTS}", P, None),
         ([], f"part 1/{MAX_PARTS + 1}", P, PART + "total-parts-too-high"),
@@ -115,7 +115,7 @@ def test_well_formed_header(header: str | None, expected: object) -> None:
         (["part 3/*"], "part 4/4", P, None),
         (["part 1/3"], "part 2/4", P, PART + "different-total-parts"),
         (["part 1/3"], "part 2/*", P, None),
-        # how large parts are
+        # size of parts
         ([], "part 1/*", P - 1, PART + "uploaded-file-too-small"),
         ([], "part 1/2", P - 1, PART + "uploaded-file-too-small"),
         ([], "part 2/2", 1, None),
@@ -133,7 +133,7 @@ def test_well_formed_header(header: str | None, expected: object) -> None:
         ([f"bytes 0-{P - 1}/{2 * P}"], f"bytes {P}-{2 * P}/*", None, BYTES + "to-byte-too-high-total"),
         ([], f"bytes {MAX_VIDEO_BYTES - P}-{MAX_VIDEO_BYTES}/*", None, BYTES + "to-byte-too-high-allowed"),
         ([], f"bytes {MAX_VIDEO_BYTES - P}-{MAX_VIDEO_BYTES - 1}/{MAX_VIDEO_BYTES}", P, None),
-        # how large ranges are
+        # size of ranges
         ([], f"bytes 0-{P - 2}/{2 * P}", None, BYTES + "range-too-small"),
         ([], f"bytes 0-{P - 2}/*", None, BYTES + "range-too-small"),
         ([], f"bytes 0-{P - 1}/*", P, None),
@@ -149,20 +149,20 @@ def test_well_formed_header(header: str | None, expected: object) -> None:
         ([f"bytes {P}-{2 * P}/*"], f"bytes 0-{P}/*", None, BYTES + "range-overlap"),
         ([f"bytes {P}-{2 * P}/*"], f"bytes 0-{3 * P}/*", None, BYTES + "range-overlap"),
         ([f"bytes {P}-{2 * P - 1}/*"], f"bytes 0-{P - 1}/*", P, None),
-        # how many bytes
+        # number of bytes
         ([], "bytes 0-0/0", None, BYTES + "total-bytes-zero"),
         ([], f"bytes 0-{P}/{MAX_VIDEO_BYTES + 1}", None, BYTES + "total-bytes-too-high"),
         ([f"bytes 0-{P - 1}/*"], f"bytes {P}-{P}/{P}", None, BYTES + "total-bytes-too-low"),
         ([f"bytes 0-{P - 1}/{2 * P}"], f"bytes {P}-{P}/{P + 1}", None, BYTES + "different-total-bytes"),
     ],
 )
-def test_rules(there: list[str | None], header: str | None, size: int | None, slug: str | None) -> None:
-    """Each rule refuses what it must, by its slug, and not one byte or part more."""
-    assert refusal(upload_of(*there), header, size) == slug
+def test_rules(received: list[str | None], header: str | None, size: int | None, slug: str | None) -> None:
+    """Each rule refuses exactly the requests that it must, with its slug."""
+    assert refusal(upload_of(*received), header, size) == slug
 
 
-def test_a_video_has_a_largest_size() -> None:
-    """Parts can be refused because the video would become too large."""
+def test_maximum_video_size() -> None:
+    """A part is refused if the video would become too large."""
     upload = upload_of("part 1/*", size=MAX_VIDEO_BYTES - P)
     assert refusal(upload, "part 2/*", P) is None
     assert refusal(upload, "part 2/*", P + 1) == "uploaded-file-too-large"
@@ -181,61 +181,61 @@ def test_a_video_has_a_largest_size() -> None:
         (f"bytes 0-{P - 1}/*", P + 100_000, BYTES + "range-mismatch"),
     ],
 )
-def test_content_length_tells_early(header: str | None, length: int, slug: str | None) -> None:
-    """A body that cannot be right is refused by its Content-Length, and none that can be."""
-    found = None
+def test_content_length(header: str | None, length: int, slug: str | None) -> None:
+    """A body is refused by its Content-Length only if no file in it can be accepted."""
+    slug_found = None
     try:
         check_body_length(Upload(), parse_content_range(header), length, framing=64 * 1024)
     except Problem as problem:
-        found = problem.slug
-    assert found == slug
+        slug_found = problem.slug
+    assert slug_found == slug
 
 
 @pytest.mark.parametrize("header", [None, "part 1/1", "part 2/2", "bytes 5-9/10"])
 def test_is_last(header: str | None) -> None:
-    """The header alone can tell that a piece ends the file."""
+    """The header states that the part ends the file."""
     assert is_last(parse_content_range(header))
 
 
 @pytest.mark.parametrize("header", ["part 1/*", "part 1/2", "bytes 0-4/10", "bytes 0-4/*"])
 def test_is_not_last(header: str) -> None:
-    """The header alone cannot tell that it is the last, or tells that it is not."""
+    """The header does not state that the part ends the file."""
     assert not is_last(parse_content_range(header))
 
 
-def test_release_forgets_a_piece() -> None:
-    """A piece that could not be kept may come again, and its total with it."""
+def test_release() -> None:
+    """A released part can be sent again, with its total."""
     upload = upload_of("part 1/*")
-    piece = Piece(Part(2, 2), 1)
-    upload.reserve(piece)
+    part = ReceivedPart(PartRange(2, 2), 1)
+    upload.reserve(part)
     assert refusal(upload, "part 2/2") == PART + "part-already-sent"
-    upload.release(piece)
+    upload.release(part)
     assert upload.total is None
     assert refusal(upload, "part 2/2") is None
 
 
 @given(st.integers(1, 60).flatmap(lambda total: st.tuples(st.just(total), st.permutations(range(1, total + 1)))))
 def test_parts_complete_in_any_order(drawn: tuple[int, list[int]]) -> None:
-    """Whatever the order, exactly the last arrival completes, and merging yields the file's order."""
+    """In any order, exactly the last part completes the upload, and parts are joined in the order of the file."""
     total, order = drawn
     upload = Upload()
-    merged = []
+    joined = []
     for count, number in enumerate(order, start=1):
-        wanted = Part(number, total if number == total else None)
-        check_range(upload, wanted)
-        piece = Piece(wanted, P)
-        upload.reserve(piece)
-        upload.land(piece)
+        requested = PartRange(number, total if number == total else None)
+        check_content_range(upload, requested)
+        part = ReceivedPart(requested, P)
+        upload.reserve(part)
+        upload.mark_stored(part)
         assert upload.is_complete == (count == total)
-        while following := upload.next_to_merge():
-            upload.merge(following)
-            merged.append(following.range.key)
-    assert merged == list(range(1, total + 1))
-    assert [piece.range.key for piece in upload.landed()] == merged
+        while following := upload.next_to_join():
+            upload.mark_joined(following)
+            joined.append(following.range.key)
+    assert joined == list(range(1, total + 1))
+    assert [part.range.key for part in upload.stored_parts()] == joined
 
 
 def test_every_slug_has_a_status_of_its_kind() -> None:
-    """Authentication is 401 but for user credentials; the rest of the source and header errors are 400."""
+    """Authentication errors are 401, except for user credentials; source and header errors are 400."""
     for slug, (status, title) in CATALOGUE.items():
         assert title.endswith(".")
         if slug.startswith(("video-", "uploaded-")):

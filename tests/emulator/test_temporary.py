@@ -1,4 +1,4 @@
-"""The temporary directory is gone when its process is, however and whenever that ends."""
+"""The temporary directory is removed when its process ends, however and whenever that is."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ import anyio
 import pytest
 
 from async_uploader.emulator import Emulator
-from async_uploader.emulator import _scratch as scratch
-from async_uploader.emulator._scratch import PREFIX, Scratch, sweep
+from async_uploader.emulator._storage import temporary_directory
+from async_uploader.emulator._storage.temporary_directory import PREFIX, TemporaryDirectory, remove_stale
 
 from ..forking import Forks  # noqa: TID252 - found however pytest is started
 from .conftest import MIB, PART, Api, basic, content
@@ -29,7 +29,7 @@ from .raw import Raw, upload_head
 
 pytest_anyio = pytest.mark.anyio
 
-#: Sends its own process signals when a function is called, and then calls it: `MODULE NAME SIGNAL TIMES KIND`.
+#: Sends signals to its own process when a function is called for the first time: `MODULE NAME SIGNAL TIMES KIND`.
 _PROGRAM = """
 import asyncio, functools, importlib, os, sys
 
@@ -55,7 +55,7 @@ async def main():
     from async_uploader.emulator import Emulator
     async with Emulator() as emulator:
         await upload(*arguments, api_key="local-key", base_url=emulator.url, part_size=5 << 20)
-    raise SystemExit("the program went on")
+    raise SystemExit("the program continued")
 
 if kind == "program":
     asyncio.run(main())
@@ -74,14 +74,14 @@ else:
 """
 
 MOMENTS = {
-    "before the directory is locked": "_scratch _hold",
-    "before it is taken": "_store Store._take",
-    "before a socket listens": "_connections Connections.start",
-    "while a part is received": "_spool Spool.write",
-    "when a part has been received": "_spool Spool.keep",
-    "while parts are joined": "_source SourceFile._copy",
-    "while it closes": "_store Store._leave",
-    "while it is removed": "_scratch _remove",
+    "before the directory is locked": "_storage.temporary_directory _lock_directory",
+    "before its lock file is locked": "_storage.data_directory DataDirectory._lock_root",
+    "before a socket listens": "_http.connections Connections.start",
+    "while a part is received": "_storage.part_file PartFile.write",
+    "when a part has been received": "_storage.part_file PartFile.move_to",
+    "while parts are joined": "_storage.source_file SourceFile._copy",
+    "while it closes": "_storage.data_directory DataDirectory.close",
+    "while it is removed": "_storage.temporary_directory _remove",
 }
 SIGNALS = {
     "INT": (signal.SIGINT, 1),
@@ -93,7 +93,7 @@ SIGNALS = {
 
 @pytest.fixture
 def temporary(tmp_path: Path) -> Path:
-    """Where a process makes its temporary directories."""
+    """Where processes create their temporary directories."""
     directory = tmp_path / "temporary"
     directory.mkdir()
     return directory
@@ -113,13 +113,13 @@ def movie(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def in_process(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same for the emulators of this process."""
+    """Where this process creates its temporary directories."""
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     return temporary
 
 
 def left_in(directory: Path) -> list[Path]:
-    """What is in a directory."""
+    """The content of a directory."""
     return list(directory.iterdir())
 
 
@@ -135,14 +135,14 @@ def test_signals_at_any_moment(
     number: signal.Signals,
     times: int,
 ) -> None:
-    """Whatever the process is doing, nothing stays; and it ends as it would without an emulator."""
-    for moment, place in MOMENTS.items():
-        words = (*place.split(), str(int(number)), str(times), kind, str(movie))
+    """At every moment, the directory is removed, and the process ends as it would without an emulator."""
+    for moment, function in MOMENTS.items():
+        words = (*function.split(), str(int(number)), str(times), kind, str(movie))
         done = forks.run("-c", _PROGRAM, *words, cwd=tmp_path, env=environment)
         assert left_in(temporary) == [], moment
-        assert "the program went on" not in done.stderr, moment
+        assert "the program continued" not in done.stderr, moment
         if kind == "upload":
-            assert done.returncode in (0, 130), (moment, done)  # 0: all was done when it came
+            assert done.returncode in (0, 130), (moment, done)  # 0: the upload was already finished
         elif number != signal.SIGINT:
             assert done.returncode in (-number, 1), (moment, done)
         else:
@@ -150,7 +150,7 @@ def test_signals_at_any_moment(
 
 
 @pytest.mark.parametrize(
-    "moment", ["before the directory is locked", "before it is taken", "before a socket listens"]
+    "moment", ["before the directory is locked", "before its lock file is locked", "before a socket listens"]
 )
 @pytest.mark.parametrize(("number", "times"), SIGNALS.values(), ids=SIGNALS)
 def test_signals_while_the_command_starts(
@@ -162,7 +162,7 @@ def test_signals_while_the_command_starts(
     number: signal.Signals,
     times: int,
 ) -> None:
-    """`emulator` leaves nothing, also if it never came to listen."""
+    """`emulator` leaves nothing, even if it did not start to listen."""
     words = (*MOMENTS[moment].split(), str(int(number)), str(times), "emulator")
     done = forks.run("-c", _PROGRAM, *words, cwd=tmp_path, env=environment)
     assert left_in(temporary) == []
@@ -171,7 +171,7 @@ def test_signals_while_the_command_starts(
 
 
 def _start(forks: Forks, directory: Path, environment: dict[str, str]) -> tuple[subprocess.Popen[str], str]:
-    """An emulator's process and its URL."""
+    """Start an emulator; returns its process and its URL."""
     process = forks.python(
         "-m", "async_uploader", "emulator", cwd=directory, env=environment,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -182,7 +182,7 @@ def _start(forks: Forks, directory: Path, environment: dict[str, str]) -> tuple[
 
 @pytest_anyio
 @pytest.mark.parametrize(("number", "times"), SIGNALS.values(), ids=SIGNALS)
-async def test_the_command_while_it_receives(
+async def test_signals_during_an_upload(
     forks: Forks,
     tmp_path: Path,
     temporary: Path,
@@ -191,7 +191,7 @@ async def test_the_command_while_it_receives(
     number: signal.Signals,
     times: int,
 ) -> None:
-    """Bodies that are half there end with it, and so does what has been received."""
+    """Incomplete bodies and received parts are removed."""
     process, url = await asyncio.to_thread(_start, forks, tmp_path, environment)
     with process:
         api = Api(session, url, basic("local-key"))
@@ -211,18 +211,18 @@ async def test_the_command_while_it_receives(
 def test_the_terminal_is_closed(
     tmp_path: Path, temporary: Path, environment: dict[str, str], movie: Path, kind: str
 ) -> None:
-    """Its processes get SIGHUP, and can write nowhere."""
+    """The process gets SIGHUP, and cannot write to the terminal."""
     arguments = ["emulator"] if kind == "emulator" else ["upload", "-", "--local"]
     ours, theirs = pty.openpty()
     reader, writer = os.pipe()
 
-    def take_terminal() -> None:
+    def set_controlling_terminal() -> None:
         fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
 
     process = subprocess.Popen(
         [sys.executable, "-m", "async_uploader", *arguments],
         cwd=tmp_path, env=environment, stdin=reader, stdout=theirs, stderr=theirs,
-        start_new_session=True, preexec_fn=take_terminal,  # noqa: PLW1509
+        start_new_session=True, preexec_fn=set_controlling_terminal,  # noqa: PLW1509
     )  # fmt: skip
     os.close(theirs)
     os.close(reader)
@@ -230,7 +230,7 @@ def test_the_terminal_is_closed(
         if kind == "emulator":
             assert b"listening" in os.read(ours, 1000)
         else:
-            pipe.write(content(2 * PART))  # nobody takes the last of it before the emulator runs
+            pipe.write(content(2 * PART))  # more than the pipe holds, so the emulator must be running
         assert len(list(temporary.iterdir())) == 1
         os.close(ours)
         process.wait(timeout=20)
@@ -238,7 +238,7 @@ def test_the_terminal_is_closed(
 
 
 def test_nohup(forks: Forks, tmp_path: Path, temporary: Path, environment: dict[str, str]) -> None:
-    """Where SIGHUP is ignored it stays so."""
+    """An ignored SIGHUP stays ignored."""
     command = ["nohup", sys.executable, "-m", "async_uploader", "emulator"]
     process = subprocess.Popen(
         command, cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL,
@@ -256,29 +256,29 @@ def test_nohup(forks: Forks, tmp_path: Path, temporary: Path, environment: dict[
 def test_sigkill_and_the_next_start(
     forks: Forks, tmp_path: Path, temporary: Path, environment: dict[str, str], movie: Path
 ) -> None:
-    """What a killed process left is removed by the next one: not what a living one has, or anybody else."""
+    """The next start removes the directory of a killed process, and nothing else."""
     for name in (f"{PREFIX}file", "other"):
         (temporary / name).write_text("")
     (temporary / f"{PREFIX}link").symlink_to(tmp_path, target_is_directory=True)
-    strangers = set(temporary.iterdir())
+    unrelated = set(temporary.iterdir())
     killed, _ = _start(forks, tmp_path, environment)
     with killed:
         killed.kill()
-    (left,) = set(temporary.iterdir()) - strangers
-    living, _ = _start(forks, tmp_path, environment)
-    with living:
-        (its,) = set(temporary.iterdir()) - strangers
-        assert its != left
+    (stale,) = set(temporary.iterdir()) - unrelated
+    running, _ = _start(forks, tmp_path, environment)
+    with running:
+        (current,) = set(temporary.iterdir()) - unrelated
+        assert current != stale
         done = forks.run("-m", "async_uploader", "upload", str(movie), "--local", cwd=tmp_path, env=environment)
         assert done.returncode == 0, done.stderr
-        assert set(temporary.iterdir()) - strangers == {its}
-        living.terminate()
-    assert set(temporary.iterdir()) == strangers
+        assert set(temporary.iterdir()) - unrelated == {current}
+        running.terminate()
+    assert set(temporary.iterdir()) == unrelated
     assert movie.exists()
 
 
 def test_data_is_kept(forks: Forks, tmp_path: Path, temporary: Path, environment: dict[str, str]) -> None:
-    """`--data` is never removed, wherever it is."""
+    """`--data` is never removed."""
     data = temporary / f"{PREFIX}data"
     for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGINT):
         process = forks.python(
@@ -292,31 +292,31 @@ def test_data_is_kept(forks: Forks, tmp_path: Path, temporary: Path, environment
         assert (data / "emulator.lock").exists()
 
 
-# In a program
+# In the same process
 
 
 @pytest_anyio
 @pytest.mark.parametrize("how", ["anyio", "asyncio", "an exception"])
-async def test_leaving_by_a_cancellation(in_process: Path, how: str) -> None:
-    """A cancellation waits until the emulator is closed, however often it comes."""
+async def test_cancellation(in_process: Path, how: str) -> None:
+    """A cancellation waits until the emulator is closed, also if it is repeated."""
 
-    async def run(is_there: asyncio.Event) -> None:
+    async def run(is_running: asyncio.Event) -> None:
         async with Emulator():
             assert len(left_in(in_process)) == 1
-            is_there.set()
+            is_running.set()
             if how == "an exception":
                 raise ValueError(how)
             await anyio.sleep_forever()
 
-    is_there = asyncio.Event()
+    is_running = asyncio.Event()
     if how == "anyio":
         async with anyio.create_task_group() as group:
-            group.start_soon(run, is_there)
-            await is_there.wait()
+            group.start_soon(run, is_running)
+            await is_running.wait()
             group.cancel_scope.cancel()
     else:
-        task = asyncio.create_task(run(is_there))
-        await is_there.wait()
+        task = asyncio.create_task(run(is_running))
+        await is_running.wait()
         while not task.done():
             task.cancel()
             await asyncio.sleep(0)
@@ -326,68 +326,68 @@ async def test_leaving_by_a_cancellation(in_process: Path, how: str) -> None:
 
 
 @pytest_anyio
-async def test_a_start_that_fails(in_process: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The directory of an emulator that cannot start is removed."""
+async def test_a_failed_start(in_process: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The directory is removed if the emulator cannot start."""
 
     def fail(*_: object) -> None:
         raise ValueError("no")
 
-    monkeypatch.setattr("async_uploader.emulator._connections.Connections.start", fail)
+    monkeypatch.setattr("async_uploader.emulator._http.connections.Connections.start", fail)
     with pytest.raises(ValueError, match="no"):
         await Emulator().__aenter__()
     assert left_in(in_process) == []
 
 
 @pytest_anyio
-async def test_signal_handlers_are_given_back(in_process: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are there while an emulator is, and only where the program has none."""
-    # Emulators of other tests' modules may be open in this process.
-    monkeypatch.setattr(scratch._process, "watchers", 0)
-    of_others = signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    own: Callable[..., object] = lambda *_: None  # noqa: E731
-    before = signal.signal(signal.SIGHUP, own)
+async def test_signal_handlers_are_restored(in_process: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are installed while an emulator runs, and only for signals that the program does not handle."""
+    # Other modules' emulators may be running in this process.
+    monkeypatch.setattr(temporary_directory._process, "watchers", 0)
+    previous_sigterm = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    program_handler: Callable[..., object] = lambda *_: None  # noqa: E731
+    previous_sighup = signal.signal(signal.SIGHUP, program_handler)
     try:
         async with Emulator():
             async with Emulator():
-                assert signal.getsignal(signal.SIGTERM) is scratch._end
-            assert signal.getsignal(signal.SIGTERM) is scratch._end
-            assert signal.getsignal(signal.SIGHUP) is own
+                assert signal.getsignal(signal.SIGTERM) is temporary_directory._handle_signal
+            assert signal.getsignal(signal.SIGTERM) is temporary_directory._handle_signal
+            assert signal.getsignal(signal.SIGHUP) is program_handler
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-        assert signal.getsignal(signal.SIGHUP) is own
+        assert signal.getsignal(signal.SIGHUP) is program_handler
     finally:
-        signal.signal(signal.SIGHUP, before)
-        signal.signal(signal.SIGTERM, of_others)
+        signal.signal(signal.SIGHUP, previous_sighup)
+        signal.signal(signal.SIGTERM, previous_sigterm)
 
 
-# The parts
+# The class
 
 
-def test_a_fork_leaves_its_parents_directories(in_process: Path) -> None:
-    """A child process that ends like any Python program removes nothing of its parent's."""
-    mine = Scratch()
-    path = mine.make()
+def test_a_fork_keeps_its_parents_directories(in_process: Path) -> None:
+    """A forked child removes nothing of its parent."""
+    directory = TemporaryDirectory()
+    path = directory.create()
     if not (child := os.fork()):
         try:
-            scratch.remove_all()
+            temporary_directory.remove_all()
         finally:
             os._exit(0)
     os.waitpid(child, 0)
     assert path.is_dir()
-    sweep()
+    remove_stale()
     assert path.is_dir()
-    mine.remove()
+    directory.remove()
     assert left_in(in_process) == []
 
 
-def test_removed_while_others_write(in_process: Path) -> None:
-    """Threads that put files into it do not keep it."""
-    mine = Scratch()
-    path = mine.make()
-    is_over = threading.Event()
+def test_removal_during_writes(in_process: Path) -> None:
+    """Threads that create files in the directory do not prevent its removal."""
+    directory = TemporaryDirectory()
+    path = directory.create()
+    is_done = threading.Event()
 
     def write() -> None:
         number = 0
-        while not is_over.is_set():
+        while not is_done.is_set():
             number += 1
             with suppress(OSError):
                 (path / f"{threading.get_ident()}-{number}").write_bytes(b"x")
@@ -395,13 +395,13 @@ def test_removed_while_others_write(in_process: Path) -> None:
     threads = [threading.Thread(target=write) for _ in range(4)]
     for thread in threads:
         thread.start()
-    mine.remove()
-    is_over.set()
+    directory.remove()
+    is_done.set()
     for thread in threads:
         thread.join()
     assert left_in(in_process) == []
     with pytest.raises(OSError, match="cancel"):
-        mine.make()
+        directory.create()
 
 
 @pytest.fixture
@@ -414,31 +414,31 @@ def leftovers(in_process: Path) -> Path:
     return in_process
 
 
-def test_sweeping_is_bounded(leftovers: Path) -> None:
-    """No start waits longer than that; what is left waits for the next one."""
-    sweep(seconds=0)
+def test_removing_stale_directories_is_bounded(leftovers: Path) -> None:
+    """It ends after the given time; the rest is removed by the next call."""
+    remove_stale(seconds=0)
     assert len(list(leftovers.iterdir())) == 3
-    sweep()
+    remove_stale()
     assert left_in(leftovers) == []
 
 
-def test_sweeping_during_starts(in_process: Path) -> None:
-    """A sweep that finds a directory before it is locked does not take it from its owner."""
-    is_over = threading.Event()
+def test_removing_stale_directories_during_starts(in_process: Path) -> None:
+    """A directory that is found before its owner locks it is not lost."""
+    is_done = threading.Event()
 
-    def sweep_on() -> None:
-        while not is_over.is_set():
-            sweep()
+    def remove_repeatedly() -> None:
+        while not is_done.is_set():
+            remove_stale()
 
-    thread = threading.Thread(target=sweep_on)
+    thread = threading.Thread(target=remove_repeatedly)
     thread.start()
     try:
         for _ in range(300):
-            mine = Scratch()
-            assert mine.make().is_dir()
-            mine.remove()
+            directory = TemporaryDirectory()
+            assert directory.create().is_dir()
+            directory.remove()
     finally:
-        is_over.set()
+        is_done.set()
         thread.join()
-    sweep()
+    remove_stale()
     assert left_in(in_process) == []

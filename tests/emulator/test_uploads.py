@@ -1,4 +1,4 @@
-"""Sources as they arrive: any way, any order, at once, refused early, broken off."""
+"""Uploads: in any way and order, concurrent, refused early, and interrupted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .raw import Raw, upload_head
 
 pytestmark = pytest.mark.anyio
 
-ALREADY = "video-content-range-by-part-part-already-sent"
+ALREADY_SENT = "video-content-range-by-part-part-already-sent"
 
 
 def sha256(data: bytes) -> str:
@@ -26,7 +26,7 @@ def sha256(data: bytes) -> str:
 
 @pytest.mark.parametrize("size", [1, 3 * MIB, 20 * MIB + 1])
 async def test_whole(api: Api, emulator: Emulator, size: int) -> None:
-    """A file in one request."""
+    """A whole file in one request."""
     data, video_id = content(size), await api.create()
     assert (await api.send(video_id, data, expect=201)).json["videoId"] == video_id
     view = await emulator.finished(video_id)
@@ -35,7 +35,7 @@ async def test_whole(api: Api, emulator: Emulator, size: int) -> None:
 
 @pytest.mark.parametrize("style", ["N/*", "N/TOTAL", "bytes", "bytes/*"])
 async def test_ranges_in_any_order(api: Api, emulator: Emulator, style: str) -> None:
-    """Pieces of different sizes, shuffled and at once, come together in the file's order."""
+    """Concurrent parts of different sizes, in any order, are joined in the order of the file."""
     sizes = [PART, PART + 1, 2 * PART, PART, 7]
     data, video_id = content(sum(sizes)), await api.create()
     requests = []
@@ -45,10 +45,10 @@ async def test_ranges_in_any_order(api: Api, emulator: Emulator, style: str) -> 
         total: object = {"N/*": len(sizes), "N/TOTAL": len(sizes)}.get(style, len(data))
         if style.endswith("*") and not is_last:
             total = "*"
-        where = f"bytes {start}-{start + size - 1}" if style.startswith("bytes") else f"part {number}"
-        requests.append((data[start : start + size], f"{where}/{total}"))
+        position = f"bytes {start}-{start + size - 1}" if style.startswith("bytes") else f"part {number}"
+        requests.append((data[start : start + size], f"{position}/{total}"))
     random.Random(style).shuffle(requests)
-    replies = await asyncio.gather(*(api.send(video_id, piece, header, expect=201) for piece, header in requests))
+    replies = await asyncio.gather(*(api.send(video_id, part, header, expect=201) for part, header in requests))
     assert sum("assets" in reply.json for reply in replies) == 1
     assert all(reply.json["videoId"] == video_id for reply in replies)
     view = await emulator.finished(video_id)
@@ -57,8 +57,8 @@ async def test_ranges_in_any_order(api: Api, emulator: Emulator, style: str) -> 
     assert view.source_path.read_bytes() == data
 
 
-async def test_status_tells_what_has_arrived(api: Api, emulator: Emulator) -> None:
-    """From an empty container to a playable video."""
+async def test_status_during_an_upload(api: Api, emulator: Emulator) -> None:
+    """The status lists received parts, from an empty container to a playable video."""
     video_id = await api.create()
     assert (await api.status(video_id))["ingest"] == {
         "status": "uploading",
@@ -79,8 +79,8 @@ async def test_status_tells_what_has_arrived(api: Api, emulator: Emulator) -> No
     assert [quality["status"] for quality in encoding["qualities"]] == ["encoded"]
 
 
-async def test_status_tells_byte_ranges(api: Api) -> None:
-    """Ranges are told as they came, in the file's order."""
+async def test_status_of_byte_ranges(api: Api) -> None:
+    """The status lists received byte ranges, in the order of the file."""
     video_id = await api.create()
     await api.send(video_id, b"end", f"bytes {PART}-{PART + 2}/{PART + 3}", expect=201)
     assert (await api.status(video_id))["ingest"]["receivedBytes"] == [
@@ -101,10 +101,10 @@ async def test_status_tells_byte_ranges(api: Api) -> None:
         (None, b"", "uploaded-file-empty"),
     ],
 )
-async def test_refused_pieces(
+async def test_refused_parts(
     api: Api, emulator: Emulator, content_range: str | None, data: bytes, slug: str
 ) -> None:
-    """The rules hold on the wire, and a refused piece leaves nothing behind."""
+    """A refused part leaves nothing behind."""
     video_id = await api.create()
     assert (await api.send(video_id, data, content_range, expect=400)).slug == slug
     assert emulator.videos[video_id].state == "empty"
@@ -142,7 +142,7 @@ async def test_refused_pieces(
     ],
 )
 async def test_refused_forms(api: Api, body: bytes, content_type: str, slug: str) -> None:
-    """What is no form with one file is refused by the closest name."""
+    """A body that is not a form with one file is refused."""
     video_id = await api.create()
     headers = {"Content-Type": content_type}
     reply = await api.post(f"/videos/{video_id}/source", data=body, headers=headers, expect=400)
@@ -150,7 +150,7 @@ async def test_refused_forms(api: Api, body: bytes, content_type: str, slug: str
 
 
 async def test_two_files(api: Api) -> None:
-    """Exactly one file; its field may have any name."""
+    """A form has exactly one file, in a field with any name."""
     video_id = await api.create()
     writer = form(b"one")
     writer.append(b"two").set_content_disposition("form-data", name="other", filename="b.mp4")
@@ -162,11 +162,11 @@ async def test_two_files(api: Api) -> None:
 
 
 async def test_duplicates_in_flight(api: Api, emulator: Emulator) -> None:
-    """The same part at once: the one that finishes first wins, the others were too late."""
+    """Of concurrent requests for the same part, the first to finish is stored, and the others are refused."""
     video_id = await api.create()
     replies = await asyncio.gather(*(api.send(video_id, content(PART, n), "part 1/*") for n in range(4)))
     assert sorted(reply.status for reply in replies) == [201, 400, 400, 400]
-    assert {reply.slug for reply in replies if reply.status == 400} == {ALREADY}
+    assert {reply.slug for reply in replies if reply.status == 400} == {ALREADY_SENT}
     winner = next(n for n, reply in enumerate(replies) if reply.status == 201)
     await api.send(video_id, b"end", "part 2/2", expect=201)
     assert (await emulator.finished(video_id)).sha256 == sha256(content(PART, winner) + b"end")
@@ -175,7 +175,7 @@ async def test_duplicates_in_flight(api: Api, emulator: Emulator) -> None:
 
 
 async def test_two_completing_requests(api: Api) -> None:
-    """Exactly one request completes, however close together the last two come."""
+    """Of two concurrent last requests, exactly one completes the upload."""
     for _ in range(5):
         video_id = await api.create()
         replies = await asyncio.gather(
@@ -186,19 +186,19 @@ async def test_two_completing_requests(api: Api) -> None:
 
 
 async def test_delete_while_uploading(api: Api, emulator: Emulator) -> None:
-    """A part whose video vanished under it finds no resource, and leaves no file."""
+    """A part of a video that is deleted during the request gets 404, and leaves no file."""
     video_id = await api.create()
     async with Raw(emulator.url) as raw:
         await raw.send(upload_head(video_id, "part 1/*", PART) + content(PART // 2))
         await emulator.wait_for(lambda e: e.statistics().bytes_received > MIB)
         await api.delete(f"/videos/{video_id}", expect=204)
         await raw.send(content(PART - PART // 2) + b"\r\n--XX--\r\n")
-        assert (await raw.answer()).slug == "resource-not-found"
+        assert (await raw.response()).slug == "resource-not-found"
     assert len(emulator.videos) == 0
 
 
-async def test_broken_off_body_is_not_stored(api: Api, emulator: Emulator) -> None:
-    """A client that goes away in the middle is no error, and its part can come again."""
+async def test_interrupted_body_is_not_stored(api: Api, emulator: Emulator) -> None:
+    """A client that disconnects causes no error, and can send its part again."""
     video_id = await api.create()
     async with Raw(emulator.url) as raw:
         await raw.send(upload_head(video_id, "part 1/*", PART) + content(PART // 2))
@@ -222,44 +222,44 @@ async def test_broken_off_body_is_not_stored(api: Api, emulator: Emulator) -> No
     ],
 )
 async def test_early_refusal(api: Api, emulator: Emulator, head: bytes, status: int) -> None:
-    """What the headers give away is answered before any of the body is there, and the connection closed."""
+    """Invalid headers are refused before the body is read, and the connection is closed."""
     head = head.replace(b"VIDEO", (await api.create()).encode())
     async with Raw(emulator.url) as raw:
         await raw.send(head.partition(b"\r\n\r\n")[0] + b"\r\n\r\n")
-        answer = await raw.answer()
-        assert answer.status == status
-        assert answer.headers["connection"] == "close"
+        response = await raw.response()
+        assert response.status == status
+        assert response.headers["connection"] == "close"
     await emulator.wait_for(lambda e: e.requests[-1].status == status)
     assert emulator.requests[-1].body_bytes == 0
 
 
-async def test_refused_client_that_keeps_sending_reads_its_answer(api: Api, emulator: Emulator) -> None:
-    """What it still sends is taken and dropped, so that no reset overtakes the answer."""
+async def test_refused_client_that_keeps_sending_reads_its_response(api: Api, emulator: Emulator) -> None:
+    """The rest of the body is read and dropped, so that no reset overtakes the response."""
     async with Raw(emulator.url) as raw:
         await raw.send(upload_head("viUnknown", "part 1/*", PART) + content(PART) + b"\r\n--XX--\r\n")
-        assert (await raw.answer()).status == 404
+        assert (await raw.response()).status == 404
     await emulator.wait_for(lambda e: e.statistics().bytes_discarded > PART)
     assert emulator.requests[-1].body_bytes > PART
 
 
 async def test_expect_continue(api: Api, emulator: Emulator) -> None:
-    """100 is sent only to a request whose headers pass."""
+    """100 is sent only if the headers are valid."""
     video_id = await api.create()
     async with Raw(emulator.url) as raw:
         await raw.send(upload_head(video_id, "part 2/2", 3, "Expect: 100-continue\r\n"))
-        assert (await raw.answer()).status == 100
+        assert (await raw.response()).status == 100
         await raw.send(b"end\r\n--XX--\r\n")
-        assert (await raw.answer()).status == 201
+        assert (await raw.response()).status == 201
     async with Raw(emulator.url) as raw:
         await raw.send(
             upload_head(video_id, "part 2/2", 3, "Expect: 100-continue\r\n").partition(b"\r\n\r\n")[0]
             + b"\r\n\r\n"
         )
-        assert (await raw.answer()).slug == ALREADY
+        assert (await raw.response()).slug == ALREADY_SENT
 
 
 async def test_chunked_body(api: Api, emulator: Emulator) -> None:
-    """A body of unknown length is taken, too."""
+    """A body of unknown length is accepted."""
     video_id = await api.create()
 
     async def chunks() -> AsyncIterator[bytes]:
@@ -273,8 +273,8 @@ async def test_chunked_body(api: Api, emulator: Emulator) -> None:
     assert (await emulator.finished(video_id)).sha256 == sha256(content(PART))
 
 
-async def test_no_temporary_files_stay(api: Api, emulator: Emulator) -> None:
-    """Refused, broken off, finished: afterwards there are only sources."""
+async def test_no_temporary_files_remain(api: Api, emulator: Emulator) -> None:
+    """After refused and finished parts, only the source remains."""
     video_id = await api.create()
     await api.send(video_id, b"x" * MIB, "part 1/*", expect=400)
     await api.send(video_id, content(PART), "part 1/*", expect=201)

@@ -19,7 +19,7 @@ from typing import Any, Final
 import anyio
 import pytest
 
-from async_uploader import Client, UploadFailed, Video, forget_unfinished, list_unfinished
+from async_uploader import UploadFailed, Video, forget_unfinished, list_unfinished
 from async_uploader._models import MARK_INTENT
 from async_uploader._resume.journal import Journal
 from async_uploader.emulator import Emulator, Fault
@@ -34,6 +34,7 @@ from .world import (
     HANG_SECONDS,
     KEY,
     PART,
+    QuickClient,
     Run,
     Source,
     check_finished,
@@ -72,7 +73,7 @@ def _intents(state: Path) -> int:
 
 
 async def _token(emulator: Emulator) -> str:
-    async with Client(api_key=KEY, base_url=emulator.url) as client:
+    async with QuickClient(api_key=KEY, base_url=emulator.url) as client:
         return (await client.create_upload_token()).token
 
 
@@ -89,7 +90,7 @@ async def _kill_and_run_again(uploader: Uploader, source: Source, *, kill_at: in
     # An upload token cannot find a container if the response to the first part was not recorded.
     assert len(uploader.emulator.videos) == 1 + is_lost, kill_at
     await _check_sent_once(uploader.emulator, source, video_id)
-    async with Client(api_key=KEY, base_url=uploader.emulator.url) as client:
+    async with QuickClient(api_key=KEY, base_url=uploader.emulator.url) as client:
         assert (await client.get_video(video_id)).metadata == ()
     assert await anyio.to_thread.run_sync(_intents, uploader.state) == 0
     await _check_is_kept(uploader, video_id)
@@ -180,7 +181,7 @@ async def test_kills_during_many_small_uploads(forks: Forks, tmp_path: Path) -> 
         digests = [view.sha256 for view in emulator.videos.values()]
         assert sorted(map(str, digests)) == sorted(source.sha256 for source in sources)
         assert _intents(uploader.state) == 0
-        async with Client(api_key=KEY, base_url=emulator.url) as client:
+        async with QuickClient(api_key=KEY, base_url=emulator.url) as client:
             assert {video.metadata for video in await client.list_videos()} == {()}
 
 
@@ -189,7 +190,7 @@ async def test_kills_during_many_small_uploads(forks: Forks, tmp_path: Path) -> 
 
 async def _run(emulator: Emulator, source: Source, token: str | None, **options: Any) -> Video:
     credential: dict[str, Any] = {"upload_token": token} if token else {"api_key": KEY}
-    async with asyncio.timeout(HANG_SECONDS), Client(base_url=emulator.url, **credential) as client:
+    async with asyncio.timeout(HANG_SECONDS), QuickClient(base_url=emulator.url, **credential) as client:
         return await client.upload(source.path, **{"part_size": PART, "resume": "local", **options})
 
 
@@ -331,7 +332,7 @@ async def test_keep_finished_of_a_deleted_video(movie: Source) -> None:
     """The file is uploaded again."""
     async with service() as emulator:
         first = await _kept(emulator, movie)
-        async with Client(api_key=KEY, base_url=emulator.url) as client:
+        async with QuickClient(api_key=KEY, base_url=emulator.url) as client:
             await client.delete_video(first.video_id)
         second = await _kept(emulator, movie)
         assert list(emulator.videos) == [second.video_id] != [first.video_id]
@@ -549,7 +550,7 @@ async def test_late_response_leaves_the_container_to_the_next_run(resume: bool |
 
 
 async def _make_stray(emulator: Emulator, intent: str) -> str:
-    async with Client(api_key=KEY, base_url=emulator.url) as client:
+    async with QuickClient(api_key=KEY, base_url=emulator.url) as client:
         return (await client.create_video(title="stray", metadata={MARK_INTENT: intent})).video_id
 
 
@@ -567,7 +568,7 @@ def journal_of(source_of: SourceOf, state: Path) -> Callable[[Emulator], Any]:
 
     async def journal_of(emulator: Emulator) -> None:
         other = await _kept(emulator, source_of(1000))
-        async with Client(api_key=KEY, base_url=emulator.url) as client:
+        async with QuickClient(api_key=KEY, base_url=emulator.url) as client:
             await client.delete_video(other.video_id)
         await join_threads()
 
@@ -579,7 +580,7 @@ async def test_intent_does_not_affect_other_metadata(movie: Source) -> None:
     """The container has the intent until the upload is finished."""
     async with service("upload,part=last:status=503") as emulator:
         await run_upload(emulator, movie, resume="local", max_attempts=1, metadata={"mine": "kept"})
-        async with Client(api_key=KEY, base_url=emulator.url) as client:
+        async with QuickClient(api_key=KEY, base_url=emulator.url) as client:
             (video,) = await client.list_videos()
         assert {one.key for one in video.metadata} == {"mine", MARK_INTENT}
         emulator.clear_faults()
@@ -638,7 +639,7 @@ async def test_container_with_parts_is_not_deleted(
         await journal_of(emulator)
         _add_intent(state, movie, "filled")
         filled = await _make_stray(emulator, "filled")
-        async with Client(api_key=KEY, base_url=emulator.url) as client:
+        async with QuickClient(api_key=KEY, base_url=emulator.url) as client:
             await client.upload(movie.path, video_id=filled, part_size=PART)
         run: Run = await run_upload(emulator, movie, resume="local")
         assert run.video is not None, run.error

@@ -105,8 +105,9 @@ async def _upload_and_change(
 @pytest.mark.parametrize("resume", [False, "local"], ids=["resume off", "resume on"])
 @pytest.mark.parametrize(
     ("after_bytes", "at", "concurrency"),
-    [(MIB, 0, 1), (PART + MIB, 0, 1), (MIB, 0, 3)],
-    ids=["current part", "earlier part", "concurrent parts"],
+    # One part at a time: with several, socket buffers can take all of a short file before it is changed.
+    [(MIB, 0, 1), (PART + MIB, 0, 1)],
+    ids=["current part", "earlier part"],
 )
 async def test_change_of_sent_bytes_fails_the_upload(
     after_bytes: int, at: int, concurrency: int, resume: bool | str, movie: Source

@@ -85,7 +85,7 @@ def test_kept():
 
 
 REFUSED = {
-    "faults=['part=2']": "Fault 'part=2' must read SELECTORS:ACTIONS, as in 'part=3:status=503'.",
+    "faults=['part=2']": "Fault 'part=2' must have the form SELECTORS:ACTIONS, as in 'part=3:status=503'.",
     "faults='part=0:cut'": "Fault 'part=0:cut' is not possible: *",
     "rate_limit=0": "The rate limit must be at least 1 upload a window.",
     "rate=5": "'rate' is no setting; known are api_key, *faults, *rate_limit, *",

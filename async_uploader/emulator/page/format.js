@@ -1,4 +1,4 @@
-// Numbers and names as people read them.
+// Formats numbers and paths, and creates elements.
 
 const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
 
@@ -19,18 +19,18 @@ export function duration(ms) {
   return ms < 10000 ? `${number(Math.round(ms))} ms` : `${number(Math.round(ms / 1000))} s`;
 }
 
-// Ids are long, their first letters tell them apart, and what they are goes without saying.
+// Shortens ids to their first characters, which differ, and drops the prefix of videos.
 export function shortPath(path) {
   return path.replace(/^\/videos\/(?=vi)/, "").replace(/(vi[0-9A-Za-z]{5})[0-9A-Za-z]{6,}/g, "$1…");
 }
 
 export function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
+  const created = Object.assign(document.createElement(tag), properties);
+  created.append(...children);
+  return created;
 }
 
-// Touches the document only where something is new, so that selections and focus survive.
+// Changes the document only if the text differs, so that selections and focus are kept.
 export function setText(target, text) {
   if (target.textContent !== text) target.textContent = text;
 }
@@ -46,7 +46,7 @@ async function copy(button, text) {
     await navigator.clipboard.writeText(text);
     button.textContent = "Copied";
   } catch {
-    button.textContent = "Not allowed";
+    button.textContent = "Copy failed";
   }
   setTimeout(() => { button.textContent = "Copy"; }, 1500);
 }

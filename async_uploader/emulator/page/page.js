@@ -1,4 +1,4 @@
-// Keeps the page equal to the emulator's state, by its events.
+// Shows the emulator's state, and updates it by events.
 
 import { bytes, copyButton, duration, element, number, setText, shortPath } from "./format.js";
 import { Spark } from "./spark.js";
@@ -8,9 +8,9 @@ const find = (id) => document.getElementById(id);
 const videos = new Videos(find("videos"));
 const spark = new Spark(find("spark"));
 let state = {};
-let source = null;
+let events = null;
 
-const shows = {
+const renderers = {
   emulator: showEmulator,
   traffic: showTraffic,
   faults: showFaults,
@@ -18,20 +18,20 @@ const shows = {
 };
 
 function connect() {
-  source = new EventSource("/_emulator/events");
-  source.addEventListener("open", () => {
-    state = {}; // it may be another emulator than before
+  events = new EventSource("/_emulator/events");
+  events.addEventListener("open", () => {
+    state = {}; // a different emulator may use this address now
     spark.clear();
     showConnection("live");
   });
-  source.addEventListener("error", () => showConnection("stopped"));
-  source.addEventListener("message", (event) => take(JSON.parse(event.data)));
+  events.addEventListener("error", () => showConnection("stopped"));
+  events.addEventListener("message", (event) => applyChanges(JSON.parse(event.data)));
 }
 
-function take({ now, changed, gone }) {
+function applyChanges({ now, changed, removed }) {
   Object.assign(state, changed);
-  for (const name of gone) delete state[name];
-  for (const name of Object.keys(changed)) shows[name]?.(state[name], now);
+  for (const name of removed) delete state[name];
+  for (const name of Object.keys(changed)) renderers[name]?.(state[name], now);
   showRate(now);
   showWindows(now);
   showVideos();
@@ -47,27 +47,27 @@ function showEmulator(emulator) {
   setText(find("url"), emulator.url);
   const rate = (value) => (value ? `${bytes(value)}/s` : "no limit");
   const facts = {
-    "Each connection": rate(emulator.connectionRate),
-    "All together": rate(emulator.linkRate),
+    "Per connection": rate(emulator.connectionRate),
+    "All connections": rate(emulator.linkRate),
     "Latency": emulator.latency ? duration(emulator.latency * 1000) : "none",
-    "Bearer tokens live": duration(emulator.tokenTtl * 1000),
-    "Videos are": emulator.isKept ? "kept (--data)" : "gone when it stops",
+    "Token lifetime": duration(emulator.tokenTtl * 1000),
+    "Videos": emulator.isKept ? "kept (--data)" : "deleted when the emulator stops",
   };
-  find("line").replaceChildren(...Object.entries(facts).flatMap(([name, value]) => [
+  find("settings").replaceChildren(...Object.entries(facts).flatMap(([name, value]) => [
     element("dt", { textContent: name }), element("dd", { textContent: value })]));
   const key = emulator.hasDefaultKey ? "local-key" : "…";
-  // The address that this browser has found it at: behind a forwarded port, the emulator knows another.
+  // The address in this browser: behind a forwarded port, it differs from the emulator's.
   setText(find("command"),
     `APIVIDEO_API_KEY=${key} APIVIDEO_BASE_URL=${location.origin} async-uploader upload movie.mp4`);
   setText(find("key-note"), emulator.hasDefaultKey
-    ? "Any client will do: the base URL is this page's, the API key local-key (--api-key sets another)."
-    : "Any client will do: the base URL is this page's, the API key the one given with --api-key.");
+    ? "You can use any client, with the base URL of this page and the API key local-key (change it with --api-key)."
+    : "You can use any client, with the base URL of this page and the API key given with --api-key.");
 }
 
 function showTraffic(traffic) {
-  setText(find("received"), `${bytes(traffic.received)} in all, ${bytes(traffic.discarded)} of it not kept`);
+  setText(find("received"), `${bytes(traffic.received)} received, ${bytes(traffic.discarded)} of it discarded`);
   setText(find("flight"), number(traffic.inFlight));
-  setText(find("peak"), `${number(traffic.peak)} at most`);
+  setText(find("peak"), `peak: ${number(traffic.peak)}`);
   setText(find("request-counts"), `${number(traffic.requests)}, ${number(traffic.failed)} failed`);
 }
 
@@ -79,52 +79,52 @@ function showRate(now) {
 function showWindows(now) {
   for (const { name, limit, used, closesAt } of state.windows) {
     const gauge = document.querySelector(`[data-window=${name}]`);
-    const left = closesAt === null ? 0 : Math.max(0, Math.ceil(closesAt - now));
+    const remaining = closesAt === null ? 0 : Math.max(0, Math.ceil(closesAt - now));
     gauge.classList.toggle("full", limit !== null && used >= limit);
     setText(gauge.querySelector(".value"), limit === null ? number(used) : `${number(used)} / ${number(limit)}`);
     gauge.querySelector("i").style.width = limit === null ? "0" : `${Math.min(100, (100 * used) / limit)}%`;
-    const resets = left ? `resets in ${left} s` : "opens with the next one";
+    const resets = remaining ? `resets in ${remaining} s` : "starts with the next request";
     setText(gauge.querySelector(".note"), limit === null ? "no limit" : resets);
   }
 }
 
 function showFaults(faults) {
-  find("faults").replaceChildren(...(faults.length ? faults.map(({ spec, struck }) => element("li", {},
+  find("faults").replaceChildren(...(faults.length ? faults.map(({ spec, triggered }) => element("li", {},
     element("code", { textContent: spec }),
-    element("b", { className: struck ? "struck" : "", textContent: number(struck) })))
-    : [element("li", { className: "note", textContent: "none: everything goes well" })]));
+    element("b", { className: triggered ? "triggered" : "", textContent: number(triggered) })))
+    : [element("li", { className: "note", textContent: "none" })]));
 }
 
 function showRequests(requests, now) {
   find("requests").replaceChildren(...requests.map((request) => {
     const ended = new Date(Date.now() - (now - request.endedAt) * 1000).toLocaleTimeString();
-    const again = request.attempt > 1 ? `, attempt ${request.attempt}` : "";
-    const where = shortPath(request.path) + (request.range ? `  ${request.range}` : "");
+    const attempt = request.attempt > 1 ? `, attempt ${request.attempt}` : "";
+    const target = shortPath(request.path) + (request.range ? `  ${request.range}` : "");
     const kind = request.status === null || request.status >= 400 ? "bad" : "good";
-    return element("li", { className: kind, title: `${ended} ${request.path} ${request.range ?? ""}${again}` },
+    return element("li", { className: kind, title: `${ended} ${request.path} ${request.range ?? ""}${attempt}` },
       element("b", { textContent: request.status ?? "cut" }),
       element("span", { className: "method", textContent: request.method }),
-      element("span", { className: "where", textContent: where }),
+      element("span", { className: "target", textContent: target }),
       element("span", { className: "fault", textContent: request.isFault ? "fault" : "" }),
       element("span", { className: "ms", textContent: duration(request.ms) }));
   }));
 }
 
 function showVideos() {
-  const { shown, total, finished } = state.videos;
+  const { visible, total, finished } = state.videos;
   find("empty").hidden = total > 0;
-  const more = shown.length < total ? `, the newest ${number(shown.length)} shown` : "";
+  const more = visible.length < total ? `, showing the newest ${number(visible.length)}` : "";
   setText(find("counts"), total ? `${number(total)}, ${number(finished)} finished${more}` : "");
-  videos.update(shown, state, state.live);
+  videos.update(visible, state, state.uploads);
 }
 
 find("empty").querySelector(".copy").replaceWith(copyButton(() => find("command").textContent));
 new ResizeObserver(() => videos.redraw()).observe(find("videos"));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => videos.redraw());
-// A browser keeps few connections to one host: tabs that nobody sees do without.
+// Browsers limit the connections to a host, so hidden tabs close theirs.
 document.addEventListener("visibilitychange", () => {
-  source?.close();
-  source = null;
+  events?.close();
+  events = null;
   if (!document.hidden) connect();
 });
 connect();

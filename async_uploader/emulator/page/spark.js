@@ -1,7 +1,7 @@
-// How many bytes a second came in, over the last minute.
+// A chart of the throughput during the last minute.
 
 const SECONDS = 60;
-const OVER_SECONDS = 1.5;
+const AVERAGE_SECONDS = 1.5;
 
 export class Spark {
   constructor(canvas) {
@@ -10,14 +10,14 @@ export class Spark {
   }
 
   clear() {
-    this.samples = []; // [seconds, bytes so far]
-    this.rates = new Map(); // by half second
+    this.samples = []; // [seconds, total bytes]
+    this.rates = new Map(); // by half seconds
   }
 
-  // Notes how many bytes have come so far; returns the present rate.
+  // Adds the total number of bytes received; returns the current rate.
   add(now, received) {
     this.samples.push([now, received]);
-    while (this.samples.length > 2 && now - this.samples[1][0] >= OVER_SECONDS) this.samples.shift();
+    while (this.samples.length > 2 && now - this.samples[1][0] >= AVERAGE_SECONDS) this.samples.shift();
     const [[then, before]] = this.samples;
     const rate = now > then ? (received - before) / (now - then) : 0;
     this.now = Math.floor(now * 2);
@@ -34,13 +34,13 @@ export class Spark {
     const pen = this.canvas.getContext("2d");
     pen.scale(scale, scale);
     const style = getComputedStyle(this.canvas);
-    const most = Math.max(1, ...this.rates.values());
+    const maxRate = Math.max(1, ...this.rates.values());
     const step = width / (SECONDS * 2);
-    pen.fillStyle = style.getPropertyValue("--flying");
+    pen.fillStyle = style.getPropertyValue("--in-flight");
     let rate = 0;
     for (let n = 0; n < SECONDS * 2; n += 1) {
       rate = this.rates.get(this.now - SECONDS * 2 + 1 + n) ?? rate / 2;
-      const bar = rate > 0 ? Math.max(1, (rate / most) * height) : 0;
+      const bar = rate > 0 ? Math.max(1, (rate / maxRate) * height) : 0;
       pen.fillRect(n * step, height - bar, Math.max(step - 0.5, 1), bar);
     }
   }

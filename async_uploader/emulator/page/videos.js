@@ -1,4 +1,4 @@
-// The list of videos: one card each, made once and then kept up to date.
+// The list of videos: a card for each, created once and then updated.
 
 import { bytes, copyButton, element, number, setText } from "./format.js";
 import { axisOf, draw } from "./map.js";
@@ -13,22 +13,22 @@ export class Videos {
     addEventListener("hashchange", () => this.cards.get(location.hash.slice(1))?.toggle(true));
   }
 
-  update(shown, sections, live) {
-    const ids = shown.filter((id) => sections[id]);
+  update(visible, sections, uploads) {
+    const ids = visible.filter((id) => sections[id]);
     for (const [id, card] of this.cards) {
       if (!ids.includes(id)) {
         card.root.remove();
         this.cards.delete(id);
       }
     }
-    ids.forEach((id, place) => {
+    ids.forEach((id, index) => {
       let card = this.cards.get(id);
       if (!card) {
         card = new Card(id);
         this.cards.set(id, card);
       }
-      if (this.list.children[place] !== card.root) this.list.insertBefore(card.root, this.list.children[place]);
-      card.update(sections[id], live[id] ?? null);
+      if (this.list.children[index] !== card.root) this.list.insertBefore(card.root, this.list.children[index]);
+      card.update(sections[id], uploads[id] ?? null);
       if (id === this.opened) {
         this.opened = "";
         card.toggle(true);
@@ -45,7 +45,7 @@ class Card {
   constructor(id) {
     this.id = id;
     this.video = null;
-    this.live = null;
+    this.upload = null;
     this.picture = element("span", { className: "picture" });
     this.title = element("span", { className: "title" });
     this.note = element("span", { className: "note" });
@@ -61,18 +61,18 @@ class Card {
     this.root = element("li", { id }, this.button, this.map, this.detail);
   }
 
-  update(video, live) {
-    if (video === this.video && live === null && this.live === null) return;
+  update(video, upload) {
+    if (video === this.video && upload === null && this.upload === null) return;
     const isNew = video !== this.video;
     this.video = video;
-    this.live = live;
-    const said = arrived(video, live);
+    this.upload = upload;
+    const summary = summarize(video, upload);
     setText(this.title, video.title || "untitled");
-    setText(this.note, said);
+    setText(this.note, summary);
     this.state.dataset.state = video.state;
-    setText(this.state, live && video.state === "empty" ? "uploading" : STATES[video.state] ?? video.state);
+    setText(this.state, upload && video.state === "empty" ? "uploading" : STATES[video.state] ?? video.state);
     this.root.dataset.state = video.state;
-    this.map.setAttribute("aria-label", said);
+    this.map.setAttribute("aria-label", summary);
     if (isNew && video.sha256 && !this.picture.firstChild) {
       this.picture.append(element("img", { src: url(this.id, "thumbnail"), alt: "", loading: "lazy" }));
     }
@@ -81,7 +81,7 @@ class Card {
   }
 
   draw() {
-    if (this.video) draw(this.map, this.video, this.live);
+    if (this.video) draw(this.map, this.video, this.upload);
   }
 
   toggle(open) {
@@ -101,11 +101,11 @@ class Card {
     const player = this.detail.querySelector("video");
     const facts = this.facts();
     if (player) {
-      this.detail.querySelector(".facts").replaceWith(facts); // and let it play on
+      this.detail.querySelector(".facts").replaceWith(facts); // keeps the player running
     } else {
-      const isOpen = video.sha256 && video.isPublic && video.hasMp4;
+      const isDownloadable = video.sha256 && video.isPublic && video.hasMp4;
       this.detail.replaceChildren(...(video.sha256 ? [this.player()] : []), facts,
-        ...(isOpen ? [download(this.id)] : []));
+        ...(isDownloadable ? [download(this.id)] : []));
     }
   }
 
@@ -115,7 +115,7 @@ class Card {
     player.src = url(this.id, "source");
     const box = element("div", { className: "player" }, player);
     player.addEventListener("error", () => {
-      box.append(element("p", { textContent: "This browser cannot play what was uploaded." }));
+      box.append(element("p", { textContent: "This browser cannot play the uploaded file." }));
     });
     return box;
   }
@@ -132,7 +132,7 @@ class Card {
     if (video.description) add("Description", video.description);
     if (video.tags.length) add("Tags", video.tags.join(", "));
     for (const { key, value } of video.metadata) add(key, value);
-    add("Seen by", video.isPublic ? "everybody" : "those whom the API gave its URLs: it is private");
+    add("Visibility", video.isPublic ? "public" : "private: asset URLs contain a token");
     return list;
   }
 }
@@ -143,25 +143,25 @@ function download(id) {
     element("pre", { textContent: text, tabIndex: 0 }), copyButton(() => text));
 }
 
-function url(id, what) {
-  return `/_emulator/videos/${encodeURIComponent(id)}/${what}`;
+function url(id, file) {
+  return `/_emulator/videos/${encodeURIComponent(id)}/${file}`;
 }
 
-// "36.2 MiB · 7 of 12 parts · 3 in flight · 1 refused"
-function arrived(video, live) {
-  const axis = axisOf(video, live);
+// "36.2 MiB · 7 of 12 parts · 3 in flight · 1 failed"
+function summarize(video, upload) {
+  const axis = axisOf(video, upload);
   const words = [bytes(video.bytes)];
   if (axis?.kind === "parts") {
     const total = axis.total ? `of ${number(axis.total)} parts` : "parts so far";
-    words.push(`${number(video.pieces)} ${total}`);
+    words.push(`${number(video.parts)} ${total}`);
   }
   if (axis?.kind === "bytes") {
     const share = axis.total ? `, ${Math.floor((100 * video.bytes) / axis.total)} %` : "";
-    words.push(`${number(video.pieces)} ranges${share}`);
+    words.push(`${number(video.parts)} ranges${share}`);
   }
-  if (axis?.kind === "whole") words.push("in one piece");
-  if (live) words.push(`${number(live.pieces.length)} in flight`);
-  if (video.refused.length) words.push(`${number(video.refused.length)} refused or cut`);
+  if (axis?.kind === "whole") words.push("in one request");
+  if (upload) words.push(`${number(upload.parts.length)} in flight`);
+  if (video.failed.length) words.push(`${number(video.failed.length)} failed`);
   if (!video.isPublic) words.push("private");
   return words.join(" · ");
 }

@@ -1,0 +1,1 @@
+"""The api.video endpoints: what they accept, what they do and what they return."""

@@ -1,0 +1,66 @@
+"""The URLs of a video's assets, and access to them.
+
+As on the service, the URLs of a private video contain a token, in the path or (for the player) in the query. Only
+the API returns these URLs. They are valid until the emulator stops.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from typing import TYPE_CHECKING
+
+from async_uploader.emulator._problems import Problem
+
+from .attributes import DEFAULTS
+
+if TYPE_CHECKING:
+    from async_uploader.emulator._storage.store import Store
+    from async_uploader.emulator._storage.video import Video
+
+
+class Assets:
+    """The URLs of one emulator's assets; `url` is its base URL."""
+
+    def __init__(self, store: Store, url: str) -> None:
+        self._store = store
+        self._url = url
+        self._secret = secrets.token_bytes(32)
+
+    def view(self, video: Video) -> dict[str, object]:
+        """The `assets` of a Video. The URL of `hls` does not exist, because the emulator does not encode."""
+        video_id = video.container.video_id
+        is_public, token = bool(_detail(video, "public")), self._token(video_id)
+        media = f"{self._url}/vod/{video_id}" + ("" if is_public else f"/token/{token}")
+        player = f"{self._url}/embed/vod/{video_id}" + ("" if is_public else f"?token={token}")
+        frame = f'<iframe src="{player}" width="100%" height="100%" frameborder="0" allowfullscreen></iframe>'
+        assets: dict[str, object] = {
+            "hls": f"{media}/hls/manifest.m3u8",
+            "iframe": frame,
+            "player": player,
+            "thumbnail": f"{media}/thumbnail.jpg",
+        }
+        return {**assets, "mp4": f"{media}/mp4/source.mp4"} if _detail(video, "mp4Support") else assets
+
+    def find(self, video_id: str, token: str | None, *, mp4: bool = False) -> Video:
+        """Find the finished video of a URL.
+
+        :param mp4: whether the URL is that of the `mp4` asset
+        :raises Problem: the video does not exist, is not finished, is private and the token is wrong, or has no
+            `mp4` asset; the response is the same for all of these
+        """
+        video = self._store.video(video_id)
+        is_accessible = _detail(video, "public") or hmac.compare_digest(
+            (token or "").encode("utf-8", "replace"), self._token(video_id).encode()
+        )
+        if not (video.is_finished and is_accessible and (not mp4 or _detail(video, "mp4Support"))):
+            raise Problem("resource-not-found", name="videoId")
+        return video
+
+    def _token(self, video_id: str) -> str:
+        return hmac.new(self._secret, video_id.encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def _detail(video: Video, name: str) -> object:
+    return video.container.details.get(name, DEFAULTS[name])

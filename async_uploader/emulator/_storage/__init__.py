@@ -1,0 +1,1 @@
+"""Containers, received bytes and tokens, in memory and in the data directory."""

@@ -1,0 +1,1 @@
+"""The emulator's web page, and the files of finished videos."""

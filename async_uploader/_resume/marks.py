@@ -7,9 +7,10 @@ the exact value of an entry, and a machine that looks for the source does not kn
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
-from async_uploader._models import MARK_INTENT, MARK_PLAN, MARK_SOURCE, Metadata, Video
+from async_uploader._models import MARK_INTENT, MARK_PLAN, MARK_SOURCE, Video
 from async_uploader._sources.file import FileSource
 
 from .containers import RemoteContainers
@@ -72,6 +73,12 @@ def has_resume_metadata(video: Video) -> bool:
     return any(entry.key in _RESUME_KEYS for entry in video.metadata)
 
 
-def caller_metadata(video: Video) -> list[Metadata]:
-    """The metadata of a video without marks and intent."""
-    return [entry for entry in video.metadata if entry.key not in _RESUME_KEYS]
+def caller_metadata(video: Video) -> list[object]:
+    """The metadata of a video without marks and intent, as the service returned it.
+
+    Entries are taken from the JSON, because another program may have added values that the model cannot hold.
+    """
+    metadata = video.raw.get("metadata", ())
+    # PHP writes a list with gaps as an object.
+    entries = metadata.values() if isinstance(metadata, Mapping) else metadata
+    return [entry for entry in entries if not (isinstance(entry, Mapping) and entry.get("key") in _RESUME_KEYS)]

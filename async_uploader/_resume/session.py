@@ -24,7 +24,7 @@ from .containers import RemoteContainers
 from .entry import Account, Entry, Fingerprint, NewEntry, Ranges
 from .intents import Intents
 from .journal import Journal
-from .marks import Marks, caller_metadata
+from .marks import Marks, caller_metadata, has_resume_metadata
 from .points import ResumePoint
 from .record import JournalRecord
 from .search import ResumePointSearch
@@ -193,12 +193,10 @@ class ResumeSession:
         return video
 
     async def _remove_metadata(self, video: Video) -> Video:
-        kept = caller_metadata(video)
-        if self._is_delegated or len(kept) == len(video.metadata):
+        if self._is_delegated or not has_resume_metadata(video):
             return video
-        metadata = [{"key": entry.key, "value": entry.value} for entry in kept]
         try:
-            return await self._containers.update(video.video_id, {"metadata": metadata})
+            return await self._containers.update(video.video_id, {"metadata": caller_metadata(video)})
         except UploaderError as exc:
             # The video is finished all the same.
             log.warning(

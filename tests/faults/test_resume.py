@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import logging
 import random
 import shutil
@@ -14,7 +15,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import aiohttp
 import pytest
@@ -28,6 +29,7 @@ from async_uploader.emulator import Emulator, Fault
 from .conftest import Command, StartUpload
 from .leaks import join_threads
 from .matrix import SEVERAL_BYTES
+from .proxy import Request, between, response
 from .world import (
     BY_HAND,
     KEY,
@@ -370,6 +372,40 @@ async def test_marks_do_not_affect_other_metadata(movie: Source) -> None:
         await _check_resumed(emulator, movie, run, before=before)
         assert run.video is not None
         assert [(one.key, one.value) for one in run.video.metadata] == [("mine", "kept")]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("resume", ["local", True], ids=["local", "anywhere"])
+async def test_metadata_of_other_programs_is_written_back_unchanged(
+    movie: Source, resume: bool | Literal["local"]
+) -> None:
+    """Also entries with values and fields that the model of a video does not have."""
+    foreign = [
+        {"key": "color", "value": "red"},
+        {"key": "views", "value": 7},
+        {"key": "place", "value": "Bordeaux", "origin": "editor"},
+        {"value": "no key"},
+        "no object",
+    ]
+    written: list[object] = []
+
+    def add_metadata(request: Request, answer: bytes) -> bytes:
+        if request.method == "PATCH":
+            written.append(json.loads(request.body)["metadata"])
+            return response(200, {"videoId": request.path.rpartition("/")[2], "metadata": written[-1]})
+        video = json.loads(answer.partition(b"\r\n\r\n")[2] or "{}")
+        if "metadata" not in video:
+            return answer
+        return response(201, {**video, "metadata": [foreign[0], *video["metadata"], *foreign[1:]]})
+
+    async with (
+        service() as emulator,
+        between(emulator, add_metadata) as url,
+        QuickClient(api_key=KEY, base_url=url) as client,
+    ):
+        video = await client.upload(movie.path, resume=resume, part_size=PART)
+    assert written == [foreign]
+    assert video.raw["metadata"] == foreign
 
 
 def _not_a_database(state: Path) -> Path:

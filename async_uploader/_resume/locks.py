@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import filelock
@@ -26,8 +27,9 @@ def acquire(name: str) -> filelock.FileLock:
 
 
 def release(locks: Iterable[filelock.FileLock]) -> None:
-    """Release locks and delete their files."""
+    """Release locks and delete their files. A file that cannot be deleted stays, and locks nothing."""
     for lock in locks:
         # Deleted while the lock is held: a process that has opened the file notices that it is deleted.
-        Path(lock.lock_file).unlink(missing_ok=True)
+        with suppress(OSError):
+            Path(lock.lock_file).unlink()
         lock.release()

@@ -11,12 +11,14 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
+from unittest import mock
 
 import anyio
 import pytest
 
 from async_uploader import UploaderError, list_unfinished
 from async_uploader._limits import MIB
+from async_uploader._resume import locks
 from async_uploader._resume.entry import Account, Fingerprint, NewEntry
 from async_uploader._resume.journal import Journal
 from async_uploader._sources.identity import Identity
@@ -161,6 +163,15 @@ def test_random_damage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None
         for left in tmp_path.glob(f"{number}.sqlite3*"):
             left.unlink()
     assert opened > 100
+
+
+def test_lock_files_that_cannot_be_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The locks are released all the same, each of them."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    held = [locks.acquire(name) for name in ("path", "inode")]
+    with mock.patch.object(Path, "unlink", side_effect=PermissionError):
+        locks.release(held)
+    locks.release([locks.acquire(name) for name in ("path", "inode")])
 
 
 @pytest.mark.anyio

@@ -1,4 +1,4 @@
-"""Tells a cancellation of the current task from a ``CancelledError`` that other code has raised."""
+"""Distinguishes a cancellation of the current task from a ``CancelledError`` that other code raises."""
 
 from __future__ import annotations
 

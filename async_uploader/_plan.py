@@ -16,7 +16,7 @@ from ._errors import ConfigurationError
 from ._limits import MAX_PART_BYTES, MAX_PARTS, MIB, MIN_PART_BYTES
 from ._units import format_size
 
-#: The limit of the adaptive concurrency. On no link that we measured were more connections faster.
+#: The limit of the adaptive concurrency. More connections were not faster on any network that we measured.
 MAX_ADAPTIVE_CONCURRENCY: Final = 32
 
 # Two parts per connection, so that slow connections can leave parts to fast ones. Few enough for the account's 100
@@ -24,7 +24,7 @@ MAX_ADAPTIVE_CONCURRENCY: Final = 32
 _USUAL_PARTS: Final = 2 * MAX_ADAPTIVE_CONCURRENCY
 # Below this size, one part per connection: with smaller parts, waiting for responses costs more than it gains.
 _TWO_PARTS_MIN_BYTES: Final = _USUAL_PARTS * 16 * MIB
-# If a rate limit window allows so many parts, fewer and larger parts are better than waiting for the next window.
+# If a rate limit window allows this many parts, larger parts are better than waiting for the next window.
 _SUFFICIENT_PARTS: Final = 16
 # The rest of the rate limit is for retries, and for other clients of the account.
 _RATE_LIMIT_SHARE: Final = 0.8
@@ -166,8 +166,8 @@ def plan_stream(
 def fit_to_allowance(plan: Plan, allowance: Allowance | None, *, files: int = 1) -> Plan:
     """Enlarge the parts of a plan if the account does not have enough uploads for the usual ones.
 
-    The parts are as many as the connections can use, but not more than the window allows. If it allows too few,
-    they are so large that the network, and not the rate limit, determines the duration.
+    There are as many parts as the connections can use, but no more than the window allows. If it allows too few,
+    the parts become so large that the network, and not the rate limit, determines the duration.
 
     :param allowance: None if the rate limit is not known yet
     :param files: uploads that share the connections and the window, including this one

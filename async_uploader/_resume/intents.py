@@ -87,7 +87,7 @@ class Intents:
         videos = await self._containers_of(self.current)
         return videos[0].video_id if videos else None
 
-    async def delete_strays(self, result_id: str) -> None:
+    async def delete_unused(self, result_id: str) -> None:
         """Delete the empty containers of all unresolved intents, except for the result of the upload."""
         if not (intents := self.unresolved):
             return

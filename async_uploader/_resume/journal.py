@@ -1,7 +1,7 @@
 """The journal: a database of unfinished uploads on this machine, which survives crashes and contains no secret.
 
 It records which container a source is uploaded to and how it is split into parts. Which parts are stored, the
-service decides, not the journal. Only an upload token, which cannot ask for the status, relies on the journal's
+service decides, not the journal. Only an upload token, which cannot request the status, relies on the journal's
 acknowledgements.
 
 Everything here blocks; :class:`.JournalWorker` runs it in a thread.
@@ -251,9 +251,10 @@ def _store_video(db: sqlite3.Connection, entry_id: int, video: Mapping[str, Any]
 
 @contextmanager
 def _only_database_errors() -> Iterator[None]:
-    """Translate what the sqlite3 module, beside its own errors, raises for a damaged file.
+    """Translate all other exceptions that a damaged file causes into errors of sqlite3.
 
-    For example: error messages that quote the file and are not UTF-8, missing columns, absurd lengths.
+    For example, SQLite's message quotes text of the file that is not UTF-8, a column is missing, or a length is
+    absurd.
     """
     try:
         yield

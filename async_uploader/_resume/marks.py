@@ -48,7 +48,7 @@ class Marks:
             if video.video_id not in ignored and (point := await self._resume_point(video)) is not None:
                 plan = point.plan(self._source.size_bytes)
                 parts = [part for part in plan.parts() if part.number in point.received]
-                # Another machine has sent these parts, so there are no checksums. Computing them would take long.
+                # Another machine has sent these parts, so there are no checksums. They would take minutes.
                 await self._source.verifier.restore_parts(parts, {}, ctime_ns=None, compute_missing=False)
                 return point
         return None

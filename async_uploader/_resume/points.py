@@ -53,7 +53,7 @@ class ResumePoint(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_entry(cls, entry: Entry, video: Video | None) -> Self:
-        """What the journal has as acknowledged, for an upload token, which cannot ask for the status."""
+        """What the journal lists as acknowledged, for an upload token, which cannot request the status."""
         numbers = frozenset(part.number for part in entry.plan.parts())
         received = entry.parts_done & numbers
         if video is None and received == numbers:

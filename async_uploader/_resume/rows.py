@@ -23,7 +23,7 @@ class DamagedRow(Exception):
     """A row has values that were never written to it."""
 
 
-# Wide enough for every URL, id and hash, and too narrow for anything that could break a message or a URL.
+# These patterns accept every URL, id and hash, and nothing that could break a message or a URL.
 _INTENT: Final = re.compile(r"[0-9A-Za-z_-]{1,200}")
 _Text = Annotated[str, msgspec.Meta(pattern=r"^[\x21-\x7e\u00a1-\ud7ff\ue000-\uffff]+\Z", max_length=2000)]
 _Identifier = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.~-]+\Z", max_length=200)]

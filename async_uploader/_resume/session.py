@@ -188,7 +188,7 @@ class ResumeSession:
         :returns: the Video without our metadata entries
         """
         video = await self._remove_metadata(video)
-        await self._intents.delete_strays(video.video_id)
+        await self._intents.delete_unused(video.video_id)
         await self._record.finish(video, is_final=self._options.keep_finished)
         return video
 

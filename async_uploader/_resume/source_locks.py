@@ -16,7 +16,8 @@ from .worker import JournalWorker
 class SourceLocks:
     """The locks of one source and account.
 
-    There are two: the path identifies a file that is replaced during the upload, the inode one with several names.
+    There are two: one for the path, which stays the same if the file is replaced during the upload, and one for
+    the inode, which is the same under all names of the file.
     """
 
     def __init__(self, source: FileSource, *, account: Account, worker: JournalWorker) -> None:

@@ -17,7 +17,7 @@ def state_directory() -> Path:
     except (RuntimeError, KeyError) as exc:  # raised by Path.home() and pwd for an unknown user
         raise _no_home() from exc
     if str(path).startswith("~"):
-        # os.path.expanduser() leaves the tilde then. It would become a directory where the command runs.
+        # os.path.expanduser() found no home directory. A directory named "~" must not be created.
         raise _no_home()
     return path
 

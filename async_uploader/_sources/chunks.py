@@ -62,7 +62,7 @@ async def _async_chunks(source: AsyncIterable[Any]) -> Chunks:
 
 
 async def _sync_chunks(source: Iterable[Any]) -> Chunks:
-    # An own thread: an iterator that blocks delays nothing else.
+    # In a dedicated thread, so that an iterator that blocks delays nothing else.
     iterator, end = iter(source), object()
     with _dedicated_thread() as in_thread:
         while (chunk := await in_thread(partial(next, iterator, end))) is not end:

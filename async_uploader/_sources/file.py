@@ -109,8 +109,7 @@ class FileSource:
             yield reader
         finally:
             await reader.settle()
-            # In a thread, because a file system may take its time. The callback closes the file if the threads are
-            # shut down before.
+            # In a thread, because close() can block. The callback closes the file if the thread did not.
             self._threads.submit(file.close).add_done_callback(lambda _: file.close())
 
     async def _open(self, part: Part) -> tuple[FileIO, int | None]:

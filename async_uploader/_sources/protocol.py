@@ -1,4 +1,4 @@
-"""What a source is to the rest of the library: a sequence of parts that can be opened and read."""
+"""The interface of all sources: a sequence of parts that can be opened and read."""
 
 from __future__ import annotations
 

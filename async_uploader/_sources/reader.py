@@ -16,7 +16,7 @@ from async_uploader._plan import Part
 
 from .checksum import Checksum
 
-# A read that takes longer than this has hung. Its descriptor is left to it.
+# A read that takes longer than this has hung. It keeps its descriptor.
 _SETTLE_SECONDS: Final = 0.4
 _HAS_NOWAIT: Final = hasattr(os, "RWF_NOWAIT")
 

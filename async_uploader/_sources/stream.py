@@ -40,7 +40,7 @@ class StreamSource:
     :param size_bytes: the size of the stream; None if it is not known in advance
     :param split_at_chunks: end a part with a chunk, as soon as the part has 5 MiB
     :param max_latency_seconds: end a part at this age, as soon as it has 5 MiB; None for no limit
-    :param allowance: returns the uploads that the account has left
+    :param allowance: returns the uploads that the rate limit allows; None while they are not known
     """
 
     def __init__(

@@ -549,9 +549,9 @@ async def test_late_response_leaves_the_container_to_the_next_run(resume: bool |
 # Intents
 
 
-async def _make_stray(emulator: Emulator, intent: str) -> str:
+async def _create_with_intent(emulator: Emulator, intent: str) -> str:
     async with QuickClient(api_key=KEY, base_url=emulator.url) as client:
-        return (await client.create_video(title="stray", metadata={MARK_INTENT: intent})).video_id
+        return (await client.create_video(title="x", metadata={MARK_INTENT: intent})).video_id
 
 
 def _add_intent(state: Path, source: Source, intent: str) -> None:
@@ -597,16 +597,16 @@ async def test_container_of_a_killed_process_appears_late(
     async with service() as emulator:
         await journal_of(emulator)
         _add_intent(state, movie, "late")
-        strays: list[asyncio.Task[str]] = []
+        created: list[asyncio.Task[str]] = []
 
         def on_event(event: UploadEvent) -> None:
             if isinstance(event, ContainerReady):
-                strays.append(asyncio.create_task(_make_stray(emulator, "late")))
+                created.append(asyncio.create_task(_create_with_intent(emulator, "late")))
 
         run = await run_upload(emulator, movie, resume="local", on_event=on_event)
         assert run.video is not None, run.error
-        (stray,) = strays
-        assert await stray not in emulator.videos
+        (late,) = created
+        assert await late not in emulator.videos
         await check_finished(emulator, movie, run.video.video_id)
         await join_threads()
         assert _intents(state) == 0
@@ -620,8 +620,8 @@ async def test_empty_container_of_an_intent_is_used(
     async with service() as emulator:
         await journal_of(emulator)
         _add_intent(state, movie, "found")
-        created = {await _make_stray(emulator, "found") for _ in range(2)}
-        foreign = await _make_stray(emulator, "foreign")
+        created = {await _create_with_intent(emulator, "found") for _ in range(2)}
+        foreign = await _create_with_intent(emulator, "foreign")
         run = await run_upload(emulator, movie, resume="local")
         assert run.video is not None, run.error
         assert run.video.video_id in created
@@ -638,7 +638,7 @@ async def test_container_with_parts_is_not_deleted(
     async with service() as emulator:
         await journal_of(emulator)
         _add_intent(state, movie, "filled")
-        filled = await _make_stray(emulator, "filled")
+        filled = await _create_with_intent(emulator, "filled")
         async with QuickClient(api_key=KEY, base_url=emulator.url) as client:
             await client.upload(movie.path, video_id=filled, part_size=PART)
         run: Run = await run_upload(emulator, movie, resume="local")

@@ -12,7 +12,7 @@ from typing import Final
 from async_uploader._flow.concurrency import ConcurrencyController, ConcurrencyPolicy
 from async_uploader._flow.rate_window import RateWindow
 from async_uploader._limits import MIB
-from async_uploader._plan import MOST_CONNECTIONS, Allowance, fit, plan_parts
+from async_uploader._plan import MAX_ADAPTIVE_CONCURRENCY, Allowance, fit_to_allowance, plan_parts
 
 # A new connection: TCP's and TLS's handshakes, then ten segments, and twice as much with each round trip.
 _HANDSHAKE_ROUND_TRIPS: Final = 2
@@ -61,7 +61,7 @@ class Line:
 
     def bound_seconds(self, size_bytes: int, parts: int) -> float:
         """No upload of so many parts can be faster over this line."""
-        most = self.connection_rate * min(parts, MOST_CONNECTIONS)
+        most = self.connection_rate * min(parts, MAX_ADAPTIVE_CONCURRENCY)
         before = min(self.link_rate, most) * self.changes_at_seconds
         line = size_bytes / min(self.link_rate, most)
         if size_bytes > before:
@@ -129,8 +129,8 @@ class Run:
 def planned_bytes(line: Line, size_bytes: int) -> int:
     """The part size that the uploader chooses, by what it knows once the container is there."""
     limit = line.uploads_a_minute
-    allowance = None if limit is None else Allowance(left=limit, limit=limit)
-    return fit(plan_parts(size_bytes), allowance).part_bytes
+    allowance = None if limit is None else Allowance(remaining=limit, limit=limit)
+    return fit_to_allowance(plan_parts(size_bytes), allowance).part_bytes
 
 
 def simulate(line: Line, *, size_bytes: int, part_bytes: int | None = None, connections: int | None = None) -> Run:

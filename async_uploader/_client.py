@@ -27,6 +27,8 @@ from ._limits import MIB, RATE_WINDOW_SECONDS
 from ._models import Video
 from ._options import TransferOptions, check_delegated, split_options
 from ._public import public
+from ._resume.entry import Account
+from ._resume.state_directory import state_directory
 from ._sources.file import FileSource
 from ._types import ContainerDetails, Source, UploadItem, UploadOptions
 from ._uploads.job import Context, Job
@@ -140,10 +142,7 @@ class Client(AccountApi):
             await self._http.__aexit__(*exc_info)
 
     async def _share_rate_limit(self) -> None:
-        from ._resume.journal import state_directory  # noqa: PLC0415
-        from ._resume.resume import account_of  # noqa: PLC0415
-
-        account = account_of(self._credential.secret, self.base_url)
+        account = Account.of(self._credential.secret, self.base_url)
         with suppress(OSError):  # without a home directory, each process counts its own requests
             await self._limiter.share(state_directory() / "rate-limits" / account.fingerprint)
 
@@ -294,7 +293,6 @@ class Client(AccountApi):
 
     def _resume(self, source: FileSource, options: TransferOptions, context: Context) -> ResumeSession:
         # Imported late: only uploads with `resume` need SQLite and file locks.
-        from ._resume.entry import Account  # noqa: PLC0415
         from ._resume.session import ResumeSession  # noqa: PLC0415
         from ._resume.worker import JournalWorker  # noqa: PLC0415
 

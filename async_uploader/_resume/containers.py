@@ -28,6 +28,15 @@ class RemoteContainers:
         videos, _ = await self._run(RequestKind.READ, Operation.FIND, lambda: self._service.list_videos(query))
         return list(videos)
 
+    async def get(self, video_id: str) -> Video | None:
+        """A container; None if it does not exist."""
+        try:
+            return await self._run(RequestKind.READ, Operation.VIDEO, lambda: self._service.get_video(video_id))
+        except ApiError as exc:
+            if is_not_found(exc):
+                return None
+            raise
+
     async def status(self, video_id: str) -> VideoStatus | None:
         """The status of a container; None if it does not exist."""
         try:

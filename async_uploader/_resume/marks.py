@@ -16,6 +16,7 @@ from async_uploader._types import Ranges
 
 from .containers import RemoteContainers
 from .points import ResumePoint
+from .shared_containers import SharedContainers, age
 
 _RESUME_KEYS: Final = (MARK_SOURCE, MARK_PLAN, MARK_INTENT)
 _PLAN: Final = re.compile(r"(part|bytes)-(\d{7,9})")
@@ -44,16 +45,30 @@ class Marks:
 
         :param ignored: ids of containers that cannot
         """
-        for video in await self._containers.find(key=MARK_SOURCE, value=self._sample):
+        videos = await self._containers.find(key=MARK_SOURCE, value=self._sample)
+        for video in sorted(videos, key=age):
             if video.video_id not in ignored and (point := await self._resume_point(video)) is not None:
-                plan = point.plan(self._source.size_bytes)
-                parts = [part for part in plan.parts() if part.number in point.received]
-                # Another machine has sent these parts, so there are no checksums. They would take minutes.
-                await self._source.verifier.restore_parts(parts, {}, ctime_ns=None, compute_missing=False)
                 return point
         return None
 
+    async def settle(self, video_id: str) -> ResumePoint | None:
+        """The resume point of a container that another machine has created; None to use the given one."""
+        shared = SharedContainers(
+            self._containers, key=MARK_SOURCE, value=self._sample, total_bytes=self._source.size_bytes
+        )
+        video = await shared.settle(video_id)
+        return None if video is None or video.video_id == video_id else await self._resume_point(video)
+
     async def _resume_point(self, video: Video) -> ResumePoint | None:
+        point = await self._read_point(video)
+        if point is not None:
+            plan = point.plan(self._source.size_bytes)
+            parts = [part for part in plan.parts() if part.number in point.received]
+            # Another machine has sent these parts, so there are no checksums. They would take minutes.
+            await self._source.verifier.restore_parts(parts, {}, ctime_ns=None, compute_missing=False)
+        return point
+
+    async def _read_point(self, video: Video) -> ResumePoint | None:
         plan = {entry.key: entry.value for entry in video.metadata}.get(MARK_PLAN)
         match = _PLAN.fullmatch(plan or "")
         status = await self._containers.status(video.video_id) if match else None

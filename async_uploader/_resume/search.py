@@ -71,6 +71,10 @@ class ResumePointSearch:
             return None
         return await self._marks.find(ignored=frozenset(self._abandoned))
 
+    async def settle(self, video_id: str) -> ResumePoint | None:
+        """The resume point of a container that another machine has created; None to use the given one."""
+        return None if self._marks is None else await self._marks.settle(video_id)
+
     async def _from_entries(self, entries: list[Entry]) -> ResumePoint | None:
         own = [entry for entry in entries if entry.account == self._account]
         if entries and not own:

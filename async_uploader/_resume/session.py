@@ -28,6 +28,7 @@ from .journal import Journal
 from .marks import Marks, caller_metadata, has_resume_metadata
 from .points import ResumePoint
 from .record import JournalRecord
+from .resumption import Resumption
 from .search import ResumePointSearch
 from .source_locks import SourceLocks
 from .worker import JournalWorker
@@ -35,7 +36,7 @@ from .worker import JournalWorker
 log: Final = logging.getLogger("async_uploader.resume")
 
 
-class ResumeSession:
+class ResumeSession(Resumption):
     """Resumes one source, and keeps its records up to date.
 
     Use it as an async context manager, which holds the locks of the source.
@@ -67,6 +68,11 @@ class ResumeSession:
     def uses_marks(self) -> bool:
         """Whether a container that is created now carries marks, which fix the part size."""
         return self._options.resume == "anywhere" and not self._is_delegated
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other machines may resume the same upload at the same time."""
+        return self.uses_marks
 
     @property
     def can_resume(self) -> bool:
@@ -132,6 +138,10 @@ class ResumeSession:
             point = await self._search.find_marked()
             return point.video_id if point else None
         return await self._intents.find_created()
+
+    async def settle(self, video_id: str) -> ResumePoint | None:
+        """Choose between the new container and those of other machines, which they find by the marks, too."""
+        return await self._search.settle(video_id) if self.uses_marks else None
 
     async def withdraw_intent(self) -> None:
         """Remove the intent: no container was created, or it is deleted."""

@@ -86,11 +86,12 @@ class FileSource:
         """Do nothing: descriptors are open only while a part is read."""
 
     async def parts(self, plan: Plan, *, received: frozenset[int]) -> AsyncGenerator[PartSource, None]:
-        """The parts in order.
+        """The parts, from ``plan.first_part`` on.
 
         :param received: numbers of parts that the service already has; they are skipped
         """
-        for part in plan.parts():
+        parts = sorted(plan.parts(), key=lambda part: part.number < plan.first_part)
+        for part in parts:
             if part.number not in received:
                 yield PartSource(part=part, open=partial(self.reading, part), release=_nothing_to_release)
 

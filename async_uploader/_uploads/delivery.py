@@ -45,7 +45,7 @@ class PartDelivery:
         self._has_slot = False
         self._attempts = 0
         # An earlier attempt may have stored the part: a refusal as a duplicate then means success.
-        self._maybe_received = state.is_resumed
+        self._maybe_received = state.is_resumed or state.is_shared
         # An attempt of this delivery ended with an unknown outcome.
         self._is_unknown = False
 
@@ -90,7 +90,7 @@ class PartDelivery:
 
     async def _attempt(self) -> PartResponse | None:
         """Make one attempt; returns None if the service already has the part."""
-        if self._is_unknown and await self._is_received():
+        if (self._is_unknown or self._state.has_company) and await self._is_received():
             log.info("%s was already stored.", self._name)
             return None
         self._attempts += 1
@@ -167,6 +167,7 @@ class PartDelivery:
         match outcome:
             case Outcome.STORED:
                 log.info("%s was already stored.", self._name)
+                self._state.has_company |= self._state.is_shared
                 self._state.is_reported_complete |= isinstance(error, ApiError) and error.slug == ALREADY_COMPLETE
                 return True
             case Outcome.CONFLICT:

@@ -35,7 +35,7 @@ proxy, …), no response, a source that is temporarily
 unreadable, an error in a callback, cancellation
 ====================================================  ===============================================
 
-If the upload cannot be resumed (``resume=False``, for example), KEEP means DISCARD.
+If the upload cannot be resumed (``resume="off"``, for example), KEEP means DISCARD.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from collections.abc import Iterable
 from enum import Enum, auto
 from typing import Final
 
-from ._errors import ApiError, SourceError, TransportError, UploaderError, is_transient
+from ._errors import ApiError, ConflictError, SourceError, TransportError, UploaderError, is_transient
 from ._models import VideoStatus
 from ._plan import Part
 
@@ -67,10 +67,6 @@ _NO_FILE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EL
 _COMPLETE: Final = frozenset({"uploaded", "ingested"})
 # Values of `ingest.status` before the source is complete.
 _INCOMPLETE: Final = frozenset({None, "missing", "uploading"})
-
-
-class Conflict(UploaderError):
-    """The container has, or may have, parts that this upload did not send. It must not be changed."""
 
 
 class Outcome(Enum):
@@ -114,7 +110,7 @@ class Fate(Enum):
 def container_fate(cause: BaseException) -> Fate:
     """What happens to the container when ``cause`` has ended its upload."""
     match cause:
-        case Conflict():
+        case ConflictError():
             return Fate.LEAVE
         case ApiError() if is_not_found(cause):
             return Fate.GONE

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from msgspec import Struct
 
 from async_uploader._plan import Part, Plan
 from async_uploader._sources.identity import Identity
-
-Ranges = Literal["part", "bytes"]
+from async_uploader._types import Ranges
 
 
 class Account(Struct, frozen=True, kw_only=True):

@@ -12,9 +12,9 @@ from typing import Final
 
 from async_uploader._models import MARK_INTENT, MARK_PLAN, MARK_SOURCE, Video
 from async_uploader._sources.file import FileSource
+from async_uploader._types import Ranges
 
 from .containers import RemoteContainers
-from .entry import Ranges
 from .points import ResumePoint
 
 _RESUME_KEYS: Final = (MARK_SOURCE, MARK_PLAN, MARK_INTENT)

@@ -9,8 +9,9 @@ from msgspec import Struct
 from async_uploader._models import Video, VideoStatus
 from async_uploader._outcome import is_complete, received_parts
 from async_uploader._plan import Part, Plan
+from async_uploader._types import Ranges
 
-from .entry import Entry, Ranges
+from .entry import Entry
 
 
 class ResumePoint(Struct, frozen=True, kw_only=True):

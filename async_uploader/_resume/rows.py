@@ -15,8 +15,9 @@ import msgspec
 from async_uploader._limits import MAX_PART_BYTES, MAX_PARTS, MAX_VIDEO_BYTES
 from async_uploader._sources.checksum import CHECKSUM_BYTES
 from async_uploader._sources.identity import Identity
+from async_uploader._types import Ranges
 
-from .entry import Account, Entry, Fingerprint, Ranges
+from .entry import Account, Entry, Fingerprint
 
 
 class DamagedRow(Exception):

@@ -174,5 +174,5 @@ def _recorded_video(entry: Entry) -> Video | None:
     """The finished Video of an entry; None if it still has marks, because removing them needs the current one."""
     if entry.video is None:
         return None
-    video = Video.from_answer(entry.video)
+    video = Video.from_response(entry.video)
     return None if has_resume_metadata(video) else video

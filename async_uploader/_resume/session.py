@@ -1,8 +1,8 @@
 """Everything that makes one upload resumable.
 
 A later run finds the container, and how the source is split into parts, by the entry in the journal, or by marks
-in the container's metadata (``resume=True``). Until there is an entry, it finds the container by an intent. The
-service tells which parts are stored. File locks allow one process at a time to upload a source.
+in the container's metadata (``resume="anywhere"``). Until there is an entry, it finds the container by an intent.
+The service tells which parts are stored. File locks allow one process at a time to upload a source.
 
 None of this may prevent an upload: if the journal cannot be used, the upload continues without it, with a warning.
 """
@@ -19,9 +19,10 @@ from async_uploader._models import MARK_INTENT, Video
 from async_uploader._options import TransferOptions
 from async_uploader._plan import Plan
 from async_uploader._sources.file import FileSource
+from async_uploader._types import Ranges
 
 from .containers import RemoteContainers
-from .entry import Account, Entry, Fingerprint, NewEntry, Ranges
+from .entry import Account, Entry, Fingerprint, NewEntry
 from .intents import Intents
 from .journal import Journal
 from .marks import Marks, caller_metadata, has_resume_metadata
@@ -65,7 +66,7 @@ class ResumeSession:
     @property
     def uses_marks(self) -> bool:
         """Whether a container that is created now carries marks, which fix the part size."""
-        return self._options.resume is True and not self._is_delegated
+        return self._options.resume == "anywhere" and not self._is_delegated
 
     @property
     def can_resume(self) -> bool:

@@ -1,16 +1,18 @@
 """The public functions that list and forget unfinished uploads."""
 
-from __future__ import annotations
+# No `from __future__ import annotations`: see `_public`.
 
 import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 import anyio.to_thread
 
 from async_uploader._errors import ConfigurationError, UploaderError
+from async_uploader._public import public
 
 from .entry import Entry
 from .journal import Journal, reason_of
@@ -18,25 +20,28 @@ from .journal import Journal, reason_of
 T = TypeVar("T")
 
 
+@public
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnfinishedUpload:
-    """An upload with ``resume`` that was started on this machine, and whose result was not delivered yet.
+    """An upload in the journal of this machine: interrupted, or finished and kept by ``keep_finished``.
 
-    :ivar video_id: the container
-    :ivar path: the file
-    :ivar base_url: the service
-    :ivar started_at: when it was started, in seconds since the epoch
-    :ivar parts_done: parts that the journal has as acknowledged; the service may have more
-    :ivar parts_total: all parts
-    :ivar acknowledged_bytes: bytes of the acknowledged parts
-    :ivar total_bytes: the size of the file
-    :ivar finished: the video is finished; the entry is kept until :func:`forget_unfinished` (``keep_finished``)
+    The counts are those of the journal; the service may have received more.
+
+    :ivar video_id: id of its container
+    :ivar path: absolute path of its source
+    :ivar base_url: URL of the service
+    :ivar started_at: time of its start, in UTC
+    :ivar parts_done: number of acknowledged parts
+    :ivar parts_total: number of all parts
+    :ivar acknowledged_bytes: size of the acknowledged parts in bytes
+    :ivar total_bytes: size of the source in bytes
+    :ivar finished: whether the video is finished; its entry is kept until :func:`forget_unfinished`
     """
 
     video_id: str
     path: Path
     base_url: str
-    started_at: float
+    started_at: datetime
     parts_done: int
     parts_total: int
     acknowledged_bytes: int
@@ -45,22 +50,23 @@ class UnfinishedUpload:
 
 
 async def list_unfinished(*, finished: bool = False) -> list[UnfinishedUpload]:
-    """List the uploads that can be resumed, oldest first.
+    """List the interrupted uploads of this machine, oldest first.
 
-    :param finished: include finished uploads that are still in the journal (``keep_finished``). Default False
+    :param finished: also list finished uploads that are still in the journal (``keep_finished``). Default False
+    :returns: the uploads
     :raises UploaderError: the journal cannot be read
     """
     return [_describe(entry) for entry in await _run(Journal.unfinished) if finished or entry.video is None]
 
 
 async def forget_unfinished(video_id: str) -> UnfinishedUpload:
-    """Remove an upload from the journal, finished or not.
+    """Remove an upload from the journal of this machine, so that it is not resumed.
 
-    The container remains; :meth:`Client.delete_video` deletes it.
+    Its container stays: delete it with :meth:`Client.delete_video`.
 
-    :param video_id: the container
-    :returns: the removed entry
-    :raises ConfigurationError: the journal has no such entry
+    :param video_id: id of its container
+    :returns: the upload that was removed
+    :raises ConfigurationError: the journal has no upload with this id
     :raises UploaderError: the journal cannot be written
     """
 
@@ -114,7 +120,7 @@ def _describe(entry: Entry) -> UnfinishedUpload:
         video_id=entry.video_id,
         path=entry.path,
         base_url=entry.account.base_url,
-        started_at=entry.started_at,
+        started_at=datetime.fromtimestamp(entry.started_at, UTC),
         parts_done=parts_total - len(missing),
         parts_total=parts_total,
         acknowledged_bytes=total_bytes - sum(part.size_bytes for part in missing),

@@ -1,4 +1,4 @@
-"""The command line as its users run it: a process of its own, and a real local service beside it."""
+"""Fixtures that run the command line in a process of its own, against a real emulator."""
 
 from __future__ import annotations
 
@@ -30,35 +30,35 @@ KEY = "a-key-that-must-not-be-shown"
 
 @dataclass(frozen=True)
 class Service:
-    """An emulator in a thread of its own."""
+    """An emulator in the thread of a portal."""
 
     emulator: Emulator
     portal: BlockingPortal
 
     def wait_for(self, predicate: Callable[[Emulator], object]) -> None:
-        """Return once it holds."""
+        """Wait until a predicate is true."""
         self.portal.call(partial(self.emulator.wait_for, predicate))
 
     def finished(self, video_id: str) -> VideoView:
-        """A video once it has come together."""
+        """A video, once the emulator has all of it."""
         return self.portal.call(self.emulator.finished, video_id)
 
     def titles(self) -> list[str]:
-        """Of all videos."""
+        """The titles of all videos."""
         return [video.title for video in self.emulator.videos.values()]
 
-    def ask(self, request: Callable[[Client], Awaitable[T]]) -> T:
-        """What the library answers."""
+    def request(self, request: Callable[[Client], Awaitable[T]]) -> T:
+        """Call the library with a client of the emulator."""
 
-        async def ask() -> T:
+        async def run() -> T:
             async with Client(api_key=KEY, base_url=self.emulator.url) as client:
                 return await request(client)
 
-        return self.portal.call(ask)
+        return self.portal.call(run)
 
     def make_token(self) -> str:
-        """An upload token."""
-        return self.ask(lambda client: client.create_upload_token()).token
+        """Create an upload token."""
+        return self.request(lambda client: client.create_upload_token()).token
 
 
 @contextmanager
@@ -106,7 +106,7 @@ class StartCli(Protocol):
 
 
 def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
-    """What a command says until its end."""
+    """Wait for the end of a command, and return its output."""
     out, err = process.communicate(timeout=30)
     assert "Traceback" not in err, err
     return subprocess.CompletedProcess((), process.returncode, out, err)
@@ -114,7 +114,7 @@ def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def start_cli(forks: Forks, tmp_path: Path) -> Iterator[StartCli]:
-    """Start a command in an empty directory."""
+    """Start a command in a temporary directory."""
     with ExitStack() as stack:
 
         def start(
@@ -136,7 +136,7 @@ def start_cli(forks: Forks, tmp_path: Path) -> Iterator[StartCli]:
 
 @pytest.fixture
 def cli(start_cli: StartCli) -> Cli:
-    """Run a command to its end."""
+    """Run a command until it ends."""
 
     def run(
         *arguments: object, stdin: Any = subprocess.DEVNULL, **environment: str
@@ -148,19 +148,19 @@ def cli(start_cli: StartCli) -> Cli:
 
 @pytest.fixture
 def online(cli: Cli, service: Service) -> Cli:
-    """The same, at the service and with its key."""
+    """Run a command that uses the emulator and its API key."""
     return partial(cli, APIVIDEO_BASE_URL=service.emulator.url, APIVIDEO_API_KEY=KEY)
 
 
 @pytest.fixture
 def start_online(start_cli: StartCli, service: Service) -> StartCli:
-    """Start it at the service, with its key."""
+    """Start a command that uses the emulator and its API key."""
     return partial(start_cli, APIVIDEO_BASE_URL=service.emulator.url, APIVIDEO_API_KEY=KEY)
 
 
 @pytest.fixture
 def make_file(tmp_path: Path) -> Callable[..., Path]:
-    """A file of so many bytes; random ones, or none on the disk."""
+    """Create a file of a size in bytes: random content, or sparse."""
 
     def make(name: str, size: int, *, sparse: bool = False) -> Path:
         path = tmp_path / name
@@ -176,9 +176,9 @@ def make_file(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[str]:
-    """A web server with one file."""
+    """The URL of a file on a web server."""
     (tmp_path / "web").mkdir()
-    (tmp_path / "web" / "far.mp4").write_bytes(b"from afar")
+    (tmp_path / "web" / "far.mp4").write_bytes(b"web video")
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
@@ -192,7 +192,7 @@ def web(tmp_path: Path) -> Iterator[str]:
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """The block takes no longer."""
+    """Assert that a block takes no longer."""
     began = time.monotonic()
     yield
     assert time.monotonic() - began < seconds

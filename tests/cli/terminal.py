@@ -1,4 +1,4 @@
-"""A terminal that remembers what a person has seen on it."""
+"""A terminal emulator that records every screen."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Screen = Sequence[str]
 
 @dataclass
 class Terminal:
-    """A process at a terminal of its own, its standard output aside if that is a pipe.
+    """A process and its terminal. Standard output may be a pipe.
 
-    :ivar screens: how the terminal looked, each time that something was written
-    :ivar written: all that was, with its escape sequences
+    :ivar screens: the screen after each write
+    :ivar written: all output, with escape sequences
     """
 
     process: subprocess.Popen[bytes]
@@ -39,10 +39,10 @@ class Terminal:
         self._stream = pyte.ByteStream(self.screen)
 
     def read(self) -> bool:
-        """Wait until something is written; False at the end."""
+        """Wait for output; False at the end."""
         try:
             written = os.read(self.descriptor, 100_000)
-        except OSError:  # nobody has its other end any more
+        except OSError:  # the other end is closed
             return False
         self.written += written
         self._stream.feed(written)
@@ -50,29 +50,29 @@ class Terminal:
         return bool(written)
 
     def read_until(self, predicate: Callable[[Screen], object]) -> Screen:
-        """The first screen from now on for which it holds."""
+        """Read until a predicate is true for the screen, and return that screen."""
         while self.read():
             if predicate(self.screens[-1]):
                 return self.screens[-1]
-        raise AssertionError("never seen; the last screen was:\n" + "\n".join(self.screens[-1]))
+        raise AssertionError("no such screen; the last one was:\n" + "\n".join(self.screens[-1]))
 
     def finish(self) -> int:
-        """Read to the end.
+        """Read until the process ends.
 
-        :return: the exit code
+        :returns: the exit code
         """
         while self.read():
             pass
         return self.process.wait(timeout=30)
 
     def lines(self, pattern: str) -> list[re.Match[str]]:
-        """All lines that were ever seen with this in them."""
+        """The matches of a pattern in all lines of all screens."""
         matches = (re.search(pattern, line) for screen in self.screens for line in screen)
         return [match for match in matches if match]
 
     @property
     def last(self) -> str:
-        """The screen in the end."""
+        """The last screen as text."""
         return "\n".join(self.screens[-1]).rstrip()
 
 
@@ -87,7 +87,7 @@ def at_terminal(
     stdout: int | None = None,
     **environment: str,
 ) -> Iterator[Terminal]:
-    """Run a command at a terminal of this size."""
+    """Run a command in a terminal of this size."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     process = forks.command(

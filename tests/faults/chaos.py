@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from async_uploader import UploadFailed
+from async_uploader import ResumeMode, UploadFailed
 from async_uploader._errors import TransportError
 from async_uploader._limits import MIB
 from async_uploader.emulator import Emulator
@@ -25,7 +25,7 @@ SIZES: Final = (
 )  # fmt: skip
 PART_SIZES: Final = (PART, PART + 1, 7 * MIB)
 CONCURRENCY: Final = (1, 2, 4, 16)
-RESUME: Final[tuple[bool | Literal["local"], ...]] = (False, "local", True)
+RESUME: Final[tuple[ResumeMode, ...]] = ("off", "local", "anywhere")
 
 # What can go wrong with a part, and with anything else; none of it for good.
 PART_ACTIONS: Final = (
@@ -74,7 +74,7 @@ class Story:
     part_bytes: int
     ranges: Literal["part", "bytes"]
     concurrency: int
-    resume: bool | Literal["local"]
+    resume: ResumeMode
     faults: tuple[str, ...]
     cancels: tuple[float | None, ...]
 
@@ -206,10 +206,10 @@ class _Teller:
         if not isinstance(error, UploadFailed):
             return
         assert error.__cause__ is not None
-        assert error.resumable == bool(self._story.resume), error
+        assert error.resumable == (self._story.resume != "off"), error
         if "could not be deleted" in error.advice:
             self._excused += 1
-        elif not self._story.resume:
+        elif self._story.resume == "off":
             assert error.video_id not in self._emulator.videos
         else:
             assert error.video_id in self._emulator.videos

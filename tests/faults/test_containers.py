@@ -129,7 +129,7 @@ def _is_lost(uploader: Uploader) -> bool:
 async def test_killed_at_every_call(case: str, forks: Forks, source_of: SourceOf, tmp_path: Path) -> None:
     """Killed before or after each request and each write of the journal: one video, no part sent twice."""
     source = source_of(1000 if case == "token, one part" else SEVERAL_BYTES)
-    resume = True if case == "marks" else "local"
+    resume = "anywhere" if case == "marks" else "local"
     limiter, was_killed = anyio.CapacityLimiter(4), dict[int, bool]()
 
     async def check(kill_at: int) -> None:
@@ -401,11 +401,11 @@ async def test_marks_without_a_usable_journal(movie: Source, state: Path) -> Non
     """The upload is resumed by its marks."""
     _damage(state)
     async with service("upload,part=last:status=503") as emulator:
-        run = await run_upload(emulator, movie, resume=True, max_attempts=1)
+        run = await run_upload(emulator, movie, resume="anywhere", max_attempts=1)
         assert isinstance(run.error, UploadFailed)
         assert run.error.resumable
         emulator.clear_faults()
-        again = await run_upload(emulator, movie, resume=True)
+        again = await run_upload(emulator, movie, resume="anywhere")
         assert again.video is not None
         assert again.video.video_id == run.error.video_id
         await check_finished(emulator, movie, again.video.video_id)
@@ -498,10 +498,10 @@ async def _cancelled_during_creation(emulator: Emulator, source: Source, **optio
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("resume", [False, "local", True])
+@pytest.mark.parametrize("resume", ["off", "local", "anywhere"])
 @pytest.mark.parametrize(("latency", "times"), [(0.08, 40), (0.3, 3)], ids=["80 ms", "300 ms"])
 async def test_cancellation_deletes_the_new_container(
-    latency: float, times: int, resume: bool | str, source_of: SourceOf, state: Path
+    latency: float, times: int, resume: str, source_of: SourceOf, state: Path
 ) -> None:
     """Cancellation waits for the response, and deletes the empty container, every time."""
     async with nothing_left(), service(latency=latency) as emulator:
@@ -509,7 +509,7 @@ async def test_cancellation_deletes_the_new_container(
             assert await _cancelled_during_creation(emulator, source_of(1000), resume=resume) < _SECONDS
             assert dict(emulator.videos) == {}
         await join_threads()
-        assert not resume or _intents(state) == 0
+        assert resume == "off" or _intents(state) == 0
 
 
 @pytest.mark.anyio
@@ -532,8 +532,8 @@ async def test_interrupt_deletes_the_new_container(forks: Forks, source_of: Sour
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("resume", ["local", True])
-async def test_late_response_leaves_the_container_to_the_next_run(resume: bool | str, source_of: SourceOf) -> None:
+@pytest.mark.parametrize("resume", ["local", "anywhere"])
+async def test_late_response_leaves_the_container_to_the_next_run(resume: str, source_of: SourceOf) -> None:
     """If the container cannot be deleted within a second, the next run finds and uses it."""
     source = source_of(SEVERAL_BYTES)
     async with nothing_left(), service("create,times=1:stall=forever,when=stored") as emulator:

@@ -111,7 +111,7 @@ async def test_change_in_the_middle(change: Change, concurrency: int, movie: Sou
             after_bytes=MIB,
             emulator=emulator,
             concurrency=concurrency,
-            resume="local" if concurrency == 1 else False,
+            resume="local" if concurrency == 1 else "off",
         )
         _check_error(run, change, movie)
         assert dict(emulator.videos) == {}

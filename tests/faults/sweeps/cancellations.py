@@ -35,7 +35,7 @@ NAME: Final = "cancellations"
 _CALL: Final = "Http.exchange"
 _MOMENTS: Final[tuple[Moment, ...]] = ("before", "during", "after")
 _WAYS: Final[dict[str, Action]] = {"Ctrl-C": "interrupt", "SIGTERM": "terminate", "cancel()": "cancel"}
-_RESUME: Final[dict[str, bool | str]] = {"--resume": True, "default": "local", "--no-resume": False}
+_RESUME: Final[dict[str, str]] = {"--resume": "anywhere", "default": "local", "--no-resume": "off"}
 _LATENCIES: Final = (0.08, 0.3)
 # An interrupted command has so long to tidy up, and the machine may be busy.
 _END_SECONDS: Final = 10.0
@@ -164,7 +164,7 @@ def _check_known(service: Service, workspace: Workspace) -> None:
     """A container that is not finished is in the journal, or can be found by its metadata."""
     known = workspace.known_videos()
     for video_id, view in service.emulator.videos.items():
-        is_marked = service.ask(partial(_has_metadata, video_id))
+        is_marked = service.request(partial(_has_metadata, video_id))
         if view.sha256 is None and video_id not in known and not is_marked:
             shown = {table: len(found) for table, found in workspace.rows().items()}
             workspace.findings.add(

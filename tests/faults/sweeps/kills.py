@@ -44,7 +44,7 @@ _MOST_RUNS: Final = 4
 _MOMENTS: Final[tuple[Moment, ...]] = ("before", "after")
 
 # They look at memory only, or are inside of another call.
-_WITHOUT_EFFECT: Final = ("Results.is_done", "Results.is_begun", "Http.exchange")
+_WITHOUT_EFFECT: Final = ("ResultsFile.is_finished", "ResultsFile.is_import_started", "Http.exchange")
 
 # A container is known from the return of this call on.
 _RECORDED: Final = "Journal.begin/"

@@ -151,7 +151,7 @@ class _Scenario:
         self._words = (*words, *names, *flags, *(where if words[0] != "uploads" else ()))
 
     def _video_id(self) -> str:
-        return self._service.ask(lambda client: client.create_video(title="there already")).video_id
+        return self._service.request(lambda client: client.create_video(title="there already")).video_id
 
     def interrupt(self) -> None:
         """A run that is killed before: the next one resumes."""

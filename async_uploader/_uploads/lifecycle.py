@@ -20,7 +20,6 @@ A container that the caller named (``video_id``) is never deleted. An upload tok
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -245,9 +244,7 @@ class Upload:
 def _resumed(job: Job, point: ResumePoint, *, is_shared: bool) -> Job:
     """The job with the part size and the ranges that the earlier run used.
 
-    :param is_shared: begin with a random part: another process may be sending the first missing ones
+    :param is_shared: another process may be sending the parts in order at the same time
     """
-    missing = sorted({part.number for part in point.plan(job.plan.total_bytes or 0).parts()} - point.received)
-    first_part = random.choice(missing) if is_shared and missing else 1
-    plan = replace(job.plan, part_bytes=point.part_bytes, first_part=first_part)
+    plan = replace(job.plan, part_bytes=point.part_bytes, is_shuffled=is_shared)
     return replace(job, plan=plan, options=replace(job.options, ranges=point.ranges))

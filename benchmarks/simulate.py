@@ -10,8 +10,7 @@ from itertools import product
 
 from async_uploader._limits import GIB, MIB
 from async_uploader._units import format_size
-
-from .lines import LINES, Line, Run, planned_bytes, simulate
+from harness.networks import LINES, Line, Run, planned_bytes, simulate
 
 SIZES_BYTES = (20 * MIB, 100 * MIB, 512 * MIB, 4 * GIB, 30 * GIB)
 CONNECTIONS = (1, 2, 4, 8, 16, 32)

@@ -28,10 +28,10 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
-from tests.faults.chaos import Tally, roll, tell
-from tests.faults.sweeps.counts import table
-from tests.faults.sweeps.runner import SWEEPS, Failure, SweepRun, run_sweeps
-from tests.faults.world import Source, make_source, quickened
+from harness.stories import Tally, roll, tell
+from harness.sweeps.counts import table
+from harness.sweeps.runner import SWEEPS, Failure, SweepRun, run_sweeps
+from harness.world import Source, make_source, quickened
 
 _TOLD_EVERY_SECONDS: Final = 30.0
 _SHARE_OF_SWEEPS: Final = 0.6

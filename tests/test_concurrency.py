@@ -9,7 +9,7 @@ import pytest
 from async_uploader._flow.concurrency import ConcurrencyController, ConcurrencyPolicy, State
 from async_uploader._limits import GIB, MIB
 from async_uploader._plan import plan_parts
-from benchmarks.lines import LINES, Line, planned_bytes, simulate
+from harness.networks import LINES, Line, planned_bytes, simulate
 
 SIZE = 2048 * MIB
 PART = plan_parts(SIZE).part_bytes

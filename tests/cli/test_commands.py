@@ -17,8 +17,9 @@ import pytest
 
 import async_uploader
 from async_uploader.emulator import Emulator
+from harness.service import KEY, Service
 
-from .conftest import KEY, Cli, Service, StartCli
+from .conftest import Cli, StartCli
 
 
 def test_status_for_people_and_programs(online: Cli, service: Service, make_file: Callable[..., Path]) -> None:

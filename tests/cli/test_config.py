@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import KEY, MIB, Cli, Service
+from harness.service import KEY, Service
+
+from .conftest import MIB, Cli
 
 MakeFile = Callable[..., Path]
 

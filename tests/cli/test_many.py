@@ -21,8 +21,9 @@ from async_uploader._limits import MIB
 from async_uploader._models import MARK_SOURCE
 from async_uploader.cli._results import mark_of
 from async_uploader.emulator import Emulator, Fault
+from harness.service import KEY, Service
 
-from .conftest import KEY, Cli, Service, StartCli
+from .conftest import Cli, StartCli
 
 StartService = Callable[..., AbstractContextManager[Service]]
 

@@ -18,8 +18,7 @@ import pytest
 
 from async_uploader._limits import MIB
 from async_uploader.pytest_plugin import RunningEmulator
-
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
+from harness.forking import Forks
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SIZE_BYTES = 12 * MIB + 1

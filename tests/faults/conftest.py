@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from async_uploader.emulator import Emulator
-
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
-from .world import KEY, Source, make_source, quickened
+from harness.forking import Forks
+from harness.world import KEY, Source, make_source, quickened
 
 
 @pytest.fixture

@@ -13,8 +13,7 @@ from typing import Final, Literal
 from async_uploader._errors import ApiError, AuthenticationError, TransportError, UploaderError
 from async_uploader._limits import MIB
 from async_uploader._outcome import Conflict
-
-from .world import PART
+from harness.world import PART
 
 Place = Literal["first", "middle", "last", "only"]
 Kind = Literal["file", "stream"]

@@ -19,11 +19,11 @@ from async_uploader import UploaderError, list_unfinished
 from async_uploader._limits import MIB
 from async_uploader._resume.journal import Account, Fingerprint, Journal
 from async_uploader._sources.identity import Identity
+from harness.forking import Forks
+from harness.world import KEY, PART, Source, check_sentence, run_upload, service
 
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
 from .leaks import join_threads
 from .test_identity import _interrupted
-from .world import KEY, PART, Source, check_sentence, run_upload, service
 
 SourceOf = Callable[[int], Source]
 

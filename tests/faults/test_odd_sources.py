@@ -19,8 +19,7 @@ from aiohttp import web
 
 from async_uploader import SourceError, UploadFailed
 from async_uploader._limits import MIB
-
-from .world import KEY, PART, QuickClient, check_sentence, service
+from harness.world import KEY, PART, QuickClient, check_sentence, service
 
 # What used to take 31 s must end at once, on a busy machine too.
 _AT_ONCE_SECONDS: Final = 10

@@ -15,8 +15,7 @@ from async_uploader import Video, events
 from async_uploader._limits import MIB
 from async_uploader._progress import ProgressReporter
 from async_uploader.emulator import Emulator
-
-from .world import (
+from harness.world import (
     BY_HAND,
     KEY,
     PART,

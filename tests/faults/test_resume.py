@@ -24,11 +24,7 @@ from async_uploader._limits import MIB
 from async_uploader._models import MARK_PLAN, MARK_SOURCE
 from async_uploader._resume.journal import Journal
 from async_uploader.emulator import Emulator, Fault
-
-from .conftest import Command, StartUpload
-from .leaks import join_threads
-from .matrix import SEVERAL_BYTES
-from .world import (
+from harness.world import (
     BY_HAND,
     KEY,
     PART,
@@ -43,6 +39,10 @@ from .world import (
     service,
     uploads,
 )
+
+from .conftest import Command, StartUpload
+from .leaks import join_threads
+from .matrix import SEVERAL_BYTES
 
 SourceOf = Callable[[int], Source]
 

@@ -11,33 +11,33 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from . import chaos
-from .chaos import Story, Tally, tell
-from .world import Source, quickened
+from harness import stories
+from harness.stories import Story, Tally, tell
+from harness.world import Source, quickened
 
 SourceOf = Callable[[int], Source]
 
 FAULTS = st.one_of(
     st.builds(
-        chaos.part_fault,
-        st.sampled_from(chaos.PART_SELECTORS),
-        st.sampled_from(chaos.PART_ACTIONS),
+        stories.part_fault,
+        st.sampled_from(stories.PART_SELECTORS),
+        st.sampled_from(stories.PART_ACTIONS),
         st.integers(1, 3),
     ),
     st.builds(
-        chaos.other_fault,
-        st.sampled_from(chaos.OTHER_ENDPOINTS),
-        st.sampled_from(chaos.OTHER_ACTIONS),
+        stories.other_fault,
+        st.sampled_from(stories.OTHER_ENDPOINTS),
+        st.sampled_from(stories.OTHER_ACTIONS),
         st.integers(1, 2),
     ),
 )
 STORIES = st.builds(
     Story,
-    size_bytes=st.sampled_from(chaos.SIZES),
-    part_bytes=st.sampled_from(chaos.PART_SIZES),
+    size_bytes=st.sampled_from(stories.SIZES),
+    part_bytes=st.sampled_from(stories.PART_SIZES),
     ranges=st.sampled_from(["part", "bytes"]),
-    concurrency=st.sampled_from(chaos.CONCURRENCY),
-    resume=st.sampled_from(chaos.RESUME),
+    concurrency=st.sampled_from(stories.CONCURRENCY),
+    resume=st.sampled_from(stories.RESUME),
     faults=st.lists(FAULTS, max_size=4).map(tuple),
     cancels=st.lists(st.none() | st.floats(0, 1), max_size=3).map(tuple),
 )

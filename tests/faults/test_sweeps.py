@@ -10,12 +10,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
-from .sweeps.child import Order, Strike
-from .sweeps.counts import Counts, Findings, Kind, table
-from .sweeps.harness import Bench, Case, benches, is_quiet, upload_flags
-from .sweeps.proxy import Request, Response, proxied
-from .sweeps.runner import SWEEPS, SweepRun
+from harness.forking import Forks
+from harness.sweeps.bench import Bench, Case, benches, is_quiet, upload_flags
+from harness.sweeps.child import Order, Strike
+from harness.sweeps.counts import Counts, Findings, Kind, table
+from harness.sweeps.proxy import Request, Response, proxied
+from harness.sweeps.runner import SWEEPS, SweepRun
 
 
 @pytest.fixture(scope="session")

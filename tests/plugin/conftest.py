@@ -8,7 +8,7 @@ from typing import Protocol
 
 import pytest
 
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
+from harness.forking import Forks
 
 # Plugins that have no part in what is shown; a run takes several times as long where they are imported.
 _OTHERS = ("hypothesispytest", "platformdirs", "xdist")

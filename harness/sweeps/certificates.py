@@ -18,8 +18,8 @@ from typing import Final
 
 import trustme
 
+from .bench import PART_BYTES, Bench, Case, Workspace, is_quiet, shuffled, upload_flags, with_key
 from .counts import Findings
-from .harness import PART_BYTES, Bench, Case, Workspace, is_quiet, shuffled, upload_flags, with_key
 from .proxy import Request, proxied
 
 NAME: Final = "certificates"

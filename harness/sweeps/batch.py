@@ -17,9 +17,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from .bench import Bench, Case, Done, Service, Source, Workspace, finished, is_quiet, upload_flags
 from .child import Order
 from .counts import Findings, Kind
-from .harness import Bench, Case, Done, Service, Source, Workspace, finished, is_quiet, upload_flags
 from .proxy import Request, Response, proxied
 from .spoiling import Spoiled, draw
 

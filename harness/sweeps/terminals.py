@@ -21,12 +21,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from ...cli.terminal import Terminal, at_terminal  # noqa: TID252 - found however pytest is started
-from ...forking import Forks  # noqa: TID252 - likewise
+from harness.forking import Forks
+from harness.terminal import Terminal, at_terminal
+
 from . import child
+from .bench import KEY, PART_BYTES, Bench, Case, Service, is_quiet, upload_flags
 from .child import Order
 from .counts import Findings, Kind
-from .harness import KEY, PART_BYTES, Bench, Case, Service, is_quiet, upload_flags
 from .proxy import Proxy, proxied
 
 NAME: Final = "terminals"

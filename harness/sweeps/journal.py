@@ -21,9 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from .child import Order, Strike
-from .counts import Findings
-from .harness import (
+from .bench import (
     PART_BYTES,
     Bench,
     Case,
@@ -35,6 +33,8 @@ from .harness import (
     json_of,
     upload_flags,
 )
+from .child import Order, Strike
+from .counts import Findings
 
 NAME: Final = "journal"
 CASES: Final = 300

@@ -16,9 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from .child import Order, Strike
-from .counts import Findings, Kind
-from .harness import (
+from .bench import (
     PART_BYTES,
     Bench,
     Case,
@@ -30,6 +28,8 @@ from .harness import (
     upload_flags,
     with_key,
 )
+from .child import Order, Strike
+from .counts import Findings, Kind
 from .proxy import Proxy, Request, Response, proxied
 from .spoiling import Spoiled, Where, draw
 

@@ -14,9 +14,7 @@ from typing import Any, Final
 
 from async_uploader import Client
 
-from .child import Action, Moment, Order, Strike
-from .counts import Findings, Kind
-from .harness import (
+from .bench import (
     PART_BYTES,
     Bench,
     Case,
@@ -29,6 +27,8 @@ from .harness import (
     upload_flags,
     with_key,
 )
+from .child import Action, Moment, Order, Strike
+from .counts import Findings, Kind
 
 NAME: Final = "cancellations"
 

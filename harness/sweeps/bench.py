@@ -24,10 +24,10 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from async_uploader._limits import MIB
 from async_uploader.emulator import Fault, VideoView
+from harness.forking import Forks
+from harness.service import KEY, Service, running_service
+from harness.world import FRAMING_BYTES
 
-from ...cli.conftest import KEY, Service, running_service  # noqa: TID252 - found however pytest is started
-from ...forking import Forks  # noqa: TID252 - likewise
-from ..world import FRAMING_BYTES  # noqa: TID252 - likewise
 from . import child
 from .child import Order
 from .counts import Findings, Kind

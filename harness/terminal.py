@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pyte
 
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
+from .forking import Forks
 
 Screen = Sequence[str]
 

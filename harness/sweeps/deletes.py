@@ -12,9 +12,9 @@ from functools import partial
 from itertools import product
 from typing import Final
 
+from .bench import Bench, Case, Done, Service, Workspace, finished, is_quiet, shuffled, upload_flags
 from .child import Moment, Order, Strike
 from .counts import Findings, Kind
-from .harness import Bench, Case, Done, Service, Workspace, finished, is_quiet, shuffled, upload_flags
 
 NAME: Final = "deletes"
 

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
-from .harness import Service
+from .bench import Service
 
 Headers = tuple[tuple[bytes, bytes], ...]
 

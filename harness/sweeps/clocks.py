@@ -13,9 +13,9 @@ from functools import partial
 from itertools import product
 from typing import Any, Final
 
+from .bench import PART_BYTES, Bench, Case, is_quiet, missing_in, shuffled, upload_flags
 from .child import Order, Strike
 from .counts import Findings
-from .harness import PART_BYTES, Bench, Case, is_quiet, missing_in, shuffled, upload_flags
 
 NAME: Final = "clocks"
 

@@ -20,9 +20,7 @@ from typing import Final
 
 from async_uploader._limits import MIB
 
-from .child import Moment, Order, Strike
-from .counts import Findings
-from .harness import (
+from .bench import (
     PART_BYTES,
     Bench,
     Case,
@@ -36,6 +34,8 @@ from .harness import (
     upload_flags,
     with_key,
 )
+from .child import Moment, Order, Strike
+from .counts import Findings
 
 NAME: Final = "kills"
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from . import batch, cancellations, certificates, clocks, deletes, journal, kills, responses, terminals
+from .bench import Bench, Case, Sweep, benches
 from .counts import Counts, Findings
-from .harness import Bench, Case, Sweep, benches
 
 _MODULES: Final = (
     kills, journal, responses, batch, cancellations, clocks, deletes, certificates, terminals,

@@ -40,7 +40,12 @@ class Forks:
         self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", __file__, str(theirs.fileno())],  # beside this file there is a `typing`
+                [
+                    sys.executable,
+                    "-P",
+                    __file__,
+                    str(theirs.fileno()),
+                ],  # no module here replaces another
                 pass_fds=[theirs.fileno()],
                 env=os.environ | {"PYTHONWARNINGS": "error"},
             )

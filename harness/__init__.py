@@ -1,0 +1,1 @@
+"""What tests and benchmarks share: worlds in which uploads run."""

@@ -1,4 +1,4 @@
-"""A real local service in a thread, beside the command line under test."""
+"""The emulator in a thread, for tests that run commands in processes of their own."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ KEY: Final = "a-key-that-must-not-be-shown"
 
 @dataclass(frozen=True)
 class Service:
-    """An emulator in a thread of its own."""
+    """An emulator that runs in an event loop in another thread."""
 
     emulator: Emulator
     portal: BlockingPortal
 
     def wait_for(self, predicate: Callable[[Emulator], object]) -> None:
-        """Return once it holds."""
+        """Wait until the predicate is true."""
         self.portal.call(partial(self.emulator.wait_for, predicate))
 
     def finished(self, video_id: str) -> VideoView:
-        """A video once it has come together."""
+        """Wait until a video is finished, and return it."""
         return self.portal.call(self.emulator.finished, video_id)
 
     def titles(self) -> list[str]:
-        """Of all videos."""
+        """The titles of all videos."""
         return [video.title for video in self.emulator.videos.values()]
 
     def ask(self, request: Callable[[Client], Awaitable[T]]) -> T:
-        """What the library answers."""
+        """Call the library with a client of this service, and return the result."""
 
         async def ask() -> T:
             async with Client(api_key=KEY, base_url=self.emulator.url) as client:
@@ -47,12 +47,16 @@ class Service:
         return self.portal.call(ask)
 
     def make_token(self) -> str:
-        """An upload token."""
+        """Create an upload token."""
         return self.ask(lambda client: client.create_upload_token()).token
 
 
 @contextmanager
 def running_service(portal: BlockingPortal, **settings: Any) -> Iterator[Service]:
+    """Run an emulator in the portal's thread.
+
+    :param settings: settings of :class:`~async_uploader.emulator.Emulator`
+    """
     settings = {"api_key": KEY, **settings}
 
     async def make() -> Emulator:

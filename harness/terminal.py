@@ -1,4 +1,4 @@
-"""A terminal that remembers what a person has seen on it."""
+"""A terminal that records every screen that a user would have seen."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Screen = Sequence[str]
 
 @dataclass
 class Terminal:
-    """A process at a terminal of its own, its standard output aside if that is a pipe.
+    """A process at its own terminal. Its standard output may be a pipe instead.
 
-    :ivar screens: how the terminal looked, each time that something was written
-    :ivar written: all that was, with its escape sequences
+    :ivar screens: the screen after each write
+    :ivar written: everything that was written, including escape sequences
     """
 
     process: subprocess.Popen[bytes]
@@ -39,10 +39,10 @@ class Terminal:
         self._stream = pyte.ByteStream(self.screen)
 
     def read(self) -> bool:
-        """Wait until something is written; False at the end."""
+        """Wait for output. Returns False at the end of the output."""
         try:
             written = os.read(self.descriptor, 100_000)
-        except OSError:  # nobody has its other end any more
+        except OSError:  # the other end is closed
             return False
         self.written += written
         self._stream.feed(written)
@@ -50,14 +50,14 @@ class Terminal:
         return bool(written)
 
     def read_until(self, predicate: Callable[[Screen], object]) -> Screen:
-        """The first screen from now on for which it holds."""
+        """The first screen, from now on, that satisfies the predicate."""
         while self.read():
             if predicate(self.screens[-1]):
                 return self.screens[-1]
-        raise AssertionError("never seen; the last screen was:\n" + "\n".join(self.screens[-1]))
+        raise AssertionError("no screen matches; the last screen was:\n" + "\n".join(self.screens[-1]))
 
     def finish(self) -> int:
-        """Read to the end.
+        """Read until the process ends.
 
         :return: the exit code
         """
@@ -66,13 +66,13 @@ class Terminal:
         return self.process.wait(timeout=30)
 
     def lines(self, pattern: str) -> list[re.Match[str]]:
-        """All lines that were ever seen with this in them."""
+        """The matches of a pattern in all lines of all recorded screens."""
         matches = (re.search(pattern, line) for screen in self.screens for line in screen)
         return [match for match in matches if match]
 
     @property
     def last(self) -> str:
-        """The screen in the end."""
+        """The last screen."""
         return "\n".join(self.screens[-1]).rstrip()
 
 
@@ -87,21 +87,21 @@ def at_terminal(
     stdout: int | None = None,
     **environment: str,
 ) -> Iterator[Terminal]:
-    """Run a command at a terminal of this size."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    """Run a command at a terminal of the given size."""
+    near_end, far_end = pty.openpty()
+    fcntl.ioctl(far_end, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     process = forks.command(
         arguments,
         directory,
         {"TERM": "xterm-256color"} | environment,
         stdin=subprocess.DEVNULL,
-        stdout=theirs if stdout is None else stdout,
-        stderr=theirs,
+        stdout=far_end if stdout is None else stdout,
+        stderr=far_end,
     )
-    os.close(theirs)
+    os.close(far_end)
     with process:
         try:
-            yield Terminal(process, ours, pyte.Screen(columns, rows))
+            yield Terminal(process, near_end, pyte.Screen(columns, rows))
         finally:
             process.kill()
-            os.close(ours)
+            os.close(near_end)

@@ -1,5 +1,5 @@
-"""Sweeps: every case of a kind, run and held to what must come of it; what is wrong is counted.
+"""Sweeps: each one runs all cases of one kind, checks their results and counts what is wrong.
 
-Each module has a ``NAME``, ``cases(bench, seed)`` and ``case(bench, name)``: a scenario in, an outcome out.
-``python -m benchmarks.soak --sweep NAME`` runs them, and the normal tests run a few of each.
+Each sweep is a module with ``NAME``, ``cases(bench, seed)`` and ``case(bench, name)``. ``python -m benchmarks.soak
+--sweep NAME`` runs one. The tests run a few cases of each.
 """

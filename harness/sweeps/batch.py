@@ -1,8 +1,8 @@
-"""A batch in which every file meets another oddity, and the others have to be uploaded all the same.
+"""Batches in which many files have a different fault each. The other files have to be uploaded nevertheless.
 
-Once the command has checked its files and logs in, some of them are spoiled on disk; the responses to others are
-spoiled by a proxy. The results say of each file what happened. When the oddities are over and the files are whole
-again, the same command ends with exactly one finished video of each file.
+Once the command has checked its files and logs in, some files are damaged on disk. A proxy changes the responses
+for others. The results file has an entry for every file. When the faults are over and the files are restored, the
+same command has to end with exactly one finished video of each file.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from .bench import Bench, Case, Done, Service, Source, Workspace, finished, is_quiet, upload_flags
-from .child import Order
+from .bench import Bench, Case, CommandResult, Service, Source, Workspace, finished_videos, is_quiet, upload_flags
+from .child import Instructions
+from .corruptions import Corruption, random_corruption
 from .counts import Findings, Kind
 from .proxy import Request, Response, proxied
-from .spoiling import Spoiled, draw
 
 NAME: Final = "batch"
 CASES: Final = 40
 
 _FILES: Final = 24
-_SOUND: Final = 8
+_INTACT_FILES: Final = 8
 _SIZE_BYTES: Final = 60_000
 _ENDPOINTS: Final = ("create", "upload", "status", "get", "update")
 
-Hurt = Callable[[Path], None]
+Damage = Callable[[Path], None]
 
 
 def _unreadable(path: Path) -> None:
@@ -74,149 +74,156 @@ def _rewritten(path: Path) -> None:
     path.write_bytes(bytes(_SIZE_BYTES))
 
 
-# Not a named pipe in place of a file: an upload waits for the writer of a pipe, as every program does.
-_HURTS: Final[tuple[Hurt, ...]] = (
+# Without named pipes: opening one waits for a writer, in every program.
+_DAMAGES: Final[tuple[Damage, ...]] = (
     _unreadable, _vanished, _directory, _link_to_nothing, _loop, _empty, _shorter, _longer, _rewritten,
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Oddity:
-    """What one file meets.
+class FileFault:
+    """The fault of one file.
 
-    :ivar hurt: what happens to it on disk
-    :ivar spoiled: what happens to its responses, at this endpoint, once or always
+    :ivar damage: what happens to the file on disk
+    :ivar corruption: what happens to its responses of ``endpoint``, once or always
     """
 
     text: str
-    hurt: Hurt | None = None
-    spoiled: Spoiled | None = None
+    damage: Damage | None = None
+    corruption: Corruption | None = None
     endpoint: str = ""
     is_once: bool = False
 
 
 def cases(bench: Bench, seed: int) -> Iterator[Case]:
-    """So many, from a seed on."""
+    """:data:`CASES` cases, from a seed on."""
     return (case(bench, str(number)) for number in range(seed, seed + CASES))
 
 
 def case(_bench: Bench, name: str) -> Case:
-    """The one of a seed."""
+    """The case of a seed."""
     return Case(name=name, run=partial(_run, int(name)))
 
 
-def _roll(dice: random.Random) -> dict[str, Oddity | None]:
-    """By the file's name; None: it meets nothing."""
-    hurts = dice.sample(_HURTS, 6)
-    oddities: list[Oddity | None] = [Oddity(text=hurt.__name__.strip("_"), hurt=hurt) for hurt in hurts]
-    for _ in range(_FILES - _SOUND - len(oddities)):
-        # A limit of the account is no oddity of one file: it holds for all of them.
-        spoiled = next(one for one in iter(partial(draw, dice), None) if not one.is_of_account)
-        endpoint = dice.choice(_ENDPOINTS)
-        is_once = dice.random() < 0.5
-        text = f"{spoiled.text} for {endpoint} {'once' if is_once else 'always'}"
-        oddities.append(Oddity(text=text, spoiled=spoiled, endpoint=endpoint, is_once=is_once))
-    oddities += [None] * _SOUND
-    dice.shuffle(oddities)
-    return {f"{number:02}.mp4": oddity for number, oddity in enumerate(oddities)}
+def _random_faults(rng: random.Random) -> dict[str, FileFault | None]:
+    """A fault for each file name. None: the file has no fault."""
+    damages = rng.sample(_DAMAGES, 6)
+    faults: list[FileFault | None] = [
+        FileFault(text=damage.__name__.strip("_"), damage=damage) for damage in damages
+    ]
+    for _ in range(_FILES - _INTACT_FILES - len(faults)):
+        # A rate limit affects all files.
+        corruption = next(one for one in iter(partial(random_corruption, rng), None) if not one.is_of_account)
+        endpoint = rng.choice(_ENDPOINTS)
+        is_once = rng.random() < 0.5
+        text = f"{corruption.text} for {endpoint} {'once' if is_once else 'always'}"
+        faults.append(FileFault(text=text, corruption=corruption, endpoint=endpoint, is_once=is_once))
+    faults += [None] * _INTACT_FILES
+    rng.shuffle(faults)
+    return {f"{number:02}.mp4": fault for number, fault in enumerate(faults)}
 
 
 def _run(seed: int, bench: Bench, findings: Findings) -> None:
-    dice = random.Random(seed)
-    oddities = _roll(dice)
-    has_results = dice.random() < 0.7
-    sources = {name: bench.source(_SIZE_BYTES, number) for number, name in enumerate(oddities)}
-    is_over = False
+    rng = random.Random(seed)
+    faults = _random_faults(rng)
+    has_results = rng.random() < 0.7
+    sources = {name: bench.source(_SIZE_BYTES, number) for number, name in enumerate(faults)}
+    is_fixed = False
 
     with bench.service() as service, bench.workspace(findings) as workspace:
         for name, source in sources.items():
             workspace.copy(source, name)
 
-        async def hurt(request: Request) -> None:
-            if request.endpoint == "auth" and request.number == 1 and not is_over:
-                for name, oddity in oddities.items():
-                    if oddity is not None and oddity.hurt is not None:
-                        oddity.hurt(workspace.folder / name)
+        async def damage(request: Request) -> None:
+            if request.endpoint == "auth" and request.number == 1 and not is_fixed:
+                for name, fault in faults.items():
+                    if fault is not None and fault.damage is not None:
+                        fault.damage(workspace.folder / name)
 
-        def spoil(request: Request, response: Response) -> Response:
-            oddity = oddities.get(request.title or "")
-            if is_over or oddity is None or oddity.spoiled is None or request.endpoint != oddity.endpoint:
+        def transform(request: Request, response: Response) -> Response:
+            fault = faults.get(request.title or "")
+            if is_fixed or fault is None or fault.corruption is None or request.endpoint != fault.endpoint:
                 return response
-            return oddity.spoiled.apply(response) if not oddity.is_once or request.number == 1 else response
+            return fault.corruption.apply(response) if not fault.is_once or request.number == 1 else response
 
-        with proxied(service, spoil, on_request=hurt) as proxy:
+        with proxied(service, transform, on_request=damage) as proxy:
             flags = ("--stall-timeout", "0.5", "--max-attempts", "2", "--concurrency", "4", "--json")
             where = ("--base-url", f"http://127.0.0.1:{proxy.port}")
             results = ("--results", "results.jsonl") if has_results else ()
-            command = ("upload", *oddities, *upload_flags(service), *flags, *where, *results)
-            order = Order(is_unprivileged=True, stall_seconds=0.5, max_attempts=2)
-            done = workspace.run(*command, order=order)
-            _check(done, oddities, sources, service, workspace, has_results=has_results)
-            is_over = True
+            command = ("upload", *faults, *upload_flags(service), *flags, *where, *results)
+            instructions = Instructions(is_unprivileged=True, stall_seconds=0.5, max_attempts=2)
+            result = workspace.run(*command, instructions=instructions)
+            _check(result, faults, sources, service, workspace, has_results=has_results)
+            is_fixed = True
             if has_results and not any(finding.kind is Kind.HANG for finding in findings.all):
                 service.wait_for(is_quiet)
-                _restore(workspace, oddities, sources)
-                _check_again(workspace.run(*command, order=order), oddities, sources, service, workspace)
+                _restore(workspace, faults, sources)
+                _check_again(
+                    workspace.run(*command, instructions=instructions), faults, sources, service, workspace
+                )
 
 
 def _check(
-    done: Done,
-    oddities: dict[str, Oddity | None],
+    result: CommandResult,
+    faults: dict[str, FileFault | None],
     sources: dict[str, Source],
     service: Service,
     workspace: Workspace,
     *,
     has_results: bool,
 ) -> None:
-    """Every sound file is there; what is said of the others, is said of each, and true."""
+    """Every intact file has its video. Every error is reported once, for the right file."""
     findings = workspace.findings
-    told = _told(done, findings)
-    there = {view.title: view for view in finished(service)}
-    for (name, oddity), one in zip(oddities.items(), told, strict=False):
-        title = f"{name} ({oddity.text if oddity else 'sound'})"
-        is_failed = isinstance(one, dict) and "error" in one
-        if oddity is None:
-            findings.check(not is_failed, f"{title} failed: {one!r:.300}")
+    reported = _reported(result, findings)
+    videos = {view.title: view for view in finished_videos(service)}
+    for (name, fault), one in zip(faults.items(), reported, strict=False):
+        title = f"{name} ({fault.text if fault else 'intact'})"
+        has_failed = isinstance(one, dict) and "error" in one
+        if fault is None:
+            findings.check(not has_failed, f"{title} failed: {one!r:.300}")
             findings.check(
-                name in there and there[name].sha256 == sources[name].sha256, f"{title} is not there as it was"
+                name in videos and videos[name].sha256 == sources[name].sha256,
+                f"{title} has no finished video with its bytes",
             )
-        if is_failed:
+        if has_failed:
             findings.check(
-                any(line.startswith(f"error: {name}: ") for line in done.errors), f"no message about {title}"
+                any(line.startswith(f"error: {name}: ") for line in result.errors), f"no message about {title}"
             )
-    failed = sum("error" in one for one in told)
-    findings.check(done.code == (1 if failed else 0), f"{failed} failed: {done.last_words}")
-    findings.check(len(done.errors) == failed, f"{len(done.errors)} messages about {failed} files")
+    failed = sum("error" in one for one in reported)
+    findings.check(result.code == (1 if failed else 0), f"{failed} failed: {result.summary}")
+    findings.check(len(result.errors) == failed, f"{len(result.errors)} messages about {failed} files")
     if has_results:
         recorded = _recorded(workspace)
-        for name, oddity in oddities.items():
+        for name, fault in faults.items():
             findings.check(
-                name in recorded, f"the results know nothing of {name} ({oddity.text if oddity else 'sound'})"
+                name in recorded, f"the results have no entry for {name} ({fault.text if fault else 'intact'})"
             )
 
 
-def _told(done: Done, findings: Findings) -> list[Any]:
-    """The array on standard output, one element for each file."""
+def _reported(result: CommandResult, findings: Findings) -> list[Any]:
+    """The array on standard output, with one element per file."""
     try:
-        told = json.loads(done.out)
+        reported = json.loads(result.out)
     except ValueError:
-        findings.add(Kind.WRONG, f"no JSON on standard output: {done.out[-100:]!r}; {done.last_words}")
+        findings.add(Kind.WRONG, f"no JSON on standard output: {result.out[-100:]!r}; {result.summary}")
         return []
-    findings.check(len(told) == _FILES, f"{len(told)} of {_FILES} files on standard output: {done.last_words}")
-    return list(told)
+    findings.check(
+        len(reported) == _FILES, f"{len(reported)} of {_FILES} files on standard output: {result.summary}"
+    )
+    return list(reported)
 
 
 def _recorded(workspace: Workspace) -> dict[str, Any]:
-    """The last line of the results about each file."""
+    """The last line about each file in the results file."""
     path = workspace.folder / "results.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
-    return {Path(told["path"]).name: told for told in map(json.loads, lines)}
+    return {Path(reported["path"]).name: reported for reported in map(json.loads, lines)}
 
 
-def _restore(workspace: Workspace, oddities: dict[str, Oddity | None], sources: dict[str, Source]) -> None:
-    """The files as they were, those that were hurt at a later time."""
-    for name, oddity in oddities.items():
-        if oddity is not None and oddity.hurt is not None:
+def _restore(workspace: Workspace, faults: dict[str, FileFault | None], sources: dict[str, Source]) -> None:
+    """Restore the damaged files."""
+    for name, fault in faults.items():
+        if fault is not None and fault.damage is not None:
             path = workspace.folder / name
             if path.is_dir() and not path.is_symlink():
                 path.rmdir()
@@ -225,18 +232,18 @@ def _restore(workspace: Workspace, oddities: dict[str, Oddity | None], sources: 
 
 
 def _check_again(
-    done: Done,
-    oddities: dict[str, Oddity | None],
+    result: CommandResult,
+    faults: dict[str, FileFault | None],
     sources: dict[str, Source],
     service: Service,
     workspace: Workspace,
 ) -> None:
-    """Everything is there, once."""
+    """Every file has one finished video."""
     findings = workspace.findings
-    findings.check(done.code == 0, f"it does not recover: {done.last_words}")
-    for name, oddity in oddities.items():
-        count = sum(view.sha256 == sources[name].sha256 for view in finished(service))
-        title = f"{name} ({oddity.text if oddity else 'sound'})"
-        findings.check(count, f"{title} is not there in the end")
-        if oddity is None or oddity.spoiled is None or not oddity.spoiled.is_lie:
+    findings.check(result.code == 0, f"the next run does not recover: {result.summary}")
+    for name, fault in faults.items():
+        count = sum(view.sha256 == sources[name].sha256 for view in finished_videos(service))
+        title = f"{name} ({fault.text if fault else 'intact'})"
+        findings.check(count, f"{title} has no finished video")
+        if fault is None or fault.corruption is None or not fault.corruption.is_plausible:
             findings.check(count <= 1, f"{count} finished videos of {title}", Kind.DUPLICATE)

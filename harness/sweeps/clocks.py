@@ -1,8 +1,8 @@
-"""The clock jumps by hours, days or years: during an upload, and between a run that is killed and the next one.
+"""Clock jumps by hours, days or years: during an upload, and between a killed run and the next one.
 
-Nothing may come of that: the upload ends in its usual time, as one video, without a byte sent again. The journal
-keeps two things for 7 days by the clock: a finished video that was not told yet, and a container that is about to
-be created. So a jump of more than 7 days is not tried between a run that was killed then and the next one.
+They must have no effect: the upload ends in its usual time, as one video, without sending a byte again. The
+journal keeps two kinds of entries for only 7 days: finished videos that the caller has not received, and intents
+to create a container. Therefore no case jumps by more than 7 days after a run that was killed with such an entry.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from functools import partial
 from itertools import product
 from typing import Any, Final
 
-from .bench import PART_BYTES, Bench, Case, is_quiet, missing_in, shuffled, upload_flags
-from .child import Order, Strike
+from .bench import PART_BYTES, Bench, Case, is_quiet, missing_videos, shuffled, upload_flags
+from .child import Injection, Instructions
 from .counts import Findings
 
 NAME: Final = "clocks"
@@ -28,15 +28,15 @@ _JUMPS: Final = {
     "400 days": 9600 * _HOUR,
     "-50 years": -438_300 * _HOUR,
 }
-_MOST_KEPT_SECONDS: Final = 7 * 24 * _HOUR
-# The clock jumps at one of these calls, or the process is killed there and the next one's clock is wrong.
-_PLACES: Final = (
-    Strike(call="Journal.find", number=1, moment="before"),
-    Strike(call="Service.create_video", number=1, moment="after"),
-    Strike(call="Service.send_part", number=1, moment="during", delay_seconds=0.01),
-    Strike(call="Journal.acknowledge", number=1, moment="after"),
-    Strike(call="Service.get_status", number=1, moment="before"),
-    Strike(call="output", number=1, moment="before"),
+_RETENTION_SECONDS: Final = 7 * 24 * _HOUR
+# The clock jumps at one of these calls, or the process is killed there and the next process has another time.
+_INJECTION_POINTS: Final = (
+    Injection(call="Journal.find", number=1, moment="before"),
+    Injection(call="Service.create_video", number=1, moment="after"),
+    Injection(call="Service.send_part", number=1, moment="during", delay_seconds=0.01),
+    Injection(call="Journal.acknowledge", number=1, moment="after"),
+    Injection(call="Service.get_status", number=1, moment="before"),
+    Injection(call="output", number=1, moment="before"),
 )
 _SETTINGS: Final[dict[str, dict[str, Any]]] = {
     "free": {},
@@ -47,40 +47,43 @@ _SETTINGS: Final[dict[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """A jump.
+    """A clock jump.
 
-    :ivar is_between: between two runs, of which the first is killed at the place; else at the place
+    :ivar injection_point: when the clock jumps, or when the first run is killed
+    :ivar is_between: whether the clock jumps between the first run, which is killed, and the next one
     """
 
     jump: str
-    place: Strike
+    injection_point: Injection
     is_between: bool
     settings: str
 
     @property
     def name(self) -> str:
-        """In words."""
+        """The name."""
         when = "between runs, killed" if self.is_between else "jumps"
-        return f"{self.jump} {when} {self.place}, {self.settings}"
+        return f"{self.jump} {when} {self.injection_point}, {self.settings}"
 
     @property
     def is_forgotten(self) -> bool:
-        """Whether what the journal knows is too old by the clock."""
-        is_far = self.is_between and _JUMPS[self.jump] > _MOST_KEPT_SECONDS
-        return is_far and self.place.call in ("Service.create_video", "Service.get_status", "output")
+        """Whether the journal's entry has expired after the jump."""
+        is_far = self.is_between and _JUMPS[self.jump] > _RETENTION_SECONDS
+        return is_far and self.injection_point.call in ("Service.create_video", "Service.get_status", "output")
 
 
 def cases(_bench: Bench, seed: int) -> Iterator[Case]:
-    """All of them."""
+    """All cases."""
     found = [
-        Scenario(jump=jump, place=place, is_between=is_between, settings=settings)
-        for jump, place, is_between, settings in product(_JUMPS, _PLACES, (False, True), _SETTINGS)
+        Scenario(jump=jump, injection_point=injection_point, is_between=is_between, settings=settings)
+        for jump, injection_point, is_between, settings in product(
+            _JUMPS, _INJECTION_POINTS, (False, True), _SETTINGS
+        )
     ]
     yield from shuffled([_case(scenario) for scenario in found if not scenario.is_forgotten], seed)
 
 
 def case(bench: Bench, name: str) -> Case:
-    """One by its name."""
+    """The case with this name."""
     return next(case for case in cases(bench, 0) if case.name == name)
 
 
@@ -92,13 +95,15 @@ def _run(scenario: Scenario, bench: Bench, findings: Findings) -> None:
     source, seconds = bench.source(2 * PART_BYTES + 1), _JUMPS[scenario.jump]
     with bench.service(**_SETTINGS[scenario.settings]) as service, bench.workspace(findings) as workspace:
         command = ("upload", workspace.copy(source, "0.mp4").name, *upload_flags(service))
-        place = scenario.place
-        strike = replace(place, action="kill" if scenario.is_between else "clock", jump_seconds=seconds)
-        done = workspace.run(*command, order=Order(strikes=(strike,)))
+        injection_point = scenario.injection_point
+        injection = replace(
+            injection_point, action="kill" if scenario.is_between else "clock", jump_seconds=seconds
+        )
+        result = workspace.run(*command, instructions=Instructions(injections=(injection,)))
         service.wait_for(is_quiet)
-        if done.code == -9:
-            done = workspace.run(*command, order=Order(clock_seconds=seconds))
-        findings.check(done.code == 0, f"the command does not succeed: {done.last_words}")
-        findings.check(not missing_in(done, service, [source]), "the video is not on standard output")
+        if result.code == -9:
+            result = workspace.run(*command, instructions=Instructions(clock_seconds=seconds))
+        findings.check(result.code == 0, f"the command does not succeed: {result.summary}")
+        findings.check(not missing_videos(result, service, [source]), "the video is not on standard output")
         workspace.check_videos(service, [source])
         workspace.check_journal_empty()

@@ -13,7 +13,7 @@ import pytest
 
 from async_uploader.emulator import Emulator
 from harness.forking import Forks
-from harness.world import KEY, Source, make_source, quickened
+from harness.world import KEY, Source, isolated, make_source
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def anyio_backend() -> str:
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path) -> Iterator[Path]:
     """Where the journal is; retries are quick."""
-    with quickened(tmp_path / "state"):
+    with isolated(tmp_path / "state"):
         yield tmp_path / "state"
 
 

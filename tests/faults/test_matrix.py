@@ -20,7 +20,7 @@ from harness.world import (
     Run,
     Source,
     check_finished,
-    check_nothing_again,
+    check_no_resent_bytes,
     check_sentence,
     missing_bytes,
     run_upload,
@@ -163,7 +163,7 @@ async def _check_failed(emulator: Emulator, case: Case, ends: Fails, source: Sou
     assert run.video is None
     assert run.error is not None
     check_sentence(str(run.error))
-    check_nothing_again(emulator)
+    check_no_resent_bytes(emulator)
     if ends.container == "never made":
         _check_cause(run.error, ends)
         assert len(emulator.videos) <= ends.orphans

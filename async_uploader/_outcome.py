@@ -33,7 +33,7 @@ no response, a source that cannot be read at the
 moment, a listener's error, cancellation
 ======================================================  =====================================
 
-An upload that cannot be resumed (``resume=False``, say) is discarded where this says KEEP.
+An upload that cannot be resumed (``resume="off"``, say) is discarded where this says KEEP.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from collections.abc import Iterable
 from enum import Enum, auto
 from typing import Final
 
-from ._errors import ApiError, SourceError, TransportError, UploaderError, is_transient
+from ._errors import ApiError, ConflictError, SourceError, TransportError, UploaderError, is_transient
 from ._models import VideoStatus
 from ._plan import Part
 
@@ -65,10 +65,6 @@ _NO_FILE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EL
 _WHOLE: Final = frozenset({"uploaded", "ingested"})
 # Words of a container that nothing was sent to.
 _WAITING: Final = frozenset({None, "missing", "uploading"})
-
-
-class Conflict(UploaderError):
-    """The container holds, or may hold, what this upload did not put there: hands off."""
 
 
 class Outcome(Enum):
@@ -111,7 +107,7 @@ class Fate(Enum):
 def fate(cause: BaseException) -> Fate:
     """What becomes of the container when ``cause`` has ended its upload."""
     match cause:
-        case Conflict():
+        case ConflictError():
             return Fate.LEAVE
         case ApiError() if is_gone(cause):
             return Fate.GONE

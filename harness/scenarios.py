@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from async_uploader import UploadFailed
+from async_uploader import ResumeMode, UploadFailed
 from async_uploader._errors import TransportError
 from async_uploader._limits import MIB
 from async_uploader.emulator import Emulator
@@ -26,7 +26,7 @@ SIZES: Final = (
 )  # fmt: skip
 PART_SIZES: Final = (PART, PART + 1, 7 * MIB)
 CONCURRENCY: Final = (1, 2, 4, 16)
-RESUME: Final[tuple[bool | Literal["local"], ...]] = (False, "local", True)
+RESUME: Final[tuple[ResumeMode, ...]] = ("off", "local", "anywhere")
 
 # Faults of parts and of other requests. All of them are transient.
 PART_ACTIONS: Final = (
@@ -75,7 +75,7 @@ class Scenario:
     part_bytes: int
     ranges: Literal["part", "bytes"]
     concurrency: int
-    resume: bool | Literal["local"]
+    resume: ResumeMode
     faults: tuple[str, ...]
     cancels: tuple[float | None, ...]
 
@@ -208,10 +208,10 @@ class _ScenarioRun:
         if not isinstance(error, UploadFailed):
             return
         assert error.__cause__ is not None
-        assert error.resumable == bool(self._scenario.resume), error
+        assert error.resumable == (self._scenario.resume != "off"), error
         if "could not be deleted" in error.advice:
             self._allowed_orphans += 1
-        elif not self._scenario.resume:
+        elif self._scenario.resume == "off":
             assert error.video_id not in self._emulator.videos
         else:
             assert error.video_id in self._emulator.videos

@@ -37,18 +37,18 @@ class Service:
         """The titles of all videos."""
         return [video.title for video in self.emulator.videos.values()]
 
-    def ask(self, request: Callable[[Client], Awaitable[T]]) -> T:
+    def request(self, request: Callable[[Client], Awaitable[T]]) -> T:
         """Call the library with a client of this service, and return the result."""
 
-        async def ask() -> T:
+        async def run() -> T:
             async with Client(api_key=KEY, base_url=self.emulator.url) as client:
                 return await request(client)
 
-        return self.portal.call(ask)
+        return self.portal.call(run)
 
     def make_token(self) -> str:
         """Create an upload token."""
-        return self.ask(lambda client: client.create_upload_token()).token
+        return self.request(lambda client: client.create_upload_token()).token
 
 
 @contextmanager

@@ -23,10 +23,10 @@ Screen = Sequence[str]
 
 @dataclass
 class Terminal:
-    """A process at its own terminal. Its standard output may be a pipe instead.
+    """A process and its terminal. Standard output may be a pipe.
 
     :ivar screens: the screen after each write
-    :ivar written: everything that was written, including escape sequences
+    :ivar written: all output, with escape sequences
     """
 
     process: subprocess.Popen[bytes]
@@ -39,7 +39,7 @@ class Terminal:
         self._stream = pyte.ByteStream(self.screen)
 
     def read(self) -> bool:
-        """Wait for output. Returns False at the end of the output."""
+        """Wait for output; False at the end."""
         try:
             written = os.read(self.descriptor, 100_000)
         except OSError:  # the other end is closed
@@ -50,16 +50,16 @@ class Terminal:
         return bool(written)
 
     def read_until(self, predicate: Callable[[Screen], object]) -> Screen:
-        """The first screen, from now on, that satisfies the predicate."""
+        """Read until a predicate is true for the screen, and return that screen."""
         while self.read():
             if predicate(self.screens[-1]):
                 return self.screens[-1]
-        raise AssertionError("no screen matches; the last screen was:\n" + "\n".join(self.screens[-1]))
+        raise AssertionError("no such screen; the last one was:\n" + "\n".join(self.screens[-1]))
 
     def finish(self) -> int:
         """Read until the process ends.
 
-        :return: the exit code
+        :returns: the exit code
         """
         while self.read():
             pass
@@ -72,7 +72,7 @@ class Terminal:
 
     @property
     def last(self) -> str:
-        """The last screen."""
+        """The last screen as text."""
         return "\n".join(self.screens[-1]).rstrip()
 
 
@@ -87,7 +87,7 @@ def at_terminal(
     stdout: int | None = None,
     **environment: str,
 ) -> Iterator[Terminal]:
-    """Run a command at a terminal of the given size."""
+    """Run a command in a terminal of the given size."""
     near_end, far_end = pty.openpty()
     fcntl.ioctl(far_end, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     process = forks.command(

@@ -7,9 +7,16 @@ import os
 
 import pytest
 
-from async_uploader import ApiError, AuthenticationError, SourceError, TransportError, UploaderError, VideoStatus
+from async_uploader import (
+    ApiError,
+    AuthenticationError,
+    ConflictError,
+    SourceError,
+    TransportError,
+    UploaderError,
+    VideoStatus,
+)
 from async_uploader._outcome import (
-    Conflict,
     Fate,
     Outcome,
     classify,
@@ -86,7 +93,7 @@ def unreadable(number: int) -> SourceError:
         (TransportError("cut", maybe_received=True), Fate.KEEP),
         (UploaderError("?"), Fate.KEEP),
         (RuntimeError("of a listener"), Fate.KEEP),
-        (Conflict("someone else"), Fate.LEAVE),
+        (ConflictError("someone else"), Fate.LEAVE),
         (SourceError("changed"), Fate.DISCARD),
         (unreadable(errno.ENOENT), Fate.DISCARD),
         (unreadable(errno.EIO), Fate.KEEP),
@@ -127,7 +134,7 @@ def test_may_have_acted(error: UploaderError, maybe: bool) -> None:
     ],
 )
 def test_empty(ingest: dict[str, object], empty: bool) -> None:
-    assert is_empty(VideoStatus.from_answer({"ingest": ingest})) is empty
+    assert is_empty(VideoStatus.from_response({"ingest": ingest})) is empty
 
 
 @pytest.mark.parametrize(
@@ -144,7 +151,7 @@ def test_empty(ingest: dict[str, object], empty: bool) -> None:
     ],
 )
 def test_whole(ingest: dict[str, object], whole: bool | None) -> None:
-    assert is_whole(VideoStatus.from_answer({"ingest": ingest}), total_bytes=10) is whole
+    assert is_whole(VideoStatus.from_response({"ingest": ingest}), total_bytes=10) is whole
 
 
 @pytest.mark.parametrize(
@@ -160,6 +167,6 @@ def test_whole(ingest: dict[str, object], whole: bool | None) -> None:
     ],
 )
 def test_received(ingest: dict[str, object], ranges: str, numbers: set[int]) -> None:
-    status = VideoStatus.from_answer({"ingest": ingest})
+    status = VideoStatus.from_response({"ingest": ingest})
     parts = plan_parts(15 * MIB, part_bytes=5 * MIB).parts()
     assert received_parts(status, parts, ranges=ranges) == numbers

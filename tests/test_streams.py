@@ -214,7 +214,8 @@ async def test_a_source_that_yields_no_bytes_creates_no_container(
     ("options", "sentence"),
     [
         ({"ranges": "bytes"}, "the size of stream is not known; use ranges='part'"),
-        ({"resume": True}, "cannot be resumed; remove resume"),
+        ({"resume": "local"}, "cannot be resumed; remove resume"),
+        ({"resume": "anywhere"}, "cannot be resumed; remove resume"),
         ({"max_latency": 0}, "max_latency must be a number of seconds above 0"),
     ],
 )

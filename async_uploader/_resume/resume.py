@@ -31,7 +31,6 @@ from anyio import move_on_after
 
 from async_uploader._api.service import Service
 from async_uploader._errors import ApiError, SourceError, UploaderError
-from async_uploader._flow.rate_limit import RequestKind
 from async_uploader._flow.retries import RetryRunner
 from async_uploader._models import MARK_INTENT, MARK_PLAN, MARK_SOURCE, Metadata, Video, VideoStatus
 from async_uploader._options import TransferOptions
@@ -40,6 +39,7 @@ from async_uploader._plan import Plan
 from async_uploader._sources.file import FileSource
 from async_uploader._sources.identity import ContentsChanged
 from async_uploader._units import format_size
+from async_uploader.events import Operation, RequestKind
 
 from .journal import Account, Entry, Fingerprint, Journal, reason_of, state_directory
 
@@ -156,7 +156,7 @@ def account_of(secret: str, base_url: str) -> Account:
 class Resume:
     """One source's chance to go on. Use as an async context manager: it holds the source's lock.
 
-    With ``resume=True`` the container is also marked, and found by its mark; with ``"local"`` there is only the
+    With ``"anywhere"`` the container is also marked, and found by its mark; with ``"local"`` there is only the
     journal.
 
     :raises SourceError: on entering, when another process uploads this source to this account
@@ -178,7 +178,7 @@ class Resume:
         self._keeper = keeper
         self._service = service
         self._retries = retries
-        self._is_marked = options.resume is True and not service.delegated
+        self._is_marked = options.resume == "anywhere" and not service.delegated
         self._path = source.real_path
         self._locks: list[filelock.FileLock] = []
         self._entry: Entry | None = None
@@ -329,16 +329,16 @@ class Resume:
         if not self._service.delegated and self._options.video_id is None:
             status = await self._status(entry.video_id)
             if status is not None and _is_half(status, entry):
-                await self._ask(RequestKind.WRITE, "delete", lambda: self._service.delete_video(entry.video_id))
+                await self._ask(
+                    RequestKind.WRITE, Operation.DELETE, lambda: self._service.delete_video(entry.video_id)
+                )
 
     async def marked(self) -> ResumePoint | None:
         """What the marks of the account's containers tell about this source."""
         if not self._is_marked or self._options.video_id is not None:
             return None
         query: dict[str, str | list[str]] = {f"metadata[{MARK_SOURCE}]": self._fingerprint.sample}
-        videos, _ = await self._ask(
-            RequestKind.READ, "look for its mark", lambda: self._service.list_videos(query)
-        )
+        videos, _ = await self._ask(RequestKind.READ, Operation.FIND, lambda: self._service.list_videos(query))
         for video in videos:
             plan = {entry.key: entry.value for entry in video.metadata}.get(MARK_PLAN)
             match = re.fullmatch(r"(part|bytes)-(\d{7,9})", plan or "")
@@ -360,14 +360,14 @@ class Resume:
 
     async def _status(self, video_id: str) -> VideoStatus | None:
         try:
-            return await self._ask(RequestKind.READ, "status", lambda: self._service.get_status(video_id))
+            return await self._ask(RequestKind.READ, Operation.STATUS, lambda: self._service.get_status(video_id))
         except ApiError as exc:
             if is_gone(exc):
                 return None
             raise
 
-    async def _ask(self, kind: RequestKind, what: str, request: Callable[[], Awaitable[T]]) -> T:
-        return await self._retries.run(kind, request, what=what)
+    async def _ask(self, kind: RequestKind, operation: Operation, request: Callable[[], Awaitable[T]]) -> T:
+        return await self._retries.run(kind, request, operation=operation)
 
     async def adopt(self) -> str | None:
         """An empty container that an earlier process has created for this source, and not recorded."""
@@ -417,9 +417,7 @@ class Resume:
 
     async def _with(self, intent: str) -> list[Video]:
         query: dict[str, str | list[str]] = {f"metadata[{MARK_INTENT}]": intent}
-        videos, _ = await self._ask(
-            RequestKind.READ, "look for its container", lambda: self._service.list_videos(query)
-        )
+        videos, _ = await self._ask(RequestKind.READ, Operation.FIND, lambda: self._service.list_videos(query))
         # Should a service not know this filter, all of its videos would come back.
         return [video for video in videos if (MARK_INTENT, intent) in _pairs(video.metadata)]
 
@@ -444,7 +442,7 @@ class Resume:
         try:
             return await self._ask(
                 RequestKind.WRITE,
-                "unmark",
+                Operation.UPDATE,
                 lambda: self._service.update_video(video.video_id, {"metadata": metadata}),
             )
         except UploaderError as exc:
@@ -472,7 +470,7 @@ class Resume:
         if status is None:
             return
         if is_empty(status):
-            await self._ask(RequestKind.WRITE, "delete", lambda: self._service.delete_video(video_id))
+            await self._ask(RequestKind.WRITE, Operation.DELETE, lambda: self._service.delete_video(video_id))
         else:
             log.warning(
                 "%s: an earlier run has begun video %s too, and cannot resume it; delete it, or let the service "
@@ -557,7 +555,7 @@ def _untouched(entry: Entry) -> Video | None:
     """The Video of a finished entry; None if it still has our marks, which only a fresh one can lose safely."""
     if entry.video is None:
         return None
-    video = Video.from_answer(entry.video)
+    video = Video.from_response(entry.video)
     return None if any(one.key in _MARKS for one in video.metadata) else video
 
 

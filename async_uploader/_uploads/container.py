@@ -17,10 +17,10 @@ from typing import Any, Final
 import anyio
 
 from async_uploader._errors import UploaderError
-from async_uploader._flow.rate_limit import RequestKind
 from async_uploader._models import Video
 from async_uploader._outcome import is_gone, may_have_acted
 from async_uploader._plan import Plan
+from async_uploader.events import Operation, RequestKind
 
 from .job import Context
 
@@ -57,7 +57,7 @@ class Container:
             payload = {**payload, "metadata": metadata} if metadata else payload
         try:
             attempt = partial(self._find_or_create, payload)
-            return await self._context.retries.run(RequestKind.WRITE, attempt, what="create")
+            return await self._context.retries.run(RequestKind.WRITE, attempt, operation=Operation.CREATE)
         except UploaderError:
             if resume and not self._maybe_created:
                 await resume.withdraw()
@@ -125,7 +125,7 @@ class Container:
         retries = self._context.retries.without_events()
         request = partial(self._context.service.delete_video, video_id)
         try:
-            await retries.run(RequestKind.WRITE, request, what="delete")
+            await retries.run(RequestKind.WRITE, request, operation=Operation.DELETE)
         except UploaderError as exc:
             if not is_gone(exc):  # an earlier attempt deleted it, and its response was lost
                 raise

@@ -17,10 +17,10 @@ from async_uploader._api.part_request import PartRequest
 from async_uploader._api.responses import PartResponse
 from async_uploader._api.service import byte_range, part_range
 from async_uploader._errors import ApiError, UploaderError
-from async_uploader._flow.rate_limit import RequestKind
 from async_uploader._options import MAX_CONCURRENCY
 from async_uploader._outcome import ALREADY_WHOLE, Outcome, classify, is_whole, received_parts
 from async_uploader._sources.file import PartSource
+from async_uploader.events import Operation, RequestKind
 
 from . import failures
 from .attempt import PartAttempt
@@ -73,7 +73,7 @@ class PartDelivery:
         try:
             return await self._context.retries.retry(
                 self._attempt,
-                what=f"part {self._part.number}",
+                operation=Operation.PART,
                 part_number=self._part.number,
                 progress=lambda: self._state.progress.acknowledged_bytes,
                 sleep=self._back_off,
@@ -159,9 +159,9 @@ class PartDelivery:
     def _is_stored_despite(self, error: UploaderError, attempt: PartAttempt) -> bool:
         """Classify the error of an attempt. Returns True if it means that the part is already stored.
 
-        :raises Conflict: another program writes to the video, or a retry could create a second video
+        :raises ConflictError: another program writes to the video, or a retry could create a second video
         """
-        self._state.progress.taken_back(self._part.number)
+        self._state.progress.discard_sent(self._part.number)
         outcome = classify(error, maybe_received=self._maybe_received)
         attempt.end(outcome, error)
         match outcome:
@@ -180,7 +180,7 @@ class PartDelivery:
 
     async def _record(self, response: PartResponse | None) -> None:
         state, part = self._state, self._part
-        state.progress.acknowledged(part.number, part.size_bytes)
+        state.progress.acknowledge(part.number, part.size_bytes)
         self._context.retries.limiter.part_stored(part.size_bytes)
         parts_done, parts_total = state.progress.parts_done, state.progress.parts_total
         log.info("%s: stored (%s of %s).", self._name, parts_done, parts_total or "?")

@@ -26,13 +26,18 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
-from async_uploader._dispatcher import error_type
 from async_uploader._errors import UploadFailed
-from async_uploader._flow.rate_limit import RequestKind
 from async_uploader._models import Video
 from async_uploader._outcome import Fate, fate
 from async_uploader._plan import fit
-from async_uploader.events import UploadBegan, UploadEnded
+from async_uploader.events import (
+    ContainerState,
+    Operation,
+    RequestKind,
+    UploadBegan,
+    UploadEnded,
+    UploadOutcome,
+)
 
 from . import failures
 from .container import Container
@@ -53,6 +58,9 @@ class Upload:
         self._job = job
         self._context = context
         self._container = Container(context)
+        # What happened to the container of an upload that failed or was cancelled, and a sentence about it.
+        self._container_state: ContainerState | None = None
+        self._advice = ""
 
     async def run(self) -> Video:
         """Upload the source, and emit the first and the last event.
@@ -74,10 +82,12 @@ class Upload:
             )
             video = await self._upload_or_resume()
         except BaseException as exc:
-            events.emit(_ended_by(exc))
+            events.emit(self._ended_by(exc))
             raise
         is_recorded = self._context.resume is not None and self._context.resume.is_recorded
-        events.emit(UploadEnded(video_id=video.video_id, error=None, resumable=is_recorded))
+        events.emit(
+            UploadEnded(video_id=video.video_id, outcome=UploadOutcome.FINISHED, error=None, resumable=is_recorded)
+        )
         return video
 
     async def _upload_or_resume(self) -> Video:
@@ -100,7 +110,7 @@ class Upload:
 
     async def _get_video(self, video_id: str) -> Video:
         request = partial(self._context.service.get_video, video_id)
-        return await self._context.retries.run(RequestKind.READ, request, what="video")
+        return await self._context.retries.run(RequestKind.READ, request, operation=Operation.VIDEO)
 
     async def _fill(self, begun: ResumePoint | None) -> Video:
         if begun is not None:
@@ -112,13 +122,14 @@ class Upload:
         try:
             return await self._transfer(job, state)
         except UploadFailed as exc:
-            exc.resumable, exc.advice = await self._clean_up(state.video_id, fate(exc.__cause__ or exc))
+            await self._clean_up(state.video_id, fate(exc.__cause__ or exc))
+            exc.resumable, exc.advice = self._is_resumable, self._advice
             raise
         except BaseException as exc:
-            is_kept, advice = await self._clean_up(state.video_id, Fate.KEEP)
-            exc.add_note(advice)  # the advice of the last event
-            if self._context.resume and not is_kept and state.video_id:
-                log.warning("%s: %s", self._job.source.name, advice)
+            await self._clean_up(state.video_id, Fate.KEEP)
+            exc.add_note(self._advice)
+            if self._context.resume and not self._is_resumable and state.video_id:
+                log.warning("%s: %s", self._job.source.name, self._advice)
             raise
 
     async def _transfer(self, job: Job, state: TransferState) -> Video:
@@ -146,40 +157,45 @@ class Upload:
         allowance = self._context.retries.limiter.allowance()
         return replace(job, plan=fit(job.plan, allowance, files=job.slots.active_uploads))
 
-    async def _clean_up(self, video_id: str | None, fate: Fate) -> tuple[bool, str]:
-        """Keep or delete the container of an upload that ended without a video.
-
-        :returns: whether the upload can be resumed, and a sentence about the container
-        """
+    async def _clean_up(self, video_id: str | None, fate: Fate) -> None:
+        """Keep or delete the container of an upload that ended without a video."""
         is_kept = fate is Fate.KEEP and self._context.resume is not None
         if is_kept and self._context.can_resume:
-            return True, failures.RESUMABLE
-        if self._context.resume:
-            await self._context.resume.forget()
-        if video_id is None:
-            return False, ""
-        return False, (failures.NO_JOURNAL if is_kept else "") + await self._discard(video_id, fate)
+            self._container_state = ContainerState.KEPT
+        else:
+            if self._context.resume:
+                await self._context.resume.forget()
+            if video_id is not None:
+                self._container_state = await self._discard(video_id, fate)
+        if self._container_state is not None:
+            self._advice = failures.ADVICE[self._container_state]
+            if is_kept and not self._is_resumable:
+                self._advice = failures.NO_JOURNAL + self._advice
 
-    async def _discard(self, video_id: str, fate: Fate) -> str:
-        """Delete a container that can no longer be used, if that is allowed; returns a sentence about it."""
+    async def _discard(self, video_id: str, fate: Fate) -> ContainerState:
+        """Delete a container that can no longer be used, if that is allowed."""
         if fate is Fate.GONE:
-            return failures.GONE
+            return ContainerState.MISSING
         if fate is Fate.LEAVE or self._context.service.delegated or self._job.options.video_id is not None:
-            return failures.KEPT
-        return failures.DELETED if await self._container.discard(video_id) else failures.NOT_DELETED
+            return ContainerState.UNCHANGED
+        is_deleted = await self._container.discard(video_id)
+        return ContainerState.DELETED if is_deleted else ContainerState.NOT_DELETED
 
+    @property
+    def _is_resumable(self) -> bool:
+        return self._container_state is ContainerState.KEPT
 
-def _ended_by(error: BaseException) -> UploadEnded:
-    """The last event of an upload that failed or was cancelled."""
-    is_error = isinstance(error, Exception)
-    advice = getattr(error, "advice", "") or "".join(getattr(error, "__notes__", ()))
-    return UploadEnded(
-        video_id=getattr(error, "video_id", None),
-        error=str(error) if is_error else "cancelled",
-        error_type=error_type(error) if is_error else None,
-        resumable=failures.RESUMABLE in advice,
-        advice=advice,
-    )
+    def _ended_by(self, exc: BaseException) -> UploadEnded:
+        """The last event of an upload that failed or was cancelled."""
+        error = exc if isinstance(exc, Exception) else None
+        return UploadEnded(
+            video_id=getattr(exc, "video_id", None),
+            outcome=UploadOutcome.FAILED if error else UploadOutcome.CANCELLED,
+            error=error,
+            resumable=self._is_resumable,
+            container=self._container_state,
+            advice=self._advice,
+        )
 
 
 def _resumed(job: Job, begun: ResumePoint) -> Job:

@@ -20,6 +20,8 @@ from async_uploader._sources.stream import Budget, StreamSource
 # Reads are short: with more threads they would only wait for the disk.
 _READING_THREADS: Final = 8
 
+_SESSION_NAME: Final = "recording"
+
 OpenSource = FileSource | StreamSource
 
 
@@ -60,11 +62,19 @@ class SourceOpener:
             allowance=self._allowance,
         )
 
+    @staticmethod
+    def check_session(options: TransferOptions) -> None:
+        """Check the options of a session, before it has anything to close.
+
+        :raises ConfigurationError: an option does not apply to a session
+        """
+        _check_stream(_SESSION_NAME, options, size_bytes=None)
+
     def open_session(self, chunks: Chunks, options: TransferOptions) -> StreamSource:
         """A stream of which every chunk becomes a part, as far as the limits for parts allow."""
         return StreamSource(
             chunks,
-            name="recording",
+            name=_SESSION_NAME,
             budget=self._budget,
             threads=self._threads,
             cut_at_chunks=True,
@@ -79,15 +89,10 @@ class SourceOpener:
         if isinstance(source, FileSource):
             if options.max_latency is not None:
                 raise ConfigurationError("max_latency applies only to streams; remove it to upload a file.")
-        elif options.resume is True:
-            raise ConfigurationError(f"A stream ({source.shown}) cannot be resumed; remove resume.")
+        else:
+            _check_stream(source.shown, options, size_bytes=source.size_bytes)
         if source.size_bytes is not None:
             return plan_parts(source.size_bytes, part_bytes=options.part_size, concurrency=options.concurrency)
-        if options.ranges == "bytes":
-            raise ConfigurationError(
-                f"Byte ranges require a known total size, and the size of {source.shown} is not known; "
-                "use ranges='part'."
-            )
         return plan_stream(
             buffer_bytes=self._buffer_bytes,
             part_bytes=options.part_size,
@@ -101,6 +106,19 @@ class SourceOpener:
         :raises ConfigurationError: an option does not apply to a session
         """
         return replace(self.plan(source, options), part_bytes=options.part_size or MAX_PART_BYTES, grows=False)
+
+
+def _check_stream(name: str, options: TransferOptions, *, size_bytes: int | None) -> None:
+    """Check the options of a stream, which can be read only once.
+
+    :raises ConfigurationError: an option does not apply to it
+    """
+    if options.resume != "off":
+        raise ConfigurationError(f"A stream ({name}) cannot be resumed; remove resume.")
+    if options.ranges == "bytes" and size_bytes is None:
+        raise ConfigurationError(
+            f"Byte ranges require a known total size, and the size of {name} is not known; use ranges='part'."
+        )
 
 
 def check_type(source: object) -> None:

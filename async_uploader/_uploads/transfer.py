@@ -51,7 +51,7 @@ class Transfer:
                 group.start_soon(self._guarded, reporter.run)
                 group.start_soon(self._guarded, self._adapt)
                 group.start_soon(self._guarded, self._fill)
-        await self._guarded(reporter.tell)
+        await self._guarded(reporter.report)
         if self._failure is not None:
             raise failures.upload_failed(self._failure, self._state) from self._failure
         assert self._video is not None
@@ -79,7 +79,7 @@ class Transfer:
 
     def _on_concurrency(self, concurrency: int) -> None:
         try:
-            self._context.events.emit(ConcurrencyChanged(connections=concurrency))
+            self._context.events.emit(ConcurrencyChanged(concurrency=concurrency))
         except Exception as exc:  # noqa: BLE001 - one upload's listener must not fail the upload that adapts for all
             self._fail(exc)
 
@@ -119,7 +119,7 @@ class Transfer:
             source = await anext(parts)
             part, progress = source.part, self._state.progress
             if progress.parts_total is None and part.last:
-                progress.ends(total_bytes=part.end, parts_total=part.number)
+                progress.set_totals(total_bytes=part.end, parts_total=part.number)
             delivery = PartDelivery(source, job=self._job, context=self._context, state=self._state)
             await delivery.acquire_slot()
             return delivery

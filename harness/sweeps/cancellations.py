@@ -35,7 +35,7 @@ NAME: Final = "cancellations"
 _CALL: Final = "Http.exchange"
 _MOMENTS: Final[tuple[Moment, ...]] = ("before", "during", "after")
 _WAYS: Final[dict[str, Action]] = {"Ctrl-C": "interrupt", "SIGTERM": "terminate", "cancel()": "cancel"}
-_RESUME: Final[dict[str, bool | str]] = {"--resume": True, "default": "local", "--no-resume": False}
+_RESUME: Final[dict[str, str]] = {"--resume": "anywhere", "default": "local", "--no-resume": "off"}
 _LATENCIES: Final = (0.08, 0.3)
 # Time for the cleanup of an interrupted command, on a busy machine.
 _END_SECONDS: Final = 10.0
@@ -168,7 +168,7 @@ def _check_known(service: Service, workspace: Workspace) -> None:
     """Every unfinished container is in the journal or has resume metadata."""
     known = workspace.journaled_videos()
     for video_id, view in service.emulator.videos.items():
-        is_marked = service.ask(partial(_has_metadata, video_id))
+        is_marked = service.request(partial(_has_metadata, video_id))
         if view.sha256 is None and video_id not in known and not is_marked:
             rows = {table: len(found) for table, found in workspace.journal_rows().items()}
             workspace.findings.add(

@@ -181,9 +181,9 @@ def _calls() -> Iterator[tuple[Any, str, str]]:
     from async_uploader._api.service import Service
     from async_uploader._resume.journal import Journal
     from async_uploader.cli import _output
-    from async_uploader.cli._results import Results
+    from async_uploader.cli._results import ResultsFile
 
-    for owner in (Journal, Service, Results):
+    for owner in (Journal, Service, ResultsFile):
         for name, member in vars(owner).items():
             if inspect.isfunction(member) and not name.startswith("_"):
                 yield owner, name, f"{owner.__name__}.{name}"

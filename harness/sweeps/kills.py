@@ -44,7 +44,7 @@ _MAX_RUNS: Final = 4
 _MOMENTS: Final[tuple[Moment, ...]] = ("before", "after")
 
 # These calls only read memory, or are part of another call.
-_WITHOUT_EFFECT: Final = ("Results.is_done", "Results.is_begun", "Http.exchange")
+_WITHOUT_EFFECT: Final = ("ResultsFile.is_finished", "ResultsFile.is_import_started", "Http.exchange")
 
 # When this call returns, the journal has the container.
 _RECORDED: Final = "Journal.begin/"

@@ -153,7 +153,7 @@ class _Scenario:
         self._words = (*words, *names, *flags, *(where if words[0] != "uploads" else ()))
 
     def _video_id(self) -> str:
-        return self._service.ask(lambda client: client.create_video(title="existing video")).video_id
+        return self._service.request(lambda client: client.create_video(title="existing video")).video_id
 
     def interrupt(self) -> None:
         """Kill an upload, so that the next run resumes it."""

@@ -1,4 +1,4 @@
-"""The command line as its users run it: a process of its own, and a real local service beside it."""
+"""Fixtures that run the command line in a process of its own, against a real emulator."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class StartCli(Protocol):
 
 
 def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
-    """What a command says until its end."""
+    """Wait for the end of a command, and return its output."""
     out, err = process.communicate(timeout=30)
     assert "Traceback" not in err, err
     return subprocess.CompletedProcess((), process.returncode, out, err)
@@ -64,7 +64,7 @@ def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def start_cli(forks: Forks, tmp_path: Path) -> Iterator[StartCli]:
-    """Start a command in an empty directory."""
+    """Start a command in a temporary directory."""
     with ExitStack() as stack:
 
         def start(
@@ -86,7 +86,7 @@ def start_cli(forks: Forks, tmp_path: Path) -> Iterator[StartCli]:
 
 @pytest.fixture
 def cli(start_cli: StartCli) -> Cli:
-    """Run a command to its end."""
+    """Run a command until it ends."""
 
     def run(
         *arguments: object, stdin: Any = subprocess.DEVNULL, **environment: str
@@ -98,19 +98,19 @@ def cli(start_cli: StartCli) -> Cli:
 
 @pytest.fixture
 def online(cli: Cli, service: Service) -> Cli:
-    """The same, at the service and with its key."""
+    """Run a command that uses the emulator and its API key."""
     return partial(cli, APIVIDEO_BASE_URL=service.emulator.url, APIVIDEO_API_KEY=KEY)
 
 
 @pytest.fixture
 def start_online(start_cli: StartCli, service: Service) -> StartCli:
-    """Start it at the service, with its key."""
+    """Start a command that uses the emulator and its API key."""
     return partial(start_cli, APIVIDEO_BASE_URL=service.emulator.url, APIVIDEO_API_KEY=KEY)
 
 
 @pytest.fixture
 def make_file(tmp_path: Path) -> Callable[..., Path]:
-    """A file of so many bytes; random ones, or none on the disk."""
+    """Create a file of a size in bytes: random content, or sparse."""
 
     def make(name: str, size: int, *, sparse: bool = False) -> Path:
         path = tmp_path / name
@@ -126,9 +126,9 @@ def make_file(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[str]:
-    """A web server with one file."""
+    """The URL of a file on a web server."""
     (tmp_path / "web").mkdir()
-    (tmp_path / "web" / "far.mp4").write_bytes(b"from afar")
+    (tmp_path / "web" / "far.mp4").write_bytes(b"web video")
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
@@ -142,7 +142,7 @@ def web(tmp_path: Path) -> Iterator[str]:
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """The block takes no longer."""
+    """Assert that a block takes no longer."""
     began = time.monotonic()
     yield
     assert time.monotonic() - began < seconds

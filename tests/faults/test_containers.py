@@ -126,7 +126,7 @@ def _is_unknown(uploader: Uploader) -> bool:
 async def test_killed_at_every_call(way: str, forks: Forks, source_of: SourceOf, tmp_path: Path) -> None:
     """Before and after each request and each write of the journal: one video, no part sent twice."""
     source = source_of(1000 if way == "token, one part" else SEVERAL_BYTES)
-    resume = True if way == "marked" else "local"
+    resume = "anywhere" if way == "marked" else "local"
     turns, was_killed = anyio.CapacityLimiter(4), dict[int, bool]()
 
     async def check(kill_at: int) -> None:
@@ -398,11 +398,11 @@ async def test_an_unusable_journal_and_marks(movie: Source, state: Path) -> None
     """The container is marked: so it can be resumed without the journal."""
     _spoil(state)
     async with service("upload,part=last:status=503") as emulator:
-        run = await run_upload(emulator, movie, resume=True, max_attempts=1)
+        run = await run_upload(emulator, movie, resume="anywhere", max_attempts=1)
         assert isinstance(run.error, UploadFailed)
         assert run.error.resumable
         emulator.clear_faults()
-        again = await run_upload(emulator, movie, resume=True)
+        again = await run_upload(emulator, movie, resume="anywhere")
         assert again.video is not None
         assert again.video.video_id == run.error.video_id
         await check_finished(emulator, movie, again.video.video_id)
@@ -492,10 +492,10 @@ async def _cancelled_during_creation(emulator: Emulator, source: Source, **optio
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("resume", [False, "local", True])
+@pytest.mark.parametrize("resume", ["off", "local", "anywhere"])
 @pytest.mark.parametrize(("latency", "times"), [(0.08, 40), (0.3, 3)], ids=["80 ms", "300 ms"])
 async def test_cancelled_while_the_container_is_created(
-    latency: float, times: int, resume: bool | str, source_of: SourceOf, state: Path
+    latency: float, times: int, resume: str, source_of: SourceOf, state: Path
 ) -> None:
     """Every time: the response is awaited, and the empty container deleted."""
     async with nothing_left(), service(latency=latency) as emulator:
@@ -503,7 +503,7 @@ async def test_cancelled_while_the_container_is_created(
             assert await _cancelled_during_creation(emulator, source_of(1000), resume=resume) < _SECONDS
             assert dict(emulator.videos) == {}
         await join_threads()
-        assert not resume or _intents(state) == 0
+        assert resume == "off" or _intents(state) == 0
 
 
 @pytest.mark.anyio
@@ -528,8 +528,8 @@ async def test_interrupted_while_the_container_is_created(
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("resume", ["local", True])
-async def test_the_response_to_the_creation_comes_too_late(resume: bool | str, source_of: SourceOf) -> None:
+@pytest.mark.parametrize("resume", ["local", "anywhere"])
+async def test_the_response_to_the_creation_comes_too_late(resume: str, source_of: SourceOf) -> None:
     """What could not be deleted within the second, the next run finds and uses."""
     source = source_of(SEVERAL_BYTES)
     async with nothing_left(), service("create,times=1:stall=forever,when=stored") as emulator:

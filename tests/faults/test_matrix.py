@@ -144,7 +144,7 @@ async def _run(emulator: Emulator, case: Case, source: Source) -> Run:
         as_stream=case.kind == "stream",
         ranges=case.ranges,
         concurrency=case.concurrency,
-        resume={"no": False, "local": "local", "anywhere": True}[case.resume],
+        resume={"no": "off", "local": "local", "anywhere": "anywhere"}[case.resume],
         stall_timeout=case.trouble.stall_timeout,
         max_attempts=case.trouble.max_attempts,
     )

@@ -265,17 +265,17 @@ async def test_the_source_has_changed(movie: Source, tmp_path: Path, said: Said)
 @pytest.mark.anyio
 @pytest.mark.parametrize("way", ["rewritten", "touched"])
 async def test_the_source_has_changed_and_is_marked(movie: Source, way: str) -> None:
-    """With ``resume=True``, too: what another file left is not gone on with; the same content elsewhere is."""
+    """With ``"anywhere"``, too: what another file left is not gone on with; the same content elsewhere is."""
     async with service() as emulator:
-        before = await _interrupted(emulator, movie, resume=True)
+        before = await _interrupted(emulator, movie, resume="anywhere")
         if way == "rewritten":
             other = make_source(movie.path, SEVERAL_BYTES)
-            run = await run_upload(emulator, other, resume=True)
+            run = await run_upload(emulator, other, resume="anywhere")
             await _check_anew(emulator, other, run, before=before, left=False)
         else:
             other = Source(path=movie.path.with_name("copy.mp4"), size_bytes=movie.size_bytes, sha256=movie.sha256)
             movie.path.rename(other.path)
-            run = await run_upload(emulator, other, resume=True)
+            run = await run_upload(emulator, other, resume="anywhere")
             await _check_gone_on(emulator, other, run, before=before)
 
 
@@ -334,15 +334,13 @@ async def test_another_account(movie: Source, said: Said) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("resume", ["local", True], ids=["local", "anywhere"])
+@pytest.mark.parametrize("resume", ["local", "anywhere"])
 @pytest.mark.parametrize("other", [{"part_size": 6 * MIB}, {"ranges": "bytes"}], ids=["part size", "ranges"])
-async def test_other_options(
-    movie: Source, said: Said, resume: bool | str, other: dict[str, Any], state: Path
-) -> None:
+async def test_other_options(movie: Source, said: Said, resume: str, other: dict[str, Any], state: Path) -> None:
     """It goes on as it was begun, and says that the option is of no effect."""
     async with service() as emulator:
         before = await _interrupted(emulator, movie, resume=resume)
-        if resume is True:
+        if resume == "anywhere":
             await join_threads()
             shutil.rmtree(state)
         run = await run_upload(emulator, movie, resume=resume, **other)
@@ -356,11 +354,11 @@ async def test_other_options(
 async def test_marks_leave_the_callers_metadata_alone(movie: Source) -> None:
     """They are there while it is unfinished, and gone in the end."""
     async with service() as emulator:
-        before = await _interrupted(emulator, movie, resume=True, metadata={"mine": "kept"})
+        before = await _interrupted(emulator, movie, resume="anywhere", metadata={"mine": "kept"})
         async with QuickClient(api_key=KEY, base_url=emulator.url) as client:
             marked = await client.get_video(before.video_id or "")
         assert {one.key for one in marked.metadata} == {"mine", MARK_SOURCE, MARK_PLAN}
-        run = await run_upload(emulator, movie, resume=True, metadata={"mine": "kept"})
+        run = await run_upload(emulator, movie, resume="anywhere", metadata={"mine": "kept"})
         await _check_gone_on(emulator, movie, run, before=before)
         assert run.video is not None
         assert [(one.key, one.value) for one in run.video.metadata] == [("mine", "kept")]
@@ -409,13 +407,13 @@ def _full(state: Path) -> Path:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("resume", ["local", True], ids=["local", "anywhere"])
+@pytest.mark.parametrize("resume", ["local", "anywhere"])
 @pytest.mark.parametrize(
     "spoil", [_no_database, _cut_off, _newer, _a_file_in_its_place, _a_directory_in_its_place, _full]
 )
 async def test_without_a_journal(
     spoil: Callable[[Path], Path],
-    resume: bool | str,
+    resume: str,
     movie: Source,
     state: Path,
     caplog: pytest.LogCaptureFixture,
@@ -471,7 +469,7 @@ def test_many_who_make_a_journal_at_once(tmp_path: Path) -> None:
 async def test_what_the_journal_holds(movie: Source, state: Path) -> None:
     """Nobody else may read it, and there is no secret in it."""
     async with service() as emulator:
-        await _interrupted(emulator, movie, resume=True)
+        await _interrupted(emulator, movie, resume="anywhere")
         bearers = emulator._server.credentials.bearers
         secrets = [KEY, *bearers.expires_s, *bearers.refreshable_s]
         assert len(secrets) == 3

@@ -109,7 +109,7 @@ async def test_while_it_is_sent(change: Change, concurrency: int, movie: Source)
             when_bytes=MIB,
             emulator=emulator,
             concurrency=concurrency,
-            resume="local" if concurrency == 1 else False,
+            resume="local" if concurrency == 1 else "off",
         )
         _check_said(run, change, movie)
         assert dict(emulator.videos) == {}

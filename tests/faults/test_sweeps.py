@@ -31,7 +31,7 @@ CASES = [
     ("kills", "key 4 parts: after Journal.acknowledge 2"),
     ("kills", "key 4 parts --resume: before Service.get_status 1"),
     ("kills", "key 4 parts --resume: after Service.update_video 1"),
-    ("kills", "key 3 files --results: after Results.add 2"),
+    ("kills", "key 3 files --results: after ResultsFile.append 2"),
     ("kills", "token 1 part: before Journal.begin 1"),
     ("cancellations", "Ctrl-C default 2 parts 80 ms: during Http.exchange 3"),
     ("cancellations", "SIGTERM --resume 1 part 300 ms: after Http.exchange 4"),
@@ -94,7 +94,7 @@ def test_all_calls_are_hooked(bench: Bench) -> None:
         "Journal.acknowledge",
         "Service.create_video",
         "Service.send_part",
-        "Results.add",
+        "ResultsFile.append",
     }
     assert {call for call, count in calls.items() if count == 2} >= once_a_file
     assert calls["lock.acquire"] >= 3
@@ -125,7 +125,7 @@ def test_wrong_videos_are_found(bench: Bench) -> None:
         injection = Injection(call="Service.create_video", number=1, moment="after")
         for instructions in (Instructions(injections=(injection,)), Instructions(), Instructions()):
             workspace.run(*command, instructions=instructions)
-        service.ask(lambda client: client.create_video(title="empty"))
+        service.request(lambda client: client.create_video(title="empty"))
         workspace.check_videos(service, [source, bench.source(2000)])
         kinds = Counter(finding.kind for finding in findings.all)
     assert kinds[Kind.DUPLICATE] == 1

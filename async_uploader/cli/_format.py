@@ -1,18 +1,18 @@
-"""Figures of an upload as people read them, the same in bars and in lines."""
+"""Formats the numbers of an upload for people, the same for bars and for log lines. Empty means unknown."""
 
 from __future__ import annotations
 
 from math import ceil
 from typing import Final
 
+from async_uploader import Progress
 from async_uploader._limits import GIB, KIB, MIB
-from async_uploader._progress import Progress
 from async_uploader._units import format_size
 
 _UNITS: Final = ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"))
 
 
-def amount(part_bytes: int, total_bytes: int | None, *, sent_bytes: int | None = None) -> str:
+def format_amount(part_bytes: int, total_bytes: int | None, *, sent_bytes: int | None = None) -> str:
     """``412 of 1024 MiB``, in one unit; with ``sent_bytes`` also ``sent 440, stored 412 of 1024 MiB``."""
     largest = part_bytes if total_bytes is None else total_bytes
     factor, unit = next(((size, name) for size, name in _UNITS if largest >= size), (1, "bytes"))
@@ -26,8 +26,8 @@ def amount(part_bytes: int, total_bytes: int | None, *, sent_bytes: int | None =
     return f"{sent}{number(part_bytes)} of {total} {unit}"
 
 
-def rate(bytes_per_second: float | None) -> str:
-    """``12.3 MiB/s``; nothing where it is not known yet."""
+def format_rate(bytes_per_second: float | None) -> str:
+    """``12.3 MiB/s``."""
     if bytes_per_second is None:
         return ""
     if bytes_per_second >= MIB / 10:
@@ -35,8 +35,8 @@ def rate(bytes_per_second: float | None) -> str:
     return f"{bytes_per_second / KIB:.1f} KiB/s"
 
 
-def left(seconds: float | None) -> str:
-    """``1:23``, ``1:02:03``; nothing where it is not known."""
+def format_remaining(seconds: float | None) -> str:
+    """``1:23`` or ``1:02:03``."""
     if seconds is None:
         return ""
     minutes, rest = divmod(ceil(seconds), 60)
@@ -44,33 +44,33 @@ def left(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def percent(part_bytes: int, total_bytes: int | None) -> str:
-    """``45 %``: of what is known to have arrived, and never 100 % before all of it has."""
+def format_percent(part_bytes: int, total_bytes: int | None) -> str:
+    """``45 %``, rounded down: 100 % means that all bytes are acknowledged."""
     return f"{part_bytes * 100 // total_bytes} %" if total_bytes else ""
 
 
-def again(waits: dict[str, float], now: float) -> str:
-    """What is going to be tried again, and when; nothing where nothing is.
+def format_retries(retries_at: dict[str, float], now: float) -> str:
+    """``part 12 failed; retrying in 2 s``; empty if no retry is pending.
 
-    :param waits: until when, by what: ``"part 12"``; may be changed by another thread
+    :param retries_at: the time of the next attempt, by request; another thread may change it
     """
-    pending = {what: until for what, until in list(waits.items()) if until > now}
+    pending = {request: at for request, at in list(retries_at.items()) if at > now}
     if not pending:
         return ""
     seconds = max(1, ceil(min(pending.values()) - now))
     if len(pending) == 1:
-        return f"{next(iter(pending))} failed; again in {seconds} s"
-    return f"{len(pending)} requests failed; the first again in {seconds} s"
+        return f"{next(iter(pending))} failed; retrying in {seconds} s"
+    return f"{len(pending)} requests failed; next retry in {seconds} s"
 
 
-def rate_limit(until: float, now: float) -> str:
-    """How long the account's window is closed; nothing where it is open."""
-    if until <= now:
+def format_rate_limit(limited_until: float, now: float) -> str:
+    """``rate limit reached; waiting 12 s``; empty if no request is waiting."""
+    if limited_until <= now:
         return ""
-    return f"waiting for the account's rate limit; going on in {max(1, ceil(until - now))} s"
+    return f"rate limit reached; waiting {max(1, ceil(limited_until - now))} s"
 
 
-def arrived(progress: Progress) -> str:
+def format_acknowledged(progress: Progress) -> str:
     """``3 of 8 parts, 12 MiB of 40 MiB``."""
     parts = "?" if progress.parts_total is None else progress.parts_total
     total = "?" if progress.total_bytes is None else format_size(progress.total_bytes)

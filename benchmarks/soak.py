@@ -42,7 +42,7 @@ _MAX_TEXT: Final = 600
 def main() -> int:
     """Run, and print the counts.
 
-    :return: the exit code
+    :returns: the exit code
     """
     arguments = _arguments()
     if arguments.sweep is not None:

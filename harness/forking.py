@@ -122,7 +122,7 @@ _PIPES: Final = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwr
 def _wait_for_requests(requests: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     """Fork at each request.
 
-    :return: in a fork: the request and the descriptors; in this process: None, once nobody can send requests
+    :returns: in a fork: the request and the descriptors; in this process: None, once nobody can send requests
     """
     while True:
         text, descriptors, _, _ = socket.recv_fds(requests, _MAX_REQUEST_BYTES, 3)

@@ -241,7 +241,7 @@ def main() -> None:
 def upload(path: str, options: dict[str, Any], hooks: Hooks) -> int:
     """Upload with the library, and print the id of the video from ``on_video``.
 
-    :return: 0; 1 after an error; 130 after a cancellation
+    :returns: 0; 1 after an error; 130 after a cancellation
     """
     from async_uploader import Client, UploaderError
 

@@ -172,7 +172,7 @@ def _run(seed: int, bench: Bench, findings: Findings) -> None:
 def _watch(context: _Context, event: Event, until_bytes: int) -> int:
     """Read the terminal until the command ends, and cause the event meanwhile.
 
-    :return: the exit code
+    :returns: the exit code
     """
 
     def act() -> None:

@@ -139,7 +139,7 @@ def test_notebook_progress(
 def web_application(env: dict[str, str]) -> Iterator[str]:
     """The FastAPI example behind uvicorn.
 
-    :return: its ``HOST:PORT``
+    :returns: its ``HOST:PORT``
     """
     command = [sys.executable, "-m", "uvicorn", "fastapi_progress:app", "--port=0", "--no-access-log"]
     with subprocess.Popen(

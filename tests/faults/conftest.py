@@ -57,7 +57,7 @@ class Command:
     async def wait(self) -> tuple[str, str]:
         """Until its end.
 
-        :return: what it has said
+        :returns: what it has said
         """
         return await asyncio.shield(self._ended)
 

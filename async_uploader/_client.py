@@ -37,7 +37,8 @@ from ._uploads.session import UploadSession
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from ._resume.resume import JournalWorker, Resume
+    from ._resume.session import ResumeSession
+    from ._resume.worker import JournalWorker
 
 # Enough to keep all upload slots busy while other files are being created and completed.
 _CONCURRENT_FILES: Final = 16
@@ -266,7 +267,7 @@ class Client(AccountApi):
 
     async def _run(self, job: Job) -> Video:
         source, options = job.source, job.options
-        await source.prime()
+        await source.prepare()
         job = replace(job, payload={"title": source.name, **job.payload})
         events = EventDispatcher(source.name, options.on_event)
         policy = replace(self._retry_policy, max_attempts=options.max_attempts)
@@ -280,16 +281,18 @@ class Client(AccountApi):
         async with self._resume(source, options, context) as resume:
             return await Upload(job, replace(context, resume=resume)).run()
 
-    def _resume(self, source: FileSource, options: TransferOptions, context: Context) -> Resume:
+    def _resume(self, source: FileSource, options: TransferOptions, context: Context) -> ResumeSession:
         # Imported late: only uploads with `resume` need SQLite and file locks.
-        from ._resume.resume import JournalWorker, Resume, account_of  # noqa: PLC0415
+        from ._resume.entry import Account  # noqa: PLC0415
+        from ._resume.session import ResumeSession  # noqa: PLC0415
+        from ._resume.worker import JournalWorker  # noqa: PLC0415
 
         self._journal_worker = self._journal_worker or JournalWorker()
-        return Resume(
+        return ResumeSession(
             source,
             options=options,
-            account=account_of(self._credential.secret, str(self._http.base_url)),
-            keeper=self._journal_worker,
+            account=Account.of(self._credential.secret, str(self._http.base_url)),
+            worker=self._journal_worker,
             service=context.service,
             retries=context.retries,
         )

@@ -64,7 +64,7 @@ class Operation(StrEnum):
     """What a request does.
 
     An upload uses ``PART``, ``CREATE`` (a container), ``FIND`` (a container of an earlier run), ``STATUS``,
-    ``VIDEO`` (read the video) and ``DELETE``.
+    ``VIDEO`` (read the video), ``UPDATE`` (remove the metadata for resuming) and ``DELETE``.
     """
 
     PART = "part"

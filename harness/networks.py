@@ -12,7 +12,7 @@ from typing import Final
 from async_uploader._flow.concurrency import ConcurrencyController, ConcurrencyPolicy
 from async_uploader._flow.rate_window import RateWindow
 from async_uploader._limits import MIB
-from async_uploader._plan import MOST_CONNECTIONS, Allowance, fit, plan_parts
+from async_uploader._plan import MAX_ADAPTIVE_CONCURRENCY, Allowance, fit_to_allowance, plan_parts
 
 # A new connection needs TCP and TLS handshakes. Its window starts with ten segments and doubles every round trip.
 _HANDSHAKE_ROUND_TRIPS: Final = 2
@@ -61,7 +61,7 @@ class Network:
 
     def bound_seconds(self, size_bytes: int, parts: int) -> float:
         """The theoretical minimum for an upload with this number of parts."""
-        max_rate = self.connection_rate * min(parts, MOST_CONNECTIONS)
+        max_rate = self.connection_rate * min(parts, MAX_ADAPTIVE_CONCURRENCY)
         bytes_before_change = min(self.link_rate, max_rate) * self.changes_at_seconds
         transfer_seconds = size_bytes / min(self.link_rate, max_rate)
         if size_bytes > bytes_before_change:
@@ -135,8 +135,8 @@ class Run:
 def planned_part_bytes(network: Network, size_bytes: int) -> int:
     """The part size that the uploader chooses once the container is created."""
     limit = network.uploads_per_minute
-    allowance = None if limit is None else Allowance(left=limit, limit=limit)
-    return fit(plan_parts(size_bytes), allowance).part_bytes
+    allowance = None if limit is None else Allowance(remaining=limit, limit=limit)
+    return fit_to_allowance(plan_parts(size_bytes), allowance).part_bytes
 
 
 def simulate(

@@ -196,9 +196,9 @@ async def test_an_empty_source_creates_no_container(emulator: Emulator, client: 
 @pytest.mark.parametrize(
     ("source", "sentence"),
     [
-        ([1, 2], "The stream gave int instead of bytes"),
-        (["text"], r"gave str instead of bytes; open it in binary mode \('rb'\)"),
-        (io.StringIO("text"), "gave str instead of bytes"),
+        ([1, 2], "The stream returned int instead of bytes"),
+        (["text"], r"returned str instead of bytes; open it in binary mode \('rb'\)"),
+        (io.StringIO("text"), "returned str instead of bytes"),
     ],
     ids=["numbers", "text", "text file"],
 )
@@ -301,9 +301,9 @@ def test_stream_parts_grow_and_the_biggest_video_fits() -> None:
     assert sizes == sorted(sizes)
     assert max(sizes) == MAX_PART_BYTES
     assert sum(sizes) >= MAX_VIDEO_BYTES
-    fast = Allowance(left=0, limit=100, window_bytes=60 * 40 * MIB)
+    fast = Allowance(remaining=0, limit=100, window_bytes=60 * 40 * MIB)
     assert [plan.size_of(number, fast) for number in (1, 100, 200)] == [30 * MIB, 30 * MIB, 50 * MIB]
-    slow = Allowance(left=0, limit=100, window_bytes=60 * MIB)
+    slow = Allowance(remaining=0, limit=100, window_bytes=60 * MIB)
     assert [plan.size_of(number, slow) for number in (1, 100)] == [5 * MIB, 25 * MIB]
     live = plan_stream(buffer_bytes=64 * MIB, live=True)
     assert sum(live.size_of(number) for number in range(1, 10_001)) >= MAX_VIDEO_BYTES

@@ -230,9 +230,9 @@ async def test_an_exception_of_a_callback_ends_the_upload(
 
 SOURCES: Sequence[tuple[str, Callable[[Path], Any], str]] = [
     ("missing", lambda folder: folder / "none.mp4", "none.mp4 does not exist"),
-    ("directory", lambda folder: folder, "is a directory; name a file"),
+    ("directory", lambda folder: folder, "is a directory, not a file"),
     ("empty", lambda folder: _touched(folder / "empty.mp4"), "empty.mp4 is empty; there is nothing to upload"),
-    ("too big", lambda folder: _sparse(folder / "big.mp4", 52_428_800_001), "at most 48.83 GiB a video"),
+    ("too big", lambda folder: _sparse(folder / "big.mp4", 52_428_800_001), "at most 48.83 GiB per video"),
     ("no file", lambda _folder: "/dev/null", "is not a regular file"),
     ("NUL", lambda _folder: "a\0b", "cannot be read"),
     ("too long", lambda _folder: "a" * 5000, "cannot be read: File name too long"),

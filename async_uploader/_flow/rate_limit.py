@@ -133,7 +133,7 @@ class RateLimiter:
         remaining = window.limit if now >= window.resets_at else window.remaining
         rate = self._throughput.bytes_per_second(now)
         return Allowance(
-            left=max(0, remaining - self.demand()),
+            remaining=max(0, remaining - self.demand()),
             limit=window.limit,
             window_bytes=None if rate is None else rate * window.length_seconds,
         )

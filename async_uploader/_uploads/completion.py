@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 import anyio
 
 from async_uploader._models import Video
-from async_uploader._outcome import is_whole
+from async_uploader._outcome import is_complete
 from async_uploader.events import Operation, RequestKind
 
 from . import failures
@@ -54,7 +54,7 @@ class Completion:
             return Video.from_response({"videoId": self._state.video_id})
         if self._state.is_resumed and self._context.resume:
             # A part is missing that the journal lists as acknowledged. The next run sends every part again.
-            await self._context.resume.doubt()
+            await self._context.resume.forget_parts()
         raise failures.no_finished_video()
 
     async def _wait_until_assembled(self, video_id: str) -> None:
@@ -63,7 +63,7 @@ class Completion:
         total_bytes = self._state.progress.total_bytes
         while True:
             status = await self._read(Operation.STATUS, partial(self._context.service.get_status, video_id))
-            is_assembled = is_whole(status, total_bytes=total_bytes)
+            is_assembled = is_complete(status, total_bytes=total_bytes)
             if is_assembled:
                 return
             if is_assembled is False:

@@ -18,8 +18,8 @@ from async_uploader._api.responses import PartResponse
 from async_uploader._api.service import byte_range, part_range
 from async_uploader._errors import ApiError, UploaderError
 from async_uploader._options import MAX_CONCURRENCY
-from async_uploader._outcome import ALREADY_WHOLE, Outcome, classify, is_whole, received_parts
-from async_uploader._sources.file import PartSource
+from async_uploader._outcome import ALREADY_COMPLETE, Outcome, classify, is_complete, received_parts
+from async_uploader._sources.protocol import PartSource
 from async_uploader.events import Operation, RequestKind
 
 from . import failures
@@ -102,7 +102,7 @@ class PartDelivery:
             meter=self._job.slots.meter,
         )
         send = partial(self._send, attempt)
-        rate_limited = self._job.slots.rate_limited.plus()
+        rate_limited = self._job.slots.rate_limited.incremented()
         try:
             response = await self._context.retries.run_once(RequestKind.UPLOAD, send, waiting=rate_limited)
         except UploaderError as exc:
@@ -124,7 +124,7 @@ class PartDelivery:
             video_id=self._state.video_id,
             expect_continue=self._attempts > 1 or self._may_have_been_sent(),
         )
-        with self._state.sending.plus():
+        with self._state.sending.incremented():
             return await self._context.service.send_part(request, attempt)
 
     def _content_range(self) -> str:
@@ -152,7 +152,7 @@ class PartDelivery:
             return False
         status = await self._context.retries.run_once(RequestKind.READ, partial(service.get_status, video_id))
         return bool(
-            is_whole(status, total_bytes=self._state.progress.total_bytes)
+            is_complete(status, total_bytes=self._state.progress.total_bytes)
             or received_parts(status, [self._part], ranges=self._job.options.ranges)
         )
 
@@ -167,7 +167,7 @@ class PartDelivery:
         match outcome:
             case Outcome.STORED:
                 log.info("%s was already stored.", self._name)
-                self._state.is_reported_complete |= isinstance(error, ApiError) and error.slug == ALREADY_WHOLE
+                self._state.is_reported_complete |= isinstance(error, ApiError) and error.slug == ALREADY_COMPLETE
                 return True
             case Outcome.CONFLICT:
                 raise failures.foreign_writer(error) from error
@@ -191,7 +191,7 @@ class PartDelivery:
         if response is not None and state.video_id is None:
             await self._record_container(response)
         elif self._context.resume:
-            await self._context.resume.acknowledged(part.number, video)
+            await self._context.resume.record_part(part.number, video)
 
     async def _record_container(self, response: PartResponse) -> None:
         """The first part of an upload token has created the container."""
@@ -199,7 +199,7 @@ class PartDelivery:
             raise failures.no_video_id()
         self._state.video_id = response.video_id
         if self._context.resume:
-            await self._context.resume.record(
+            await self._context.resume.record_container(
                 response.video_id,
                 ranges=self._job.options.ranges,
                 part_bytes=self._job.plan.part_bytes,

@@ -6,7 +6,7 @@ from typing import Final
 
 from async_uploader._errors import ConflictError, SourceError, SourceFailed, UploaderError, UploadFailed
 from async_uploader._models import VideoStatus
-from async_uploader._outcome import Fate, fate
+from async_uploader._outcome import Fate, container_fate
 from async_uploader._units import format_size
 from async_uploader.events import ContainerState
 
@@ -41,7 +41,7 @@ def upload_failed(cause: Exception, state: TransferState) -> UploadFailed:
         parts_total=progress.parts_total,
         acknowledged_bytes=progress.acknowledged_bytes,
         total_bytes=progress.total_bytes,
-        resumable=fate(cause) is Fate.KEEP and state.video_id is not None,
+        resumable=container_fate(cause) is Fate.KEEP and state.video_id is not None,
     )
 
 

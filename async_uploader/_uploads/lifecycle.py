@@ -11,8 +11,8 @@ another program writes to the container         (any)              is not touche
 the container no longer exists                  (any)              is forgotten
 ==============================================  =================  ===========================
 
-:func:`._outcome.fate` maps errors to these rows. An upload can be resumed if ``resume`` is on and a later run can
-find the container: by the journal or by its marks (:attr:`._resume.resume.Resume.can_resume`).
+:func:`._outcome.container_fate` maps errors to these rows. An upload can be resumed if ``resume`` is on and a
+later run can find the container: by the journal or its marks (:attr:`._resume.session.ResumeSession.can_resume`).
 
 A container that the caller named (``video_id``) is never deleted. An upload token cannot delete any.
 """
@@ -28,8 +28,8 @@ from msgspec.structs import replace
 
 from async_uploader._errors import UploadFailed
 from async_uploader._models import Video
-from async_uploader._outcome import Fate, fate
-from async_uploader._plan import fit
+from async_uploader._outcome import Fate, container_fate
+from async_uploader._plan import fit_to_allowance
 from async_uploader.events import (
     ContainerState,
     Operation,
@@ -46,7 +46,7 @@ from .state import TransferState
 from .transfer import Transfer
 
 if TYPE_CHECKING:
-    from async_uploader._resume.resume import ResumePoint
+    from async_uploader._resume.points import ResumePoint
 
 log: Final = logging.getLogger("async_uploader")
 
@@ -92,37 +92,37 @@ class Upload:
 
     async def _upload_or_resume(self) -> Video:
         resume = self._context.resume
-        begun = await resume.begun() if resume else None
-        if begun is not None and begun.whole:
-            video = begun.video or await self._get_video(begun.video_id)
+        point = await resume.find_resume_point() if resume else None
+        if point is not None and point.is_complete:
+            video = point.video or await self._get_video(point.video_id)
         else:
-            video = await self._fill(begun)
+            video = await self._fill(point)
         if resume:
-            video = await resume.finished(video)
+            video = await resume.finish(video)
         if self._job.options.on_video is not None:
             returned = self._job.options.on_video(video)
             if isawaitable(returned):
                 await returned
         if resume:
             # Last: after a crash before this line, the next run finds the finished video in the journal.
-            await resume.delivered()
+            await resume.mark_delivered()
         return video
 
     async def _get_video(self, video_id: str) -> Video:
         request = partial(self._context.service.get_video, video_id)
         return await self._context.retries.run(RequestKind.READ, request, operation=Operation.VIDEO)
 
-    async def _fill(self, begun: ResumePoint | None) -> Video:
-        if begun is not None:
-            job = _resumed(self._job, begun)
-            state = TransferState(job, video_id=begun.video_id, received=begun.received, is_resumed=True)
+    async def _fill(self, point: ResumePoint | None) -> Video:
+        if point is not None:
+            job = _resumed(self._job, point)
+            state = TransferState(job, video_id=point.video_id, received=point.received, is_resumed=True)
         else:
             job, video_id = await self._create()
             state = TransferState(job, video_id=video_id)
         try:
             return await self._transfer(job, state)
         except UploadFailed as exc:
-            await self._clean_up(state.video_id, fate(exc.__cause__ or exc))
+            await self._clean_up(state.video_id, container_fate(exc.__cause__ or exc))
             exc.resumable, exc.advice = self._is_resumable, self._advice
             raise
         except BaseException as exc:
@@ -134,7 +134,7 @@ class Upload:
 
     async def _transfer(self, job: Job, state: TransferState) -> Video:
         if self._context.resume and state.video_id:
-            await self._context.resume.record(
+            await self._context.resume.record_container(
                 state.video_id,
                 ranges=job.options.ranges,
                 part_bytes=job.plan.part_bytes,
@@ -150,12 +150,12 @@ class Upload:
             video_id = await self._container.create(job.payload, job.plan)
         # The response to the creation contains the rate limit, so fit again; unless the container's marks already
         # contain the plan.
-        is_marked = self._context.resume is not None and self._context.resume.is_marked
+        is_marked = self._context.resume is not None and self._context.resume.uses_marks
         return (job if is_marked else self._fitted(job)), video_id
 
     def _fitted(self, job: Job) -> Job:
         allowance = self._context.retries.limiter.allowance()
-        return replace(job, plan=fit(job.plan, allowance, files=job.slots.active_uploads))
+        return replace(job, plan=fit_to_allowance(job.plan, allowance, files=job.slots.active_uploads))
 
     async def _clean_up(self, video_id: str | None, fate: Fate) -> None:
         """Keep or delete the container of an upload that ended without a video."""
@@ -198,7 +198,7 @@ class Upload:
         )
 
 
-def _resumed(job: Job, begun: ResumePoint) -> Job:
+def _resumed(job: Job, point: ResumePoint) -> Job:
     """The job with the part size and the ranges that the earlier run used."""
-    plan = replace(job.plan, part_bytes=begun.part_bytes)
-    return replace(job, plan=plan, options=replace(job.options, ranges=begun.ranges))
+    plan = replace(job.plan, part_bytes=point.part_bytes)
+    return replace(job, plan=plan, options=replace(job.options, ranges=point.ranges))

@@ -15,7 +15,8 @@ from async_uploader._options import TransferOptions
 from async_uploader._plan import Allowance, Plan, plan_parts, plan_stream
 from async_uploader._sources.chunks import Chunks, chunks_of, is_pipe, path_of
 from async_uploader._sources.file import FileSource
-from async_uploader._sources.stream import Budget, StreamSource
+from async_uploader._sources.part_buffer import MemoryBudget
+from async_uploader._sources.stream import StreamSource
 
 # Reads are short: with more threads they would only wait for the disk.
 _READING_THREADS: Final = 8
@@ -35,7 +36,7 @@ class SourceOpener:
     def __init__(self, buffer_bytes: int, *, allowance: Callable[[], Allowance | None]) -> None:
         self._buffer_bytes = buffer_bytes
         self._allowance = allowance
-        self._budget = Budget(buffer_bytes)
+        self._budget = MemoryBudget(buffer_bytes)
         self._threads = ThreadPoolExecutor(_READING_THREADS, thread_name_prefix="async_uploader-read")
 
     def close(self) -> None:
@@ -77,7 +78,7 @@ class SourceOpener:
             name=_SESSION_NAME,
             budget=self._budget,
             threads=self._threads,
-            cut_at_chunks=True,
+            split_at_chunks=True,
             max_latency_seconds=options.max_latency,
         )
 
@@ -90,7 +91,7 @@ class SourceOpener:
             if options.max_latency is not None:
                 raise ConfigurationError("max_latency applies only to streams; remove it to upload a file.")
         else:
-            _check_stream(source.shown, options, size_bytes=source.size_bytes)
+            _check_stream(source.display_name, options, size_bytes=source.size_bytes)
         if source.size_bytes is not None:
             return plan_parts(source.size_bytes, part_bytes=options.part_size, concurrency=options.concurrency)
         return plan_stream(

@@ -16,7 +16,7 @@ import anyio
 from async_uploader._cancelled import is_being_cancelled
 from async_uploader._models import Video
 from async_uploader._progress import ProgressReporter
-from async_uploader._sources.file import PartSource
+from async_uploader._sources.protocol import PartSource
 from async_uploader.events import ConcurrencyChanged
 
 from . import failures
@@ -89,14 +89,14 @@ class Transfer:
         self._scope.cancel()
 
     async def _send_all(self) -> None:
-        async with aclosing(self._job.source.pieces(self._job.plan, received=self._state.received)) as parts:
+        async with aclosing(self._job.source.parts(self._job.plan, received=self._state.received)) as parts:
             if self._state.video_id is None:
                 # Two first parts would create two videos: the first part goes alone and returns the videoId.
                 await self._deliver_next(parts)
             # No more workers than parts: most files of a large batch have one part.
             concurrency = self._job.plan.concurrency
             count = min(concurrency, self._state.parts_left or concurrency)
-            with self._job.slots.ready_workers.plus(count):
+            with self._job.slots.ready_workers.incremented(count):
                 async with anyio.create_task_group() as workers:
                     for _ in range(count):
                         workers.start_soon(self._guarded, partial(self._work, parts))

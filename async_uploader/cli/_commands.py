@@ -189,12 +189,12 @@ def forget(flags: ForgetFlags) -> None:
 
 async def _delete_if_exists(client: Client, video_id: str) -> None:
     """Delete a video, unless an interrupted command has deleted it already."""
-    from async_uploader._outcome import is_gone
+    from async_uploader._outcome import is_not_found
 
     try:
         await client.delete_video(video_id)
     except UploaderError as exc:
-        if not is_gone(exc):
+        if not is_not_found(exc):
             raise
 
 

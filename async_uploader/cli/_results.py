@@ -68,7 +68,7 @@ async def open_results(path: Path, service: str) -> AsyncIterator[ResultsFile]:
     """
     import filelock
 
-    from async_uploader._resume.resume import JournalWorker
+    from async_uploader._resume.worker import JournalWorker
 
     worker = JournalWorker()
     try:
@@ -79,7 +79,7 @@ async def open_results(path: Path, service: str) -> AsyncIterator[ResultsFile]:
     try:
         results = await anyio.to_thread.run_sync(ResultsFile, path, service)
         try:
-            await worker.journal(results.forget_finished)
+            await worker.run(results.forget_finished)
             yield results
         finally:
             results.close()

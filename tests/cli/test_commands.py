@@ -114,7 +114,7 @@ def test_uploads_and_forget(
         assert list(service.emulator.videos) == [a]
         again = cli("forget", a, **settings)
         assert again.returncode == 2
-        assert again.stderr == f"error: There is no unfinished upload into video '{a}'.\n"
+        assert again.stderr == f"error: There is no unfinished upload to video '{a}'.\n"
 
 
 def test_tokens(online: Cli) -> None:

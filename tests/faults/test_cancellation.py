@@ -267,7 +267,7 @@ async def test_while_the_source_is_opened(
         files.append(source.path.open("rb", buffering=0))
         return files[-1]
 
-    monkeypatch.setattr(FileSource, "_opened", slow)
+    monkeypatch.setattr(FileSource, "_open_file", slow)
     async with nothing_left(), service() as emulator:
         seconds = await way(partial(run_upload, emulator, source_of(SEVERAL_BYTES)), hangs.wait)
         goes_on.set()

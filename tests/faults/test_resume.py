@@ -33,6 +33,7 @@ from harness.world import (
     Run,
     Source,
     check_finished,
+    check_no_resent_bytes,
     make_source,
     missing_bytes,
     run_upload,

@@ -16,10 +16,11 @@ from wcwidth import wcswidth
 
 from async_uploader.cli._estimator import ProgressEstimator
 from async_uploader.emulator import Fault
+from harness.forking import Forks
+from harness.service import KEY, Service
+from harness.terminal import Terminal, at_terminal
 
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
-from .conftest import KEY, MIB, Service, StartCli
-from .terminal import Terminal, at_terminal
+from .conftest import MIB, StartCli
 
 MakeFile = Callable[..., Path]
 StartService = Callable[..., AbstractContextManager[Service]]

@@ -8,7 +8,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Final
 
-from ..typing.checkers import mypy, pyright  # noqa: TID252 - found however pytest is started
+from tests.typing.checkers import mypy, pyright
+
 from .blocks import BLOCKS
 
 #: Blocks that fail because of the public types: the page, and the block's number among its Python blocks.

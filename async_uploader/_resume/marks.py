@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from async_uploader._models import MARK_INTENT, MARK_PLAN, MARK_SOURCE, Video
+from async_uploader._outcome import is_empty
+from async_uploader._plan import plan_parts
 from async_uploader._sources.file import FileSource
 from async_uploader._types import Ranges
 
@@ -51,6 +53,32 @@ class Marks:
                 return point
         return None
 
+    async def point_in(self, video_id: str, *, ranges: Ranges, part_bytes: int | None) -> ResumePoint | None:
+        """The resume point in a container that the caller named; None if it does not exist or holds something else.
+
+        An empty container gets marks. For parts without marks, the part size follows from the size of the file
+        alone, so that it is the same on all machines.
+
+        :param part_bytes: part size that the caller requested
+        """
+        video = await self._containers.get(video_id)
+        status = await self._containers.status(video_id) if video else None
+        if video is None or status is None:
+            return None
+        if {entry.key: entry.value for entry in video.metadata}.get(MARK_SOURCE) == self._sample:
+            return await self._resume_point(video)
+        plan = plan_parts(self._source.size_bytes, part_bytes=part_bytes)
+        if is_empty(status):
+            marks = self.metadata(ranges=ranges, part_bytes=plan.part_bytes)
+            await self._containers.update(video_id, {"metadata": [*caller_metadata(video), *marks]})
+        return ResumePoint.from_status(
+            status,
+            video_id=video_id,
+            ranges=ranges,
+            part_bytes=plan.part_bytes,
+            total_bytes=self._source.size_bytes,
+        )
+
     async def settle(self, video_id: str) -> ResumePoint | None:
         """The resume point of a container that another machine has created; None to use the given one."""
         shared = SharedContainers(
@@ -86,6 +114,11 @@ class Marks:
 def has_resume_metadata(video: Video) -> bool:
     """Whether a video has marks or an intent."""
     return any(entry.key in _RESUME_KEYS for entry in video.metadata)
+
+
+def without_resume_metadata(video: Video) -> Video:
+    """The video as it is without marks and intent."""
+    return Video.from_response({**video.raw, "metadata": caller_metadata(video)})
 
 
 def caller_metadata(video: Video) -> list[object]:

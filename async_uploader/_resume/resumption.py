@@ -101,14 +101,19 @@ class Resumption(ABC):
         """Remove the recorded acknowledgements, because some of them are wrong."""
 
     async def finish(self, video: Video) -> Video:
-        """Record the finished Video, and clean up at the service.
+        """Record the finished Video.
 
         :returns: the Video for the caller
         """
         return video
 
-    async def mark_delivered(self) -> None:
-        """The caller has received the Video."""
+    async def deliver(self, video: Video) -> Video:
+        """Clean up: the caller has received the Video.
+
+        :param video: as the service has it
+        :returns: the Video after that
+        """
+        return video
 
     async def forget(self) -> None:
         """Remove all records: the upload cannot be resumed."""

@@ -25,7 +25,7 @@ from .containers import RemoteContainers
 from .entry import Account, Entry, Fingerprint, NewEntry
 from .intents import Intents
 from .journal import Journal
-from .marks import Marks, caller_metadata, has_resume_metadata
+from .marks import Marks, caller_metadata, has_resume_metadata, without_resume_metadata
 from .points import ResumePoint
 from .record import JournalRecord
 from .resumption import Resumption
@@ -194,13 +194,24 @@ class ResumeSession(Resumption):
         await self._record.forget_parts()
 
     async def finish(self, video: Video) -> Video:
-        """Record the finished Video, and clean up at the service.
+        """Record the finished Video.
 
         :returns: the Video without our metadata entries
         """
+        await self._record.finish(video, is_final=False)
+        return without_resume_metadata(video)
+
+    async def deliver(self, video: Video) -> Video:
+        """Clean up at the service, then remove the entry of the journal, unless ``keep_finished`` is set.
+
+        Until here, a later run finds the finished Video: on this machine by the journal, on others by the marks.
+        """
         video = await self._remove_metadata(video)
         await self._intents.delete_unused(video.video_id)
-        await self._record.finish(video, is_final=self._options.keep_finished)
+        if self._options.keep_finished:
+            await self._record.finish(video, is_final=True)
+        else:
+            await self.forget()
         return video
 
     async def _remove_metadata(self, video: Video) -> Video:
@@ -215,11 +226,6 @@ class ResumeSession(Resumption):
                 *(self._source.name, video.video_id, exc),
             )
             return video
-
-    async def mark_delivered(self) -> None:
-        """The caller has received the Video: remove the entry, unless ``keep_finished`` is set."""
-        if not self._options.keep_finished:
-            await self.forget()
 
     async def forget(self) -> None:
         """Remove the entry from the journal: the upload cannot be resumed."""

@@ -98,16 +98,13 @@ class Upload:
     async def _upload_or_resume(self) -> Video:
         resume = self._context.resume
         video = await self._find_or_fill()
-        if resume:
-            video = await resume.finish(video)
+        finished = await resume.finish(video) if resume else video
         if self._job.options.on_video is not None:
-            returned = self._job.options.on_video(video)
+            returned = self._job.options.on_video(finished)
             if isawaitable(returned):
                 await returned
-        if resume:
-            # Last: after a crash before this line, the next run finds the finished video in the journal.
-            await resume.mark_delivered()
-        return video
+        # Last: after a crash before this line, the next run finds the finished video.
+        return await resume.deliver(video) if resume else video
 
     async def _find_or_fill(self) -> Video:
         """The video; continues in another container if this one is deleted in favour of an older one."""
@@ -116,7 +113,8 @@ class Upload:
             try:
                 return await self._fill(await resume.find_resume_point() if resume else None)
             except UploadFailed as exc:
-                if not self._is_shared or self._container_state is not ContainerState.MISSING:
+                is_replaced = self._is_shared and self._job.options.video_id is None
+                if not is_replaced or self._container_state is not ContainerState.MISSING:
                     raise
                 log.info("%s: video %s was deleted; looking for another one.", self._job.source.name, exc.video_id)
         return await self._fill(await resume.find_resume_point() if resume else None)

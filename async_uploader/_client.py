@@ -25,7 +25,7 @@ from ._flow.retries import RetryPolicy, RetryRunner
 from ._flow.slots import UploadSlots
 from ._limits import MIB, RATE_WINDOW_SECONDS
 from ._models import Video
-from ._options import TransferOptions, check_delegated, split_options
+from ._options import TransferOptions, check_delegated, import_options, split_options
 from ._public import public
 from ._resume.entry import Account
 from ._resume.state_directory import state_directory
@@ -292,7 +292,7 @@ class Client(AccountApi):
         if item.idempotency_key is not None:
             options = {**options, "idempotency_key": item.idempotency_key}
         if item.is_url:
-            return await self.import_video(cast("str", item.source), **cast("ImportOptions", options))
+            return await self.import_video(cast("str", item.source), **import_options(options))
         return await self._upload(item.source, options, slots=slots)
 
     async def _upload(self, source: Source, options: UploadOptions, *, slots: UploadSlots | None = None) -> Video:
@@ -371,8 +371,11 @@ def _check_item(item: UploadItem) -> None:
     :raises TypeError: the source cannot be uploaded, or an option is unknown
     :raises ConfigurationError: an option is invalid
     """
-    split_options(item.options)
-    check_type(item.source)
+    if item.is_url:
+        import_options(item.options)
+    else:
+        split_options(item.options)
+        check_type(item.source)
 
 
 async def upload(

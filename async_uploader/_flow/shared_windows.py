@@ -66,7 +66,9 @@ class SharedWindows:
         if fcntl is None:
             return
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # One by one, because mkdir() applies the mode only to the last directory.
+            for directory in (path.parent.parent, path.parent):
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             os.utime(self._descriptor)
             _delete_expired(path.parent)

@@ -45,7 +45,7 @@ class PartDelivery:
         self._has_slot = False
         self._attempts = 0
         # An earlier attempt may have stored the part: a refusal as a duplicate then means success.
-        self._maybe_received = state.is_resumed or state.is_shared
+        self._maybe_received = state.is_resumed
         # An attempt of this delivery ended with an unknown outcome.
         self._is_unknown = False
 
@@ -106,7 +106,7 @@ class PartDelivery:
         try:
             response = await self._context.retries.run_once(RequestKind.UPLOAD, send, waiting=rate_limited)
         except UploaderError as exc:
-            if self._is_stored_despite(exc, attempt):
+            if await self._is_stored_despite(exc, attempt):
                 return None
             raise
         except BaseException:
@@ -156,13 +156,15 @@ class PartDelivery:
             or received_parts(status, [self._part], ranges=self._job.options.ranges)
         )
 
-    def _is_stored_despite(self, error: UploaderError, attempt: PartAttempt) -> bool:
+    async def _is_stored_despite(self, error: UploaderError, attempt: PartAttempt) -> bool:
         """Classify the error of an attempt. Returns True if it means that the part is already stored.
 
         :raises ConflictError: another program writes to the video, or a retry could create a second video
         """
         self._state.progress.discard_sent(self._part.number)
         outcome = classify(error, maybe_received=self._maybe_received)
+        if outcome is Outcome.CONFLICT and self._state.is_shared and await self._is_received():
+            outcome = Outcome.STORED  # another process of this upload sent it
         attempt.end(outcome, error)
         match outcome:
             case Outcome.STORED:

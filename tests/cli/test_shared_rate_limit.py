@@ -6,7 +6,9 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from .conftest import KEY, Service, StartCli, finish
+from harness.service import KEY, Service
+
+from .conftest import StartCli, finish
 
 FILES = 8
 

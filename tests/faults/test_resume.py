@@ -148,7 +148,7 @@ async def test_concurrent_uploads_of_a_source_are_refused(
     source = source_of(SEVERAL_BYTES)
     async with service("upload,part=last,times=1:stall=forever") as emulator:
         async with command(emulator, source, state) as first:
-            await emulator.wait_for(lambda emulator: emulator.statistics().uploads_in_flight)
+            await emulator.wait_for(lambda emulator: any(count for _, count in emulator._server.faults.counts()))
             requests = emulator.statistics().requests
             async with command(emulator, source, state) as second:
                 out, err = await second.wait()

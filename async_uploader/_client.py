@@ -27,7 +27,9 @@ from ._limits import MIB, RATE_WINDOW_SECONDS
 from ._models import Video
 from ._options import TransferOptions, check_delegated, import_options, split_options
 from ._public import public
+from ._resume.containers import RemoteContainers, SettlingPolicy
 from ._resume.entry import Account
+from ._resume.keyed_session import KeyedSession
 from ._resume.state_directory import state_directory
 from ._sources.file import FileSource
 from ._types import ImportOptions, Source, UploadItem, UploadOptions
@@ -81,6 +83,7 @@ class Client(AccountApi):
     # Tests override these in a subclass.
     _retry_policy = RetryPolicy()
     _rate_window_seconds: float = RATE_WINDOW_SECONDS
+    _settling_policy = SettlingPolicy()
 
     def __init__(
         self,
@@ -211,7 +214,11 @@ class Client(AccountApi):
         transfer, payload = split_options(options)
         title = source.partition("?")[0].rstrip("/").rpartition("/")[2] or source
         video_import = VideoImport(
-            source, key=transfer.idempotency_key, service=self._service, retries=self._retries
+            source,
+            key=transfer.idempotency_key,
+            service=self._service,
+            retries=self._retries,
+            containers=RemoteContainers(self._service, self._retries, self._settling_policy),
         )
         return await video_import.run({"title": title, **payload, "source": source})
 
@@ -328,19 +335,17 @@ class Client(AccountApi):
     def _resumption(self, source: UploadSource, options: TransferOptions, context: Context) -> Resumption | None:
         if not isinstance(source, FileSource):
             return None
-        # Imported late: only uploads that can be resumed need this, and only those with `resume` need SQLite.
-        from ._resume.containers import RemoteContainers  # noqa: PLC0415
-        from ._resume.keyed_session import KeyedSession  # noqa: PLC0415
-
+        containers = RemoteContainers(context.service, context.retries, self._settling_policy)
         if options.idempotency_key is not None:
             return KeyedSession(
                 source,
                 key=options.idempotency_key,
                 ranges=options.ranges,
-                containers=RemoteContainers(context.service, context.retries),
+                containers=containers,
             )
         if options.resume == "off":
             return None
+        # Imported late: only uploads with `resume` need SQLite and file locks.
         from ._resume.session import ResumeSession  # noqa: PLC0415
         from ._resume.worker import JournalWorker  # noqa: PLC0415
 
@@ -350,8 +355,8 @@ class Client(AccountApi):
             options=options,
             account=Account.of(self._credential.secret, str(self._http.base_url)),
             worker=self._journal_worker,
-            service=context.service,
-            retries=context.retries,
+            containers=containers,
+            is_delegated=self.delegated,
         )
 
     def _slots_for(self, concurrency: int | None) -> UploadSlots:

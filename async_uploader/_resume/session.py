@@ -12,9 +12,7 @@ from __future__ import annotations
 import logging
 from typing import Final, Self
 
-from async_uploader._api.service import Service
 from async_uploader._errors import UploaderError
-from async_uploader._flow.retries import RetryRunner
 from async_uploader._models import MARK_INTENT, Video
 from async_uploader._options import TransferOptions
 from async_uploader._plan import Plan
@@ -51,15 +49,15 @@ class ResumeSession(Resumption):
         options: TransferOptions,
         account: Account,
         worker: JournalWorker,
-        service: Service,
-        retries: RetryRunner,
+        containers: RemoteContainers,
+        is_delegated: bool,
     ) -> None:
         self._source = source
         self._options = options
         self._account = account
         self._worker = worker
-        self._is_delegated = service.delegated
-        self._containers = RemoteContainers(service, retries)
+        self._is_delegated = is_delegated
+        self._containers = containers
         self._locks = SourceLocks(source, account=account, worker=worker)
         self._record = JournalRecord(worker)
         self._intents = Intents(source, account=account, worker=worker, containers=self._containers)

@@ -21,7 +21,7 @@ Rejected
       would have to wait for the lease to expire.
     - Upload during step 3: the losers would send their first parts twice.
 
-What remains possible is in docs/resume.md: a listing may show a container later than :data:`MAX_LAG_SECONDS`.
+What remains possible is in docs/resume.md: a listing may show a container later than the policy expects.
 """
 
 from __future__ import annotations
@@ -41,11 +41,6 @@ from .containers import RemoteContainers
 #: Its messages are for users, INFO included.
 log: Final = logging.getLogger("async_uploader.resume")
 
-#: The longest delay of a listing that is waited for.
-MAX_LAG_SECONDS: Final = 10.0
-# The service states times of creation in whole seconds.
-_CREATION_SECONDS: Final = 1.0
-_POLL_SECONDS: Final = 0.5
 # Sorts after every time of creation.
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
@@ -61,6 +56,7 @@ class SharedContainers:
 
     def __init__(self, containers: RemoteContainers, *, key: str, value: str, total_bytes: int | None) -> None:
         self._containers = containers
+        self._policy = containers.settling
         self._key = key
         self._value = value
         self._total_bytes = total_bytes
@@ -74,20 +70,21 @@ class SharedContainers:
 
         :returns: the winner; None if there is none any more
         """
-        await anyio.sleep(_CREATION_SECONDS)
-        deadline = anyio.current_time() + MAX_LAG_SECONDS
+        await anyio.sleep(self._policy.creation_seconds)
+        deadline = anyio.current_time() + self._policy.max_lag_seconds
         while True:
             videos = await self._list()
             if any(video.video_id == video_id for video in videos):
                 return await self._choose(videos)
-            if anyio.current_time() > deadline:
+            own = await self._containers.get(video_id)
+            if own is None or anyio.current_time() > deadline:
                 break
-            await anyio.sleep(_POLL_SECONDS)
-        if (own := await self._containers.get(video_id)) is not None:
+            await anyio.sleep(self._policy.poll_seconds)
+        if own is not None:  # otherwise, another process has deleted it in favour of an older one
             log.warning(
                 "The service does not list video %s %.0f s after its creation. If another upload of this source "
                 "started at the same time, there may be two videos.",
-                *(video_id, MAX_LAG_SECONDS),
+                *(video_id, self._policy.max_lag_seconds),
             )
             videos.append(own)
         return await self._choose(videos)

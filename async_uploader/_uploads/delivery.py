@@ -29,6 +29,9 @@ from .state import TransferState
 
 log: Final = logging.getLogger("async_uploader")
 
+# Waits for the status to list a part that is being stored.
+_STORING_SECONDS: Final = (0.0, 0.1, 0.4, 1.5)
+
 
 class PartDelivery:
     """Delivers one part. Call :meth:`acquire_slot`, then :meth:`run`.
@@ -156,6 +159,17 @@ class PartDelivery:
             or received_parts(status, [self._part], ranges=self._job.options.ranges)
         )
 
+    async def _is_sent_by_others(self) -> bool:
+        """Whether another process of this upload has sent the part, which the service has just refused.
+
+        The service may refuse a part that it is still storing, and list it a moment later.
+        """
+        for seconds in _STORING_SECONDS:
+            await anyio.sleep(seconds)
+            if await self._is_received():
+                return True
+        return False
+
     async def _is_stored_despite(self, error: UploaderError, attempt: PartAttempt) -> bool:
         """Classify the error of an attempt. Returns True if it means that the part is already stored.
 
@@ -163,8 +177,8 @@ class PartDelivery:
         """
         self._state.progress.discard_sent(self._part.number)
         outcome = classify(error, maybe_received=self._maybe_received)
-        if outcome is Outcome.CONFLICT and self._state.is_shared and await self._is_received():
-            outcome = Outcome.STORED  # another process of this upload sent it
+        if outcome is Outcome.CONFLICT and self._state.is_shared and await self._is_sent_by_others():
+            outcome = Outcome.STORED
         attempt.end(outcome, error)
         match outcome:
             case Outcome.STORED:

@@ -39,12 +39,14 @@ class VideoImport:
     :param source: a URL or a videoId
     """
 
-    def __init__(self, source: str, *, key: str | None, service: Service, retries: RetryRunner) -> None:
+    def __init__(
+        self, source: str, *, key: str | None, service: Service, retries: RetryRunner, containers: RemoteContainers
+    ) -> None:
         self._source = source
         self._key = key
         self._service = service
         self._retries = retries
-        self._containers = RemoteContainers(service, retries)
+        self._containers = containers
         entry = (MARK_INTENT, secrets.token_hex(_INTENT_BYTES)) if key is None else (MARK_KEY, key)
         self._metadata = [entry] if key is None else [entry, (MARK_CONTENT, _content_of(source))]
         self._shared = SharedContainers(self._containers, key=entry[0], value=entry[1], total_bytes=None)

@@ -190,7 +190,7 @@ class ResumeSession:
         """
         video = await self._remove_metadata(video)
         await self._intents.delete_unused(video.video_id)
-        await self._record.finish(video, is_final=self._options.keep_finished)
+        await self._record.finish(video, replace=self._options.keep_finished)
         return video
 
     async def _remove_metadata(self, video: Video) -> Video:

@@ -25,10 +25,10 @@ from ._flow.retries import RetryPolicy, RetryRunner
 from ._flow.slots import UploadSlots
 from ._limits import MIB, RATE_WINDOW_SECONDS
 from ._models import Video
-from ._options import TransferOptions, check_delegated, split_options
+from ._options import TransferOptions, check_delegated, import_details, split_options
 from ._public import public
 from ._sources.file import FileSource
-from ._types import ContainerDetails, Source, UploadItem, UploadOptions
+from ._types import Source, UploadItem, UploadOptions
 from ._uploads.job import Context, Job
 from ._uploads.lifecycle import Upload
 from ._uploads.many import Uploads
@@ -249,7 +249,7 @@ class Client(AccountApi):
 
     async def _upload_item(self, item: UploadItem, *, slots: UploadSlots) -> Video:
         if item.is_url:
-            return await self.import_video(cast("str", item.source), **cast("ContainerDetails", item.options))
+            return await self.import_video(cast("str", item.source), **import_details(item.options))
         return await self._upload(item.source, item.options, slots=slots)
 
     async def _upload(self, source: Source, options: UploadOptions, *, slots: UploadSlots | None = None) -> Video:
@@ -314,8 +314,11 @@ def _check_item(item: UploadItem) -> None:
     :raises TypeError: the source cannot be uploaded, or an option is unknown
     :raises ConfigurationError: an option is invalid
     """
-    split_options(item.options)
-    check_type(item.source)
+    if item.is_url:
+        import_details(item.options)
+    else:
+        split_options(item.options)
+        check_type(item.source)
 
 
 async def upload(

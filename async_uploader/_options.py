@@ -1,8 +1,7 @@
 """The options of an upload, validated before anything is sent.
 
 :func:`split_options` divides :class:`~async_uploader.UploadOptions` into :class:`TransferOptions` and the payload
-    of
-``POST /videos``.
+of ``POST /videos``.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import math
 import sys
 import warnings
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from msgspec import Struct
@@ -20,7 +19,7 @@ from ._errors import ConfigurationError
 from ._limits import MAX_PART_BYTES, MIN_PART_BYTES
 from ._models import camel
 from ._progress import OnProgress
-from ._types import OnVideo, Ranges, ResumeMode
+from ._types import ContainerDetails, OnVideo, Ranges, ResumeMode, UploadOptions
 from ._units import format_size
 from .events import OnEvent
 
@@ -86,6 +85,7 @@ def _check_whole(name: str, value: object, low: int, high: int, *, unit: str) ->
 # Packages whose frames can lie between a caller and this module.
 _INTERNAL: Final = frozenset({"anyio", "async_uploader", "asyncio", "concurrent", "contextlib"})
 _TRANSFER_FIELDS: Final = frozenset(TransferOptions.__struct_fields__)
+_DEFAULT_OPTIONS: Final = TransferOptions()
 _DETAIL_TYPES: Final[Mapping[str, tuple[Any, str]]] = {
     "title": (str, "text that is not empty"),
     "description": (str, "text"),
@@ -120,6 +120,22 @@ def split_options(options: Mapping[str, Any]) -> tuple[TransferOptions, dict[str
     return transfer, container_payload({key: options[key] for key in options.keys() & _DETAIL_TYPES.keys()})
 
 
+def import_details(options: UploadOptions) -> ContainerDetails:
+    """Return the details of a video that the service imports from a URL.
+
+    :raises TypeError: an option is unknown
+    :raises ConfigurationError: a value is invalid, or an option of the transfer is given
+    """
+    transfer, _ = split_options(options)
+    for name in sorted(options.keys() & _TRANSFER_FIELDS):
+        if getattr(transfer, name) != getattr(_DEFAULT_OPTIONS, name):
+            raise ConfigurationError(
+                f"{name} does not apply to a URL, which the service imports itself; remove {name}."
+            )
+    details = {name: value for name, value in options.items() if name not in _TRANSFER_FIELDS}
+    return cast("ContainerDetails", details)
+
+
 def _resume_mode(*, is_on: bool) -> ResumeMode:
     """Translate ``resume=True`` and ``resume=False``, which were the values before there were names."""
     mode: ResumeMode = "anywhere" if is_on else "off"
@@ -142,8 +158,12 @@ def _caller_stacklevel() -> int:
 def container_payload(details: Mapping[str, Any]) -> dict[str, Any]:
     """Return the payload of ``POST /videos`` for details with Python names. A value of None is omitted.
 
+    :raises TypeError: there is no such detail
     :raises ConfigurationError: a detail has the wrong type, or is empty although it must not be
     """
+    unknown = sorted(details.keys() - _DETAIL_TYPES.keys())
+    if unknown:
+        raise TypeError(f"got an unexpected keyword argument {unknown[0]!r}")
     payload: dict[str, Any] = {}
     for name, value in details.items():
         if value is None:

@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from .forking import Forks
+from harness.forking import Forks
 
 MIB = 1024 * 1024
 

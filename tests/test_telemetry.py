@@ -28,8 +28,7 @@ from async_uploader._limits import MIB
 from async_uploader.emulator import Emulator, Fault
 from async_uploader.emulator._credentials import Credentials
 from async_uploader.telemetry import Instrumentation, instrument
-
-from .forking import Forks
+from harness.forking import Forks
 
 KEY = "a-key-that-must-not-be-shown"
 PART = 5 * MIB

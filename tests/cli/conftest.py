@@ -6,70 +6,20 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from async_uploader import Client
-from async_uploader.emulator import Emulator, VideoView
-
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
-
-T = TypeVar("T")
+from harness.forking import Forks
+from harness.service import KEY, Service, running_service
 
 MIB = 1024 * 1024
-KEY = "a-key-that-must-not-be-shown"
-
-
-@dataclass(frozen=True)
-class Service:
-    """An emulator in the thread of a portal."""
-
-    emulator: Emulator
-    portal: BlockingPortal
-
-    def wait_for(self, predicate: Callable[[Emulator], object]) -> None:
-        """Wait until a predicate is true."""
-        self.portal.call(partial(self.emulator.wait_for, predicate))
-
-    def finished(self, video_id: str) -> VideoView:
-        """A video, once the emulator has all of it."""
-        return self.portal.call(self.emulator.finished, video_id)
-
-    def titles(self) -> list[str]:
-        """The titles of all videos."""
-        return [video.title for video in self.emulator.videos.values()]
-
-    def request(self, request: Callable[[Client], Awaitable[T]]) -> T:
-        """Call the library with a client of the emulator."""
-
-        async def run() -> T:
-            async with Client(api_key=KEY, base_url=self.emulator.url) as client:
-                return await request(client)
-
-        return self.portal.call(run)
-
-    def make_token(self) -> str:
-        """Create an upload token."""
-        return self.request(lambda client: client.create_upload_token()).token
-
-
-@contextmanager
-def running_service(portal: BlockingPortal, **settings: Any) -> Iterator[Service]:
-    settings = {"api_key": KEY, **settings}
-
-    async def make() -> Emulator:
-        return Emulator(**settings)
-
-    with portal.wrap_async_context_manager(portal.call(make)) as emulator:
-        yield Service(emulator, portal)
 
 
 @pytest.fixture(scope="session")

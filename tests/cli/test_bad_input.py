@@ -12,9 +12,10 @@ import pytest
 from anyio.from_thread import BlockingPortal
 
 from async_uploader._limits import MAX_VIDEO_BYTES
+from harness.forking import Forks
+from harness.service import KEY, running_service
 
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
-from .conftest import KEY, Cli, running_service
+from .conftest import Cli
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ import pytest
 
 import async_uploader
 from async_uploader.emulator import Emulator
+from harness.service import KEY, Service
 
-from .conftest import KEY, Cli, Service, StartCli
+from .conftest import Cli, StartCli
 
 
 def test_status_as_columns_and_as_json(online: Cli, service: Service, make_file: Callable[..., Path]) -> None:

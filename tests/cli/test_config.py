@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import KEY, MIB, Cli, Service, within
+from harness.service import KEY, Service
+
+from .conftest import MIB, Cli, within
 
 MakeFile = Callable[..., Path]
 

@@ -18,7 +18,9 @@ import psutil
 import pytest
 from imageio_ffmpeg import get_ffmpeg_exe
 
-from .conftest import KEY, MIB, Service
+from harness.service import KEY, Service
+
+from .conftest import MIB
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

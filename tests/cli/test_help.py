@@ -14,8 +14,9 @@ from async_uploader import __version__
 from async_uploader.cli._commands import app
 from async_uploader.cli._examples import APP, EMULATOR, IMPORT, UPLOAD
 from async_uploader.emulator import Fault
+from harness.service import KEY
 
-from .conftest import KEY, MIB, Cli, StartCli
+from .conftest import MIB, Cli, StartCli
 from .test_upload import MakeFile, StartService
 
 

@@ -21,10 +21,11 @@ import pytest
 
 from async_uploader.cli._video_output import JsonSpool, VideoOutput
 from async_uploader.emulator import Emulator, Fault
+from harness.forking import Forks
+from harness.service import KEY, Service
+from harness.terminal import at_terminal
 
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
-from .conftest import KEY, MIB, Cli, Service, StartCli, finish, within
-from .terminal import at_terminal
+from .conftest import MIB, Cli, StartCli, finish, within
 
 MakeFile = Callable[..., Path]
 StartService = Callable[..., AbstractContextManager[Service]]

@@ -21,8 +21,9 @@ from async_uploader._limits import MIB
 from async_uploader._models import MARK_SOURCE
 from async_uploader.cli._results import import_mark
 from async_uploader.emulator import Emulator, Fault
+from harness.service import KEY, Service
 
-from .conftest import KEY, Cli, Service, StartCli, within
+from .conftest import Cli, StartCli, within
 
 StartService = Callable[..., AbstractContextManager[Service]]
 

@@ -7,7 +7,9 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from .conftest import KEY, Cli, Service
+from harness.service import KEY, Service
+
+from .conftest import Cli
 
 
 def test_listed_twice(cli: Cli, service: Service, tmp_path: Path) -> None:

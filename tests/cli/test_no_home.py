@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import KEY, Service
+from harness.service import KEY, Service
 
 _HINT = "the user has no home directory; set HOME or XDG_STATE_HOME"
 # Only the real user is unknown; the effective one can still read the installation of Python.

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from async_uploader.emulator import Fault
+from harness.service import KEY, Service
 
-from .conftest import KEY, MIB, Cli, Service, StartCli, within
+from .conftest import MIB, Cli, StartCli, within
 
 MakeFile = Callable[..., Path]
 StartService = Callable[..., AbstractContextManager[Service]]

@@ -19,8 +19,9 @@ from async_uploader import SourceError, UploaderError
 from async_uploader.cli._item import Item
 from async_uploader.cli._output_file import OutputFile
 from async_uploader.cli._results import ResultsFile, source_key
+from harness.service import Service
 
-from .conftest import Cli, Service, StartCli, finish, within
+from .conftest import Cli, StartCli, finish, within
 
 MakeFile = Callable[..., Path]
 

@@ -19,8 +19,9 @@ from async_uploader import ConfigurationError, SourceError, events
 from async_uploader.cli._report import MAX_UPLOADS, ReportRecorder, open_report
 from async_uploader.cli._report_page import render_page
 from async_uploader.emulator import Fault
+from harness.service import KEY, Service
 
-from .conftest import KEY, MIB, Cli, Service, StartCli, within
+from .conftest import MIB, Cli, StartCli, within
 
 MakeFile = Callable[..., Path]
 StartService = Callable[..., AbstractContextManager[Service]]

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from async_uploader._units import format_size
+from harness.service import KEY, Service
 
-from .conftest import KEY, MIB, Cli, Service, StartCli, within
+from .conftest import MIB, Cli, StartCli, within
 
 MakeFile = Callable[..., Path]
 

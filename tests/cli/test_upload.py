@@ -16,8 +16,9 @@ from async_uploader import UploaderError
 from async_uploader._units import format_size
 from async_uploader.cli._log import LogFormatter
 from async_uploader.emulator import Fault
+from harness.service import KEY, Service
 
-from .conftest import KEY, MIB, Cli, Service, StartCli, within
+from .conftest import MIB, Cli, StartCli, within
 
 MakeFile = Callable[..., Path]
 StartService = Callable[..., AbstractContextManager[Service]]

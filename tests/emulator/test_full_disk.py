@@ -20,8 +20,8 @@ from async_uploader.emulator import Emulator
 from async_uploader.emulator._rules import PartRange
 from async_uploader.emulator._storage.disk_space import HEADROOM_BYTES, DiskSpace
 from async_uploader.emulator._storage.source_file import BLOCK_BYTES, JoiningStopped, SourceFile, part_file_name
+from harness.forking import Forks
 
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
 from .conftest import MIB, PART, Api, basic, content
 
 pytest_anyio = pytest.mark.anyio

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from async_uploader.emulator import Emulator
-
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
-from .world import HANG_SECONDS, KEY, PART
+from harness.forking import Forks
+from harness.world import HANG_SECONDS, KEY, PART
 
 # Kills its process before or after the Nth call of the service or the journal.
 _PROGRAM: Final = """

@@ -12,8 +12,7 @@ from typing import Final, Literal
 
 from async_uploader._errors import ApiError, AuthenticationError, ConflictError, TransportError, UploaderError
 from async_uploader._limits import MIB
-
-from .world import PART
+from harness.world import PART
 
 Place = Literal["first", "middle", "last", "only"]
 Kind = Literal["file", "stream"]

@@ -22,11 +22,11 @@ from async_uploader._resume import locks
 from async_uploader._resume.entry import Account, Fingerprint, NewEntry
 from async_uploader._resume.journal import Journal
 from async_uploader._sources.identity import Identity
+from harness.forking import Forks
+from harness.world import KEY, PART, Source, check_sentence, run_upload, service
 
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
 from .leaks import join_threads
 from .test_identity import _interrupted
-from .world import KEY, PART, Source, check_sentence, run_upload, service
 
 SourceOf = Callable[[int], Source]
 

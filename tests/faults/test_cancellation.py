@@ -20,10 +20,20 @@ from async_uploader._plan import Part
 from async_uploader._resume.journal import Journal
 from async_uploader._sources.file import FileSource
 from async_uploader.emulator import Emulator
+from harness.world import (
+    KEY,
+    PART,
+    QuickClient,
+    Source,
+    check_finished,
+    missing_bytes,
+    run_upload,
+    service,
+    uploads,
+)
 
 from .leaks import join_threads, no_connection_left, nothing_left
 from .matrix import SEVERAL_BYTES
-from .world import KEY, PART, QuickClient, Source, check_finished, missing_bytes, run_upload, service, uploads
 
 SourceOf = Callable[[int], Source]
 

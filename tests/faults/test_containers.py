@@ -24,12 +24,8 @@ from async_uploader._models import MARK_INTENT
 from async_uploader._resume.journal import Journal
 from async_uploader.emulator import Emulator, Fault
 from async_uploader.events import ContainerReady, UploadEvent
-
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
-from .killing import Uploader, ended
-from .leaks import join_threads, nothing_left
-from .matrix import SEVERAL_BYTES
-from .world import (
+from harness.forking import Forks
+from harness.world import (
     FRAMING_BYTES,
     HANG_SECONDS,
     KEY,
@@ -43,6 +39,10 @@ from .world import (
     service,
     uploads,
 )
+
+from .killing import Uploader, ended
+from .leaks import join_threads, nothing_left
+from .matrix import SEVERAL_BYTES
 
 SourceOf = Callable[[int], Source]
 

@@ -24,10 +24,10 @@ from async_uploader._sources.file import FileSource
 from async_uploader._sources.read_parts import ReadParts
 from async_uploader.emulator import Emulator, Fault
 from async_uploader.events import RetryScheduled, UploadEvent
+from harness.world import PART, Run, Source, check_finished, check_sentence, run_upload, service, uploads
 
 from .conftest import StartUpload
 from .leaks import join_threads
-from .world import PART, Run, Source, check_finished, check_sentence, run_upload, service, uploads
 
 SourceOf = Callable[[int], Source]
 

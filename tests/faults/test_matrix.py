@@ -16,6 +16,17 @@ import pytest
 from async_uploader import UploadFailed
 from async_uploader._errors import UploaderError
 from async_uploader.emulator import Emulator
+from harness.world import (
+    Run,
+    Source,
+    check_finished,
+    check_no_resent_bytes,
+    check_sentence,
+    missing_bytes,
+    run_upload,
+    service,
+    uploads,
+)
 
 from .matrix import (
     CONCURRENCY,
@@ -28,17 +39,6 @@ from .matrix import (
     Trouble,
     every_case,
     paired_cases,
-)
-from .world import (
-    Run,
-    Source,
-    check_finished,
-    check_nothing_again,
-    check_sentence,
-    missing_bytes,
-    run_upload,
-    service,
-    uploads,
 )
 
 SourceOf = Callable[[int], Source]
@@ -163,7 +163,7 @@ async def _check_failed(emulator: Emulator, case: Case, ends: Fails, source: Sou
     assert run.video is None
     assert run.error is not None
     check_sentence(str(run.error))
-    check_nothing_again(emulator)
+    check_no_resent_bytes(emulator)
     if ends.container == "never made":
         _check_cause(run.error, ends)
         assert len(emulator.videos) <= ends.orphans

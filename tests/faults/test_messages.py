@@ -16,10 +16,10 @@ from async_uploader._errors import UploaderError
 from async_uploader._limits import MIB
 from async_uploader.emulator import Fault
 from async_uploader.emulator._credentials import Credentials
+from harness.world import KEY, PART, QuickClient, Source, check_sentence, make_source, run_upload, service
 
 from .conftest import StartUpload
 from .matrix import SEVERAL_BYTES
-from .world import KEY, PART, QuickClient, Source, check_sentence, make_source, run_upload, service
 
 SourceOf = Callable[[int], Source]
 

@@ -20,8 +20,7 @@ from aiohttp import web
 from async_uploader import SourceError, UploadFailed
 from async_uploader._limits import MIB
 from async_uploader.events import PartEnded
-
-from .world import KEY, PART, QuickClient, check_sentence, service
+from harness.world import KEY, PART, QuickClient, check_sentence, service
 
 # Long enough for a busy machine, and shorter than the backoffs of an error that is retried (31 s).
 _AT_ONCE_SECONDS: Final = 10

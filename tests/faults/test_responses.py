@@ -37,9 +37,9 @@ from async_uploader._flow.retries import RetryPolicy
 from async_uploader.cli._main import run
 from async_uploader.emulator import Emulator
 from async_uploader.events import RateLimitWait, RequestKind, UploadEvent
+from harness.world import HANG_SECONDS, KEY, QuickClient, check_sentence, service
 
 from .proxy import LOGIN, Handler, Request, between, mutated, response, serving
-from .world import HANG_SECONDS, KEY, QuickClient, check_sentence, service
 
 pytestmark = pytest.mark.anyio
 

@@ -25,26 +25,26 @@ from async_uploader._limits import MIB
 from async_uploader._models import MARK_PLAN, MARK_SOURCE
 from async_uploader._resume.journal import Journal
 from async_uploader.emulator import Emulator, Fault
-
-from .conftest import Command, StartUpload
-from .leaks import join_threads
-from .matrix import SEVERAL_BYTES
-from .proxy import Request, between, response
-from .world import (
-    BY_HAND,
+from harness.world import (
+    AUTH_HEADERS,
     KEY,
     PART,
     QuickClient,
     Run,
     Source,
     check_finished,
-    check_nothing_again,
+    check_no_resent_bytes,
     make_source,
     missing_bytes,
     run_upload,
     service,
     uploads,
 )
+
+from .conftest import Command, StartUpload
+from .leaks import join_threads
+from .matrix import SEVERAL_BYTES
+from .proxy import Request, between, response
 
 SourceOf = Callable[[int], Source]
 
@@ -135,7 +135,7 @@ async def _run_to_the_end(
     assert len(empty) <= 1
     acknowledged = [one.content_range for one in uploads(emulator) if one.status in (200, 201, 206)]
     assert len(acknowledged) == len(set(acknowledged))
-    async with aiohttp.ClientSession(emulator.url, headers=BY_HAND) as session:
+    async with aiohttp.ClientSession(emulator.url, headers=AUTH_HEADERS) as session:
         video = await (await session.get(f"/videos/{video_id}")).json(content_type=None)
         assert video["metadata"] == []
 
@@ -148,7 +148,7 @@ async def test_concurrent_uploads_of_a_source_are_refused(
     source = source_of(SEVERAL_BYTES)
     async with service("upload,part=last,times=1:stall=forever") as emulator:
         async with command(emulator, source, state) as first:
-            await emulator.wait_for(lambda emulator: emulator.statistics().uploads_in_flight)
+            await emulator.wait_for(lambda emulator: any(count for _, count in emulator._server.faults.counts()))
             requests = emulator.statistics().requests
             async with command(emulator, source, state) as second:
                 out, err = await second.wait()
@@ -186,7 +186,7 @@ async def _check_restarted(
     assert run.video.video_id != before.video_id
     assert (await emulator.finished(run.video.video_id)).sha256 == source.sha256
     assert (before.video_id in emulator.videos) == is_kept
-    check_nothing_again(emulator)
+    check_no_resent_bytes(emulator)
 
 
 async def _check_resumed(emulator: Emulator, source: Source, run: Run, *, before: UploadFailed) -> None:
@@ -250,7 +250,7 @@ async def _send_by_hand(emulator: Emulator, source: Source, video_id: str | None
     content = source.path.read_bytes()[(number - 1) * PART : number * PART]
     form = aiohttp.FormData()
     form.add_field("file", io.BytesIO(content), filename="x.mp4")
-    headers = {**BY_HAND, "Content-Range": source.content_range(number, "part")}
+    headers = {**AUTH_HEADERS, "Content-Range": source.content_range(number, "part")}
     async with (
         aiohttp.ClientSession(emulator.url, headers=headers) as session,
         session.post(f"/videos/{video_id}/source", data=form) as response,
@@ -317,7 +317,7 @@ async def test_container_with_other_contents_is_left(movie: Source, logged: Logg
         before = await _interrupted(emulator, movie)
         form = aiohttp.FormData()
         form.add_field("file", b"something else", filename="x.mp4")
-        headers = {**BY_HAND, "Content-Range": "part 3/3"}
+        headers = {**AUTH_HEADERS, "Content-Range": "part 3/3"}
         async with aiohttp.ClientSession(emulator.url, headers=headers) as session:
             await session.post(f"/videos/{before.video_id}/source", data=form)
         await emulator.finished(before.video_id or "")

@@ -16,9 +16,9 @@ import pytest
 from async_uploader import SourceError, SourceFailed
 from async_uploader._limits import MIB
 from async_uploader.emulator import Emulator
+from harness.world import Run, Source, check_sentence, run_upload, service
 
 from .matrix import SEVERAL_BYTES
-from .world import Run, Source, check_sentence, run_upload, service
 
 SourceOf = Callable[[int], Source]
 

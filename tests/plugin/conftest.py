@@ -8,7 +8,7 @@ from typing import Protocol
 
 import pytest
 
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
+from harness.forking import Forks
 
 # Plugins that do not affect these tests, but make a run several times slower.
 _OTHERS = ("hypothesispytest", "platformdirs", "xdist")

@@ -1,4 +1,4 @@
-"""What the service answers to an upload without trouble, the same every time."""
+"""The service's responses to an upload without faults. They are always the same."""
 
 from __future__ import annotations
 

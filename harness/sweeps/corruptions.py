@@ -1,4 +1,4 @@
-"""What can be wrong with a response: drawn by dice, as data."""
+"""Random corruptions of responses: of JSON values, bodies, rate limits, headers, statuses and the wire format."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from .proxy import Headers, Request, Response
 
-# Stand in JSON for what `json.dumps` cannot write.
-_MARK: Final = "@@spoiled@@"
+# Replaced by JSON texts that `json.dumps` cannot write.
+_MARK: Final = "@@corruption@@"
 _DEEP: Final = 60_000
 
-#: JSON texts that no model expects where they are.
+#: JSON texts that replace a value.
 VALUES: Final = (
     "null", "true", "false", "0", "-1", "1", "1.5", "1e400", "-1e400", "NaN", "Infinity", "9" * 30, "9" * 5000,
     "9223372036854775808", '""', '" "', '"x"', '"7"', '"\\ud800"', '"a\\u0000b"', '"\\u001b[2J\\u202e"',
@@ -22,7 +22,7 @@ VALUES: Final = (
     "[" * 200 + "]" * 200, "[" * _DEEP + "]" * _DEEP, '{"a":' * _DEEP + "0" + "}" * _DEEP,
 )  # fmt: skip
 
-#: Bodies that are no JSON object, or none at all.
+#: Bodies without a valid JSON object.
 BODIES: Final = (
     b"", b"null", b"[]", b'"text"', b"7", b"{", b'{"videoId": "vi', b"{}{}", b"<html>Bad gateway</html>",
     b"\xff\xfe\x00", b"\xef\xbb\xbf{}", '{"videoId": "x"}'.encode("utf-16"), b"\x1f\x8b\x08\x00", b"\0" * 100,
@@ -37,7 +37,7 @@ _NUMBERS: Final = (
 )  # fmt: skip
 _LIMITS: Final = (b"X-RateLimit-Limit", b"X-RateLimit-Remaining", b"X-RateLimit-Retry-After", b"Retry-After")
 
-#: Headers beside those of limits.
+#: Headers other than those of the rate limit.
 HEADERS: Final[tuple[Headers, ...]] = (
     ((b"Content-Type", b""),), ((b"Content-Type", b"text/html; charset=nonsense"),),
     ((b"Content-Type", b"\xff/\xfe"),), ((b"Content-Encoding", b"gzip"),), ((b"Content-Encoding", b"deflate"),),
@@ -62,28 +62,29 @@ _REASONS: Final = (b"", b"OK", b"\xff\xfe", b"x" * 1500, b"a\x00b")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spoiled:
-    """How one response is spoiled.
+class Corruption:
+    """How a response is changed.
 
-    :ivar text: in words
-    :ivar is_lie: the client cannot tell that it is wrong: a value of the right type, or another verdict
-    :ivar is_of_account: it says that the whole account has to wait, and not only the request
+    :ivar text: a description
+    :ivar is_plausible: the client cannot detect it: the value has the right type, or the status has another
+        meaning
+    :ivar is_of_account: it tells the client that the whole account has to wait, not only this request
     """
 
     text: str
     apply: Callable[[Response], Response]
-    is_lie: bool = False
+    is_plausible: bool = False
     is_of_account: bool = False
 
 
-def draw(dice: random.Random) -> Spoiled:
-    """One of all ways."""
-    return dice.choices((_json_value, _body, _limit, _header, _status, _wire), (10, 3, 3, 3, 4, 3))[0](dice)
+def random_corruption(rng: random.Random) -> Corruption:
+    """Choose a corruption."""
+    return rng.choices((_json_value, _body, _limit, _header, _status, _wire), (10, 3, 3, 3, 4, 3))[0](rng)
 
 
-def _json_value(dice: random.Random) -> Spoiled:
-    """Something else somewhere in the document, at any depth; what it is depends on the document."""
-    seed, value = dice.randrange(2**32), dice.choice(VALUES)
+def _json_value(rng: random.Random) -> Corruption:
+    """Replace a value at any depth of the document."""
+    seed, value = rng.randrange(2**32), rng.choice(VALUES)
 
     def apply(response: Response) -> Response:
         try:
@@ -94,15 +95,15 @@ def _json_value(dice: random.Random) -> Spoiled:
         body = json.dumps(changed).replace(f'"{_MARK}"', value)
         return replace(response, body=body.encode())
 
-    return Spoiled(text=f"{value[:40]} in its JSON", apply=apply, is_lie=value in _PLAUSIBLE)
+    return Corruption(text=f"{value[:40]} in its JSON", apply=apply, is_plausible=value in _PLAUSIBLE_VALUES)
 
 
-# A service may well say such a thing.
-_PLAUSIBLE: Final = ("true", "false", "0", "1", '"x"', '"7"', "[0]", "[]", "1.5", "9" * 30, '""', '" "')
+# A service could send these values.
+_PLAUSIBLE_VALUES: Final = ("true", "false", "0", "1", '"x"', '"7"', "[0]", "[]", "1.5", "9" * 30, '""', '" "')
 
 
-def _replaced(document: Any, dice: random.Random) -> Any:
-    """A copy in which the mark stands for one value."""
+def _replaced(document: Any, rng: random.Random) -> Any:
+    """A copy of the document in which the mark replaces one value."""
     places: list[tuple[Any, ...]] = []
 
     def walk(value: Any, path: tuple[Any, ...]) -> None:
@@ -113,7 +114,7 @@ def _replaced(document: Any, dice: random.Random) -> Any:
             walk(one, (*path, key))
 
     walk(document, ())
-    path = dice.choice(places)
+    path = rng.choice(places)
     if not path:
         return _MARK
     copy = json.loads(json.dumps(document))
@@ -124,14 +125,14 @@ def _replaced(document: Any, dice: random.Random) -> Any:
     return copy
 
 
-def _body(dice: random.Random) -> Spoiled:
-    body = dice.choice(BODIES)
-    return Spoiled(text=f"the body {body[:20]!r}", apply=lambda response: replace(response, body=body))
+def _body(rng: random.Random) -> Corruption:
+    body = rng.choice(BODIES)
+    return Corruption(text=f"the body {body[:20]!r}", apply=lambda response: replace(response, body=body))
 
 
-def _limit(dice: random.Random) -> Spoiled:
-    chosen = [(name, dice.choice(_NUMBERS)) for name in dice.sample(_LIMITS, dice.randint(1, 3))]
-    status = dice.choice((None, None, "429", "503"))
+def _limit(rng: random.Random) -> Corruption:
+    chosen = [(name, rng.choice(_NUMBERS)) for name in rng.sample(_LIMITS, rng.randint(1, 3))]
+    status = rng.choice((None, None, "429", "503"))
 
     def apply(response: Response) -> Response:
         for name, value in chosen:
@@ -140,32 +141,32 @@ def _limit(dice: random.Random) -> Spoiled:
 
     shown = ", ".join(f"{name.decode()}: {value[:30]!r}" for name, value in chosen)
     text, is_limit = f"{status or 'its status'} with {shown}", status == "429"
-    # 429 says that nothing was stored.
-    return Spoiled(text=text, apply=apply, is_lie=is_limit, is_of_account=is_limit)
+    # 429 means that nothing was stored.
+    return Corruption(text=text, apply=apply, is_plausible=is_limit, is_of_account=is_limit)
 
 
-def _header(dice: random.Random) -> Spoiled:
-    headers = dice.choice(HEADERS)
+def _header(rng: random.Random) -> Corruption:
+    headers = rng.choice(HEADERS)
 
     def apply(response: Response) -> Response:
         for name, value in headers:
             response = response.with_header(name, value)
         return response
 
-    return Spoiled(text=f"the header {headers[0][0]!r}: {headers[0][1][:30]!r}", apply=apply)
+    return Corruption(text=f"the header {headers[0][0]!r}: {headers[0][1][:30]!r}", apply=apply)
 
 
-def _status(dice: random.Random) -> Spoiled:
-    status, reason = dice.choice(_STATUSES), dice.choice(_REASONS)
-    body = dice.choice((None, None, *BODIES))
+def _status(rng: random.Random) -> Corruption:
+    status, reason = rng.choice(_STATUSES), rng.choice(_REASONS)
+    body = rng.choice((None, None, *BODIES))
 
     def apply(response: Response) -> Response:
         return replace(response, status=status, reason=reason, body=response.body if body is None else body)
 
-    return Spoiled(text=f"the status {status!r} {reason[:10]!r}", apply=apply, is_lie=True)
+    return Corruption(text=f"the status {status!r} {reason[:10]!r}", apply=apply, is_plausible=True)
 
 
-def _wire(dice: random.Random) -> Spoiled:
+def _wire(rng: random.Random) -> Corruption:
     ways: dict[str, Callable[[Response], Response]] = {
         "a byte every 50 ms": lambda response: replace(response, trickle_seconds=0.05),
         "a byte every 400 ms": lambda response: replace(response, trickle_seconds=0.4),
@@ -188,8 +189,8 @@ def _wire(dice: random.Random) -> Spoiled:
         ),
         "an endless body": lambda response: replace(response, raw=b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * 20_000_000),
     }
-    name = dice.choice(list(ways))
-    return Spoiled(text=name, apply=ways[name])
+    name = rng.choice(list(ways))
+    return Corruption(text=name, apply=ways[name])
 
 
 def _with_length(response: Response, length: bytes) -> Response:
@@ -197,18 +198,18 @@ def _with_length(response: Response, length: bytes) -> Response:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Where:
-    """Which responses are spoiled.
+class RequestFilter:
+    """The requests whose responses are changed.
 
-    :ivar endpoint: None: of any
-    :ivar numbers: which of them, from 1; None: all of them
+    :ivar endpoint: None: all endpoints
+    :ivar numbers: which requests of the endpoint, from 1; None: all
     """
 
     endpoint: str | None
     numbers: frozenset[int] | None
 
-    def holds(self, request: Request) -> bool:
-        """Whether this one is."""
+    def matches(self, request: Request) -> bool:
+        """Whether the response to a request is changed."""
         return self.endpoint in (None, request.endpoint) and (
             self.numbers is None or request.number in self.numbers
         )

@@ -1,4 +1,4 @@
-"""A terminal emulator that records every screen."""
+"""A terminal that records every screen that a user would have seen."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pyte
 
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
+from .forking import Forks
 
 Screen = Sequence[str]
 
@@ -66,7 +66,7 @@ class Terminal:
         return self.process.wait(timeout=30)
 
     def lines(self, pattern: str) -> list[re.Match[str]]:
-        """The matches of a pattern in all lines of all screens."""
+        """The matches of a pattern in all lines of all recorded screens."""
         matches = (re.search(pattern, line) for screen in self.screens for line in screen)
         return [match for match in matches if match]
 
@@ -87,21 +87,21 @@ def at_terminal(
     stdout: int | None = None,
     **environment: str,
 ) -> Iterator[Terminal]:
-    """Run a command in a terminal of this size."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    """Run a command in a terminal of the given size."""
+    near_end, far_end = pty.openpty()
+    fcntl.ioctl(far_end, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
     process = forks.command(
         arguments,
         directory,
         {"TERM": "xterm-256color"} | environment,
         stdin=subprocess.DEVNULL,
-        stdout=theirs if stdout is None else stdout,
-        stderr=theirs,
+        stdout=far_end if stdout is None else stdout,
+        stderr=far_end,
     )
-    os.close(theirs)
+    os.close(far_end)
     with process:
         try:
-            yield Terminal(process, ours, pyte.Screen(columns, rows))
+            yield Terminal(process, near_end, pyte.Screen(columns, rows))
         finally:
             process.kill()
-            os.close(ours)
+            os.close(near_end)

@@ -1,6 +1,7 @@
-"""Stories: an upload in several lives, with faults, cancellations and restarts, and what must come of it.
+"""Random scenarios: several runs of one upload, with faults, cancellations and restarts, and the checks of their
+result.
 
-A story is data; whoever draws it (hypothesis, or dice with a seed), it is told the same way.
+A scenario is data. It comes from hypothesis, or from a random generator with a seed; both run it in the same way.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ PART_SIZES: Final = (PART, PART + 1, 7 * MIB)
 CONCURRENCY: Final = (1, 2, 4, 16)
 RESUME: Final[tuple[ResumeMode, ...]] = ("off", "local", "anywhere")
 
-# What can go wrong with a part, and with anything else; none of it for good.
+# Faults of parts and of other requests. All of them are transient.
 PART_ACTIONS: Final = (
     "cut,when=early", "cut,when=middle", "cut,when=late", "cut,when=stored", "status=500,when=late",
     "status=503,when=stored", "status=503", "status=502,body=html,when=middle", "status=401", "status=408",
@@ -45,29 +46,29 @@ _CANCEL_SECONDS: Final = 1.3
 _STALL_SECONDS: Final = 0.5
 
 
-# A service that stores a part and then answers that it did not take it, is not to be dealt with.
+# Statuses that say that a part was not stored. No client can handle a service that stores the part anyway.
 _NOT_STORED: Final = ("status=401", "status=429")
 
 
 def part_fault(selector: str, action: str, times: int) -> str:
     """The SPEC of a fault of parts."""
-    if selector == "completing":  # can strike only when all is stored
+    if selector == "completing":  # the fault has to come after the last part is stored
         words = [word for word in action.split(",") if not word.startswith(("when=", "retry-after="))]
         action = ",".join("status=503" if word in _NOT_STORED else word for word in (*words, "when=stored"))
     return f"{selector},times={times}:{action}"
 
 
 def other_fault(endpoint: str, action: str, times: int) -> str:
-    """The SPEC of a fault of anything else."""
+    """The SPEC of a fault of another endpoint."""
     return f"{endpoint},times={times}:{action}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Story:
-    """How an upload is asked for, and what happens to it.
+class Scenario:
+    """The options of an upload, and what happens to it.
 
-    :ivar cancels: a life each before the last one: after which share of the source's bytes the upload is
-        cancelled; None: it goes on until it ends
+    :ivar cancels: one run each before the last one: the share of the source's bytes after which the upload is
+        cancelled; None: the upload is not cancelled
     """
 
     size_bytes: int
@@ -80,125 +81,126 @@ class Story:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tally:
+class Counts:
     """What is counted."""
 
     cases: int = 0
-    bytes_sent_twice: int = 0
+    bytes_sent_again: int = 0
     orphans: int = 0
     hung: int = 0
     errors: int = 0
     cancelled: int = 0
 
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(**{name: getattr(self, name) + getattr(other, name) for name in self.__slots__})
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(**{name: getattr(self, name) + getattr(other, name) for name in self.__slots__})
 
     @property
     def is_good(self) -> bool:
-        """What must be 0 is."""
-        return not (self.bytes_sent_twice or self.orphans or self.hung)
+        """Whether everything that must be 0 is 0."""
+        return not (self.bytes_sent_again or self.orphans or self.hung)
 
 
-def roll(dice: random.Random) -> Story:
-    """A story by dice."""
+def random_scenario(rng: random.Random) -> Scenario:
+    """Generate a scenario."""
     faults = [
-        part_fault(dice.choice(PART_SELECTORS), dice.choice(PART_ACTIONS), dice.randint(1, 3))
-        for _ in range(dice.randint(0, 3))
+        part_fault(rng.choice(PART_SELECTORS), rng.choice(PART_ACTIONS), rng.randint(1, 3))
+        for _ in range(rng.randint(0, 3))
     ] + [
-        other_fault(dice.choice(OTHER_ENDPOINTS), dice.choice(OTHER_ACTIONS), dice.randint(1, 2))
-        for _ in range(dice.randint(0, 2))
+        other_fault(rng.choice(OTHER_ENDPOINTS), rng.choice(OTHER_ACTIONS), rng.randint(1, 2))
+        for _ in range(rng.randint(0, 2))
     ]
-    return Story(
-        size_bytes=dice.choice(SIZES),
-        part_bytes=dice.choice(PART_SIZES),
-        ranges=dice.choice(("part", "bytes")),
-        concurrency=dice.choice(CONCURRENCY),
-        resume=dice.choice(RESUME),
+    return Scenario(
+        size_bytes=rng.choice(SIZES),
+        part_bytes=rng.choice(PART_SIZES),
+        ranges=rng.choice(("part", "bytes")),
+        concurrency=rng.choice(CONCURRENCY),
+        resume=rng.choice(RESUME),
         faults=tuple(faults),
-        cancels=tuple(dice.choice((None, dice.random())) for _ in range(dice.randint(0, 3))),
+        cancels=tuple(rng.choice((None, rng.random())) for _ in range(rng.randint(0, 3))),
     )
 
 
-async def tell(story: Story, source_of: Callable[[int], Source]) -> Tally:
-    """Live through a story, and hold it to what must come of it.
+async def run_scenario(scenario: Scenario, source_of: Callable[[int], Source]) -> Counts:
+    """Run a scenario, and check its result.
 
-    :raises AssertionError: it did not come to that
+    :param source_of: returns a source of the given size
+    :raises AssertionError: the result is wrong
     """
-    source = replace(source_of(story.size_bytes), part_bytes=story.part_bytes)
-    tally = Tally(cases=1)
-    async with service(*story.faults) as emulator:
-        teller = _Teller(emulator, source, story)
+    source = replace(source_of(scenario.size_bytes), part_bytes=scenario.part_bytes)
+    counts = Counts(cases=1)
+    async with service(*scenario.faults) as emulator:
+        run = _ScenarioRun(emulator, source, scenario)
         try:
-            for share in story.cancels:
-                tally += await teller.life(share)
+            for share in scenario.cancels:
+                counts += await run.run(share)
             emulator.clear_faults()
-            await teller.last_life()
+            await run.run_without_faults()
         except TimeoutError:
-            return tally + Tally(hung=1)
+            return counts + Counts(hung=1)
         orphans = len(emulator.videos) - 1
-        return tally + Tally(
-            bytes_sent_twice=emulator.statistics().bytes_again,
-            orphans=max(0, orphans - teller.lost_creations()),
+        return counts + Counts(
+            bytes_sent_again=emulator.statistics().bytes_again,
+            orphans=max(0, orphans - run.lost_creations()),
         )
 
 
-class _Teller:
-    def __init__(self, emulator: Emulator, source: Source, story: Story) -> None:
+class _ScenarioRun:
+    def __init__(self, emulator: Emulator, source: Source, scenario: Scenario) -> None:
         self._emulator = emulator
         self._source = source
-        self._story = story
-        self._excused = 0
+        self._scenario = scenario
+        self._allowed_orphans = 0
 
     async def _upload(self) -> Run:
-        story = self._story
+        scenario = self._scenario
         options: dict[str, Any] = {
-            "ranges": story.ranges,
-            "concurrency": story.concurrency,
-            "resume": story.resume,
+            "ranges": scenario.ranges,
+            "concurrency": scenario.concurrency,
+            "resume": scenario.resume,
         }
         return await run_upload(
             self._emulator, self._source, **options, stall_timeout=_STALL_SECONDS, max_attempts=3
         )
 
-    async def life(self, share: float | None) -> Tally:
-        """One run, cancelled or not, well or not."""
+    async def run(self, share: float | None) -> Counts:
+        """Run the upload once, and cancel it if ``share`` is given. It may fail."""
         since = len(self._emulator.requests)
         task = asyncio.create_task(self._upload())
         if share is not None:
             await self._reach(share, task)
-        is_cancelled = share is not None and task.cancel()
+        was_cancelled = share is not None and task.cancel()
         try:
-            async with asyncio.timeout(_CANCEL_SECONDS if is_cancelled else None):
+            async with asyncio.timeout(_CANCEL_SECONDS if was_cancelled else None):
                 run = await task
         except asyncio.CancelledError:
-            self._excuse(since)
-            return Tally(cancelled=1)
+            self._allow_lost_creation(since)
+            return Counts(cancelled=1)
         finally:
-            # What was on its way when the upload ended has landed, or was given up.
+            # Wait until the requests that were in flight have ended.
             with suppress(TimeoutError):
                 await self._emulator.wait_for(_is_quiet, timeout=0.2)
         if run.error is not None:
             await self._check_error(run)
-            return Tally(errors=1)
+            return Counts(errors=1)
         assert run.video is not None
         await self._check_video(run.video.video_id)
-        return Tally()
+        return Counts()
 
     async def _reach(self, share: float, task: asyncio.Task[Run]) -> None:
-        """Until so much has been received in this life, or it has ended."""
+        """Wait until this share of the source's bytes is received in this run, or until the run ends."""
         until = self._emulator.statistics().bytes_received + int(share * self._source.size_bytes)
-        come = asyncio.create_task(
+        received = asyncio.create_task(
             self._emulator.wait_for(lambda emulator: emulator.statistics().bytes_received > until, timeout=None)
         )
-        await asyncio.wait([come, task], return_when=asyncio.FIRST_COMPLETED)
-        come.cancel()
-        await asyncio.gather(come, return_exceptions=True)
+        await asyncio.wait([received, task], return_when=asyncio.FIRST_COMPLETED)
+        received.cancel()
+        await asyncio.gather(received, return_exceptions=True)
 
-    def _excuse(self, since: int) -> None:
-        """Cancelled before it sent anything: it may not have read the answer to the creation either."""
+    def _allow_lost_creation(self, since: int) -> None:
+        """Allow an orphan if no part was sent: the creation response may not have been received."""
         endpoints = [record.endpoint for record in self._emulator.requests[since:]]
         if "create" in endpoints and "upload" not in endpoints:
-            self._excused += 1
+            self._allowed_orphans += 1
 
     async def _check_error(self, run: Run) -> None:
         error = run.error
@@ -206,10 +208,10 @@ class _Teller:
         if not isinstance(error, UploadFailed):
             return
         assert error.__cause__ is not None
-        assert error.resumable == (self._story.resume != "off"), error
+        assert error.resumable == (self._scenario.resume != "off"), error
         if "could not be deleted" in error.advice:
-            self._excused += 1
-        elif self._story.resume == "off":
+            self._allowed_orphans += 1
+        elif self._scenario.resume == "off":
             assert error.video_id not in self._emulator.videos
         else:
             assert error.video_id in self._emulator.videos
@@ -219,11 +221,11 @@ class _Teller:
     async def _check_video(self, video_id: str) -> None:
         view = await self._emulator.finished(video_id)
         assert (view.sha256, view.size_bytes) == (self._source.sha256, self._source.size_bytes)
-        # That upload is over; the next life is another upload.
-        self._excused += 1
+        # The next run is a new upload.
+        self._allowed_orphans += 1
 
-    async def last_life(self) -> None:
-        """Without faults: it finishes, and sends only what is missing."""
+    async def run_without_faults(self) -> None:
+        """Run the last upload. It succeeds, and sends only what is missing."""
         before = dict(self._emulator.videos)
         since = asyncio.get_running_loop().time()
         run = await self._upload()
@@ -231,14 +233,14 @@ class _Teller:
         view = await self._emulator.finished(run.video.video_id)
         assert (view.sha256, view.size_bytes) == (self._source.sha256, self._source.size_bytes)
         assert run.video.metadata == ()
-        if (begun := before.get(run.video.video_id)) is not None:
+        if (unfinished := before.get(run.video.video_id)) is not None:
             sent = sum(record.body_bytes for record in uploads(self._emulator, since))
-            assert sent <= missing_bytes(begun, self._source, self._story.ranges)
+            assert sent <= missing_bytes(unfinished, self._source, self._scenario.ranges)
 
     def lost_creations(self) -> int:
-        """Containers that may be left: the answer to their creation did not arrive, or they are finished."""
+        """The containers that may remain: other finished ones, and those whose creation response was lost."""
         creations = [record for record in self._emulator.requests if record.endpoint == "create"]
-        return self._excused + sum(record.status != 201 for record in creations)
+        return self._allowed_orphans + sum(record.status != 201 for record in creations)
 
 
 def _is_quiet(emulator: Emulator) -> bool:

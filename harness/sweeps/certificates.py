@@ -1,7 +1,7 @@
-"""TLS that is not to be trusted: an expired certificate, one of another host, one that is not valid yet, …
+"""Invalid TLS certificates: expired, not yet valid, for another host, of an unknown authority.
 
-A command says so in one message, tries nothing twice, and leaves nothing behind. An upload whose service gets such
-a certificate in the middle can be resumed once that has been put right.
+A command reports the problem in one message, does not retry and leaves nothing behind. An upload during which the
+certificate becomes invalid can be resumed once it is valid again.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Final
 
 import trustme
 
+from .bench import PART_BYTES, Bench, Case, Workspace, is_quiet, key_environment, shuffled, upload_flags
 from .counts import Findings
-from .harness import PART_BYTES, Bench, Case, Workspace, is_quiet, shuffled, upload_flags, with_key
 from .proxy import Request, proxied
 
 NAME: Final = "certificates"
@@ -28,7 +28,7 @@ _HOST: Final = "127.0.0.1"
 
 
 def _issued(authority: trustme.CA, host: str = _HOST, *, since: int = -10, until: int = 10) -> trustme.LeafCert:
-    """Valid from and until so many days from now."""
+    """A certificate that is valid from and until the given number of days from now."""
     now = datetime.now(UTC)
     return authority.issue_cert(
         host, not_before=now + timedelta(days=since), not_after=now + timedelta(days=until)
@@ -39,7 +39,7 @@ def _issued(authority: trustme.CA, host: str = _HOST, *, since: int = -10, until
 class Flaw:
     """What is wrong with a certificate.
 
-    :ivar words: one of these is in the message
+    :ivar words: the message has one of these
     """
 
     issue: Callable[[trustme.CA], trustme.LeafCert]
@@ -63,25 +63,25 @@ _COMMANDS: Final = {
     "delete": ("delete", "viNone"),
     "tokens": ("tokens", "list"),
 }
-#: An upload that has begun when the certificate is replaced, and loses its connections.
-_MIDDLE: Final = "in the middle"
+#: The certificate is replaced, and connections are closed, while an upload is running.
+_DURING_UPLOAD: Final = "during an upload"
 
 
 def cases(_bench: Bench, seed: int) -> Iterator[Case]:
-    """All of them."""
-    names = [f"{flaw}: {command}" for flaw, command in product(FLAWS, (*_COMMANDS, _MIDDLE))]
+    """All cases."""
+    names = [f"{flaw}: {command}" for flaw, command in product(FLAWS, (*_COMMANDS, _DURING_UPLOAD))]
     yield from shuffled([case(_bench, name) for name in names], seed)
 
 
 def case(_bench: Bench, name: str) -> Case:
-    """One by its name, as ``expired: status``."""
+    """The case with a name like ``expired: status``."""
     flaw, _, command = name.partition(": ")
-    run = partial(_run_middle, flaw) if command == _MIDDLE else partial(_run, flaw, command)
+    run = partial(_run_during_upload, flaw) if command == _DURING_UPLOAD else partial(_run, flaw, command)
     return Case(name=name, run=run)
 
 
 class _Tls:
-    """A context whose certificate can be replaced, and the file by which its authority is trusted."""
+    """A server context whose certificate can be replaced, and the file with the trusted authority."""
 
     def __init__(self, folder: Path) -> None:
         self.authority = trustme.CA()
@@ -99,7 +99,7 @@ class _Tls:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**with_key(), "SSL_CERT_FILE": str(self.trusted)}
+        return {**key_environment(), "SSL_CERT_FILE": str(self.trusted)}
 
 
 def _run(flaw_name: str, command: str, bench: Bench, findings: Findings) -> None:
@@ -111,22 +111,24 @@ def _run(flaw_name: str, command: str, bench: Bench, findings: Findings) -> None
             workspace.copy(bench.source(1000, number), f"{number}.mp4")
         with proxied(service, tls=tls.context) as proxy:
             where = ("--base-url", f"https://{_HOST}:{proxy.port}")
-            done = workspace.run(*_COMMANDS[command], *where, environment=tls.environment)
-            most = 2 if command == "upload of several" else 1
-            findings.check(done.code == 1, f"unexpected {done.last_words}")
-            findings.check(1 <= len(done.errors) <= most, f"{len(done.errors)} messages: {done.last_words}")
-            for line in done.errors:
+            result = workspace.run(*_COMMANDS[command], *where, environment=tls.environment)
+            max_errors = 2 if command == "upload of several" else 1
+            findings.check(result.code == 1, f"unexpected {result.summary}")
+            findings.check(
+                1 <= len(result.errors) <= max_errors, f"{len(result.errors)} messages: {result.summary}"
+            )
+            for line in result.errors:
                 findings.check(
                     "certificate" in line and any(word in line.lower() for word in flaw.words),
-                    f"the message does not tell: {line}",
+                    f"the message does not name the problem: {line}",
                 )
-            findings.check("Retrying in" not in done.err, f"it tried again: {done.last_words}")
-            findings.check(not proxy.requests, "a request went out")
-        findings.check(not service.emulator.videos, "there is a container")
+            findings.check("Retrying in" not in result.err, f"the command retries: {result.summary}")
+            findings.check(not proxy.requests, "the command sends a request")
+        findings.check(not service.emulator.videos, "a container exists")
         workspace.check_journal_empty()
 
 
-def _run_middle(flaw_name: str, bench: Bench, findings: Findings) -> None:
+def _run_during_upload(flaw_name: str, bench: Bench, findings: Findings) -> None:
     flaw = FLAWS[flaw_name]
     source = bench.source(3 * PART_BYTES)
     with bench.service() as service, bench.workspace(findings) as workspace:
@@ -141,20 +143,21 @@ def _run_middle(flaw_name: str, bench: Bench, findings: Findings) -> None:
         with proxied(service, on_request=replace, tls=tls.context) as proxy:
             where = ("--base-url", f"https://{_HOST}:{proxy.port}")
             command = ("upload", workspace.copy(source, "0.mp4").name, *upload_flags(service), *where)
-            _check_middle(workspace, tls, flaw, command)
+            _check_failure(workspace, tls, flaw, command)
             service.wait_for(is_quiet)
             tls.use(_issued(tls.authority))
-            done = workspace.run(*command, environment=tls.environment)
-            findings.check(done.code == 0, f"it does not recover: {done.last_words}")
+            result = workspace.run(*command, environment=tls.environment)
+            findings.check(result.code == 0, f"the next run does not recover: {result.summary}")
         workspace.check_videos(service, [source])
         workspace.check_journal_empty()
 
 
-def _check_middle(workspace: Workspace, tls: _Tls, flaw: Flaw, command: tuple[object, ...]) -> None:
+def _check_failure(workspace: Workspace, tls: _Tls, flaw: Flaw, command: tuple[object, ...]) -> None:
     findings = workspace.findings
-    done = workspace.run(*command, environment=tls.environment)
-    findings.check(done.code == 1, f"unexpected {done.last_words}")
-    findings.check(len(done.errors) == 1, f"{len(done.errors)} messages: {done.last_words}")
+    result = workspace.run(*command, environment=tls.environment)
+    findings.check(result.code == 1, f"unexpected {result.summary}")
+    findings.check(len(result.errors) == 1, f"{len(result.errors)} messages: {result.summary}")
     findings.check(
-        any(word in done.err.lower() for word in flaw.words), f"the message does not tell: {done.last_words}"
+        any(word in result.err.lower() for word in flaw.words),
+        f"the message does not name the problem: {result.summary}",
     )

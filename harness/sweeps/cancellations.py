@@ -1,7 +1,7 @@
-"""Cancelled, or interrupted by Ctrl-C, before, during and after every request, over a link with latency.
+"""Cancellation, Ctrl-C and SIGTERM before, during and after every request, over a network with latency.
 
-With resuming every container that is left is one that the journal knows of, and the same upload ends as one video
-without a byte sent again. Without resuming no unfinished container is left.
+With resuming, every container that is left is in the journal, and the same upload then ends as one video without
+sending a byte again. Without resuming, no unfinished container is left.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import Any, Final
 
 from async_uploader import Client
 
-from .child import Action, Moment, Order, Strike
-from .counts import Findings, Kind
-from .harness import (
+from .bench import (
     PART_BYTES,
     Bench,
     Case,
-    Done,
+    CommandResult,
     Service,
     Source,
     Workspace,
     is_quiet,
+    key_environment,
     shuffled,
     upload_flags,
-    with_key,
 )
+from .child import Action, Injection, Instructions, Moment
+from .counts import Findings, Kind
 
 NAME: Final = "cancellations"
 
@@ -37,7 +37,7 @@ _MOMENTS: Final[tuple[Moment, ...]] = ("before", "during", "after")
 _WAYS: Final[dict[str, Action]] = {"Ctrl-C": "interrupt", "SIGTERM": "terminate", "cancel()": "cancel"}
 _RESUME: Final[dict[str, str]] = {"--resume": "anywhere", "default": "local", "--no-resume": "off"}
 _LATENCIES: Final = (0.08, 0.3)
-# An interrupted command has so long to tidy up, and the machine may be busy.
+# Time for the cleanup of an interrupted command, on a busy machine.
 _END_SECONDS: Final = 10.0
 
 
@@ -52,18 +52,18 @@ class Scenario:
 
     @property
     def name(self) -> str:
-        """In words."""
-        what = "1 part" if self.size_bytes < PART_BYTES else "2 parts"
-        return f"{self.way} {self.resume} {what} {round(self.latency_seconds * 1000)} ms"
+        """The name."""
+        parts = "1 part" if self.size_bytes < PART_BYTES else "2 parts"
+        return f"{self.way} {self.resume} {parts} {round(self.latency_seconds * 1000)} ms"
 
     @property
     def is_library(self) -> bool:
-        """Whether the library is called, and not the command line."""
+        """Whether the library is called, not the command line."""
         return self.way == "cancel()"
 
 
 def scenarios() -> list[Scenario]:
-    """All of them."""
+    """All scenarios."""
     return [
         Scenario(way=way, resume=resume, latency_seconds=latency, size_bytes=size)
         for way, resume, latency, size in product(_WAYS, _RESUME, _LATENCIES, (1000, PART_BYTES + 1))
@@ -72,7 +72,7 @@ def scenarios() -> list[Scenario]:
 
 
 def cases(bench: Bench, seed: int) -> Iterator[Case]:
-    """All of them, for as many requests as there are."""
+    """All scenarios, stopped at each of their requests."""
     found = [
         _case(scenario, moment, number)
         for scenario in scenarios()
@@ -82,7 +82,7 @@ def cases(bench: Bench, seed: int) -> Iterator[Case]:
 
 
 def case(_bench: Bench, name: str) -> Case:
-    """One by its name, as ``Ctrl-C default 1 part 80 ms: during Http.exchange 2``."""
+    """The case with a name like ``Ctrl-C default 1 part 80 ms: during Http.exchange 2``."""
     about, _, where = name.partition(": ")
     moment, _, number = where.split()
     (scenario,) = (scenario for scenario in scenarios() if scenario.name == about)
@@ -90,14 +90,14 @@ def case(_bench: Bench, name: str) -> Case:
 
 
 def _case(scenario: Scenario, moment: Moment, number: int) -> Case:
-    strike = Strike(
+    injection = Injection(
         call=_CALL,
         number=number,
         moment=moment,
         action=_WAYS[scenario.way],
         delay_seconds=scenario.latency_seconds / 2,
     )
-    return Case(name=f"{scenario.name}: {strike}", run=partial(_run, scenario, strike))
+    return Case(name=f"{scenario.name}: {injection}", run=partial(_run, scenario, injection))
 
 
 def _requests_of(bench: Bench, scenario: Scenario) -> int:
@@ -105,7 +105,7 @@ def _requests_of(bench: Bench, scenario: Scenario) -> int:
     with bench.service() as service, bench.workspace(findings) as workspace:
         upload = _Upload(bench, scenario, service, workspace)
         record = workspace.folder / "calls"
-        upload.run(Order(record=str(record)), is_library=False)
+        upload.run(Instructions(record=str(record)), is_library=False)
         return record.read_text().split().count(_CALL)
 
 
@@ -117,58 +117,62 @@ class _Upload:
         self.source = bench.source(scenario.size_bytes)
         self._name = workspace.copy(self.source, "0.mp4").name
 
-    def run(self, order: Order, *, is_library: bool) -> Done:
+    def run(self, instructions: Instructions, *, is_library: bool) -> CommandResult:
         start = self._start_library if is_library else self._start_command
-        return self._workspace.finish(start(order), seconds=_END_SECONDS)
+        return self._workspace.finish(start(instructions), seconds=_END_SECONDS)
 
-    def _start_command(self, order: Order) -> Any:
+    def _start_command(self, instructions: Instructions) -> Any:
         flags = () if self._scenario.resume == "default" else (self._scenario.resume,)
-        return self._workspace.start("upload", self._name, *upload_flags(self._service, *flags), order=order)
+        return self._workspace.start(
+            "upload", self._name, *upload_flags(self._service, *flags), instructions=instructions
+        )
 
-    def _start_library(self, order: Order) -> Any:
+    def _start_library(self, instructions: Instructions) -> Any:
         options = {"part_size": PART_BYTES, "concurrency": 2, "resume": _RESUME[self._scenario.resume]}
-        environment = {**with_key(), "APIVIDEO_BASE_URL": self._service.emulator.url}
-        return self._workspace.start(self._name, order=replace(order, library=options), environment=environment)
+        environment = {**key_environment(), "APIVIDEO_BASE_URL": self._service.emulator.url}
+        return self._workspace.start(
+            self._name, instructions=replace(instructions, library=options), environment=environment
+        )
 
 
-def _run(scenario: Scenario, strike: Strike, bench: Bench, findings: Findings) -> None:
+def _run(scenario: Scenario, injection: Injection, bench: Bench, findings: Findings) -> None:
     with (
         bench.service(latency=scenario.latency_seconds) as service,
         bench.workspace(findings) as workspace,
     ):
         upload = _Upload(bench, scenario, service, workspace)
-        done = upload.run(Order(strikes=(strike,)), is_library=scenario.is_library)
-        findings.check(done.code in (0, 130), f"unexpected {done.last_words}")
+        result = upload.run(Instructions(injections=(injection,)), is_library=scenario.is_library)
+        findings.check(result.code in (0, 130), f"unexpected {result.summary}")
         service.wait_for(is_quiet)
         if scenario.resume == "--no-resume":
             _check_nothing_left(service, upload.source, findings)
             return
         _check_known(service, workspace)
-        if done.code and not workspace.is_over(done, service, [upload.source]):
-            done = upload.run(Order(), is_library=scenario.is_library)
-            findings.check(done.code == 0, f"the upload does not succeed: {done.last_words}")
+        if result.code and not workspace.is_complete(result, service, [upload.source]):
+            result = upload.run(Instructions(), is_library=scenario.is_library)
+            findings.check(result.code == 0, f"the upload does not succeed: {result.summary}")
         workspace.check_videos(service, [upload.source])
         workspace.check_journal_empty()
 
 
 def _check_nothing_left(service: Service, source: Source, findings: Findings) -> None:
-    """Unless it was finished when it was stopped."""
+    """No container is left, except a video that was finished when the upload was stopped."""
     for view in service.emulator.videos.values():
         if view.state in ("empty", "uploading"):
             findings.add(Kind.ORPHAN, f"container {view.video_id} is {view.state}")
         elif view.sha256 is not None:
-            findings.check(view.sha256 == source.sha256, "a video has other bytes than the file")
+            findings.check(view.sha256 == source.sha256, "a video has not the bytes of the file")
 
 
 def _check_known(service: Service, workspace: Workspace) -> None:
-    """A container that is not finished is in the journal, or can be found by its metadata."""
-    known = workspace.known_videos()
+    """Every unfinished container is in the journal or has resume metadata."""
+    known = workspace.journaled_videos()
     for video_id, view in service.emulator.videos.items():
         is_marked = service.request(partial(_has_metadata, video_id))
         if view.sha256 is None and video_id not in known and not is_marked:
-            shown = {table: len(found) for table, found in workspace.rows().items()}
+            rows = {table: len(found) for table, found in workspace.journal_rows().items()}
             workspace.findings.add(
-                Kind.ORPHAN, f"container {video_id} is {view.state}, and the journal does not know it: {shown}"
+                Kind.ORPHAN, f"container {video_id} is {view.state} and not in the journal: {rows}"
             )
 
 

@@ -1,9 +1,8 @@
-"""The command line in a process that is killed, interrupted or put to another time at a certain call.
+"""The command line in a process that injects a signal, a cancellation or a clock jump at a given call.
 
-Runs in a fork of a warm process, as a file of its own (so it imports nothing from the tests). It wraps what the
-journal, the service, the results and the locks offer, and then calls the command line's own ``main()``.
-
-The environment variable ``SWEEP_ORDER`` says what happens at which call, as the JSON of an :class:`Order`.
+This file runs in a fork as a program of its own, so it imports nothing from the rest of the harness. It wraps the
+public methods of journal, service and results, the locks and the output, and then calls the command line's
+``main()``. The environment variable ``SWEEP_INSTRUCTIONS`` has the JSON of :class:`Instructions`.
 """
 
 from __future__ import annotations
@@ -25,22 +24,22 @@ from dataclasses import asdict, dataclass
 from functools import partial, wraps
 from typing import Any, Final, Literal, TextIO
 
-VARIABLE: Final = "SWEEP_ORDER"
+VARIABLE: Final = "SWEEP_INSTRUCTIONS"
 
 Moment = Literal["before", "during", "after"]
 Action = Literal["kill", "interrupt", "terminate", "cancel", "clock"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Strike:
+class Injection:
     """What happens at a call.
 
-    :ivar call: the call by its name, as ``Journal.begin``
-    :ivar number: the Nth call of this name, from 1
-    :ivar moment: before the call, after its return, or ``delay_seconds`` after its start
-    :ivar action: ``kill`` (SIGKILL), ``interrupt`` (SIGINT), ``terminate`` (SIGTERM), ``cancel`` (of the task of a
-        library's upload), or ``clock``
-    :ivar jump_seconds: by how much the clock moves
+    :ivar call: the name of the call, like ``Journal.begin``
+    :ivar number: the Nth call with this name, from 1
+    :ivar moment: before the call, after it, or ``delay_seconds`` after its start
+    :ivar action: ``kill`` (SIGKILL), ``interrupt`` (SIGINT), ``terminate`` (SIGTERM), ``cancel`` (cancel the task
+        of a library upload), or ``clock``
+    :ivar jump_seconds: how far the clock jumps
     """
 
     call: str
@@ -55,19 +54,20 @@ class Strike:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What a child is told.
+class Instructions:
+    """What a child process does.
 
-    :ivar record: write the name of each call into this file, a line each; at its return another one, with a ``/``
-    :ivar library: upload by the library, with these options, and not by the command line; the only argument is the
-        file
-    :ivar clock_seconds: by how much this process's clock is wrong
-    :ivar is_unprivileged: without root's right to read and write every file
+    :ivar record: a file for the names of the calls, one per line: ``Journal.begin`` at its start,
+        ``Journal.begin/`` at its end
+    :ivar library: upload the file that is the only argument with the library and these options, not with the
+        command line
+    :ivar clock_seconds: the offset of this process's clock
+    :ivar is_unprivileged: run without root's permission to read and write every file
     :ivar stall_seconds: the stall timeout of every request
-    :ivar busy_seconds: how long a locked journal is waited for
+    :ivar busy_seconds: how long to wait for a locked journal
     """
 
-    strikes: tuple[Strike, ...] = ()
+    injections: tuple[Injection, ...] = ()
     record: str | None = None
     library: dict[str, Any] | None = None
     clock_seconds: float = 0.0
@@ -77,14 +77,16 @@ class Order:
     busy_seconds: float = 1.0
 
     def text(self) -> str:
-        """As JSON."""
+        """The instructions as JSON."""
         return json.dumps(asdict(self))
 
 
-def read(text: str) -> Order:
-    """An order from its JSON."""
-    told = json.loads(text)
-    return Order(**{**told, "strikes": tuple(Strike(**strike) for strike in told["strikes"])})
+def read(text: str) -> Instructions:
+    """Parse instructions."""
+    fields = json.loads(text)
+    return Instructions(
+        **{**fields, "injections": tuple(Injection(**injection) for injection in fields["injections"])}
+    )
 
 
 _CAPABILITY_VERSION: Final = 0x20080522
@@ -92,58 +94,60 @@ _SIGNALS: Final = {"kill": signal.SIGKILL, "interrupt": signal.SIGINT, "terminat
 
 
 class Hooks:
-    """Counts calls, and strikes."""
+    """Counts the calls, and runs the injections."""
 
-    def __init__(self, order: Order) -> None:
-        self._order = order
+    def __init__(self, instructions: Instructions) -> None:
+        self._instructions = instructions
         self._counts: Counter[str] = Counter()
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self.cancel: Callable[[], object] = lambda: None
         self._true_time = time.time
-        self._offset_seconds = order.clock_seconds
+        self._offset_seconds = instructions.clock_seconds
         self._record = (
-            None if order.record is None else os.open(order.record, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            None
+            if instructions.record is None
+            else os.open(instructions.record, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         )
 
     def install(self) -> None:
-        """Wrap everything, and take over the clock."""
+        """Wrap the calls and the clock."""
         time.time = lambda: self._true_time() + self._offset_seconds
         for owner, name, call in _calls():
             setattr(owner, name, self._wrapped(getattr(owner, name), call))
 
     def _enter(self, call: str) -> int:
-        with self._turn:
+        with self._lock:
             self._counts[call] += 1
             number = self._counts[call]
         self._note(call)
-        self._strike(call, number, "before")
-        for strike in self._order.strikes:
-            if (strike.call, strike.number, strike.moment) == (call, number, "during"):
-                timer = threading.Timer(strike.delay_seconds, partial(self._act, strike))
+        self._inject(call, number, "before")
+        for injection in self._instructions.injections:
+            if (injection.call, injection.number, injection.moment) == (call, number, "during"):
+                timer = threading.Timer(injection.delay_seconds, partial(self._act, injection))
                 timer.daemon = True
                 timer.start()
         return number
 
     def _leave(self, call: str, number: int) -> None:
         self._note(f"{call}/")
-        self._strike(call, number, "after")
+        self._inject(call, number, "after")
 
     def _note(self, text: str) -> None:
         if self._record is not None:
             os.write(self._record, f"{text}\n".encode())
 
-    def _strike(self, call: str, number: int, moment: Moment) -> None:
-        for strike in self._order.strikes:
-            if (strike.call, strike.number, strike.moment) == (call, number, moment):
-                self._act(strike)
+    def _inject(self, call: str, number: int, moment: Moment) -> None:
+        for injection in self._instructions.injections:
+            if (injection.call, injection.number, injection.moment) == (call, number, moment):
+                self._act(injection)
 
-    def _act(self, strike: Strike) -> None:
-        if strike.action == "clock":
-            self._offset_seconds += strike.jump_seconds
-        elif strike.action == "cancel":
+    def _act(self, injection: Injection) -> None:
+        if injection.action == "clock":
+            self._offset_seconds += injection.jump_seconds
+        elif injection.action == "cancel":
             self.cancel()
         else:
-            os.kill(os.getpid(), _SIGNALS[strike.action])
+            os.kill(os.getpid(), _SIGNALS[injection.action])
 
     def _wrapped(self, function: Callable[..., Any], call: str) -> Callable[..., Any]:
         if inspect.iscoroutinefunction(function):
@@ -170,7 +174,7 @@ class Hooks:
 
 
 def _calls() -> Iterator[tuple[Any, str, str]]:
-    """Everything that is wrapped: its owner, its name there, and what it is called here."""
+    """The calls to wrap: owner, attribute, and name."""
     import filelock
 
     from async_uploader._api.http import Http
@@ -189,10 +193,11 @@ def _calls() -> Iterator[tuple[Any, str, str]]:
     yield _output, "_write", "output"
 
 
-def quicken(order: Order) -> None:
-    """Retries within milliseconds, a rate limit window of one second, and short timeouts.
+def apply_fast_settings(instructions: Instructions) -> None:
+    """Set retries within milliseconds, a rate limit window of one second, and short timeouts.
 
-    Backoff has no option, and only ``upload`` has options for attempts and stalls, so the defaults are changed.
+    There is no option for the backoff, and only ``upload`` has options for attempts and stalls, so this changes
+    defaults.
     """
     from async_uploader import Client
     from async_uploader._api.service import Service
@@ -200,43 +205,43 @@ def quicken(order: Order) -> None:
     from async_uploader._resume import journal
 
     Client._retry_policy = RetryPolicy(
-        max_attempts=order.max_attempts, first_backoff_seconds=0.01, max_backoff_seconds=0.05
+        max_attempts=instructions.max_attempts, first_backoff_seconds=0.01, max_backoff_seconds=0.05
     )
     Client._rate_window_seconds = 1.0
     assert hasattr(journal, "_BUSY_SECONDS")
-    vars(journal)["_BUSY_SECONDS"] = order.busy_seconds
+    vars(journal)["_BUSY_SECONDS"] = instructions.busy_seconds
     defaults = Service.__init__.__kwdefaults__
     assert defaults is not None
-    defaults["stall_seconds"] = order.stall_seconds
+    defaults["stall_seconds"] = instructions.stall_seconds
 
 
 def drop_privileges() -> None:
-    """Give up all capabilities: modes of files hold for root, too. Nothing happens to other users."""
+    """Drop all capabilities, so that file modes apply to root, too."""
     header = struct.pack("Ii", _CAPABILITY_VERSION, 0)
     ctypes.CDLL(None).capset(header, bytes(24))
 
 
 def main() -> None:
-    """Follow the order, and become the command line."""
-    faulthandler.enable()  # a command that hangs is sent SIGABRT, to see where
-    order = read(os.environ.pop(VARIABLE))
-    quicken(order)
-    hooks = Hooks(order)
+    """Follow the instructions, then run the command line."""
+    faulthandler.enable()  # prints the stack at SIGABRT, which a hanging command gets
+    instructions = read(os.environ.pop(VARIABLE))
+    apply_fast_settings(instructions)
+    hooks = Hooks(instructions)
     hooks.install()
-    if order.is_unprivileged:
+    if instructions.is_unprivileged:
         drop_privileges()
-    if order.library is not None:
-        sys.exit(upload(sys.argv[1], order.library, hooks))
+    if instructions.library is not None:
+        sys.exit(upload(sys.argv[1], instructions.library, hooks))
 
-    from async_uploader.cli import main as become
+    from async_uploader.cli import main as run_command_line
 
-    become()
+    run_command_line()
 
 
 def upload(path: str, options: dict[str, Any], hooks: Hooks) -> int:
-    """By the library: the video's id on standard output, from ``on_video``.
+    """Upload with the library, and print the id of the video from ``on_video``.
 
-    :return: 0, 1 after an error, or 130 after a cancellation
+    :returns: 0; 1 after an error; 130 after a cancellation
     """
     from async_uploader import Client, UploaderError
 
@@ -247,9 +252,9 @@ def upload(path: str, options: dict[str, Any], hooks: Hooks) -> int:
         hooks.cancel = partial(loop.call_soon_threadsafe, task.cancel)
         try:
             async with Client() as client:
-                await client.upload(path, **options, on_video=lambda video: _say(sys.stdout, video.video_id))
+                await client.upload(path, **options, on_video=lambda video: _print(sys.stdout, video.video_id))
         except UploaderError as exc:
-            _say(sys.stderr, f"error: {exc}")
+            _print(sys.stderr, f"error: {exc}")
             return 1
         except asyncio.CancelledError:
             return 130
@@ -258,7 +263,7 @@ def upload(path: str, options: dict[str, Any], hooks: Hooks) -> int:
     return asyncio.run(run())
 
 
-def _say(stream: TextIO, text: str) -> None:
+def _print(stream: TextIO, text: str) -> None:
     stream.write(f"{text}\n")
     stream.flush()
 

@@ -1,6 +1,6 @@
-"""The least that Python can do: sockets and threads of the standard library, ``sendfile`` or ``ssl``.
+"""A lower bound for Python: sockets and threads of the standard library, with ``sendfile`` or ``ssl``.
 
-It logs in nowhere, reads no more of an answer than its status, and tries nothing again.
+It does not log in, reads only the status of a response, and does not retry.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from .task import Task, read_task, report
 Extent = tuple[int, int, int]
 
 
-class Line:
-    """One connection, kept for all parts of one thread."""
+class Connection:
+    """A connection that a thread uses for all its parts."""
 
     def __init__(self, task: Task) -> None:
         address = urlsplit(task.url)
@@ -37,7 +37,7 @@ class Line:
             self._block = memoryview(mmap(-1, MIB))
 
     def send(self, file: int, extent: Extent, *, content_range: str) -> None:
-        """Send one part, and see that it was accepted."""
+        """Send one part, and check that it was accepted."""
         _, offset, size_bytes = extent
         head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.mp4"\r\n\r\n'
         tail = b"\r\n--b--\r\n"
@@ -52,9 +52,9 @@ class Line:
         else:
             self._send_blocks(file, offset, size_bytes, self._block)
         self._socket.sendall(tail)
-        answer = self._socket.recv(65536)
-        if not answer.startswith(b"HTTP/1.1 2"):
-            raise SystemExit(f"refused: {answer[:200]!r}")
+        response = self._socket.recv(65536)
+        if not response.startswith(b"HTTP/1.1 2"):
+            raise SystemExit(f"refused: {response[:200]!r}")
 
     def _send_plain(self, file: int, offset: int, size_bytes: int) -> None:
         end = offset + size_bytes
@@ -78,13 +78,13 @@ def upload(task: Task, path: Path) -> None:
     file = os.open(path, os.O_RDONLY)
 
     def work() -> None:
-        line = Line(task)
+        connection = Connection(task)
         while True:
             try:
                 extent = waiting.get_nowait()
             except Empty:
                 return
-            line.send(file, extent, content_range=f"part {extent[0]}/{len(extents)}")
+            connection.send(file, extent, content_range=f"part {extent[0]}/{len(extents)}")
 
     connections = task.connections or 4
     with ThreadPoolExecutor(connections) as threads:

@@ -1,11 +1,11 @@
-"""Responses that no service should send, to every command.
+"""Invalid responses to every command.
 
-A proxy spoils the responses of one endpoint, once or every time. Whatever comes, a command ends in bounded time,
-with exit code 0, 1 or 2, with one plain message if it failed, and without a traceback. The same upload, run again
-with sound responses, makes exactly one finished video of each file.
+A proxy changes the responses of one endpoint, once or always. Every command has to end in bounded time, with exit
+code 0, 1 or 2, without a traceback, and with one message if it fails. The same upload with valid responses then
+has to make exactly one finished video of each file.
 
-A response that could be true but is not (a *lie*: another number, another verdict) may lead the uploader to give a
-container up, and then to a second video: nobody can tell. Then only what the command says is checked.
+A *plausible* corruption (another number, another status) may cause the uploader to abandon a container and create
+a second video, because no client can detect it. In these cases only the command's output is checked.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from .child import Order, Strike
-from .counts import Findings, Kind
-from .harness import (
+from .bench import (
     PART_BYTES,
     Bench,
     Case,
-    Done,
+    CommandResult,
     Service,
     Workspace,
-    finished,
+    finished_videos,
     is_quiet,
+    key_environment,
     upload_flags,
-    with_key,
 )
+from .child import Injection, Instructions
+from .corruptions import Corruption, RequestFilter, random_corruption
+from .counts import Findings, Kind
 from .proxy import Proxy, Request, Response, proxied
-from .spoiling import Spoiled, Where, draw
 
 NAME: Final = "responses"
 CASES: Final = 600
 
-# Waits that a response asks for end by then, and so does everything that trickles.
+# Keeps slow responses short.
 _STALL_SECONDS: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """A command, and what it asks the service for.
+    """A command, and the endpoints that it uses.
 
-    :ivar words: VIDEO and TOKEN stand for one that exists
+    :ivar words: the arguments; VIDEO and TOKEN stand for existing ones
     :ivar files: the sizes of the files that it uploads
     """
 
@@ -80,53 +80,55 @@ COMMANDS: Final = {
     "tokens delete": Command(words=("tokens", "delete", "TOKEN"), endpoints=("auth", "tokens")),
     "uploads": Command(words=("uploads",), endpoints=("auth",)),
 }
-# Uploads have the most to read.
+# Uploads read the most responses.
 _WEIGHTS: Final = [6 if command.files else 2 for command in COMMANDS.values()]
 
 
 def cases(bench: Bench, seed: int) -> Iterator[Case]:
-    """So many, from a seed on."""
+    """:data:`CASES` cases, from a seed on."""
     return (case(bench, str(number)) for number in range(seed, seed + CASES))
 
 
 def case(_bench: Bench, name: str) -> Case:
-    """The one of a seed."""
+    """The case of a seed."""
     return Case(name=name, run=partial(_run, int(name)))
 
 
 def _run(seed: int, bench: Bench, findings: Findings) -> None:
-    dice = random.Random(seed)
-    name = dice.choices(list(COMMANDS), _WEIGHTS)[0]
+    rng = random.Random(seed)
+    name = rng.choices(list(COMMANDS), _WEIGHTS)[0]
     command = COMMANDS[name]
-    where = Where(
-        endpoint=dice.choice(command.endpoints), numbers=dice.choice((None, frozenset({1}), frozenset({1, 2})))
+    where = RequestFilter(
+        endpoint=rng.choice(command.endpoints), numbers=rng.choice((None, frozenset({1}), frozenset({1, 2})))
     )
-    spoiled = draw(dice)
-    is_struck = False
+    corruption = random_corruption(rng)
+    is_corrupted = False
 
-    def spoil(request: Request, response: Response) -> Response:
-        nonlocal is_struck
-        if is_sound or not where.holds(request):
+    def transform(request: Request, response: Response) -> Response:
+        nonlocal is_corrupted
+        if is_valid or not where.matches(request):
             return response
-        is_struck = True
-        return spoiled.apply(response)
+        is_corrupted = True
+        return corruption.apply(response)
 
-    is_sound = True
-    with bench.service() as service, bench.workspace(findings) as workspace, proxied(service, spoil) as proxy:
+    is_valid = True
+    with bench.service() as service, bench.workspace(findings) as workspace, proxied(service, transform) as proxy:
         scenario = _Scenario(bench, command, service, proxy, workspace)
-        if dice.random() < 0.3 and command.files and "--no-resume" not in command.words:
+        if rng.random() < 0.3 and command.files and "--no-resume" not in command.words:
             scenario.interrupt()
-        is_sound = False
-        done = scenario.run()
-        scenario.check_end(done)
-        is_sound = True
+        is_valid = False
+        result = scenario.run()
+        scenario.check_end(result)
+        is_valid = True
         if any(finding.kind is Kind.HANG for finding in findings.all):
-            pass  # it was killed, which is another sweep's
-        elif command.files and is_struck:
-            scenario.check_again(done, spoiled)
+            pass  # it was killed; see the sweep `kills`
+        elif command.files and is_corrupted:
+            scenario.check_again(result, corruption)
     if findings.all:
-        what = f"{spoiled.text} for {where.endpoint} {sorted(where.numbers) if where.numbers else 'always'}"
-        findings.add(findings.all[0].kind, f"({name}: {what})", 0)
+        description = (
+            f"{corruption.text} for {where.endpoint} {sorted(where.numbers) if where.numbers else 'always'}"
+        )
+        findings.add(findings.all[0].kind, f"({name}: {description})", 0)
 
 
 class _Scenario:
@@ -140,7 +142,7 @@ class _Scenario:
         self._sources = [bench.source(size, number) for number, size in enumerate(command.files)]
         names = [workspace.copy(source, f"{number}.mp4").name for number, source in enumerate(self._sources)]
         token = service.make_token() if command.has_token or "TOKEN" in command.words else ""
-        self._environment = {"APIVIDEO_UPLOAD_TOKEN": token} if command.has_token else dict(with_key())
+        self._environment = {"APIVIDEO_UPLOAD_TOKEN": token} if command.has_token else dict(key_environment())
         words = list(command.words)
         if "VIDEO" in words:
             words[words.index("VIDEO")] = self._video_id()
@@ -151,43 +153,47 @@ class _Scenario:
         self._words = (*words, *names, *flags, *(where if words[0] != "uploads" else ()))
 
     def _video_id(self) -> str:
-        return self._service.request(lambda client: client.create_video(title="there already")).video_id
+        return self._service.request(lambda client: client.create_video(title="existing video")).video_id
 
     def interrupt(self) -> None:
-        """A run that is killed before: the next one resumes."""
-        strike = Strike(call="Journal.acknowledge", number=1, moment="after")
-        self._workspace.run(*self._words, order=Order(strikes=(strike,)), environment=self._environment)
+        """Kill an upload, so that the next run resumes it."""
+        injection = Injection(call="Journal.acknowledge", number=1, moment="after")
+        self._workspace.run(
+            *self._words, instructions=Instructions(injections=(injection,)), environment=self._environment
+        )
         self._service.wait_for(is_quiet)
 
-    def run(self) -> Done:
-        """With spoiled responses."""
-        order = Order(stall_seconds=_STALL_SECONDS, max_attempts=2)
+    def run(self) -> CommandResult:
+        """Run the command with invalid responses."""
+        instructions = Instructions(stall_seconds=_STALL_SECONDS, max_attempts=2)
         flags = ("--stall-timeout", _STALL_SECONDS, "--max-attempts", "2") if self._sources else ()
-        return self._workspace.run(*self._words, *flags, order=order, environment=self._environment)
+        return self._workspace.run(*self._words, *flags, instructions=instructions, environment=self._environment)
 
-    def check_end(self, done: Done) -> None:
-        """How every command ends."""
+    def check_end(self, result: CommandResult) -> None:
+        """Check exit code and messages."""
         findings = self._findings
-        findings.check(done.code in (0, 1, 2), f"unexpected {done.last_words}")
+        findings.check(result.code in (0, 1, 2), f"unexpected {result.summary}")
         if any(finding.kind is not Kind.WRONG for finding in findings.all):
-            return  # what it said is not worth looking at
-        most = max(1, len(self._sources)) if done.code else 0
-        least = 1 if done.code else 0
-        findings.check(least <= len(done.errors) <= most, f"{len(done.errors)} messages: {done.last_words}")
-        for line in done.err.splitlines():
-            findings.check(line.isprintable() and len(line) < 2000, f"no plain line: {line[:200]!r}")
+            return  # the output after a hang or a traceback is meaningless
+        max_errors = max(1, len(self._sources)) if result.code else 0
+        min_errors = 1 if result.code else 0
+        findings.check(
+            min_errors <= len(result.errors) <= max_errors, f"{len(result.errors)} messages: {result.summary}"
+        )
+        for line in result.err.splitlines():
+            findings.check(line.isprintable() and len(line) < 2000, f"unreadable line: {line[:200]!r}")
 
-    def check_again(self, before: Done, spoiled: Spoiled) -> None:
-        """The same command with sound responses."""
+    def check_again(self, before: CommandResult, corruption: Corruption) -> None:
+        """Run the same command with valid responses, and check the videos."""
         runs = 0
-        done = before
-        while done.code and runs < 3:
-            done = self._workspace.run(*self._words, environment=self._environment)
+        result = before
+        while result.code and runs < 3:
+            result = self._workspace.run(*self._words, environment=self._environment)
             runs += 1
-        self._findings.check(done.code == 0, f"it does not recover: {done.last_words}")
-        if spoiled.is_lie or self._command.has_token:
+        self._findings.check(result.code == 0, f"the next run does not recover: {result.summary}")
+        if corruption.is_plausible or self._command.has_token:
             return
         for source in self._sources:
-            count = sum(view.sha256 == source.sha256 for view in finished(self._service))
-            self._findings.check(count, f"a file of {source.size_bytes} bytes is not there")
+            count = sum(view.sha256 == source.sha256 for view in finished_videos(self._service))
+            self._findings.check(count, f"a file of {source.size_bytes} bytes has no finished video")
             self._findings.check(count <= 1, f"{count} finished videos of a file", Kind.DUPLICATE)

@@ -1,4 +1,4 @@
-"""Runs sweeps on several threads, within a time."""
+"""Runs the cases of sweeps on several threads, within a time limit."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from . import batch, cancellations, certificates, clocks, deletes, journal, kills, responses, terminals
+from .bench import Bench, Case, Sweep, benches
 from .counts import Counts, Findings
-from .harness import Bench, Case, Sweep, benches
 
 _MODULES: Final = (
     kills, journal, responses, batch, cancellations, clocks, deletes, certificates, terminals,
 )  # fmt: skip
 SWEEPS: Final[dict[str, Sweep]] = {module.NAME: module for module in _MODULES}
-# Of a limited time, how much each sweep gets beside the others.
+# The shares of a limited time. Other sweeps have 1.
 _SHARES: Final = {"kills": 4, "cancellations": 2, "journal": 2, "responses": 2}
-# A case waits for most of its time: for processes to start, for latency, for timeouts.
+# A case mostly waits: for processes to start, for latency, for timeouts.
 _THREADS_PER_PROCESSOR: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A case that went wrong."""
+    """A case with findings."""
 
     sweep: str
     case: str
@@ -34,13 +34,13 @@ class Failure:
 
     @property
     def replay(self) -> str:
-        """The command that runs it again."""
+        """The command that repeats the case."""
         return f'python -m benchmarks.soak --sweep {self.sweep} --case "{self.case}"'
 
 
 @dataclass(slots=True)
 class SweepRun:
-    """One sweep, and what came of it."""
+    """One run of a sweep: its counts and failures."""
 
     name: str
     counts: Counts = field(default_factory=Counts)
@@ -52,25 +52,25 @@ class SweepRun:
         benches: list[Bench],
         *,
         seconds: float | None = None,
-        tell: Callable[[Failure], None] = lambda _: None,
+        on_failure: Callable[[Failure], None] = lambda _: None,
     ) -> None:
-        """Run cases until there are no more, or the time is up; each thread runs one at least.
+        """Run cases until there are no more or the time is over. Each thread runs at least one.
 
-        :param seconds: no other case begins after so long; default: all of them run
-        :param tell: is called with each failure
+        :param seconds: after this time no case is started; default: run all cases
+        :param on_failure: called with each failure
         """
-        turn = threading.Lock()
+        lock = threading.Lock()
         began = time.monotonic()
 
         def work(bench: Bench) -> None:
             while True:
-                with turn:
+                with lock:
                     case = next(cases, None)
                 if case is None:
                     return
                 findings = bench.run(case)
-                with turn:
-                    self._add(case, findings, tell)
+                with lock:
+                    self._add(case, findings, on_failure)
                 if seconds is not None and time.monotonic() - began >= seconds:
                     return
 
@@ -79,12 +79,12 @@ class SweepRun:
                 one.result()
         self.counts.seconds += time.monotonic() - began
 
-    def _add(self, case: Case, findings: Findings, tell: Callable[[Failure], None]) -> None:
+    def _add(self, case: Case, findings: Findings, on_failure: Callable[[Failure], None]) -> None:
         self.counts.add(findings)
         if findings.all:
             failure = Failure(sweep=self.name, case=case.name, findings=findings)
             self.failures.append(failure)
-            tell(failure)
+            on_failure(failure)
 
 
 def run_sweeps(
@@ -93,13 +93,15 @@ def run_sweeps(
     seed: int,
     seconds: float | None = None,
     case: str | None = None,
-    tell: Callable[[Failure], None],
+    on_failure: Callable[[Failure], None],
 ) -> list[SweepRun]:
-    """Run sweeps, one after another.
+    """Run sweeps one after another.
 
-    :param seed: of the first case, and of the order of cases that have no seed of their own
-    :param seconds: how long all of them may take; what one does not use is for the next ones. Default: no limit
-    :param case: only this one; default: all of them
+    :param seed: seed of the first case, or of the order of cases that have no seed
+    :param seconds: time limit for all sweeps together; time that a sweep does not use is left to the next ones;
+        default: no limit
+    :param case: run only this case; default: all cases
+    :param on_failure: called with each failure
     """
     runs = [SweepRun(name) for name in names]
     ends_at = None if seconds is None else time.monotonic() + seconds
@@ -111,5 +113,5 @@ def run_sweeps(
             if ends_at is not None:
                 shares = [_SHARES.get(later.name, 1) for later in runs[place:]]
                 share = max(0.0, ends_at - time.monotonic()) * shares[0] / sum(shares)
-            run.run(cases, found, seconds=share, tell=tell)
+            run.run(cases, found, seconds=share, on_failure=on_failure)
     return runs

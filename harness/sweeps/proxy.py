@@ -1,6 +1,6 @@
-"""A proxy between a command and a local service, which hands on everything and spoils some responses.
+"""A proxy between a command and an emulator that forwards requests and can change responses.
 
-It speaks just enough HTTP for that: one request after another on a connection, bodies of known length.
+It implements only what this needs of HTTP: one request at a time on a connection, and bodies of known length.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
-from .harness import Service
+from .bench import Service
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -39,10 +39,10 @@ _LINGER_SECONDS: Final = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A request as it came.
+    """A request.
 
-    :ivar title: of the video that it is about, as far as is known
-    :ivar number: the Nth request of this endpoint (and title)
+    :ivar title: the title of its video, if known
+    :ivar number: the Nth request of this endpoint and title
     """
 
     endpoint: str
@@ -54,13 +54,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """A response: what of it arrives, and how.
+    """A response, and how it is sent.
 
-    :ivar status: as it stands in the first line
-    :ivar raw: instead of everything else
-    :ivar trickle_seconds: between two bytes
-    :ivar keep: how many bytes of it are sent before the connection is cut; None: all
-    :ivar endless: is sent again and again before it, until the client goes away
+    :ivar status: the status in the first line; it may be invalid
+    :ivar raw: sent instead of everything else
+    :ivar trickle_seconds: pause after each byte
+    :ivar keep: how many bytes to send before the connection is closed; None: all
+    :ivar endless: sent again and again instead of the response, until the client disconnects
+    :ivar own_length: whether ``Content-Length`` is set to the length of the body
     """
 
     status: str
@@ -74,16 +75,16 @@ class Response:
     own_length: bool = True
 
     def header(self, name: bytes) -> bytes | None:
-        """Its value."""
+        """The value of a header."""
         return next((value for known, value in self.headers if known.lower() == name.lower()), None)
 
     def with_header(self, name: bytes, value: bytes) -> Response:
-        """With this one instead of what it had."""
+        """A copy with this header instead of the existing one."""
         kept = tuple((known, one) for known, one in self.headers if known.lower() != name.lower())
         return replace(self, headers=(*kept, (name, value)))
 
     def data(self) -> bytes:
-        """As it is sent."""
+        """The bytes to send."""
         if self.raw is not None:
             return self.raw
         headers = self.headers
@@ -94,11 +95,11 @@ class Response:
         return b"\r\n".join([*lines, b"", self.body])
 
 
-Spoil = Callable[[Request, Response], Response]
+Transform = Callable[[Request, Response], Response]
 
 
-def unspoiled(_: Request, response: Response) -> Response:
-    """Everything as it is."""
+def unchanged(_: Request, response: Response) -> Response:
+    """Return the response as it is."""
     return response
 
 
@@ -106,13 +107,13 @@ def unspoiled(_: Request, response: Response) -> Response:
 class Proxy:
     """See the module.
 
-    :ivar spoil: what becomes of each response
-    :ivar on_request: called before a request is handed on
-    :ivar is_down: connections are cut as they come
+    :ivar transform: changes each response
+    :ivar on_request: called before a request is forwarded
+    :ivar is_down: close every connection at once
     """
 
     url: str
-    spoil: Spoil = unspoiled
+    transform: Transform = unchanged
     on_request: Callable[[Request], Awaitable[None]] | None = None
     is_down: bool = False
     port: int = 0
@@ -122,13 +123,13 @@ class Proxy:
     _open: set[asyncio.StreamWriter] = field(default_factory=set)
 
     def cut_all(self) -> None:
-        """Every connection breaks now."""
+        """Close all connections."""
         for writer in list(self._open):
             writer.transport.abort()
 
     @asynccontextmanager
     async def running(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[Proxy]:
-        """Listen, on any free port."""
+        """Listen on any free port."""
         server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=tls, limit=2**20)
         self.port = server.sockets[0].getsockname()[1]
         try:
@@ -151,12 +152,12 @@ class Proxy:
             writer.transport.abort()
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """One request and its response; returns whether there may be another one."""
+        """Handle one request. Returns whether the connection can be used for another one."""
         head = await reader.readuntil(b"\r\n\r\n")
         length = _length(head)
         address = urlsplit(self.url)
-        theirs, ours = await asyncio.open_connection(address.hostname, address.port, limit=2**20)
-        self._open.add(ours)
+        upstream_reader, upstream = await asyncio.open_connection(address.hostname, address.port, limit=2**20)
+        self._open.add(upstream)
         try:
             start = (
                 await reader.readexactly(length) if length < _BLOCK_BYTES and b"100-continue" not in head else b""
@@ -164,12 +165,12 @@ class Proxy:
             request = self._request(head, start)
             if self.on_request is not None:
                 await self.on_request(request)
-            ours.write(head + start)
-            pump = asyncio.create_task(_pump(reader, ours, length - len(start)))
+            upstream.write(head + start)
+            pump = asyncio.create_task(_pump(reader, upstream, length - len(start)))
             try:
-                response = await _response(theirs, writer, request)
-                self._learn(request, response)
-                is_whole = await _send(self.spoil(request, response), writer)
+                response = await _response(upstream_reader, writer, request)
+                self._remember_title(request, response)
+                is_whole = await _send(self.transform(request, response), writer)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(_LINGER_SECONDS):
                         await pump
@@ -178,8 +179,8 @@ class Proxy:
                 pump.cancel()
                 await asyncio.gather(pump, return_exceptions=True)
         finally:
-            self._open.discard(ours)
-            ours.transport.abort()
+            self._open.discard(upstream)
+            upstream.transport.abort()
 
     def _request(self, head: bytes, body: bytes) -> Request:
         method, target = head.split(b"\r\n")[0].decode("latin-1").split(" ")[:2]
@@ -196,7 +197,7 @@ class Proxy:
         self.requests.append(request)
         return request
 
-    def _learn(self, request: Request, response: Response) -> None:
+    def _remember_title(self, request: Request, response: Response) -> None:
         if request.endpoint == "create" and request.title is not None:
             with suppress(ValueError, KeyError, TypeError):
                 self._titles[json.loads(response.body)["videoId"]] = request.title
@@ -218,9 +219,11 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, left
         await writer.drain()
 
 
-async def _response(theirs: asyncio.StreamReader, writer: asyncio.StreamWriter, request: Request) -> Response:
+async def _response(
+    upstream_reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: Request
+) -> Response:
     while True:
-        head = await theirs.readuntil(b"\r\n\r\n")
+        head = await upstream_reader.readuntil(b"\r\n\r\n")
         first, *lines = head[:-4].split(b"\r\n")
         _, status, *reason = first.split(b" ", 2)
         if not status.startswith(b"1"):
@@ -228,12 +231,12 @@ async def _response(theirs: asyncio.StreamReader, writer: asyncio.StreamWriter, 
         writer.write(head)
     headers = tuple((name, value.strip()) for name, _, value in (line.partition(b":") for line in lines))
     has_body = status not in (b"204", b"304") and request.method != "HEAD"
-    body = await theirs.readexactly(_length(head)) if has_body else b""
+    body = await upstream_reader.readexactly(_length(head)) if has_body else b""
     return Response(status=status.decode(), reason=b" ".join(reason), headers=headers, body=body)
 
 
 async def _send(response: Response, writer: asyncio.StreamWriter) -> bool:
-    """Returns whether the connection can be used again."""
+    """Send a response. Returns whether the connection can be used again."""
     while response.endless:
         writer.write(response.endless)
         await writer.drain()
@@ -262,13 +265,13 @@ async def _send(response: Response, writer: asyncio.StreamWriter) -> bool:
 @contextmanager
 def proxied(
     service: Service,
-    spoil: Spoil = unspoiled,
+    transform: Transform = unchanged,
     *,
     on_request: Callable[[Request], Awaitable[None]] | None = None,
     tls: ssl.SSLContext | None = None,
 ) -> Iterator[Proxy]:
-    """A proxy to a service."""
-    proxy = Proxy(url=service.emulator.url, spoil=spoil, on_request=on_request)
+    """Run a proxy in front of a service."""
+    proxy = Proxy(url=service.emulator.url, transform=transform, on_request=on_request)
 
     async def running() -> object:
         return proxy.running(tls)

@@ -1,4 +1,4 @@
-"""What all sweeps share: cases, where they run, one command run to its end, and what must hold afterwards."""
+"""What all sweeps share: cases, where they run, how commands run, and what must hold afterwards."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from async_uploader._limits import MIB
 from async_uploader.emulator import Fault, VideoView
+from harness.forking import Forks
+from harness.service import KEY, Service, running_service
+from harness.world import FRAMING_BYTES
 
-from ...cli.conftest import KEY, Service, running_service  # noqa: TID252 - found however pytest is started
-from ...forking import Forks  # noqa: TID252 - likewise
-from ..world import FRAMING_BYTES  # noqa: TID252 - likewise
 from . import child
-from .child import Order
+from .child import Instructions
 from .counts import Findings, Kind
 
-__all__ = ("KEY", "Bench", "Case", "Done", "Service", "Source", "Sweep", "Workspace", "is_quiet")
+__all__ = ("KEY", "Bench", "Case", "CommandResult", "Service", "Source", "Sweep", "Workspace", "is_quiet")
 
 PART_BYTES: Final = 5 * MIB
-#: A command that has not ended by then hangs. Far more than any case needs, since the machine may be busy.
+#: A command that takes longer hangs. Every case needs far less, even on a busy machine.
 HANG_SECONDS: Final = 45.0
 
-_LAST_WORDS_SECONDS: Final = 2.0
+_STACK_SECONDS: Final = 2.0
 
 _CHILD: Final = child.__file__
-# What a program says of an exception that nobody has handled.
-_SIGNS_OF_TRACEBACK: Final = (
+# How Python reports exceptions that were not handled.
+_TRACEBACK_SIGNS: Final = (
     "Traceback (most recent call last)", "Exception ignored in", "exception was never retrieved",
     "was never awaited", "Fatal Python error", "Unhandled exception", "ResourceWarning",
 )  # fmt: skip
@@ -52,7 +52,7 @@ _SIGNS_OF_TRACEBACK: Final = (
 class Case:
     """A scenario, and how to run it.
 
-    :ivar name: tells it from all other cases of its sweep, and is what it is replayed by
+    :ivar name: unique within the sweep; repeats the case
     """
 
     name: str
@@ -62,21 +62,21 @@ class Case:
 class Sweep(Protocol):
     """A module of this package.
 
-    ``cases`` gives those of a seed; a sweep that has no dice always gives the same ones.
+    The cases of a sweep may depend on the seed. Otherwise the seed selects their order.
     """
 
     NAME: str
 
     def cases(self, bench: Bench, seed: int) -> Iterable[Case]:
-        """All cases, in an order that a part of them is a fair sample."""
+        """All cases, in an order in which the first ones are a sample of all."""
 
     def case(self, bench: Bench, name: str) -> Case:
-        """One of them, by its name."""
+        """One case, by its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A file to upload, which all cases share."""
+    """A file to upload. All cases share it."""
 
     path: Path
     size_bytes: int
@@ -84,13 +84,13 @@ class Source:
 
     @property
     def parts_total(self) -> int:
-        """How many parts it makes."""
+        """The number of parts."""
         return -(-self.size_bytes // PART_BYTES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
-    """A command that has ended."""
+class CommandResult:
+    """The result of a command."""
 
     code: int
     out: str
@@ -98,22 +98,22 @@ class Done:
 
     @property
     def errors(self) -> list[str]:
-        """The lines of standard error that tell a failure."""
+        """The error messages on standard error."""
         return [line for line in self.err.splitlines() if line.startswith("error:")]
 
     @property
-    def last_words(self) -> str:
-        """The end of what it said, for a finding."""
+    def summary(self) -> str:
+        """Exit code and last lines of standard error, for a finding."""
         return f"exit code {self.code}: " + " | ".join(self.err.strip().splitlines()[-3:])[-600:]
 
 
 def is_quiet(emulator: Any) -> bool:
-    """Nothing is being received."""
+    """Whether no part is being received."""
     return not emulator.statistics().uploads_in_flight
 
 
 class Workspace:
-    """A directory, empty but for copies of sources, in which commands of one case run."""
+    """The directory in which the commands of one case run."""
 
     def __init__(self, bench: Bench, folder: Path, findings: Findings) -> None:
         self._bench = bench
@@ -122,7 +122,7 @@ class Workspace:
         self.state = folder / "state" / "async_uploader"
 
     def copy(self, source: Source, name: str) -> Path:
-        """A source under a name of this case. No link: another case's link would change when the file changed."""
+        """Copy a source into the directory. A link would let this case change the file of others."""
         path = self.folder / name
         shutil.copyfile(source.path, path)
         return path
@@ -130,27 +130,27 @@ class Workspace:
     def start(
         self,
         *arguments: object,
-        order: Order | None = None,
+        instructions: Instructions | None = None,
         stdout: Any = subprocess.PIPE,
         stderr: Any = subprocess.PIPE,
         environment: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[str]:
         """Start a command.
 
-        :param environment: what it has beside this process's; default: the API key
+        :param environment: variables in addition to this process's; default: the API key
         """
         self.findings.runs += 1
-        surroundings = {name: text for name, text in os.environ.items() if not name.startswith("APIVIDEO_")}
-        surroundings |= {
+        variables = {name: text for name, text in os.environ.items() if not name.startswith("APIVIDEO_")}
+        variables |= {
             "XDG_STATE_HOME": str(self.folder / "state"),
             "XDG_CONFIG_HOME": str(self.folder / "config"),
             "PYTHONWARNINGS": "error",
-            child.VARIABLE: (order or Order()).text(),
+            child.VARIABLE: (instructions or Instructions()).text(),
         }
         return self._bench.forks.python(
             *(_CHILD, *map(str, arguments)),
             cwd=self.folder,
-            env={**surroundings, **(with_key() if environment is None else environment)},
+            env={**variables, **(key_environment() if environment is None else environment)},
             stdin=subprocess.DEVNULL,
             stdout=stdout,
             stderr=stderr,
@@ -158,35 +158,40 @@ class Workspace:
             errors="backslashreplace",
         )
 
-    def finish(self, process: subprocess.Popen[str], *, seconds: float = HANG_SECONDS) -> Done:
-        """Wait for its end, and see that it ended as a command should."""
+    def finish(self, process: subprocess.Popen[str], *, seconds: float = HANG_SECONDS) -> CommandResult:
+        """Wait until a command ends, and check that it did not hang, print a traceback or show a secret."""
         try:
             out, err = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
-            self._bench.look_at(process)
+            self._bench.dump_stack(process)
             process.kill()
             out, err = process.communicate()
-            self.findings.add(Kind.HANG, f"{_shown(process)} did not end within {seconds:g} s: {err[-300:]}")
-        done = Done(code=process.returncode, out=out or "", err=err or "")
-        self.check_traceback(done.out + done.err, _shown(process))
-        self.findings.check(KEY not in done.out + done.err, f"{_shown(process)} shows a secret")
-        return done
+            self.findings.add(
+                Kind.HANG, f"{_display_command(process)} did not end within {seconds:g} s: {err[-300:]}"
+            )
+        result = CommandResult(code=process.returncode, out=out or "", err=err or "")
+        self.check_traceback(result.out + result.err, _display_command(process))
+        self.findings.check(KEY not in result.out + result.err, f"{_display_command(process)} prints a secret")
+        return result
 
     def check_traceback(self, text: str, command: str) -> None:
-        """No exception came out."""
-        for sign in _SIGNS_OF_TRACEBACK:
+        """Check that no exception was printed."""
+        for sign in _TRACEBACK_SIGNS:
             if sign in text:
                 self.findings.add(Kind.TRACEBACK, f"{command}: …{text.strip()[-200:]}")
                 return
 
     def run(
-        self, *arguments: object, order: Order | None = None, environment: Mapping[str, str] | None = None
-    ) -> Done:
-        """Run a command to its end."""
-        return self.finish(self.start(*arguments, order=order, environment=environment))
+        self,
+        *arguments: object,
+        instructions: Instructions | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> CommandResult:
+        """Run a command until it ends."""
+        return self.finish(self.start(*arguments, instructions=instructions, environment=environment))
 
-    def rows(self) -> dict[str, list[sqlite3.Row]]:
-        """What is in the journal, by table; none of it if there is no journal."""
+    def journal_rows(self) -> dict[str, list[sqlite3.Row]]:
+        """The rows of the journal by table. Empty if there is no journal."""
         path = self.state / "journal.sqlite3"
         if not path.exists():
             return {}
@@ -198,22 +203,24 @@ class Workspace:
         finally:
             database.close()
 
-    def known_videos(self) -> set[str]:
-        """The containers that the journal knows."""
-        return {row["video_id"] for row in self.rows().get("upload", [])}
+    def journaled_videos(self) -> set[str]:
+        """The containers in the journal."""
+        return {row["video_id"] for row in self.journal_rows().get("upload", [])}
 
-    def is_over(self, done: Done, service: Service, sources: Sequence[Source], *, is_json: bool = False) -> bool:
-        """Whether a run that was ended by force had said everything and remembered nothing.
+    def is_complete(
+        self, result: CommandResult, service: Service, sources: Sequence[Source], *, is_json: bool = False
+    ) -> bool:
+        """Whether a run that was killed had printed every video and emptied its journal.
 
-        Then only its end was cut off, and there is nothing that could be run again.
+        Then only its end was cut off, and there is nothing to resume.
         """
-        is_said = not missing_in(done, service, sources, is_json=is_json)
-        return is_said and not any(self.rows().values())
+        is_printed = not missing_videos(result, service, sources, is_json=is_json)
+        return is_printed and not any(self.journal_rows().values())
 
     def check_journal_empty(self) -> None:
-        """Nothing is left in it."""
-        left = {table: len(rows) for table, rows in self.rows().items() if rows}
-        self.findings.check(not left, f"left in the journal: {left}")
+        """Check that the journal is empty."""
+        left = {table: len(rows) for table, rows in self.journal_rows().items() if rows}
+        self.findings.check(not left, f"entries left in the journal: {left}")
 
     def check_videos(
         self,
@@ -222,12 +229,13 @@ class Workspace:
         *,
         unavoidable: Iterable[str] = (),
     ) -> None:
-        """Exactly one finished video for each source, nothing else, and no stored byte received twice.
+        """Check that each source has exactly one finished video, that nothing else is left, and that no part was
+        sent again.
 
-        :param unavoidable: containers that nobody could know of; they do not count
+        :param unavoidable: containers that no client could know; they are ignored
         """
         findings = self.findings
-        settle(service)
+        wait_until_finished(service)
         excused = set(unavoidable)
         views = [view for video_id, view in service.emulator.videos.items() if video_id not in excused]
         wanted = Counter(source.sha256 for source in sources)
@@ -235,55 +243,59 @@ class Workspace:
         for sha256, count in wanted.items():
             excess = found[sha256] - count
             if excess < 0:
-                findings.add(Kind.WRONG, f"{-excess} of {count} files are not there")
+                findings.add(Kind.WRONG, f"{-excess} of {count} files have no finished video")
             elif excess:
                 findings.add(Kind.DUPLICATE, f"{found[sha256]} finished videos of {count} files", excess)
         for view in views:
             if view.sha256 is None:
                 findings.add(Kind.ORPHAN, f"container {view.video_id} ({view.title}) is {view.state}")
             elif view.sha256 not in wanted:
-                findings.add(Kind.WRONG, f"video {view.video_id} ({view.title}) has other bytes than any file")
-        sent_again = _bytes_again(service)
+                findings.add(Kind.WRONG, f"video {view.video_id} ({view.title}) has the bytes of no file")
+        sent_again = _bytes_sent_again(service)
         if sent_again:
-            findings.add(Kind.BYTES_AGAIN, f"{sent_again:,} bytes of stored parts were sent again", sent_again)
+            findings.add(
+                Kind.BYTES_SENT_AGAIN, f"{sent_again:,} bytes of stored parts were sent again", sent_again
+            )
 
 
-def missing_in(done: Done, service: Service, sources: Sequence[Source], *, is_json: bool = False) -> list[Source]:
-    """The files whose finished video is not on a run's standard output."""
-    if is_json and json_of(done.out) is None:
+def missing_videos(
+    result: CommandResult, service: Service, sources: Sequence[Source], *, is_json: bool = False
+) -> list[Source]:
+    """The sources whose finished video is not on a command's standard output."""
+    if is_json and json_of(result.out) is None:
         return list(sources)
-    told = {view.sha256 for video_id, view in service.emulator.videos.items() if video_id in done.out}
-    return [source for source in sources if source.sha256 not in told]
+    printed = {view.sha256 for video_id, view in service.emulator.videos.items() if video_id in result.out}
+    return [source for source in sources if source.sha256 not in printed]
 
 
-def settle(service: Service) -> None:
-    """Wait until everything that can be finished is."""
+def wait_until_finished(service: Service) -> None:
+    """Wait until every complete upload is a finished video."""
     with suppress(TimeoutError):
-        service.portal.call(partial(service.emulator.wait_for, _is_settled, timeout=5))
+        service.portal.call(partial(service.emulator.wait_for, _is_everything_finished, timeout=5))
 
 
-def _bytes_again(service: Service) -> int:
+def _bytes_sent_again(service: Service) -> int:
     """Bytes of stored parts that were received again.
 
-    The form around a part does not count: with an upload token it tells which video the part is for, so that the
-    service cannot refuse the part before that.
+    The form around a part does not count: with an upload token, the form names the video, so the service has to
+    read it before it can refuse the part.
     """
     refused = sum(record.endpoint == "upload" and record.status == 400 for record in service.emulator.requests)
     return max(0, service.emulator.statistics().bytes_again - refused * FRAMING_BYTES)
 
 
-def _is_settled(emulator: Any) -> bool:
+def _is_everything_finished(emulator: Any) -> bool:
     return is_quiet(emulator) and all(view.state != "uploaded" for view in emulator.videos.values())
 
 
-def _shown(process: subprocess.Popen[str]) -> str:
+def _display_command(process: subprocess.Popen[str]) -> str:
     words = " ".join(list(process.args)[4:])  # type: ignore[arg-type]
     return f"`{words if len(words) < 60 else words[:60] + '…'}`"
 
 
 @dataclass(slots=True)
 class _Shared:
-    """What threads share.
+    """What the benches of all threads share.
 
     :ivar sources: by size in bytes and number
     """
@@ -291,12 +303,12 @@ class _Shared:
     folder: Path
     forks: Forks
     sources: dict[tuple[int, int], Source] = field(default_factory=dict)
-    turn: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.Lock = field(default_factory=threading.Lock)
     is_verbose: bool = False
 
 
 class Bench:
-    """Where cases run: a warm process, a thread for emulators, sources. One for each thread of a sweep."""
+    """What a thread needs to run cases: a process that forks, an event loop for emulators, and sources."""
 
     def __init__(self, shared: _Shared, portal: BlockingPortal) -> None:
         self._shared = shared
@@ -304,13 +316,13 @@ class Bench:
 
     @property
     def forks(self) -> Forks:
-        """The warm process."""
+        """The process that forks."""
         return self._shared.forks
 
     def source(self, size_bytes: int, number: int = 0) -> Source:
-        """A file of a size, always the same; other numbers, other bytes."""
+        """A file of the given size. The same size and number always give the same bytes."""
         shared = self._shared
-        with shared.turn:
+        with shared.lock:
             key = size_bytes, number
             if key not in shared.sources:
                 path = shared.folder / f"{size_bytes}-{number}.mp4"
@@ -322,12 +334,12 @@ class Bench:
             return shared.sources[key]
 
     def service(self, *faults: str, **settings: Any) -> AbstractContextManager[Service]:
-        """A local service with faults."""
+        """An emulator with faults."""
         settings = {"rate_window": 1.0, **settings}
         return running_service(self.portal, faults=[Fault.parse(fault) for fault in faults], **settings)
 
     def add_fault(self, service: Service, fault: str) -> None:
-        """One more."""
+        """Add a fault to a running service."""
         self.portal.call(service.emulator.add_fault, Fault.parse(fault))
 
     @contextmanager
@@ -339,26 +351,26 @@ class Bench:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def look_at(self, process: subprocess.Popen[str]) -> None:
-        """Have a command that hangs say where, if somebody wants to know."""
+    def dump_stack(self, process: subprocess.Popen[str]) -> None:
+        """In verbose mode, make a command that hangs print its stack."""
         if self._shared.is_verbose:
             process.send_signal(signal.SIGABRT)
             with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=_LAST_WORDS_SECONDS)
+                process.wait(timeout=_STACK_SECONDS)
 
     def run(self, case: Case) -> Findings:
-        """Run a case. What the case itself raises is a finding, too."""
+        """Run a case. An exception of the case is a finding."""
         findings = Findings()
         try:
             case.run(self, findings)
-        except Exception as exc:  # noqa: BLE001 - whatever it is, it is this case's
+        except Exception as exc:  # noqa: BLE001 - counts as a finding of this case
             findings.add(Kind.WRONG, f"{type(exc).__name__}: {exc}")
         return findings
 
 
 @contextmanager
 def benches(count: int, *, forks: Forks | None = None, verbose: bool = False) -> Iterator[list[Bench]]:
-    """So many, over one warm process; in memory if the machine has a file system there."""
+    """Benches that share one process that forks, with files in memory if possible."""
     memory = Path("/dev/shm")
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None)))
@@ -374,13 +386,13 @@ def upload_flags(service: Service, *flags: object) -> tuple[object, ...]:
     )
 
 
-def with_key() -> dict[str, str]:
-    """The environment of an API key."""
+def key_environment() -> dict[str, str]:
+    """The environment with an API key."""
     return {"APIVIDEO_API_KEY": KEY}
 
 
 def json_of(text: str) -> Any:
-    """A document, None if it is none."""
+    """Parse JSON. None if it is invalid."""
     try:
         return json.loads(text)
     except ValueError:
@@ -388,11 +400,11 @@ def json_of(text: str) -> Any:
 
 
 def shuffled(cases: Sequence[Case], seed: int) -> list[Case]:
-    """In an order that any beginning of is a sample."""
+    """The cases in an order in which the first ones are a sample of all."""
     return random.Random(seed).sample(cases, len(cases))
 
 
-def finished(service: Service) -> list[VideoView]:
+def finished_videos(service: Service) -> list[VideoView]:
     """All finished videos."""
-    settle(service)
+    wait_until_finished(service)
     return [view for view in service.emulator.videos.values() if view.sha256 is not None]

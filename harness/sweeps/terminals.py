@@ -1,6 +1,6 @@
-"""Bars on a terminal while connections are cut, the service is away, the window changes, or the command is killed.
+"""Progress bars while connections are lost, the service is down, the window is resized, or the command is killed.
 
-No traceback, never two bars of one file on a screen, and a terminal that is as usable afterwards as before.
+There is no traceback, never two bars of one file on a screen, and the terminal is usable afterwards.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from ...cli.terminal import Terminal, at_terminal  # noqa: TID252 - found however pytest is started
-from ...forking import Forks  # noqa: TID252 - likewise
+from harness.forking import Forks
+from harness.terminal import Terminal, at_terminal
+
 from . import child
-from .child import Order
+from .bench import KEY, PART_BYTES, Bench, Case, Service, is_quiet, upload_flags
+from .child import Instructions
 from .counts import Findings, Kind
-from .harness import KEY, PART_BYTES, Bench, Case, Service, is_quiet, upload_flags
 from .proxy import Proxy, proxied
 
 NAME: Final = "terminals"
@@ -42,62 +43,63 @@ _HIDE_CURSOR: Final = b"\x1b[?25l"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """What happens while bars are drawn.
+    """What happens while bars are displayed.
 
-    :ivar codes: how the command may end
+    :ivar happen: causes the event
+    :ivar codes: the exit codes that the command may have
     """
 
-    happen: Callable[[_Scene], None]
+    happen: Callable[[_Context], None]
     codes: tuple[int, ...] = (0,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Scene:
+class _Context:
     proxy: Proxy
     service: Service
     terminal: Terminal
-    dice: random.Random
+    rng: random.Random
 
 
-def _signalled(number: int) -> Callable[[_Scene], None]:
-    return lambda scene: scene.terminal.process.send_signal(number)
+def _signalled(number: int) -> Callable[[_Context], None]:
+    return lambda context: context.terminal.process.send_signal(number)
 
 
-def _cut(scene: _Scene) -> None:
-    scene.service.portal.call(scene.proxy.cut_all)
+def _cut(context: _Context) -> None:
+    context.service.portal.call(context.proxy.cut_all)
 
 
-def _outage(scene: _Scene) -> None:
-    """Until some connections have been tried in vain."""
-    scene.proxy.is_down = True
-    _cut(scene)
+def _outage(context: _Context) -> None:
+    """Reject connections for a moment."""
+    context.proxy.is_down = True
+    _cut(context)
     threading.Event().wait(0.3)
-    scene.proxy.is_down = False
+    context.proxy.is_down = False
 
 
-def _gone(scene: _Scene) -> None:
-    scene.proxy.is_down = True
-    _cut(scene)
+def _permanent_outage(context: _Context) -> None:
+    context.proxy.is_down = True
+    _cut(context)
 
 
-def _resize(scene: _Scene) -> None:
+def _resize(context: _Context) -> None:
     for _ in range(3):
-        size = struct.pack("HHHH", scene.dice.randint(3, 40), scene.dice.randint(10, 200), 0, 0)
-        fcntl.ioctl(scene.terminal.descriptor, termios.TIOCSWINSZ, size)
-        scene.terminal.process.send_signal(signal.SIGWINCH)
+        size = struct.pack("HHHH", context.rng.randint(3, 40), context.rng.randint(10, 200), 0, 0)
+        fcntl.ioctl(context.terminal.descriptor, termios.TIOCSWINSZ, size)
+        context.terminal.process.send_signal(signal.SIGWINCH)
         threading.Event().wait(0.1)
 
 
-def _resize_and_cut(scene: _Scene) -> None:
-    _resize(scene)
-    _cut(scene)
+def _resize_and_cut(context: _Context) -> None:
+    _resize(context)
+    _cut(context)
 
 
 EVENTS: Final = {
     "nothing": Event(happen=lambda _: None),
     "cut": Event(happen=_cut),
     "outage": Event(happen=_outage, codes=(0, 1)),
-    "gone": Event(happen=_gone, codes=(1,)),
+    "permanent outage": Event(happen=_permanent_outage, codes=(1,)),
     "Ctrl-C": Event(happen=_signalled(signal.SIGINT), codes=(130, 0)),
     "SIGTERM": Event(happen=_signalled(signal.SIGTERM), codes=(130, 0)),
     "kill": Event(happen=_signalled(signal.SIGKILL), codes=(-9, 0)),
@@ -107,12 +109,12 @@ EVENTS: Final = {
 
 
 def cases(_bench: Bench, seed: int) -> Iterator[Case]:
-    """So many, from a seed on."""
+    """:data:`CASES` cases, from a seed on."""
     return (case(_bench, str(number)) for number in range(seed, seed + CASES))
 
 
 def case(_bench: Bench, name: str) -> Case:
-    """The one of a seed."""
+    """The case of a seed."""
     return Case(name=name, run=partial(_run, int(name)))
 
 
@@ -127,22 +129,22 @@ class _Children(Forks):
     ) -> subprocess.Popen[Any]:
         # A worker of pytest-xdist has COLUMNS and LINES, which hide the size of the terminal from the command.
         hidden = ("APIVIDEO_", "COLUMNS", "LINES")
-        surroundings = {name: text for name, text in os.environ.items() if not name.startswith(hidden)}
-        surroundings |= {
+        variables = {name: text for name, text in os.environ.items() if not name.startswith(hidden)}
+        variables |= {
             "XDG_STATE_HOME": str(directory / "state"),
             "XDG_CONFIG_HOME": str(directory / "config"),
-            child.VARIABLE: Order().text(),
+            child.VARIABLE: Instructions().text(),
         }
         words = (child.__file__, *map(str, arguments))
-        return self._forks.python(*words, cwd=directory, env={**surroundings, **environment}, **options)
+        return self._forks.python(*words, cwd=directory, env={**variables, **environment}, **options)
 
 
 def _run(seed: int, bench: Bench, findings: Findings) -> None:
-    dice = random.Random(seed)
-    name = dice.choice(list(EVENTS))
+    rng = random.Random(seed)
+    name = rng.choice(list(EVENTS))
     event = EVENTS[name]
-    columns, rows = dice.choice((40, 80, 120, 200)), dice.choice((6, 24, 50))
-    until_bytes = dice.randrange(sum(_SIZES))
+    columns, rows = rng.choice((40, 80, 120, 200)), rng.choice((6, 24, 50))
+    until_bytes = rng.randrange(sum(_SIZES))
     with (
         bench.service(link_rate=_RATE) as service,
         bench.workspace(findings) as workspace,
@@ -157,38 +159,38 @@ def _run(seed: int, bench: Bench, findings: Findings) -> None:
         with at_terminal(
             _Children(bench.forks), arguments, workspace.folder, columns=columns, rows=rows, APIVIDEO_API_KEY=KEY
         ) as terminal:
-            scene = _Scene(proxy=proxy, service=service, terminal=terminal, dice=dice)
-            code = _watch(scene, event, until_bytes)
+            context = _Context(proxy=proxy, service=service, terminal=terminal, rng=rng)
+            code = _watch(context, event, until_bytes)
             _check(terminal, code, event, findings, is_resized="resized" in name, has_rows=rows > 6)
         service.wait_for(is_quiet)
         proxy.is_down = False
         if code:
-            done = workspace.run(*arguments)
-            findings.check(done.code == 0, f"it does not recover: {done.last_words}")
+            result = workspace.run(*arguments)
+            findings.check(result.code == 0, f"the next run does not recover: {result.summary}")
     if findings.all:
         findings.add(findings.all[0].kind, f"({name} at {columns}x{rows} after {until_bytes:,} bytes)", 0)
 
 
-def _watch(scene: _Scene, event: Event, until_bytes: int) -> int:
-    """Read the terminal to its end, while the event happens.
+def _watch(context: _Context, event: Event, until_bytes: int) -> int:
+    """Read the terminal until the command ends, and cause the event meanwhile.
 
-    :return: the exit code
+    :returns: the exit code
     """
 
     def act() -> None:
-        scene.service.wait_for(
+        context.service.wait_for(
             lambda emulator: (
                 emulator.statistics().bytes_received >= until_bytes
-                or scene.terminal.process.returncode is not None
+                or context.terminal.process.returncode is not None
             )
         )
-        event.happen(scene)
+        event.happen(context)
 
     actor = threading.Thread(target=act, daemon=True)
-    deadline = threading.Timer(_HANG_SECONDS, scene.terminal.process.kill)
+    deadline = threading.Timer(_HANG_SECONDS, context.terminal.process.kill)
     actor.start()
     deadline.start()
-    code = scene.terminal.finish()
+    code = context.terminal.finish()
     deadline.cancel()
     actor.join(1)
     return code
@@ -206,17 +208,17 @@ def _check(
         )
         return
     findings.check(code in event.codes, f"exit code {code}; the last screen: {terminal.screens[-1:]!r}")
-    if not is_resized:  # the emulated screen does not know of it
+    if not is_resized:  # pyte does not know the new size
         for screen in terminal.screens:
             bars = Counter(found["name"] for line in screen if (found := _BAR.match(line)))
             if bars and max(bars.values()) > 1 and has_rows:
-                findings.add(Kind.WRONG, f"two bars of a file on a screen: {screen!r}")
+                findings.add(Kind.WRONG, f"two bars of a file on one screen: {screen!r}")
                 break
     if code == -9:
-        return  # nobody could tidy up
-    shown, hidden = written.rfind(_SHOW_CURSOR), written.rfind(_HIDE_CURSOR)
-    findings.check(shown >= hidden, "the cursor is left hidden")
+        return  # a killed process cannot clean up
+    last_show, last_hide = written.rfind(_SHOW_CURSOR), written.rfind(_HIDE_CURSOR)
+    findings.check(last_show >= last_hide, "the cursor is left hidden")
     findings.check(
         is_resized or not any(_BAR.match(line) for screen in terminal.screens[-1:] for line in screen),
-        f"bars are left: {terminal.screens[-1:]!r}",
+        f"bars are left on the screen: {terminal.screens[-1:]!r}",
     )

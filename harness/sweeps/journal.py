@@ -1,12 +1,12 @@
-"""A journal that is broken in every way: typed mutations of its rows, of its schema, its bytes, its files.
+"""Mutations of the journal: of its values, schema, bytes and files.
 
-A command that uploads two files is killed, so that its journal is a real one; the journal is mutated; then the
-commands that read it are run.
+A command that uploads two files is killed, which leaves a journal. The journal is mutated. Then the commands that
+read it are run.
 
-What a broken journal makes unavoidable: the containers of the killed run may stay, unfinished or finished, since
-nothing else knows them. Everything else counts: each file ends as one finished video with its bytes, no other
-container is made, no stored byte is sent again, and no command ends but with its exit code and one message. A
-value that is wrong but could be right (of its column's type) may cost one failed run; the next one has to succeed.
+A broken journal makes one loss unavoidable: the containers of the killed run may stay, unfinished or finished,
+because nothing else knows them. Otherwise, each file ends as one finished video with its bytes, no other container
+is created, no stored byte is sent again, and every command ends with its exit code and one message. If a wrong
+value has the type of its column, one run may fail; the next one has to succeed.
 """
 
 from __future__ import annotations
@@ -21,13 +21,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from .child import Order, Strike
-from .counts import Findings
-from .harness import (
+from .bench import (
     PART_BYTES,
     Bench,
     Case,
-    Done,
+    CommandResult,
     Service,
     Source,
     Workspace,
@@ -35,20 +33,22 @@ from .harness import (
     json_of,
     upload_flags,
 )
+from .child import Injection, Instructions
+from .counts import Findings
 
 NAME: Final = "journal"
 CASES: Final = 300
 
 _SIZES: Final = (PART_BYTES + 1, 100_000)
-_MOST_TEXT: Final = 1_000_000
+_MAX_TEXT: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mutation:
-    """What was done to the journal.
+    """What was changed.
 
-    :ivar could_be_right: whether a reader cannot tell that the value is wrong
-    :ivar is_unprivileged: whether the commands have to run without root's rights
+    :ivar could_be_right: whether the new value is valid, so that no reader can detect it
+    :ivar is_unprivileged: whether the commands have to run without root's permissions
     """
 
     text: str
@@ -60,30 +60,30 @@ Mutate = Callable[[Path, random.Random], Mutation]
 
 
 def cases(_bench: Bench, seed: int) -> Iterator[Case]:
-    """So many, from a seed on."""
+    """:data:`CASES` cases, from a seed on."""
     return (case(_bench, str(number)) for number in range(seed, seed + CASES))
 
 
 def case(_bench: Bench, name: str) -> Case:
-    """The one of a seed."""
+    """The case of a seed."""
     return Case(name=name, run=partial(_run, int(name)))
 
 
 def _run(seed: int, bench: Bench, findings: Findings) -> None:
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     with bench.service() as service, bench.workspace(findings) as workspace:
         sources = [bench.source(size, number) for number, size in enumerate(_SIZES)]
         names = [workspace.copy(source, f"{number}.mp4").name for number, source in enumerate(sources)]
         command = ("upload", *names, *upload_flags(service))
-        strike = Strike(
-            call=dice.choice(("Journal.acknowledge", "output")), number=dice.randint(1, 2), moment="after"
+        injection = Injection(
+            call=rng.choice(("Journal.acknowledge", "output")), number=rng.randint(1, 2), moment="after"
         )
-        workspace.run(*command, order=Order(strikes=(strike,)))
+        workspace.run(*command, instructions=Instructions(injections=(injection,)))
         service.wait_for(is_quiet)
         before = set(service.emulator.videos)
-        mutation = _mutate(dice)(workspace.state / "journal.sqlite3", dice)
+        mutation = _mutate(rng)(workspace.state / "journal.sqlite3", rng)
         try:
-            _check(dice, command, before, mutation, service, sources, workspace)
+            _check(rng, command, before, mutation, service, sources, workspace)
         finally:
             _allow(workspace.state)
         if findings.all:
@@ -91,7 +91,7 @@ def _run(seed: int, bench: Bench, findings: Findings) -> None:
 
 
 def _check(
-    dice: random.Random,
+    rng: random.Random,
     command: tuple[object, ...],
     before: set[str],
     mutation: Mutation,
@@ -100,67 +100,64 @@ def _check(
     workspace: Workspace,
 ) -> None:
     findings = workspace.findings
-    order = Order(is_unprivileged=mutation.is_unprivileged, busy_seconds=0.3)
+    instructions = Instructions(is_unprivileged=mutation.is_unprivileged, busy_seconds=0.3)
 
-    def run(*arguments: object) -> Done:
-        return workspace.run(*arguments, order=order)
+    def run(*arguments: object) -> CommandResult:
+        return workspace.run(*arguments, instructions=instructions)
 
-    _check_message(run("uploads", *dice.choice(((), ("--json",)))), (0, 1), workspace)
-    if before and dice.random() < 0.3:
-        forget = ("forget", dice.choice(sorted(before)), *dice.choice(((), ("--delete",))))
+    _check_message(run("uploads", *rng.choice(((), ("--json",)))), (0, 1), workspace)
+    if before and rng.random() < 0.3:
+        forget = ("forget", rng.choice(sorted(before)), *rng.choice(((), ("--delete",))))
         _check_message(run(*forget, "--base-url", service.emulator.url), (0, 1, 2), workspace)
-    if dice.random() < 0.5:
+    if rng.random() < 0.5:
         command = (*command, "--results", "results.jsonl")
-    said = ""
+    output = ""
     for is_last in (not mutation.could_be_right, True):
-        done = run(*command)
-        said += done.out
-        if done.code == 0:
+        result = run(*command)
+        output += result.out
+        if result.code == 0:
             break
         if is_last:
-            findings.check(False, f"the upload does not succeed: {done.last_words}")
+            findings.check(False, f"the upload does not succeed: {result.summary}")
             break
-        _check_message(done, (1,), workspace)
-    workspace.check_videos(service, sources, unavoidable=_unavoidable(before, said, service))
+        _check_message(result, (1,), workspace)
+    workspace.check_videos(service, sources, unavoidable=_unavoidable(before, output, service))
     _check_message(run("uploads", "--json"), (0, 1), workspace)
 
 
-def _unavoidable(before: set[str], said: str, service: Service) -> set[str]:
-    """The containers of the killed run that no later run has brought to its end."""
-    return {video_id for video_id in before if video_id not in said} & set(service.emulator.videos)
+def _unavoidable(before: set[str], output: str, service: Service) -> set[str]:
+    """The containers of the killed run that no later run has finished."""
+    return {video_id for video_id in before if video_id not in output} & set(service.emulator.videos)
 
 
-def _check_message(done: Done, codes: tuple[int, ...], workspace: Workspace) -> None:
-    """It ends with one of these codes; not with 0, then with a message."""
+def _check_message(result: CommandResult, codes: tuple[int, ...], workspace: Workspace) -> None:
+    """Check that the command ends with one of these codes, and with a message unless the code is 0."""
     findings = workspace.findings
-    findings.check(done.code in codes, f"unexpected {done.last_words}")
-    findings.check(not done.code or done.errors, f"no message: {done.last_words}")
-    if not done.code and done.out.startswith("["):
-        findings.check(json_of(done.out) is not None, f"no JSON: {done.out[-200:]!r}")
-
-
-# Mutations
+    findings.check(result.code in codes, f"unexpected {result.summary}")
+    findings.check(not result.code or result.errors, f"no message: {result.summary}")
+    if not result.code and result.out.startswith("["):
+        findings.check(json_of(result.out) is not None, f"no JSON: {result.out[-200:]!r}")
 
 
 _VALUES: Final[tuple[object, ...]] = (
     None, 0, -1, 1, 2**31, 2**63 - 1, -(2**63), 0.5, -1e300, float("inf"), "", " ", "abc", "0", "-7", "1e400",
     "nan", "part", "bytes", "..", "../../etc/passwd", "a\0b", "\x1b[2J", "é\u202e", b"", b"\xff\xfe\x00",
-    b"\xed\xa0\x80", "9" * 400, "x" * _MOST_TEXT, "{}", "[]", "null", '{"videoId": null}', '{"videoId": "vi1"}',
+    b"\xed\xa0\x80", "9" * 400, "x" * _MAX_TEXT, "{}", "[]", "null", '{"videoId": null}', '{"videoId": "vi1"}',
     "[" * 5000,
 )  # fmt: skip
 
 
-def _value(path: Path, dice: random.Random) -> Mutation:
-    """Another value in a column, whatever the schema says about it."""
+def _value(path: Path, rng: random.Random) -> Mutation:
+    """Another value in a column, even against the schema."""
     with closing(_opened(path)) as database:
-        table = dice.choice([table for table in _tables(database) if _rows(database, table)] or ["upload"])
+        table = rng.choice([table for table in _tables(database) if _rows(database, table)] or ["upload"])
         columns = {name: kind for _, name, kind, *_ in database.execute(f"PRAGMA table_info({table})")}
-        column = dice.choice(list(columns))
-        value = dice.choice(_VALUES)
+        column = rng.choice(list(columns))
+        value = rng.choice(_VALUES)
         old = [row[0] for row in database.execute(f"SELECT typeof({column}) FROM {table}")]
         _loosen(database, table)
-        where = dice.choice(("", "WHERE rowid = (SELECT max(rowid) FROM {table})")).format(table=table)
-        bound = "CAST(? AS TEXT)" if isinstance(value, bytes) and dice.random() < 0.5 else "?"
+        where = rng.choice(("", "WHERE rowid = (SELECT max(rowid) FROM {table})")).format(table=table)
+        bound = "CAST(? AS TEXT)" if isinstance(value, bytes) and rng.random() < 0.5 else "?"
         database.execute(f"UPDATE {table} SET {column} = {bound} {where}", (value,))
         new = [row[0] for row in database.execute(f"SELECT typeof({column}) FROM {table}")]
         database.commit()
@@ -168,7 +165,7 @@ def _value(path: Path, dice: random.Random) -> Mutation:
 
 
 def _loosen(database: sqlite3.Connection, table: str) -> None:
-    """Without constraints and types, so that anything fits; a table of the same name and columns."""
+    """Replace a table by one without types and constraints, so that every value fits."""
     database.execute(f"CREATE TABLE loose AS SELECT * FROM {table}")
     database.execute("PRAGMA foreign_keys = OFF")
     database.execute("PRAGMA legacy_alter_table = ON")
@@ -196,58 +193,61 @@ _STATEMENTS: Final = (
 )  # fmt: skip
 
 
-def _statement(path: Path, dice: random.Random) -> Mutation:
-    """Another schema, or rows that contradict each other."""
-    statement = dice.choice(_STATEMENTS)
-    with closing(_opened(path)) as database, suppress(sqlite3.Error):  # not every version has all of it
+def _statement(path: Path, rng: random.Random) -> Mutation:
+    """Another schema, or contradictory rows."""
+    statement = rng.choice(_STATEMENTS)
+    with (
+        closing(_opened(path)) as database,
+        suppress(sqlite3.Error),
+    ):  # some statements fail with some versions of SQLite or of the schema
         database.execute("PRAGMA foreign_keys = OFF")
         database.execute(statement)
         database.commit()
     return Mutation(text=statement, could_be_right=statement.startswith(("UPDATE", "INSERT", "DELETE")))
 
 
-def _flips(path: Path, dice: random.Random) -> Mutation:
-    """Some bytes are others, where the journal is or in its log."""
-    target = dice.choice([one for one in _files(path) if one.stat().st_size])
+def _flips(path: Path, rng: random.Random) -> Mutation:
+    """Flipped bits in the database or its log."""
+    target = rng.choice([one for one in _files(path) if one.stat().st_size])
     content = bytearray(target.read_bytes())
     places = [
-        dice.randrange(min(len(content), dice.choice((100, len(content))))) for _ in range(dice.choice((1, 3, 50)))
+        rng.randrange(min(len(content), rng.choice((100, len(content))))) for _ in range(rng.choice((1, 3, 50)))
     ]
     for place in places:
-        content[place] ^= 1 << dice.randrange(8)
+        content[place] ^= 1 << rng.randrange(8)
     target.write_bytes(content)
     return Mutation(text=f"flipped bits of {target.name} at {places[:5]}", could_be_right=True)
 
 
-def _cut(path: Path, dice: random.Random) -> Mutation:
-    """The end is missing."""
-    target = dice.choice(_files(path))
-    size = dice.choice(
+def _cut(path: Path, rng: random.Random) -> Mutation:
+    """A truncated or extended file."""
+    target = rng.choice(_files(path))
+    size = rng.choice(
         (0, 1, 16, 99, 100, 512, 4095, 4096, target.stat().st_size // 2, target.stat().st_size + 5000)
     )
     os.truncate(target, size)
     return Mutation(text=f"{target.name} is cut to {size} bytes")
 
 
-def _garbage(path: Path, dice: random.Random) -> Mutation:
-    """Something else is there."""
-    target = dice.choice(_files(path))
-    target.write_bytes(dice.randbytes(dice.choice((10, 5000, 100_000))))
+def _garbage(path: Path, rng: random.Random) -> Mutation:
+    """Random bytes."""
+    target = rng.choice(_files(path))
+    target.write_bytes(rng.randbytes(rng.choice((10, 5000, 100_000))))
     return Mutation(text=f"{target.name} is random bytes")
 
 
-def _removed(path: Path, dice: random.Random) -> Mutation:
-    """Without its log, without itself, or alone."""
-    gone = dice.choice(("-wal", "-shm", "", "-wal -shm"))
+def _removed(path: Path, rng: random.Random) -> Mutation:
+    """The database, its log or both are missing."""
+    gone = rng.choice(("-wal", "-shm", "", "-wal -shm"))
     for suffix in gone.split(" "):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
     return Mutation(text=f"removed {path.name}{gone}")
 
 
-def _replaced(path: Path, dice: random.Random) -> Mutation:
-    """Something that is no file is there."""
-    kind = dice.choice(("directory", "dangling link", "loop", "FIFO", "device"))
-    target = dice.choice((path, path.with_name("locks"), path.with_name(path.name + "-wal")))
+def _replaced(path: Path, rng: random.Random) -> Mutation:
+    """Something that is not a regular file."""
+    kind = rng.choice(("directory", "dangling link", "loop", "FIFO", "device"))
+    target = rng.choice((path, path.with_name("locks"), path.with_name(path.name + "-wal")))
     if target.is_dir():
         for one in target.iterdir():
             one.unlink()
@@ -268,12 +268,12 @@ def _replaced(path: Path, dice: random.Random) -> Mutation:
     return Mutation(text=f"{target.name} is a {kind}")
 
 
-def _permissions(path: Path, dice: random.Random) -> Mutation:
-    """Nobody may read, write or enter."""
-    target = dice.choice(
+def _permissions(path: Path, rng: random.Random) -> Mutation:
+    """Without read, write or execute permission."""
+    target = rng.choice(
         (path, path.parent, path.with_name("locks"), path.parent.parent, path.with_name(path.name + "-wal"))
     )
-    mode = dice.choice((0, 0o400, 0o500, 0o200, 0o300))
+    mode = rng.choice((0, 0o400, 0o500, 0o200, 0o300))
     if target.exists():
         target.chmod(mode)
     return Mutation(text=f"{target.name} has the mode {mode:o}", is_unprivileged=True)
@@ -284,8 +284,8 @@ _MUTATIONS: Final[dict[Mutate, int]] = {
 }  # fmt: skip
 
 
-def _mutate(dice: random.Random) -> Mutate:
-    return dice.choices(list(_MUTATIONS), list(_MUTATIONS.values()))[0]
+def _mutate(rng: random.Random) -> Mutate:
+    return rng.choices(list(_MUTATIONS), list(_MUTATIONS.values()))[0]
 
 
 def _opened(path: Path) -> sqlite3.Connection:
@@ -305,7 +305,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _allow(state: Path) -> None:
-    """So that it can be removed."""
+    """Restore the permissions, so that the directory can be deleted."""
     for folder in (state.parent, state, state / "locks"):
         if folder.is_dir() and not folder.is_symlink():
             folder.chmod(0o700)

@@ -1,4 +1,4 @@
-"""What every scenario here needs: a source, a service, one run of an upload, and what must always hold of it."""
+"""Building blocks of fault scenarios: a source, a service, one upload, and checks that hold for every upload."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from async_uploader.emulator import Emulator, Fault, RequestRecord, VideoView
 PART: Final = 5 * MIB
 KEY: Final = "the-key-of-the-fault-tests"
 
-#: For requests that know nothing of the uploader.
-BY_HAND: Final = {"Authorization": "Basic " + b64encode(f"{KEY}:".encode()).decode()}
+#: For requests that do not use the library.
+AUTH_HEADERS: Final = {"Authorization": "Basic " + b64encode(f"{KEY}:".encode()).decode()}
 
-# Multipart framing and the form's other fields.
+# An upper bound for the multipart framing and the other fields of the form.
 FRAMING_BYTES: Final = 1024
 
-# Long enough for a loaded machine, short enough that a hang is told from an upload.
+# An upload that takes longer hangs. No upload takes that long, not even on a loaded machine.
 HANG_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A file on disk that is not to be touched, and how it is cut."""
+    """A file that no test may change, and its part size."""
 
     path: Path
     size_bytes: int
@@ -45,7 +45,7 @@ class Source:
 
     @property
     def parts_total(self) -> int:
-        """How many parts it makes."""
+        """The number of parts."""
         return -(-self.size_bytes // self.part_bytes)
 
     def bytes_of(self, number: int) -> int:
@@ -53,7 +53,7 @@ class Source:
         return min(self.part_bytes, self.size_bytes - (number - 1) * self.part_bytes)
 
     def content_range(self, number: int, ranges: str) -> str:
-        """The header with which a part is sent."""
+        """The ``Content-Range`` header of a part."""
         first = (number - 1) * self.part_bytes
         if ranges == "bytes":
             return f"bytes {first}-{first + self.bytes_of(number) - 1}/{self.size_bytes}"
@@ -61,22 +61,22 @@ class Source:
 
 
 def make_source(path: Path, size_bytes: int) -> Source:
-    """A file of random bytes."""
+    """Create a file of random bytes."""
     content = os.urandom(size_bytes)
     path.write_bytes(content)
     return Source(path=path, size_bytes=size_bytes, sha256=hashlib.sha256(content).hexdigest())
 
 
 class QuickClient(Client):
-    """A client with retries within milliseconds and a rate limit window of one second."""
+    """A client that retries within milliseconds, with a rate limit window of one second."""
 
     _retry_policy = RetryPolicy(first_backoff_seconds=0.01, max_backoff_seconds=0.1)
     _rate_window_seconds = 1.0
 
 
 @contextmanager
-def quickened(state: Path) -> Iterator[None]:
-    """Frequent progress reports, the journal in ``state``, and no settings of the user."""
+def isolated(state: Path) -> Iterator[None]:
+    """Report progress often, keep the journal in ``state``, and hide the user's settings."""
     environment = {name: text for name, text in os.environ.items() if not name.startswith("APIVIDEO_")}
     with (
         mock.patch.object(ProgressReporter, "_INTERVAL_SECONDS", 0.005),
@@ -86,21 +86,21 @@ def quickened(state: Path) -> Iterator[None]:
 
 
 def service(*faults: str, **settings: Any) -> Emulator:
-    """A local service with faults, and a rate window of a second (nothing is limited unless asked for)."""
+    """An emulator with faults and a rate limit window of one second. Without ``rate_limit`` it has no limit."""
     settings = {"api_key": KEY, "rate_window": 1.0, **settings}
     return Emulator(faults=[Fault.parse(spec) for spec in faults], **settings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One call of ``upload()`` and what it came to."""
+    """One call of ``upload()`` and its result."""
 
     video: Video | None
     error: UploaderError | None
     progress: tuple[Progress, ...]
 
     def check_progress(self, source: Source) -> None:
-        """What must hold of every run, whatever happened in it."""
+        """Check what holds for the progress reports of every upload."""
         acknowledged = 0
         for moment in self.progress:
             assert moment.acknowledged_bytes <= moment.sent_bytes <= source.size_bytes, moment
@@ -115,10 +115,10 @@ class Run:
 
 
 async def run_upload(emulator: Emulator, source: Source, *, as_stream: bool = False, **options: Any) -> Run:
-    """Upload once, in a client of its own, and see how it ends.
+    """Upload once, with a new client.
 
-    :param as_stream: from memory, where each part has to be kept until it is acknowledged
-    :raises TimeoutError: it hangs
+    :param as_stream: upload from memory; each part is kept until it is acknowledged
+    :raises TimeoutError: the upload hangs
     """
     progress: list[Progress] = []
     options = {"part_size": source.part_bytes, "on_progress": progress.append, **options}
@@ -145,51 +145,52 @@ async def check_finished(
     finished: int = 0,
     limited: bool = False,
 ) -> None:
-    """Exactly the source's bytes in exactly one finished container, and none of them received twice.
+    """Check that exactly one finished container has exactly the source's bytes, and that no byte was received
+    twice.
 
-    :param others: so many empty containers there may be beside it: whose creation's answer was lost
-    :param finished: so many finished ones there may be, of uploads that had ended before
-    :param limited: somebody has used up the account's window, so that there may be refusals
+    :param others: how many empty containers may exist: those whose creation response was lost
+    :param finished: how many other finished containers of this source may exist: those of previous uploads
+    :param limited: another client has used up the account's rate limit, so 429 responses are allowed
     """
     view = await emulator.finished(video_id)
     assert (view.sha256, view.size_bytes) == (source.sha256, source.size_bytes)
-    rest = [other for other in emulator.videos.values() if other.video_id != video_id]
-    whole = [other for other in rest if other.sha256 == source.sha256]
-    assert len(whole) <= finished, whole
-    assert len(rest) <= others + len(whole), rest
-    assert not any(other.received_bytes for other in rest if other not in whole), rest
-    check_nothing_again(emulator, limited=limited)
+    remaining = [other for other in emulator.videos.values() if other.video_id != video_id]
+    duplicates = [other for other in remaining if other.sha256 == source.sha256]
+    assert len(duplicates) <= finished, duplicates
+    assert len(remaining) <= others + len(duplicates), remaining
+    assert not any(other.received_bytes for other in remaining if other not in duplicates), remaining
+    check_no_resent_bytes(emulator, limited=limited)
 
 
-def check_nothing_again(emulator: Emulator, *, limited: bool = False) -> None:
-    """No byte of what was there already was received, and no body into a limit that nobody ordered."""
+def check_no_resent_bytes(emulator: Emulator, *, limited: bool = False) -> None:
+    """Check that no stored byte was received again, and that no part was sent into a known rate limit."""
     assert emulator.statistics().bytes_again == 0
     refused = [record for record in emulator.requests if record.status == 429 and not record.faults]
     assert limited or refused == []
 
 
 def uploads(emulator: Emulator, since_s: float = 0.0) -> list[RequestRecord]:
-    """The requests that carried parts, those that began after a moment of the event loop's clock."""
+    """The requests that carried parts and began after ``since_s`` on the event loop's clock."""
     return [record for record in emulator.requests if record.endpoint == "upload" and record.started_s >= since_s]
 
 
 def missing_bytes(view: VideoView, source: Source, ranges: str) -> int:
-    """What a container still needs."""
-    have = {piece.split("/")[0] for piece in view.pieces}
+    """How many bytes a container still needs, framing included."""
+    stored = {piece.split("/")[0] for piece in view.pieces}
     return sum(
         source.bytes_of(number) + FRAMING_BYTES
         for number in range(1, source.parts_total + 1)
-        if source.content_range(number, ranges).split("/")[0] not in have
+        if source.content_range(number, ranges).split("/")[0] not in stored
     )
 
 
 def check_sentence(text: str, *, secrets: Iterable[str] = (KEY,)) -> None:
-    """A message is for people: one line, whole sentences, no internals, no secret."""
+    """Check that a message is readable: one line of whole sentences, without internals and secrets."""
     assert text == text.strip()
     assert text.isprintable(), text
     assert text[0].isupper() or text[0] in "/'\"", text
     assert text.endswith("."), text
-    for wrong in ("Traceback", "<", "ExceptionGroup", "Errno", "None", "{", "  ", ".."):
-        assert wrong not in text, (wrong, text)
+    for forbidden in ("Traceback", "<", "ExceptionGroup", "Errno", "None", "{", "  ", ".."):
+        assert forbidden not in text, (forbidden, text)
     for secret in secrets:
         assert secret not in text

@@ -1,9 +1,9 @@
-"""Python without the 0.4 s that it and its imports take: nearly all that a short command costs.
+"""Start Python programs without the 0.4 s of CPU time that Python and the package's imports take.
 
-A process that has imported everything waits for orders, forks, and the fork becomes the command. It is one
-like any other: with an environment, a directory and descriptors of its own, waited for and killed by its
-starter. For that, the one between the two ends at once, and the starter adopts its child
-(``PR_SET_CHILD_SUBREAPER``).
+One process imports everything and then waits for requests. For each request it forks, and the fork becomes the
+program. The program behaves like any other process: it has its own environment, directory and descriptors, and its
+starter waits for it and can kill it. This works because the intermediate process ends at once and the starter
+adopts the orphaned fork (``PR_SET_CHILD_SUBREAPER``).
 """
 
 from __future__ import annotations
@@ -23,56 +23,57 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
-_MOST_BYTES: Final = 256 * 1024
+_MAX_REQUEST_BYTES: Final = 256 * 1024
 _PR_SET_CHILD_SUBREAPER: Final = 36
-#: What Python or a library reads while it starts, and never again.
+#: Prefixes of variables that Python or a library reads only while it starts.
 _READ_AT_START: Final = ("PYTHON", "SSL_", "LC_", "LANG")
 _HIDDEN: Final = ("APIVIDEO_", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
 
 
 class Forks:
-    """The process that waits for orders. Use as a context manager."""
+    """The process that forks on request. Use as a context manager."""
 
     def __enter__(self) -> Self:
         self._environment = dict(os.environ)
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        self._turn = threading.Lock()
-        self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        self._lock = threading.Lock()
+        self._requests, far_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with far_end:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", __file__, str(theirs.fileno())],  # beside this file there is a `typing`
-                pass_fds=[theirs.fileno()],
+                # -P: no module of this directory hides another one.
+                [sys.executable, "-P", __file__, str(far_end.fileno())],
+                pass_fds=[far_end.fileno()],
                 env=os.environ | {"PYTHONWARNINGS": "error"},
             )
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._orders.close()
+        self._requests.close()
         self._process.wait()
 
-    def start(self, order: dict[str, Any], descriptors: list[int]) -> int:
-        """Have a command started; returns its process number."""
-        with self._turn:
-            socket.send_fds(self._orders, [json.dumps(order).encode()], descriptors)
-            return int(self._orders.recv(64))
+    def start(self, request: dict[str, Any], descriptors: list[int]) -> int:
+        """Start a program and return its process id."""
+        with self._lock:
+            socket.send_fds(self._requests, [json.dumps(request).encode()], descriptors)
+            return int(self._requests.recv(64))
 
     def command(
         self, arguments: Iterable[object], directory: Path, environment: Mapping[str, str], **options: Any
     ) -> subprocess.Popen[Any]:
-        """Start our command line in a directory, with nothing of this process's settings but these."""
-        surroundings = {name: value for name, value in os.environ.items() if not name.startswith(_HIDDEN)}
-        surroundings |= {
+        """Start the command line in a directory. It inherits no settings of the uploader from this process."""
+        variables = {name: value for name, value in os.environ.items() if not name.startswith(_HIDDEN)}
+        variables |= {
             "XDG_STATE_HOME": str(directory / "state"),
             "XDG_CONFIG_HOME": str(directory / "config"),
             "PYTHONWARNINGS": "error",
         }
-        options |= {"cwd": directory, "env": {**surroundings, **environment}}
+        options |= {"cwd": directory, "env": {**variables, **environment}}
         return self.python("-m", "async_uploader", *map(str, arguments), **options)
 
     def python(self, *words: str, cwd: Path, env: Mapping[str, str], **options: Any) -> subprocess.Popen[Any]:
         """Start ``python -W error -c PROGRAM …``, ``-m MODULE …`` or ``FILE …``.
 
-        :param options: those of ``Popen``
+        :param options: options of ``Popen``
         """
         command = [sys.executable, "-W", "error", *words]
         if _read_at_start(env) != _read_at_start(self._environment):
@@ -80,7 +81,7 @@ class Forks:
         return Forked(self, command, cwd=cwd, env=env, **options)
 
     def run(self, *words: str, timeout: float = 30, **options: Any) -> subprocess.CompletedProcess[str]:
-        """The same to its end, with what it says as text."""
+        """Run a program like :meth:`python` until it ends, and capture its output as text."""
         options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
         with self.python(*words, text=True, **options) as process:
             try:
@@ -91,7 +92,7 @@ class Forks:
 
 
 class Forked(subprocess.Popen[Any]):
-    """A fork that becomes a Python program, with everything else that ``Popen`` does."""
+    """A fork that becomes a Python program. Everything else works as in ``Popen``."""
 
     def __init__(self, forks: Forks, words: list[str], **options: Any) -> None:
         self._forks = forks
@@ -100,14 +101,14 @@ class Forked(subprocess.Popen[Any]):
     def _execute_child(self, *arguments: Any) -> None:
         given = inspect.signature(super()._execute_child).bind(*arguments).arguments  # type: ignore[misc]
         ends = [given[name] for name in ("p2cread", "c2pwrite", "errwrite")]
-        order = {"words": given["args"][3:], "cwd": str(given["cwd"]), "environment": dict(given["env"])}
-        self.pid = self._forks.start(order, [number if end < 0 else end for number, end in enumerate(ends)])
+        request = {"words": given["args"][3:], "cwd": str(given["cwd"]), "environment": dict(given["env"])}
+        self.pid = self._forks.start(request, [number if end < 0 else end for number, end in enumerate(ends)])
         self._child_created = True
         self._close_pipe_fds(*(given[name] for name in _PIPES))  # type: ignore[attr-defined]
 
 
 def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
-    """Of these, what a fork would not notice; warnings are errors in any case."""
+    """The variables that a fork would not notice. Warnings are errors in any case."""
     return {
         name: value
         for name, value in environment.items()
@@ -118,15 +119,18 @@ def _read_at_start(environment: Mapping[str, str]) -> dict[str, str]:
 _PIPES: Final = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
 
 
-def _wait_for_orders(orders: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
-    """Fork at each; returns in the forks with what to be, and here when nobody orders any more."""
+def _wait_for_requests(requests: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    """Fork at each request.
+
+    :returns: in a fork: the request and the descriptors; in this process: None, once nobody can send requests
+    """
     while True:
-        text, descriptors, _, _ = socket.recv_fds(orders, _MOST_BYTES, 3)
+        text, descriptors, _, _ = socket.recv_fds(requests, _MAX_REQUEST_BYTES, 3)
         if not text:
             return None
         reader, writer = os.pipe()
-        between = os.fork()
-        if not between:
+        intermediate = os.fork()
+        if not intermediate:
             if number := os.fork():
                 os.write(writer, str(number).encode())
                 os._exit(0)
@@ -134,26 +138,26 @@ def _wait_for_orders(orders: socket.socket) -> tuple[dict[str, Any], list[int]] 
             os.close(writer)
             return json.loads(text), descriptors
         os.close(writer)
-        os.waitpid(between, 0)  # from here on the fork is a child of who ordered it
-        orders.send(os.read(reader, 64))
+        os.waitpid(intermediate, 0)  # now the starter has adopted the fork
+        requests.send(os.read(reader, 64))
         for descriptor in (reader, *descriptors):
             os.close(descriptor)
 
 
-def _become(order: dict[str, Any], descriptors: list[int]) -> None:
+def _become(request: dict[str, Any], descriptors: list[int]) -> None:
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
         os.close(descriptor)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
-    os.chdir(order["cwd"])
+    os.chdir(request["cwd"])
     os.environ.clear()
-    os.environ.update(order["environment"])
-    kind, *words = order["words"]
+    os.environ.update(request["environment"])
+    kind, *words = request["words"]
     if kind == "-m":
         name, *sys.argv[1:] = words
-        sys.path.insert(0, order["cwd"])
+        sys.path.insert(0, request["cwd"])
         runpy.run_module(name, run_name="__main__", alter_sys=True)
         return
     program = sys.modules["__main__"] = types.ModuleType("__main__")
@@ -169,11 +173,11 @@ def _become(order: dict[str, Any], descriptors: list[int]) -> None:
 
 
 def main() -> None:
-    """Import, and wait."""
+    """Import everything, then wait for requests."""
     import importlib
     import pkgutil
 
-    import pytest  # noqa: F401 - for runs of it
+    import pytest  # noqa: F401 - programs run it
 
     import async_uploader
     import async_uploader.cli
@@ -184,11 +188,11 @@ def main() -> None:
             if module.name.rpartition(".")[2] not in ("__main__", "telemetry", "pytest_plugin"):
                 importlib.import_module(module.name)
     gc.collect()
-    gc.freeze()  # or each fork would look through all of this at its end, and copy every page by that
-    with socket.socket(fileno=int(sys.argv[1])) as orders:
-        order = _wait_for_orders(orders)
-    if order is not None:
-        _become(*order)
+    gc.freeze()  # otherwise each fork would traverse, and thereby copy, all of this when it ends
+    with socket.socket(fileno=int(sys.argv[1])) as requests:
+        request = _wait_for_requests(requests)
+    if request is not None:
+        _become(*request)
 
 
 if __name__ == "__main__":

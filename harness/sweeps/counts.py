@@ -1,4 +1,4 @@
-"""What a sweep counts: runs, and everything that must not happen in them."""
+"""The counts of a sweep: cases, runs, and everything that must not happen."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from enum import StrEnum
 
 
 class Kind(StrEnum):
-    """What can be wrong with a run; each is a column of the table."""
+    """What can be wrong with a run. Each kind is a column of the table."""
 
     TRACEBACK = "tracebacks"
     HANG = "hangs"
     DUPLICATE = "duplicates"
     ORPHAN = "orphans"
-    BYTES_AGAIN = "bytes sent again"
+    BYTES_SENT_AGAIN = "bytes sent again"
     WRONG = "wrong outcomes"
 
 
@@ -23,7 +23,7 @@ class Kind(StrEnum):
 class Finding:
     """Something that is wrong.
 
-    :ivar count: how many of them; of bytes sent again, the bytes
+    :ivar count: how many; for bytes sent again, the number of bytes
     """
 
     kind: Kind
@@ -39,11 +39,11 @@ class Findings:
         self.runs = 0
 
     def add(self, kind: Kind, text: str, count: int = 1) -> None:
-        """Note something that is wrong."""
+        """Add a finding."""
         self.all.append(Finding(kind=kind, text=text, count=count))
 
     def check(self, holds: object, text: str, kind: Kind = Kind.WRONG) -> bool:
-        """Note it unless it holds; returns whether it does."""
+        """Add a finding unless ``holds`` is true. Returns whether it is."""
         if not holds:
             self.add(kind, text)
         return bool(holds)
@@ -56,8 +56,8 @@ class Findings:
 class Counts:
     """The counts of one sweep.
 
-    :ivar cases: how many cases there were
-    :ivar runs: how many commands or uploads they ran
+    :ivar cases: number of cases
+    :ivar runs: number of commands and uploads that the cases ran
     """
 
     cases: int = 0
@@ -66,7 +66,7 @@ class Counts:
     seconds: float = 0.0
 
     def add(self, findings: Findings) -> None:
-        """Count a case."""
+        """Add the findings of a case."""
         self.cases += 1
         self.runs += findings.runs
         for finding in findings.all:
@@ -74,22 +74,22 @@ class Counts:
 
     @property
     def is_good(self) -> bool:
-        """Whether nothing was wrong."""
+        """Whether nothing is wrong."""
         return not self.wrong.total()
 
 
 def table(counts: Iterable[tuple[str, Counts]]) -> str:
-    """All counts, a line for each sweep and one for all of them."""
+    """A table with a row for each sweep and a row of totals."""
     rows = list(counts)
     columns = ["sweep", "cases", "runs", *Kind]
     lines = [columns]
-    whole = Counts()
+    total = Counts()
     for name, count in rows:
         lines.append([name, *_figures(count)])
-        whole.cases += count.cases
-        whole.runs += count.runs
-        whole.wrong += count.wrong
-    lines.append(["all", *_figures(whole)])
+        total.cases += count.cases
+        total.runs += count.runs
+        total.wrong += count.wrong
+    lines.append(["all", *_figures(total)])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(

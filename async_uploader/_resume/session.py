@@ -196,7 +196,7 @@ class ResumeSession(Resumption):
 
         :returns: the Video without our metadata entries
         """
-        await self._record.finish(video, is_final=False)
+        await self._record.finish(video, replace=False)
         return without_resume_metadata(video)
 
     async def deliver(self, video: Video) -> Video:
@@ -207,7 +207,7 @@ class ResumeSession(Resumption):
         video = await self._remove_metadata(video)
         await self._intents.delete_unused(video.video_id)
         if self._options.keep_finished:
-            await self._record.finish(video, is_final=True)
+            await self._record.finish(video, replace=True)
         else:
             await self.forget()
         return video

@@ -127,7 +127,9 @@ class _Children(Forks):
     def command(
         self, arguments: Iterable[object], directory: Path, environment: Mapping[str, str], **options: Any
     ) -> subprocess.Popen[Any]:
-        variables = {name: text for name, text in os.environ.items() if not name.startswith("APIVIDEO_")}
+        # A worker of pytest-xdist has COLUMNS and LINES, which hide the size of the terminal from the command.
+        hidden = ("APIVIDEO_", "COLUMNS", "LINES")
+        variables = {name: text for name, text in os.environ.items() if not name.startswith(hidden)}
         variables |= {
             "XDG_STATE_HOME": str(directory / "state"),
             "XDG_CONFIG_HOME": str(directory / "config"),

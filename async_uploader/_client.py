@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self, Unpack, cast
+from typing import Any, Final, Self, Unpack, cast
 from weakref import WeakSet
 
 import anyio
@@ -18,32 +18,25 @@ from ._api.client_state import ClientState
 from ._api.credentials import find_credential
 from ._api.http import Http
 from ._api.service import Service
-from ._dispatcher import EventDispatcher
 from ._errors import ConfigurationError
+from ._flow.bandwidth import Bandwidth
 from ._flow.rate_limit import RateLimiter
 from ._flow.retries import RetryPolicy, RetryRunner
 from ._flow.slots import UploadSlots
 from ._limits import MIB, RATE_WINDOW_SECONDS
 from ._models import Video
-from ._options import TransferOptions, check_delegated, import_options, split_options
+from ._options import TransferOptions, check_delegated, check_limit_rate, import_options, split_options
 from ._public import public
 from ._resume.containers import RemoteContainers, SettlingPolicy
 from ._resume.entry import Account
-from ._resume.keyed_session import KeyedSession
 from ._resume.state_directory import state_directory
-from ._sources.file import FileSource
 from ._types import ImportOptions, Source, UploadItem, UploadOptions
-from ._uploads.job import Context, Job
-from ._uploads.lifecycle import Upload
+from ._uploads.job import Job
 from ._uploads.many import Uploads
 from ._uploads.opening import SourceOpener, check_type
+from ._uploads.runner import JobRunner, Policies
 from ._uploads.session import UploadSession
 from ._version import __version__
-
-if TYPE_CHECKING:
-    from ._resume.resumption import Resumption
-    from ._resume.worker import JournalWorker
-    from ._sources.protocol import UploadSource
 
 # Enough to keep all upload slots busy while other files are being created and completed.
 _CONCURRENT_FILES: Final = 16
@@ -77,6 +70,8 @@ class Client(AccountApi):
         written to temporary files. Files need no such buffer
     :param allow_plain_http: allow an ``http://`` URL of another machine, which sends credentials unencrypted
         (default: False)
+    :param limit_rate: bytes of video to send per second at most, all parts and uploads of the client together
+        (default: no limit)
     :raises ConfigurationError: credentials are missing or ambiguous, or a parameter is invalid
     """
 
@@ -93,9 +88,11 @@ class Client(AccountApi):
         base_url: str | None = None,
         buffer_bytes: int = DEFAULT_BUFFER_BYTES,
         allow_plain_http: bool = False,
+        limit_rate: float | None = None,
     ) -> None:
         if buffer_bytes < 0:
             raise ConfigurationError(f"buffer_bytes must be a whole number of bytes from 0, not {buffer_bytes!r}.")
+        check_limit_rate(limit_rate)
         address = os.environ.get("APIVIDEO_BASE_URL") or "production" if base_url is None else base_url
         self._http = Http(
             parse_base_url(address, allow_plain_http=allow_plain_http),
@@ -104,11 +101,14 @@ class Client(AccountApi):
         self._limiter = RateLimiter(window_seconds=self._rate_window_seconds)
         self._credential = find_credential(api_key, upload_token)
         self._state = ClientState()
-        self._service = Service(self._http, self._credential, self._limiter)
+        bandwidth = None if limit_rate is None else Bandwidth(limit_rate)
+        self._service = Service(self._http, self._credential, self._limiter, bandwidth=bandwidth)
         self._retries = RetryRunner(self._limiter, replace(self._retry_policy, max_unreadable=_MAX_UNREADABLE))
         self._opener = SourceOpener(buffer_bytes, allowance=self._limiter.allowance)
         self._slots = UploadSlots(self._limiter)
-        self._journal_worker: JournalWorker | None = None
+        self._account = Account.of(self._credential.secret, self.base_url)
+        policies = Policies(retry=self._retry_policy, settling=self._settling_policy)
+        self._runner = JobRunner(self._service, self._limiter, account=self._account, policies=policies)
         # Those that the caller forgot are closed with the client.
         self._many: WeakSet[Uploads] = WeakSet()
 
@@ -139,16 +139,13 @@ class Client(AccountApi):
             await uploads.aclose()
         self._opener.close()
         self._limiter.close()
-        if self._journal_worker is not None:
-            self._journal_worker.close()
-            self._journal_worker = None
+        self._runner.close()
         with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
             await self._http.__aexit__(*exc_info)
 
     async def _share_rate_limit(self) -> None:
-        account = Account.of(self._credential.secret, self.base_url)
         with suppress(OSError):  # without a home directory, each process counts its own requests
-            await self._limiter.share(state_directory() / "rate-limits" / account.fingerprint)
+            await self._limiter.share(state_directory() / "rate-limits" / self._account.fingerprint)
 
     async def upload(self, source: Source, **options: Unpack[UploadOptions]) -> Video:
         """Upload a video: create its container, send the parts, and verify the result.
@@ -258,7 +255,7 @@ class Client(AccountApi):
             slots = self._slots_for(transfer.concurrency)
             job = Job(source=source, plan=plan, options=transfer, payload=payload, slots=slots)
             with slots.count_upload():
-                async with session.running(partial(self._run, job)):
+                async with session.running(partial(self._runner.run, job)):
                     yield session
         finally:
             await source.aclose()
@@ -311,53 +308,9 @@ class Client(AccountApi):
             try:
                 plan = self._opener.plan(opened, transfer)
                 job = Job(source=opened, plan=plan, options=transfer, payload=payload, slots=slots)
-                return await self._run(job)
+                return await self._runner.run(job)
             finally:
                 await opened.aclose()
-
-    async def _run(self, job: Job) -> Video:
-        source, options = job.source, job.options
-        await source.prepare()
-        job = replace(job, payload={"title": source.name, **job.payload})
-        events = EventDispatcher(source.name, options.on_event)
-        policy = replace(self._retry_policy, max_attempts=options.max_attempts)
-        context = Context(
-            service=self._service.with_stall(options.stall_timeout),
-            retries=RetryRunner(self._limiter, policy, subject=source.name, events=events),
-            events=events,
-        )
-        resumption = self._resumption(source, options, context)
-        if resumption is None:
-            return await Upload(job, context).run()
-        async with resumption as resume:
-            return await Upload(job, replace(context, resume=resume)).run()
-
-    def _resumption(self, source: UploadSource, options: TransferOptions, context: Context) -> Resumption | None:
-        if not isinstance(source, FileSource):
-            return None
-        containers = RemoteContainers(context.service, context.retries, self._settling_policy)
-        if options.idempotency_key is not None:
-            return KeyedSession(
-                source,
-                key=options.idempotency_key,
-                ranges=options.ranges,
-                containers=containers,
-            )
-        if options.resume == "off":
-            return None
-        # Imported late: only uploads with `resume` need SQLite and file locks.
-        from ._resume.session import ResumeSession  # noqa: PLC0415
-        from ._resume.worker import JournalWorker  # noqa: PLC0415
-
-        self._journal_worker = self._journal_worker or JournalWorker()
-        return ResumeSession(
-            source,
-            options=options,
-            account=Account.of(self._credential.secret, str(self._http.base_url)),
-            worker=self._journal_worker,
-            containers=containers,
-            is_delegated=self.delegated,
-        )
 
     def _slots_for(self, concurrency: int | None) -> UploadSlots:
         """The client's adaptive slots, or separate ones for a fixed concurrency."""
@@ -391,6 +344,7 @@ async def upload(
     base_url: str | None = None,
     buffer_bytes: int = DEFAULT_BUFFER_BYTES,
     allow_plain_http: bool = False,
+    limit_rate: float | None = None,
     **options: Unpack[UploadOptions],
 ) -> Video:
     """Upload one video with a :class:`Client` of its own.
@@ -408,5 +362,6 @@ async def upload(
         base_url=base_url,
         buffer_bytes=buffer_bytes,
         allow_plain_http=allow_plain_http,
+        limit_rate=limit_rate,
     ) as client:
         return await client.upload(source, **options)

@@ -89,6 +89,18 @@ def check_idempotency_key(key: object) -> None:
         )
 
 
+def check_limit_rate(bytes_per_second: object) -> None:
+    """Check the upper bound of the bytes sent per second; None is no bound.
+
+    :raises ConfigurationError: it is not a number from 1
+    """
+    is_number = _is_positive(bytes_per_second) and not isinstance(bytes_per_second, bool)
+    if bytes_per_second is not None and not (is_number and cast("float", bytes_per_second) >= 1):
+        raise ConfigurationError(
+            f"limit_rate must be a number of bytes per second from 1, not {bytes_per_second!r}."
+        )
+
+
 def _is_positive(value: object) -> bool:
     return isinstance(value, int | float) and 0 < value < math.inf
 

@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 from urllib.parse import quote
 
 from async_uploader._errors import ConfigurationError
+from async_uploader._flow.bandwidth import Bandwidth
 from async_uploader._flow.rate_limit import RateLimiter
 from async_uploader._models import UploadToken, Video, VideoStatus
 from async_uploader._options import DEFAULT_STALL_TIMEOUT_SECONDS
@@ -47,6 +48,7 @@ class Service:
     """The service, used with one credential.
 
     :param limiter: learns the rate limit from each response
+    :param bandwidth: limits the bytes of parts per second; default: no limit
     :param stall_seconds: give up a request after this time without movement
     """
 
@@ -56,10 +58,12 @@ class Service:
         credential: ApiKey | DelegatedToken,
         limiter: RateLimiter,
         *,
+        bandwidth: Bandwidth | None = None,
         stall_seconds: float = DEFAULT_STALL_TIMEOUT_SECONDS,
     ) -> None:
         self._http = http
         self._limiter = limiter
+        self._bandwidth = bandwidth
         self._stall_seconds = stall_seconds
         self._pool = BlockPool()
         self._upload_token: str | None = None
@@ -192,6 +196,7 @@ class Service:
                 pool=self._pool,
                 observer=observer,
                 hold_seconds=min(_HOLD_SECONDS, self._stall_seconds / 4) if may_refuse else 0.0,
+                bandwidth=self._bandwidth,
             )
             observer.body_started(body)
             try:

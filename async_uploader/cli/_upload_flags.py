@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from async_uploader._units import parse_size
+from async_uploader._units import parse_rate, parse_size
 
 from . import _completion
 from ._detail_flags import DetailFlags
@@ -107,6 +107,16 @@ class TransferFlags(ServiceFlags):
             help="Parts to upload at the same time, 1-256 (default: adaptive, up to 32)",
         ),
     ] = None
+    limit_rate: Annotated[
+        int | None,
+        option(
+            metavar="RATE",
+            parser=parse_rate,
+            panel=_TRANSFER,
+            help="Maximum bytes sent per second, all parts and uploads together, such as 2MiB or 500kB (default: "
+            "unlimited)",
+        ),
+    ] = None
     max_attempts: Annotated[
         int | None,
         option(
@@ -179,7 +189,12 @@ class TransferFlags(ServiceFlags):
     def client_options(self) -> dict[str, Any]:
         """Keyword arguments of :class:`~async_uploader.Client`."""
         buffer = {} if self.buffer is None else {"buffer_bytes": self.buffer}
-        return {**super().client_options(), **buffer, "upload_token": self.upload_token}
+        return {
+            **super().client_options(),
+            **buffer,
+            "upload_token": self.upload_token,
+            "limit_rate": self.limit_rate,
+        }
 
 
 @flags

@@ -18,6 +18,7 @@ from ._api.client_state import ClientState
 from ._api.credentials import find_credential
 from ._api.http import Http
 from ._api.service import Service
+from ._dispatcher import EventDispatcher
 from ._errors import ConfigurationError
 from ._flow.bandwidth import Bandwidth
 from ._flow.rate_limit import RateLimiter
@@ -29,12 +30,13 @@ from ._options import TransferOptions, check_delegated, check_limit_rate, import
 from ._public import public
 from ._resume.containers import RemoteContainers, SettlingPolicy
 from ._resume.entry import Account
+from ._resume.resumptions import Resumptions
 from ._resume.state_directory import state_directory
 from ._types import ImportOptions, Source, UploadItem, UploadOptions
-from ._uploads.job import Job
+from ._uploads.job import Context, Job
+from ._uploads.lifecycle import Upload
 from ._uploads.many import Uploads
 from ._uploads.opening import SourceOpener, check_type
-from ._uploads.runner import JobRunner, Policies
 from ._uploads.session import UploadSession
 from ._version import __version__
 
@@ -107,8 +109,7 @@ class Client(AccountApi):
         self._opener = SourceOpener(buffer_bytes, allowance=self._limiter.allowance)
         self._slots = UploadSlots(self._limiter)
         self._account = Account.of(self._credential.secret, self.base_url)
-        policies = Policies(retry=self._retry_policy, settling=self._settling_policy)
-        self._runner = JobRunner(self._service, self._limiter, account=self._account, policies=policies)
+        self._resumptions = Resumptions(self._account, is_delegated=self.delegated)
         # Those that the caller forgot are closed with the client.
         self._many: WeakSet[Uploads] = WeakSet()
 
@@ -139,7 +140,7 @@ class Client(AccountApi):
             await uploads.aclose()
         self._opener.close()
         self._limiter.close()
-        self._runner.close()
+        self._resumptions.close()
         with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
             await self._http.__aexit__(*exc_info)
 
@@ -167,8 +168,8 @@ class Client(AccountApi):
             delete the container if the upload fails. ``"local"``: with a journal on this machine, which survives
             kill -9. ``"anywhere"``: also without the journal or on another machine, with two metadata entries that
             the container has until the upload finishes. A stream cannot be resumed
-        :param idempotency_key: all uploads with this key come to one video: from any machine, at any time, even at
-            once. A finished video is returned without sending anything, an unfinished one is resumed, whatever
+        :param idempotency_key: all uploads with this key result in one video: from any machine, at any time, even
+            at once. A finished video is returned without sending anything, an unfinished one is resumed, whatever
             ``resume`` says. 1 to 200 printable characters, which stay in the video's metadata (default: none)
         :param keep_finished: with ``resume``, keep the journal entry of the finished upload: the same upload then
             returns the same video without sending anything, for 7 days or until :func:`forget_unfinished` is
@@ -194,8 +195,8 @@ class Client(AccountApi):
         """Let the service download a video from a URL, or copy a video of the account.
 
         :param source: an ``http(s)://`` URL, or a videoId
-        :param idempotency_key: all imports and uploads with this key come to one video, as in :meth:`upload`. The
-            signature of a signed URL may differ
+        :param idempotency_key: all imports with this key result in one video, as in :meth:`upload`. The signature
+            of a signed URL may differ
         :param title: title of the video (default: the last part of the URL's path), and further details as in
             :meth:`upload`
         :returns: the new container, at once; :meth:`wait_until_playable` waits for the video
@@ -255,7 +256,7 @@ class Client(AccountApi):
             slots = self._slots_for(transfer.concurrency)
             job = Job(source=source, plan=plan, options=transfer, payload=payload, slots=slots)
             with slots.count_upload():
-                async with session.running(partial(self._runner.run, job)):
+                async with session.running(partial(self._run, job)):
                     yield session
         finally:
             await source.aclose()
@@ -308,9 +309,27 @@ class Client(AccountApi):
             try:
                 plan = self._opener.plan(opened, transfer)
                 job = Job(source=opened, plan=plan, options=transfer, payload=payload, slots=slots)
-                return await self._runner.run(job)
+                return await self._run(job)
             finally:
                 await opened.aclose()
+
+    async def _run(self, job: Job) -> Video:
+        source, options = job.source, job.options
+        await source.prepare()
+        job = replace(job, payload={"title": source.name, **job.payload})
+        events = EventDispatcher(source.name, options.on_event)
+        policy = replace(self._retry_policy, max_attempts=options.max_attempts)
+        context = Context(
+            service=self._service.with_stall(options.stall_timeout),
+            retries=RetryRunner(self._limiter, policy, subject=source.name, events=events),
+            events=events,
+        )
+        containers = RemoteContainers(context.service, context.retries, self._settling_policy)
+        resumption = self._resumptions.create(source, options, containers)
+        if resumption is None:
+            return await Upload(job, context).run()
+        async with resumption as resume:
+            return await Upload(job, replace(context, resume=resume)).run()
 
     def _slots_for(self, concurrency: int | None) -> UploadSlots:
         """The client's adaptive slots, or separate ones for a fixed concurrency."""

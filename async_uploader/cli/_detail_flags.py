@@ -1,11 +1,11 @@
-"""The options that describe a video, shared by `upload` and `import`."""
+"""The options that describe a video, shared by `upload`, `import` and `watch`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
-from ._flags import JsonFlags
+from ._flags import JsonFlags, ServiceFlags
 from ._params import PANELS, flags, option, usage_error
 
 if TYPE_CHECKING:
@@ -17,12 +17,9 @@ _DETAILS, _, _TRANSFER, _, _ = PANELS
 
 
 @flags
-class DetailFlags(JsonFlags):
-    """Details of a video, and its key. The fields are those of ``ImportOptions``."""
+class DescriptionFlags(ServiceFlags):
+    """Details that many videos can share. The fields are those of ``ContainerDetails``, except the title."""
 
-    title: Annotated[
-        str | None, option(panel=_DETAILS, help="Title of the video (default: the name of the source)")
-    ] = None
     description: Annotated[str | None, option(panel=_DETAILS, help="Description of the video (default: none)")] = (
         None
     )
@@ -96,6 +93,24 @@ class DetailFlags(JsonFlags):
         ),
     ] = None
 
+    def given(self, keywords: type[K]) -> K:
+        """The keys of a ``TypedDict`` that were given as options, with their values."""
+        given: dict[str, Any] = {}
+        for name in keywords.__annotations__:  # a TypedDict's own and inherited keys
+            value = getattr(self, name, None)
+            if value is not None:
+                given[name] = _parse_pairs(name, value) if name in ("metadata", "watermark", "clip") else value
+        return cast("K", given)
+
+
+@flags
+class DetailFlags(DescriptionFlags, JsonFlags):
+    """Details of a video, and its key. The fields are those of ``ImportOptions``."""
+
+    title: Annotated[
+        str | None, option(panel=_DETAILS, help="Title of the video (default: the name of the source)")
+    ] = None
+
     idempotency_key: Annotated[
         str | None,
         option(
@@ -111,15 +126,6 @@ class DetailFlags(JsonFlags):
         from async_uploader import ImportOptions
 
         return self.given(ImportOptions)
-
-    def given(self, keywords: type[K]) -> K:
-        """The keys of a ``TypedDict`` that were given as options, with their values."""
-        given: dict[str, Any] = {}
-        for name in keywords.__annotations__:  # a TypedDict's own and inherited keys
-            value = getattr(self, name, None)
-            if value is not None:
-                given[name] = _parse_pairs(name, value) if name in ("metadata", "watermark", "clip") else value
-        return cast("K", given)
 
 
 def _parse_pairs(name: str, texts: Iterable[str]) -> dict[str, str]:

@@ -25,10 +25,11 @@ _BY_HAND: Final = "http://127.0.0.1:8000"
 #: Stands for an upload of the movie that was interrupted.
 _VIDEO_ID: Final = "VIDEO_ID"
 _LIMIT_SECONDS: Final = 30
-# The emulator would run until Ctrl-C and is stopped when it listens. `make` would run for minutes, and only prints
-# its commands. `pip` would change this environment, and does nothing.
+# The emulator would run until Ctrl-C and is stopped when it listens. `watch` would, too: only its options are parsed.
+# `make` would run for minutes, and only prints its commands. `pip` would change this environment, and does nothing.
 _SHELL: Final = rf"""
 async-uploader() {{
+    if [ "$1" = watch ]; then command async-uploader "$@" --help > /dev/null; return; fi
     if [ "$1" != emulator ]; then command async-uploader "$@"; return; fi
     coproc command async-uploader "$@"
     local pid=$COPROC_PID

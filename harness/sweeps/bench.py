@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 import shutil
 import signal
@@ -24,7 +23,7 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from async_uploader._limits import MIB
 from async_uploader.emulator import Fault, VideoView
-from harness.forking import Forks
+from harness.forking import Forks, command_environment
 from harness.service import KEY, Service, running_service
 from harness.world import FRAMING_BYTES
 
@@ -140,11 +139,8 @@ class Workspace:
         :param environment: variables in addition to this process's; default: the API key
         """
         self.findings.runs += 1
-        variables = {name: text for name, text in os.environ.items() if not name.startswith("APIVIDEO_")}
-        variables |= {
-            "XDG_STATE_HOME": str(self.folder / "state"),
-            "XDG_CONFIG_HOME": str(self.folder / "config"),
-            "PYTHONWARNINGS": "error",
+        variables = {
+            **command_environment(self.folder),
             child.VARIABLE: (instructions or Instructions()).text(),
         }
         return self._bench.forks.python(

@@ -6,7 +6,6 @@ There is no traceback, never two bars of one file on a screen, and the terminal 
 from __future__ import annotations
 
 import fcntl
-import os
 import random
 import re
 import signal
@@ -21,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from harness.forking import Forks
+from harness.forking import Forks, command_environment
 from harness.terminal import Terminal, at_terminal
 
 from . import child
@@ -127,12 +126,7 @@ class _Children(Forks):
     def command(
         self, arguments: Iterable[object], directory: Path, environment: Mapping[str, str], **options: Any
     ) -> subprocess.Popen[Any]:
-        variables = {name: text for name, text in os.environ.items() if not name.startswith("APIVIDEO_")}
-        variables |= {
-            "XDG_STATE_HOME": str(directory / "state"),
-            "XDG_CONFIG_HOME": str(directory / "config"),
-            child.VARIABLE: Instructions().text(),
-        }
+        variables = {**command_environment(directory), child.VARIABLE: Instructions().text()}
         words = (child.__file__, *map(str, arguments))
         return self._forks.python(*words, cwd=directory, env={**variables, **environment}, **options)
 

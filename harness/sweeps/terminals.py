@@ -21,13 +21,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.forking import Forks, command_environment
+from harness.service import KEY, Service
 from harness.terminal import Terminal, at_terminal
 
 from . import child
-from .bench import KEY, PART_BYTES, Bench, Case, Service, is_quiet, upload_flags
+from .bench import Bench, Case
 from .child import Instructions
 from .counts import Findings, Kind
 from .proxy import Proxy, proxied
+from .workspace import PART_BYTES, is_quiet, upload_flags
 
 NAME: Final = "terminals"
 CASES: Final = 80

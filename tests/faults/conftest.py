@@ -23,14 +23,14 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path) -> Iterator[Path]:
-    """Where the journal is; retries are quick."""
+    """The directory of the journal."""
     with isolated(tmp_path / "state"):
         yield tmp_path / "state"
 
 
 @pytest.fixture(scope="session")
 def source_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Source]:
-    """Sources by their size, made once. Whoever changes one makes a copy."""
+    """``source_of(size_bytes)`` returns a source, created once. Copy it to change it."""
     folder = tmp_path_factory.mktemp("sources")
     made: dict[int, Source] = {}
 
@@ -55,9 +55,9 @@ class Command:
         return self._process.returncode
 
     async def wait(self) -> tuple[str, str]:
-        """Until its end.
+        """Wait until the process ends.
 
-        :returns: what it has said
+        :returns: standard output and standard error
         """
         return await asyncio.shield(self._ended)
 
@@ -67,7 +67,7 @@ StartUpload = Callable[..., AbstractAsyncContextManager[Command]]
 
 @pytest.fixture
 def command(forks: Forks) -> StartUpload:
-    """``command(emulator, source, state, *flags, key=True)``; what is left of it is killed."""
+    """``command(emulator, source, state, *flags, key=True)`` starts an upload, and kills it at the end."""
 
     @asynccontextmanager
     async def command(

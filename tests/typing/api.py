@@ -1,4 +1,4 @@
-"""Uses of the public names, as users write them. Never run: mypy and pyright check it, both strict."""
+"""Uses of the public names, as in programs of users. mypy and pyright check them; they are never run."""
 
 from __future__ import annotations
 

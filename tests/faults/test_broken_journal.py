@@ -139,15 +139,15 @@ def test_random_damage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None
     template = tmp_path / "template.sqlite3"
     _fill(template)
     content = template.read_bytes()
-    dice = random.Random(8)
+    rng = random.Random(8)
     # Most of the file is empty pages, where damage has no effect.
     written = [offset for offset, byte in enumerate(content) if byte]
     opened = 0
     for number in range(400):
         path = tmp_path / f"{number}.sqlite3"
         damaged = bytearray(content)
-        for _ in range(dice.choice((1, 1, 2, 8))):
-            damaged[dice.choice(written)] = dice.randrange(256)
+        for _ in range(rng.choice((1, 1, 2, 8))):
+            damaged[rng.choice(written)] = rng.randrange(256)
         path.write_bytes(damaged)
         journal = Journal(path)
         try:
@@ -179,23 +179,23 @@ def test_lock_files_that_cannot_be_deleted(tmp_path: Path, monkeypatch: pytest.M
 async def test_upload_with_a_damaged_journal(seed: int, source_of: SourceOf, state: Path) -> None:
     """The upload succeeds, and ``list_unfinished`` raises nothing but UploaderError."""
     source = source_of(_BYTES)
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     path = state / "async_uploader" / "journal.sqlite3"
     async with service() as emulator:
         await _interrupted(emulator, source)
         await join_threads()
         if seed % 2:
             with closing(sqlite3.connect(path)) as database, database:
-                table, columns = dice.choice((("upload", _UPLOAD), ("part", _PART)))
+                table, columns = rng.choice((("upload", _UPLOAD), ("part", _PART)))
                 try:
-                    database.execute(f"UPDATE {table} SET {dice.choice(columns)} = ?", (dice.choice(_VALUES),))
+                    database.execute(f"UPDATE {table} SET {rng.choice(columns)} = ?", (rng.choice(_VALUES),))
                 except sqlite3.IntegrityError:
                     database.execute("UPDATE upload SET video_id = X'00'")
         else:
             content = bytearray(path.read_bytes())
             written = [offset for offset, byte in enumerate(content) if byte]
             for _ in range(4):
-                content[dice.choice(written)] = dice.randrange(256)
+                content[rng.choice(written)] = rng.randrange(256)
             path.write_bytes(content)
         with suppress(UploaderError):
             await list_unfinished()

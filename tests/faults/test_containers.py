@@ -161,7 +161,7 @@ async def _wait_for_requests(emulator: Emulator, count: int) -> None:
 @pytest.mark.timeout(120)
 async def test_kills_during_many_small_uploads(forks: Forks, tmp_path: Path) -> None:
     """60 files, 4 kills, 100 ms latency: as many containers as files, and no intent remains."""
-    dice = random.Random(7)
+    rng = random.Random(7)
     sources = tuple(make_source(tmp_path / f"{number}.mp4", 1000 + number) for number in range(60))
     async with service(latency=0.1) as emulator:
         uploader = Uploader(
@@ -173,7 +173,7 @@ async def test_kills_during_many_small_uploads(forks: Forks, tmp_path: Path) -> 
         )
         for _ in range(4):
             process = uploader.start()
-            await _wait_for_requests(emulator, dice.randrange(10, 60))
+            await _wait_for_requests(emulator, rng.randrange(10, 60))
             process.send_signal(signal.SIGKILL)
             assert (await ended(process)).is_killed
         last = await uploader.run()

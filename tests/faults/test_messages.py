@@ -137,7 +137,7 @@ MESSAGES: Final = {
         text=f"{_ANSWERED} 400: The user credentials were incorrect. Check the API key, and that it belongs to "
         "this environment.",
     ),
-    "nobody to log in at": Message(faults=("auth:cut",), text=f"{_LOST} it closed the connection."),
+    "login gets no response": Message(faults=("auth:cut",), text=f"{_LOST} it closed the connection."),
     "not created": Message(
         faults=("create:problem=invalid-attribute",), text=f"{_ANSWERED} 400: This attribute is invalid."
     ),

@@ -75,12 +75,12 @@ async def test_resume_after_kills(
 ) -> None:
     """Repeating the command results in one video. No acknowledged part is sent again."""
     source = source_of(6 * PART + 1)
-    dice = random.Random(3)
+    rng = random.Random(3)
     state = tmp_path / "state"
     async with service(connection_rate=_RATE) as emulator:
         for _ in range(kills):
             async with command(emulator, source, state, "--ranges", ranges) as process:
-                await _kill_after(emulator, process, dice.randrange(1, 2 * PART))
+                await _kill_after(emulator, process, rng.randrange(1, 2 * PART))
                 await process.wait()
         await _run_to_the_end(command, emulator, source, state, "--ranges", ranges)
 
@@ -91,11 +91,11 @@ async def test_resume_on_another_machine_after_kills(
 ) -> None:
     """With an empty state directory each time: the container is found by its marks."""
     source = source_of(6 * PART + 1)
-    dice = random.Random(4)
+    rng = random.Random(4)
     async with service(connection_rate=_RATE) as emulator:
         for number in range(2):
             async with command(emulator, source, tmp_path / f"machine {number}", "--resume") as process:
-                await _kill_after(emulator, process, dice.randrange(MIB, 2 * PART))
+                await _kill_after(emulator, process, rng.randrange(MIB, 2 * PART))
                 await process.wait()
         await _run_to_the_end(command, emulator, source, tmp_path / "last machine", "--resume")
 
@@ -109,13 +109,13 @@ async def test_twenty_kills_of_sixty_parts(
 ) -> None:
     """A longer version of the two tests above."""
     source = source_of(59 * PART + 1)
-    dice = random.Random(5)
+    rng = random.Random(5)
     flags = ("--resume",) if elsewhere else ()
     async with service(connection_rate=_RATE) as emulator:
         for number in range(20):
             state = tmp_path / f"machine {number if elsewhere else 0}"
             async with command(emulator, source, state, *flags) as process:
-                await _kill_after(emulator, process, dice.randrange(1, 6 * PART))
+                await _kill_after(emulator, process, rng.randrange(1, 6 * PART))
                 await process.wait()
                 assert process.returncode == -signal.SIGKILL
         await _run_to_the_end(command, emulator, source, tmp_path / "machine 0", *flags)
@@ -388,13 +388,13 @@ async def test_metadata_of_other_programs_is_written_back_unchanged(movie: Sourc
     ]
     written: list[object] = []
 
-    def add_metadata(request: Request, answer: bytes) -> bytes:
+    def add_metadata(request: Request, response_bytes: bytes) -> bytes:
         if request.method == "PATCH":
             written.append(json.loads(request.body)["metadata"])
             return response(200, {"videoId": request.path.rpartition("/")[2], "metadata": written[-1]})
-        video = json.loads(answer.partition(b"\r\n\r\n")[2] or "{}")
+        video = json.loads(response_bytes.partition(b"\r\n\r\n")[2] or "{}")
         if "metadata" not in video:
-            return answer
+            return response_bytes
         return response(201, {**video, "metadata": [foreign[0], *video["metadata"], *foreign[1:]]})
 
     async with (

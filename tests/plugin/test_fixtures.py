@@ -10,8 +10,8 @@ BARE = '''
 import base64, hashlib, json, urllib.request
 
 def call(url, data=None, **headers):
-    with urllib.request.urlopen(urllib.request.Request(url, data, headers)) as answer:
-        return json.load(answer)
+    with urllib.request.urlopen(urllib.request.Request(url, data, headers)) as response:
+        return json.load(response)
 
 def upload(service, data):
     """A client that knows only the documentation of the service."""

@@ -66,8 +66,8 @@ def create(service):
     key = base64.b64encode(service.api_key.encode() + b":").decode()
     headers = {"Authorization": f"Basic {key}", "Content-Type": "application/json"}
     request = urllib.request.Request(f"{service.url}/videos", b'{"title": "a"}', headers)
-    with urllib.request.urlopen(request) as answer:
-        return answer.status
+    with urllib.request.urlopen(request) as response:
+        return response.status
 
 @pytest.mark.apivideo(rate_limit=1, rate_window=600, api_key="another", data="kept")
 def test_limited(apivideo_emulator):

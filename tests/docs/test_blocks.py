@@ -83,10 +83,10 @@ def test_commands(
     )
     results = re.findall(r"(.*?)\n@ (\d+)\n", done.stdout, flags=re.DOTALL)
     assert len(results) == len(commands), done.stdout + done.stderr
-    for (command, shown), (output, code), is_code_shown in zip(
-        commands, results, are_codes_shown(commands), strict=True
+    for (command, shown), (output, code), is_code_checked in zip(
+        commands, results, checked_exit_codes(commands), strict=True
     ):
-        assert code == "0" or is_code_shown, f"{command}\n{output}"
+        assert code == "0" or is_code_checked, f"{command}\n{output}"
         missing = lacking(output, [line.replace(_EMULATOR_URL, "http://…") for line in shown])
         assert missing is None, f"{command}\ndoes not print {missing!r}, but:\n{output}"
 
@@ -106,7 +106,7 @@ def commands_of(block: Block) -> list[tuple[str, list[str]]]:
     return found
 
 
-def are_codes_shown(commands: list[tuple[str, list[str]]]) -> list[bool]:
+def checked_exit_codes(commands: list[tuple[str, list[str]]]) -> list[bool]:
     return [after == "echo $?" for (_, _), (after, _) in pairwise([*commands, ("", [])])]
 
 

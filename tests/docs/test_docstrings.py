@@ -29,7 +29,7 @@ async def main():
 """
 
 
-def shown() -> Iterator[tuple[str, object]]:
+def documented_objects() -> Iterator[tuple[str, object]]:
     """The objects in the reference, and their public members."""
     for page in DOCS:
         for name in re.findall(r"^::: ([\w.]+)", page.read_text(encoding="utf-8"), flags=re.MULTILINE):
@@ -41,7 +41,7 @@ def shown() -> Iterator[tuple[str, object]]:
 
 def examples() -> Iterator[tuple[str, str]]:
     """The literal blocks and prompts of Python code."""
-    for name, found in shown():
+    for name, found in documented_objects():
         text = inspect.cleandoc(getattr(found, "__doc__", None) or "")
         prompts = re.findall(r"^>>> (.*?)(?:  # doctest:.*)?$", text, flags=re.MULTILINE)
         literal = re.findall(r"::\n\n((?:(?: {4}.*)?\n?)+)", text)

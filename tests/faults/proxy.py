@@ -130,7 +130,7 @@ def mutated(response_bytes: bytes, rng: random.Random) -> bytes:
     lines = head.split(b"\r\n")
     choice = rng.random()
     if choice < 0.6:
-        body = _with_odd_field(body, rng)
+        body = _with_changed_field(body, rng)
     elif choice < 0.7:
         body = rng.choice(_ODD_BODIES)
     elif choice < 0.95:
@@ -147,7 +147,7 @@ def mutated(response_bytes: bytes, rng: random.Random) -> bytes:
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 
-def _with_odd_field(body: bytes, rng: random.Random) -> bytes:
+def _with_changed_field(body: bytes, rng: random.Random) -> bytes:
     try:
         document = json.loads(body)
     except ValueError:

@@ -105,7 +105,7 @@ def test_refused(run_tests: RunTests) -> None:
     result.stdout.no_fnmatch_line("*pytest_plugin.py*")
 
 
-def test_what_a_failing_test_shows(run_tests: RunTests) -> None:
+def test_report_of_a_failed_test(run_tests: RunTests) -> None:
     """The last requests with their faults, the videos, and the unused faults; no secrets."""
     program = """
 import asyncio, pytest

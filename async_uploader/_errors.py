@@ -33,8 +33,7 @@ class UploaderError(Exception):
     """Base class of all errors of this package. All of them can be pickled.
 
     Raised itself if the service's response is not what was expected, and for an unexpected exception of a callback
-    in
-    :meth:`Client.upload_many`.
+    in :meth:`Client.upload_many`.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:

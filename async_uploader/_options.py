@@ -1,8 +1,7 @@
 """The options of an upload, validated before anything is sent.
 
 :func:`split_options` divides :class:`~async_uploader.UploadOptions` into :class:`TransferOptions` and the payload
-    of
-``POST /videos``.
+of ``POST /videos``.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import math
 import sys
 import warnings
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from msgspec import Struct
@@ -20,12 +19,13 @@ from ._errors import ConfigurationError
 from ._limits import MAX_PART_BYTES, MIN_PART_BYTES
 from ._models import camel
 from ._progress import OnProgress
-from ._types import OnVideo, Ranges, ResumeMode
+from ._types import ImportOptions, OnVideo, Ranges, ResumeMode, UploadOptions
 from ._units import format_size
 from .events import OnEvent
 
 MAX_CONCURRENCY: Final = 256
 MAX_ATTEMPTS: Final = 1_000
+MAX_KEY_CHARACTERS: Final = 200
 DEFAULT_MAX_ATTEMPTS: Final = 8
 DEFAULT_STALL_TIMEOUT_SECONDS: Final = 30.0
 
@@ -36,6 +36,7 @@ class TransferOptions(Struct, frozen=True, kw_only=True):
     :raises ConfigurationError: a value is invalid
     """
 
+    idempotency_key: str | None = None
     video_id: str | None = None
     ranges: Ranges = "part"
     part_size: int | None = None
@@ -69,6 +70,23 @@ class TransferOptions(Struct, frozen=True, kw_only=True):
             raise ConfigurationError(f"keep_finished must be True or False, not {self.keep_finished!r}.")
         if self.video_id is not None and not str(self.video_id).isalnum():
             raise ConfigurationError(f"video_id must be letters and digits, not {self.video_id!r}.")
+        if self.idempotency_key is not None:
+            check_idempotency_key(self.idempotency_key)
+            if self.video_id is not None:
+                raise ConfigurationError(
+                    "idempotency_key chooses the video, and so does video_id; remove one of them."
+                )
+
+
+def check_idempotency_key(key: object) -> None:
+    """Check an idempotency key.
+
+    :raises ConfigurationError: it is not 1 to 200 printable characters
+    """
+    if not isinstance(key, str) or not 1 <= len(key) <= MAX_KEY_CHARACTERS or not key.isprintable():
+        raise ConfigurationError(
+            f"idempotency_key must be 1 to {MAX_KEY_CHARACTERS} printable characters, not {key!r}."
+        )
 
 
 def _is_positive(value: object) -> bool:
@@ -86,6 +104,7 @@ def _check_whole(name: str, value: object, low: int, high: int, *, unit: str) ->
 # Packages whose frames can lie between a caller and this module.
 _INTERNAL: Final = frozenset({"anyio", "async_uploader", "asyncio", "concurrent", "contextlib"})
 _TRANSFER_FIELDS: Final = frozenset(TransferOptions.__struct_fields__)
+_DEFAULT_OPTIONS: Final = TransferOptions()
 _DETAIL_TYPES: Final[Mapping[str, tuple[Any, str]]] = {
     "title": (str, "text that is not empty"),
     "description": (str, "text"),
@@ -120,6 +139,22 @@ def split_options(options: Mapping[str, Any]) -> tuple[TransferOptions, dict[str
     return transfer, container_payload({key: options[key] for key in options.keys() & _DETAIL_TYPES.keys()})
 
 
+def import_options(options: UploadOptions) -> ImportOptions:
+    """Return the options of a video that the service imports from a URL.
+
+    :raises TypeError: an option is unknown
+    :raises ConfigurationError: a value is invalid, or an option of the transfer is given
+    """
+    transfer, _ = split_options(options)
+    for name in sorted(options.keys() & _TRANSFER_FIELDS - {"idempotency_key"}):
+        if getattr(transfer, name) != getattr(_DEFAULT_OPTIONS, name):
+            raise ConfigurationError(
+                f"{name} does not apply to a URL, which the service imports itself; remove {name}."
+            )
+    applicable = {"idempotency_key", *_DETAIL_TYPES}
+    return cast("ImportOptions", {name: value for name, value in options.items() if name in applicable})
+
+
 def _resume_mode(*, is_on: bool) -> ResumeMode:
     """Translate ``resume=True`` and ``resume=False``, which were the values before there were names."""
     mode: ResumeMode = "anywhere" if is_on else "off"
@@ -142,8 +177,12 @@ def _caller_stacklevel() -> int:
 def container_payload(details: Mapping[str, Any]) -> dict[str, Any]:
     """Return the payload of ``POST /videos`` for details with Python names. A value of None is omitted.
 
+    :raises TypeError: there is no such detail
     :raises ConfigurationError: a detail has the wrong type, or is empty although it must not be
     """
+    unknown = sorted(details.keys() - _DETAIL_TYPES.keys())
+    if unknown:
+        raise TypeError(f"got an unexpected keyword argument {unknown[0]!r}")
     payload: dict[str, Any] = {}
     for name, value in details.items():
         if value is None:
@@ -173,3 +212,5 @@ def check_delegated(options: TransferOptions, payload: Mapping[str, Any]) -> Non
         )
     if options.video_id is not None:
         raise ConfigurationError("An upload token creates its own video; video_id needs an API key.")
+    if options.idempotency_key is not None:
+        raise ConfigurationError("An upload token cannot look for a video; idempotency_key needs an API key.")

@@ -55,6 +55,8 @@ def test_bad_option(options: Mapping[str, Any], sentence: str) -> None:
 def test_an_unknown_keyword_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'titel'"):
         split_options({"titel": "x"})
+    with pytest.raises(TypeError, match="unexpected keyword argument 'resume'"):
+        container_payload({"resume": "off"})
 
 
 def _refused(is_refused: bool) -> AbstractContextManager[object]:

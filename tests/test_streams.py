@@ -24,9 +24,11 @@ from async_uploader import (
     Progress,
     SourceError,
     SourceFailed,
+    Uploaded,
     UploaderError,
     UploadFailed,
     UploadItem,
+    UploadOptions,
     UploadResult,
 )
 from async_uploader._limits import MAX_PART_BYTES, MAX_VIDEO_BYTES, MIN_PART_BYTES
@@ -464,6 +466,29 @@ async def test_closing_the_client_cancels_its_batches(emulator: Emulator, make_f
 async def test_misuse_of_upload_many_raises(client: Client, items: Any) -> None:
     with pytest.raises(TypeError):
         _ = [one async for one in client.upload_many(items)]
+
+
+@pytest.mark.parametrize(
+    "options", [{"resume": "local"}, {"part_size": 5 * MIB}, {"on_video": print, "title": "x"}], ids=str
+)
+async def test_an_option_that_does_not_apply_to_a_url(client: Client, emulator: Emulator, options: Any) -> None:
+    """It is refused, and not ignored."""
+    item = UploadItem(source="https://example.org/movie.mp4", options=options)
+    (result,) = [one async for one in client.upload_many([item])]
+    assert isinstance(result.error, ConfigurationError)
+    name = min(options)
+    assert str(result.error) == (
+        f"{name} does not apply to a URL, which the service imports itself; remove {name}."
+    )
+    assert not emulator.videos
+
+
+async def test_default_options_of_a_url(client: Client) -> None:
+    options: UploadOptions = {"resume": "off", "part_size": None, "title": "Copy"}
+    item = UploadItem(source="https://example.org/movie.mp4", options=options)
+    (result,) = [one async for one in client.upload_many([item])]
+    assert isinstance(result, Uploaded)
+    assert result.video.title == "Copy"
 
 
 # Imports

@@ -129,6 +129,7 @@ class Journal:
         self,
         entry_id: int,
         part_number: int,
+        *,
         video: Mapping[str, Any] | None = None,
         checksum: bytes | None = None,
         ctime_ns: int | None = None,

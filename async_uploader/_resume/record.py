@@ -52,16 +52,18 @@ class JournalRecord:
         if (entry := self.entry) is not None:
             raw = video.raw if video else None
             await self._worker.run(
-                lambda journal: journal.acknowledge(entry.id, part_number, raw, checksum, ctime_ns)
+                lambda journal: journal.acknowledge(
+                    entry.id, part_number, video=raw, checksum=checksum, ctime_ns=ctime_ns
+                )
             )
             self._video = raw or self._video
 
-    async def finish(self, video: Video, *, is_final: bool) -> None:
-        """Make sure that the finished Video is recorded.
+    async def finish(self, video: Video, *, replace: bool) -> None:
+        """Record the finished Video, unless one is recorded.
 
-        :param is_final: replace a Video that was recorded before, if it differs
+        :param replace: replace a recorded Video that differs
         """
-        is_outdated = self._video is None or (is_final and self._video != video.raw)
+        is_outdated = self._video is None or (replace and self._video != video.raw)
         if (entry := self.entry) is not None and is_outdated:
             await self._worker.run_shielded(lambda journal: journal.finish(entry.id, video.raw))
 

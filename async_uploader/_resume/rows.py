@@ -109,7 +109,7 @@ def _identity(upload: _UploadRow) -> Identity:
 
 
 def _read_video(text: object, video_id: str) -> dict[str, Any] | None:
-    """The finished Video. If it is damaged, the upload counts as unfinished, and the service is asked."""
+    """The finished Video. None if it is damaged: it is then requested from the service."""
     try:
         video = json.loads(text) if isinstance(text, str) else None
     except (ValueError, RecursionError):

@@ -67,7 +67,7 @@ def open_database(path: Path, *, busy_seconds: float) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, check_same_thread=False)
     try:
         db.row_factory = sqlite3.Row
-        # Text that is not UTF-8 must damage only its own row, and not the whole result.
+        # Text that is not UTF-8 must damage only its own row, and not the results of a query.
         db.text_factory = _decode
         # SQLite ignores its timeout if several processes open a new file at the same moment.
         tenacity.Retrying(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
@@ -69,7 +70,10 @@ class BarRenderer:
         self._console = Console(file=sys.stderr)
         self._widths: dict[int, int] = {}
         self._rows: list[Row] = []
-        self._redirection = _StreamRedirection(self._console)
+        # rich reads the height of the bars first and overwrites them later: no other thread may write in between.
+        # Reentrant for signal handlers.
+        self._lock = threading.RLock()
+        self._redirection = _StreamRedirection(self._console, self._lock)
         self._live = Live(
             console=self._console,
             auto_refresh=False,
@@ -79,7 +83,8 @@ class BarRenderer:
             vertical_overflow="crop",
             get_renderable=self._frame,
         )
-        self._live.start()
+        with self._lock:
+            self._live.start()
         # rich hides the cursor, and a killed process could not show it again.
         self._console.show_cursor(True)
 
@@ -88,12 +93,14 @@ class BarRenderer:
 
         :returns: seconds until the next time
         """
-        self._live.refresh()
+        with self._lock:
+            self._live.refresh()
         return _INTERVAL_SECONDS
 
     def close(self) -> None:
         """Remove the bars."""
-        self._live.stop()
+        with self._lock:
+            self._live.stop()
         # Only then: a line that another thread writes must not appear below the bars.
         self._redirection.close()
 
@@ -239,10 +246,14 @@ def _pad_or_shorten(text: str, width: int) -> str:
 
 
 class _StreamRedirection:
-    """Replaces standard error, and standard output if it is the same terminal, and prints above the bars."""
+    """Replaces standard error, and standard output if it is the same terminal, and prints above the bars.
 
-    def __init__(self, console: Console) -> None:
+    :param lock: held while a line is printed
+    """
+
+    def __init__(self, console: Console, lock: threading.RLock) -> None:
         self._console = console
+        self._lock = lock
         self._incomplete_line = ""
         self._streams: dict[str, TextIO] = {"stderr": sys.stderr}
         if sys.stdout.isatty() and os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno()):
@@ -260,7 +271,8 @@ class _StreamRedirection:
         """Print whole lines above the bars. They are not wrapped: the terminal does that."""
         *lines, self._incomplete_line = (self._incomplete_line + text).split("\n")
         for line in lines:
-            self._console.print(Text(line), soft_wrap=True)
+            with self._lock:
+                self._console.print(Text(line), soft_wrap=True)
         return len(text)
 
     def flush(self) -> None:

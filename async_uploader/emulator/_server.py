@@ -63,7 +63,9 @@ class Server:
         self._limiter = RateLimiter(config.rate_limit, config.rate_window)
         self._link_pacers = [Pacer(config.link_rate, _now())] if config.link_rate else []
         assets = Assets(store, url)
-        self._routes = Endpoints(store, self.credentials, log, assets, url=url).routes()
+        self._routes = Endpoints(
+            store, self.credentials, log, assets, url=url, listing_lag_s=config.listing_lag
+        ).routes()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._uploads: set[Exchange] = set()  # in flight
         state = PageState(

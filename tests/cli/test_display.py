@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import random
 import re
 import signal
 import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import pyte
 import pytest
+from rich.live import Live
 from wcwidth import wcswidth
 
+from async_uploader.cli._bar_renderer import BarRenderer
+from async_uploader.cli._display import Display
 from async_uploader.cli._estimator import ProgressEstimator
 from async_uploader.emulator import Fault
 from harness.forking import Forks
@@ -242,6 +250,42 @@ def test_a_line_every_few_seconds_in_a_log(
     assert re.fullmatch(r"[01] of 2 files, \d+ %, [\d.]+ of 30\.0 MiB(, [\d.]+ MiB/s, \d:\d\d left)?", lines[0])
     assert quiet == ""
     assert "\x1b" not in log
+
+
+class _TerminalFile(io.StringIO):
+    """A file that claims to be a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_line_is_printed_while_bars_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads that write at the same time leave no second copy of the bars."""
+    for name, value in {"TERM": "xterm", "COLUMNS": "80", "LINES": "24"}.items():
+        monkeypatch.setenv(name, value)
+    stderr = _TerminalFile()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    renderer = BarRenderer(Display(quiet=False, sizes=(1, 2)))
+    drawing = threading.Thread(target=renderer.render)
+    process_renderables = Live.process_renderables
+
+    def draw_meanwhile(live: Live, renderables: Any) -> Any:
+        processed = process_renderables(live, renderables)
+        if drawing.ident is None:
+            drawing.start()
+            drawing.join(0.2)
+        return processed
+
+    monkeypatch.setattr(Live, "process_renderables", draw_meanwhile)
+    sys.stderr.write("warning: a line\n")
+    drawing.join()
+    screen = pyte.Screen(80, 24)
+    pyte.Stream(screen).feed(stderr.getvalue().replace("\n", "\r\n"))
+    renderer.close()
+    first, second, *others = (line.rstrip() for line in screen.display)
+    assert first == "warning: a line"
+    assert second.startswith("all ")
+    assert not any(others)
 
 
 # The estimator

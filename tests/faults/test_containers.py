@@ -54,9 +54,9 @@ _DELETED: Final = "The journal cannot be used, so this upload cannot be resumed.
 @pytest.fixture
 def movie(source_of: SourceOf, tmp_path: Path) -> Source:
     """A copy of a source, which the test may change."""
-    whole = source_of(SEVERAL_BYTES)
-    shutil.copyfile(whole.path, tmp_path / "movie.mp4")
-    return replace(whole, path=tmp_path / "movie.mp4")
+    original = source_of(SEVERAL_BYTES)
+    shutil.copyfile(original.path, tmp_path / "movie.mp4")
+    return replace(original, path=tmp_path / "movie.mp4")
 
 
 def _change_journal(state: Path, statement: str, *values: object) -> list[Any]:
@@ -144,7 +144,7 @@ async def test_killed_at_every_call(case: str, forks: Forks, source_of: SourceOf
             )
             was_killed[kill_at] = await _kill_and_run_again(uploader, source, kill_at=kill_at)
 
-    last_step = {"key": 32, "marks": 30, "token": 16, "token, one part": 8}[case]
+    last_step = {"key": 32, "marks": 34, "token": 16, "token, one part": 8}[case]
     async with anyio.create_task_group() as group:
         for kill_at in range(1, last_step + 1):
             group.start_soon(check, kill_at)

@@ -43,10 +43,10 @@ _NOT_IN_SAMPLE: Final = 5 * (_BYTES // 256) + 20_000
 @pytest.fixture
 def movie(source_of: SourceOf, tmp_path: Path) -> Source:
     """A copy of a source with three parts."""
-    whole = source_of(_BYTES)
+    original = source_of(_BYTES)
     path = tmp_path / "movie.mp4"
-    shutil.copyfile(whole.path, path)
-    return Source(path=path, size_bytes=whole.size_bytes, sha256=whole.sha256)
+    shutil.copyfile(original.path, path)
+    return Source(path=path, size_bytes=original.size_bytes, sha256=original.sha256)
 
 
 def _write(path: Path, *, at: int) -> None:

@@ -148,7 +148,7 @@ async def test_concurrent_uploads_of_a_source_are_refused(
     source = source_of(SEVERAL_BYTES)
     async with service("upload,part=last,times=1:stall=forever") as emulator:
         async with command(emulator, source, state) as first:
-            await emulator.wait_for(lambda emulator: emulator.statistics().uploads_in_flight)
+            await emulator.wait_for(lambda emulator: any(count for _, count in emulator._server.faults.counts()))
             requests = emulator.statistics().requests
             async with command(emulator, source, state) as second:
                 out, err = await second.wait()
@@ -212,9 +212,9 @@ Logged = Callable[[], list[str]]
 @pytest.fixture
 def movie(source_of: SourceOf, tmp_path: Path) -> Source:
     """A copy of a source, which the test may change."""
-    whole = source_of(SEVERAL_BYTES)
-    shutil.copyfile(whole.path, tmp_path / "movie.mp4")
-    return Source(path=tmp_path / "movie.mp4", size_bytes=whole.size_bytes, sha256=whole.sha256)
+    original = source_of(SEVERAL_BYTES)
+    shutil.copyfile(original.path, tmp_path / "movie.mp4")
+    return Source(path=tmp_path / "movie.mp4", size_bytes=original.size_bytes, sha256=original.sha256)
 
 
 @pytest.mark.anyio
@@ -489,7 +489,7 @@ async def test_journal_fails_during_the_upload(
     """The upload succeeds, with one warning."""
     from async_uploader._resume.journal import Journal
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
     async with service() as emulator:

@@ -77,10 +77,10 @@ CHANGES: Final = (
 @pytest.fixture
 def movie(source_of: SourceOf, tmp_path: Path) -> Source:
     """A copy of a source, which the test may change."""
-    whole = source_of(SEVERAL_BYTES)
+    original = source_of(SEVERAL_BYTES)
     path = tmp_path / "movie.mp4"
-    shutil.copyfile(whole.path, path)
-    return Source(path=path, size_bytes=whole.size_bytes, sha256=whole.sha256)
+    shutil.copyfile(original.path, path)
+    return Source(path=path, size_bytes=original.size_bytes, sha256=original.sha256)
 
 
 async def _upload_and_change(

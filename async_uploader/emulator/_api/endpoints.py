@@ -51,16 +51,24 @@ class Route:
 
 
 class Endpoints:
-    """All endpoints. `url` is the base URL of the links in responses."""
+    """All endpoints. `url` is the base URL of links; `listing_lag_s` delays the listing of new videos."""
 
     def __init__(
-        self, store: Store, credentials: Credentials, log: RequestLog, assets: Assets, *, url: str
+        self,
+        store: Store,
+        credentials: Credentials,
+        log: RequestLog,
+        assets: Assets,
+        *,
+        url: str,
+        listing_lag_s: float,
     ) -> None:
         self._store = store
         self._credentials = credentials
         self._log = log
         self._assets = assets
         self._url = url
+        self._listing_lag_s = listing_lag_s
 
     def routes(self) -> list[Route]:
         """The table of methods, URLs and endpoints."""
@@ -112,7 +120,9 @@ class Endpoints:
 
     async def list_videos(self, exchange: Exchange) -> web.Response:
         query = exchange.request.query
-        videos = [video for video in self._store.videos.values() if _matches(video, query)]
+        newest_s = time.time() - self._listing_lag_s
+        listed = [video for video in self._store.videos.values() if video.container.created_s <= newest_s]
+        videos = [video for video in listed if _matches(video, query)]
         keys: dict[str, Callable[[Video], Any]] = {
             "title": lambda video: str(video.container.details.get("title")),
             "createdAt": lambda video: video.container.created_s,

@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self, Unpack, cast
+from typing import Any, Final, Self, Unpack, cast
 from weakref import WeakSet
 
 import anyio
@@ -29,9 +29,8 @@ from ._options import TransferOptions, check_delegated, import_options, split_op
 from ._public import public
 from ._resume.containers import RemoteContainers, SettlingPolicy
 from ._resume.entry import Account
-from ._resume.keyed_session import KeyedSession
+from ._resume.resumptions import Resumptions
 from ._resume.state_directory import state_directory
-from ._sources.file import FileSource
 from ._types import ImportOptions, Source, UploadItem, UploadOptions
 from ._uploads.job import Context, Job
 from ._uploads.lifecycle import Upload
@@ -39,11 +38,6 @@ from ._uploads.many import Uploads
 from ._uploads.opening import SourceOpener, check_type
 from ._uploads.session import UploadSession
 from ._version import __version__
-
-if TYPE_CHECKING:
-    from ._resume.resumption import Resumption
-    from ._resume.worker import JournalWorker
-    from ._sources.protocol import UploadSource
 
 # Enough to keep all upload slots busy while other files are being created and completed.
 _CONCURRENT_FILES: Final = 16
@@ -108,7 +102,8 @@ class Client(AccountApi):
         self._retries = RetryRunner(self._limiter, replace(self._retry_policy, max_unreadable=_MAX_UNREADABLE))
         self._opener = SourceOpener(buffer_bytes, allowance=self._limiter.allowance)
         self._slots = UploadSlots(self._limiter)
-        self._journal_worker: JournalWorker | None = None
+        self._account = Account.of(self._credential.secret, self.base_url)
+        self._resumptions = Resumptions(self._account, is_delegated=self.delegated)
         # Those that the caller forgot are closed with the client.
         self._many: WeakSet[Uploads] = WeakSet()
 
@@ -139,16 +134,13 @@ class Client(AccountApi):
             await uploads.aclose()
         self._opener.close()
         self._limiter.close()
-        if self._journal_worker is not None:
-            self._journal_worker.close()
-            self._journal_worker = None
+        self._resumptions.close()
         with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
             await self._http.__aexit__(*exc_info)
 
     async def _share_rate_limit(self) -> None:
-        account = Account.of(self._credential.secret, self.base_url)
         with suppress(OSError):  # without a home directory, each process counts its own requests
-            await self._limiter.share(state_directory() / "rate-limits" / account.fingerprint)
+            await self._limiter.share(state_directory() / "rate-limits" / self._account.fingerprint)
 
     async def upload(self, source: Source, **options: Unpack[UploadOptions]) -> Video:
         """Upload a video: create its container, send the parts, and verify the result.
@@ -170,8 +162,8 @@ class Client(AccountApi):
             delete the container if the upload fails. ``"local"``: with a journal on this machine, which survives
             kill -9. ``"anywhere"``: also without the journal or on another machine, with two metadata entries that
             the container has until the upload finishes. A stream cannot be resumed
-        :param idempotency_key: all uploads with this key come to one video: from any machine, at any time, even at
-            once. A finished video is returned without sending anything, an unfinished one is resumed, whatever
+        :param idempotency_key: all uploads with this key result in one video: from any machine, at any time, even
+            at once. A finished video is returned without sending anything, an unfinished one is resumed, whatever
             ``resume`` says. 1 to 200 printable characters, which stay in the video's metadata (default: none)
         :param keep_finished: with ``resume``, keep the journal entry of the finished upload: the same upload then
             returns the same video without sending anything, for 7 days or until :func:`forget_unfinished` is
@@ -197,8 +189,8 @@ class Client(AccountApi):
         """Let the service download a video from a URL, or copy a video of the account.
 
         :param source: an ``http(s)://`` URL, or a videoId
-        :param idempotency_key: all imports and uploads with this key come to one video, as in :meth:`upload`. The
-            signature of a signed URL may differ
+        :param idempotency_key: all imports with this key result in one video, as in :meth:`upload`. The signature
+            of a signed URL may differ
         :param title: title of the video (default: the last part of the URL's path), and further details as in
             :meth:`upload`
         :returns: the new container, at once; :meth:`wait_until_playable` waits for the video
@@ -326,38 +318,12 @@ class Client(AccountApi):
             retries=RetryRunner(self._limiter, policy, subject=source.name, events=events),
             events=events,
         )
-        resumption = self._resumption(source, options, context)
+        containers = RemoteContainers(context.service, context.retries, self._settling_policy)
+        resumption = self._resumptions.create(source, options, containers)
         if resumption is None:
             return await Upload(job, context).run()
         async with resumption as resume:
             return await Upload(job, replace(context, resume=resume)).run()
-
-    def _resumption(self, source: UploadSource, options: TransferOptions, context: Context) -> Resumption | None:
-        if not isinstance(source, FileSource):
-            return None
-        containers = RemoteContainers(context.service, context.retries, self._settling_policy)
-        if options.idempotency_key is not None:
-            return KeyedSession(
-                source,
-                key=options.idempotency_key,
-                ranges=options.ranges,
-                containers=containers,
-            )
-        if options.resume == "off":
-            return None
-        # Imported late: only uploads with `resume` need SQLite and file locks.
-        from ._resume.session import ResumeSession  # noqa: PLC0415
-        from ._resume.worker import JournalWorker  # noqa: PLC0415
-
-        self._journal_worker = self._journal_worker or JournalWorker()
-        return ResumeSession(
-            source,
-            options=options,
-            account=Account.of(self._credential.secret, str(self._http.base_url)),
-            worker=self._journal_worker,
-            containers=containers,
-            is_delegated=self.delegated,
-        )
 
     def _slots_for(self, concurrency: int | None) -> UploadSlots:
         """The client's adaptive slots, or separate ones for a fixed concurrency."""

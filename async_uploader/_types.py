@@ -106,7 +106,7 @@ class UploadItem:
 
     :ivar source: as in :meth:`Client.upload`; the service imports an ``http(s)`` URL itself
     :ivar options: as in :meth:`Client.upload`; default: none
-    :ivar idempotency_key: all uploads with this key come to one video; default: none
+    :ivar idempotency_key: all uploads with this key result in one video; default: none
     """
 
     source: Source

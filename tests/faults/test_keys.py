@@ -1,4 +1,4 @@
-"""Idempotency keys: uploads with the same key come to one video, from any machine and at any time."""
+"""Idempotency keys: uploads with the same key result in one video, from any machine and at any time."""
 
 from __future__ import annotations
 

@@ -25,8 +25,9 @@ class RequestRecord:
 
     `status` is None if no response was sent: the client disconnected, or a fault cut the connection. `attempt`
     counts, from 1, the requests for the same thing: the same video and range, or the same method and path.
-    `faults` are the faults that were triggered. Times are seconds of the event loop's monotonic clock; at
-    `ended_s`, the response was passed to the socket.
+    `faults` are the faults that were triggered, and `fault_specs` their specs. `problem` is the slug of an error
+    response, and `detail` its detail. Times are seconds of the event loop's monotonic clock; at `ended_s`, the
+    response was passed to the socket.
     """
 
     method: str
@@ -40,6 +41,9 @@ class RequestRecord:
     faults: tuple[str, ...]
     started_s: float
     ended_s: float
+    fault_specs: tuple[str, ...] = ()
+    problem: str | None = None
+    detail: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +86,9 @@ class FailedParts:
             del parts[next(iter(parts))]
         if len(self._videos) > MAX_VIDEOS_WITH_FAILURES:
             self._videos.popitem(last=False)
+
+    def clear(self) -> None:
+        self._videos.clear()
 
     def of(self, video_id: str) -> Mapping[ContentRange, int | None]:
         """The status of each failed part of a video, oldest first."""
@@ -126,6 +133,16 @@ class RequestLog:
 
     def token_refreshed(self) -> None:
         self._counts["refreshes"] += 1
+
+    def clear(self) -> None:
+        """Forget all requests. Uploads in flight are still counted."""
+        self.records.clear()
+        self.failed_parts.clear()
+        self._statuses.clear()
+        self._counts.clear()
+        self._attempts.clear()
+        self._peak = self._in_flight
+        self.notifier.notify()
 
     def add(self, record: RequestRecord) -> None:
         """Add a request when its response is sent."""

@@ -24,11 +24,12 @@ from ._http.cors import ALLOW_ORIGIN, is_preflight, preflight_response
 from ._http.exchange import ConnectionCut, Exchange, FaultTriggered, RequestInfo
 from ._http.hosts import HostCheck, check_origin
 from ._http.rate_limit import Budget, RateLimiter
-from ._http.responses import fault_response, problem_response
+from ._http.responses import fault_response, fault_slug, problem_response
 from ._http.throttle import Pacer
 from ._problems import Problem
 from ._rules import ContentRange, parse_content_range
 from ._storage.disk_space import problem_of
+from ._web.control import Control
 from ._web.event_stream import EventStream
 from ._web.page import Page, is_page
 from ._web.state import PageState
@@ -65,11 +66,13 @@ class Server:
         assets = Assets(store, url)
         self._routes = Endpoints(store, self.credentials, log, assets, url=url).routes()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._exchanges: dict[asyncio.Task[Any], Exchange] = {}
         self._uploads: set[Exchange] = set()  # in flight
         state = PageState(
             config, store, log, limiter=self._limiter, faults=self.faults, uploads=self._uploads, url=url
         )
         self._page = Page(store, assets, EventStream(state, log.notifier))
+        self._control = Control(store, log, self.faults, api_key=config.api_key, reset=self.reset)
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         task = asyncio.current_task()
@@ -88,12 +91,29 @@ class Server:
             await asyncio.wait(self._tasks)
         await self._page.close()
 
+    async def reset(self) -> None:
+        """Forget videos, tokens, faults, requests and rate-limit windows. Requests in flight are cut."""
+        self.faults.clear()  # first: a client may retry a request as soon as it is cut
+        exchanges = dict(self._exchanges)
+        for task, exchange in exchanges.items():
+            if exchange.request.transport is not None:
+                exchange.request.transport.abort()
+            task.cancel()
+        if exchanges:
+            await asyncio.wait(exchanges)
+        await self._store.clear()
+        self._limiter.reset()
+        self._log.clear()
+
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         refusal = self._hosts.refusal(request) or (check_origin(request) if is_page(request) else None)
-        if refusal is None and (page := self._page.find(request)) is not None:
-            return await self._serve_page(page)
+        if refusal is None and (found := self._control.find(request) or self._page.find(request)):
+            return await self._serve_unlogged(found)
         route, ids = (None, ()) if refusal else self._find_route(request)
         exchange = self._exchange(request, route, ids, refusal)
+        task = asyncio.current_task()
+        assert task is not None
+        self._exchanges[task] = exchange
         try:
             response = await self._serve(exchange, route, ids)
             if exchange.has_unread_body:
@@ -103,13 +123,15 @@ class Server:
                 request.transport.abort()
             return web.Response()  # is not sent
         finally:
+            del self._exchanges[task]
             exchange.log_body()
         return response
 
-    async def _serve_page(self, page: Awaitable[web.StreamResponse]) -> web.StreamResponse:
+    async def _serve_unlogged(self, found: Awaitable[web.StreamResponse]) -> web.StreamResponse:
+        """Serve the page and the control endpoints."""
         try:
-            return await page
-        except ConnectionError:  # the browser disconnected
+            return await found
+        except ConnectionError:  # the client disconnected
             return web.Response()
         except OSError as error:
             return problem_response(await self._problem_of(error, "The page"))
@@ -136,19 +158,24 @@ class Server:
             return await self._call_endpoint(exchange, route, ids)
         except Problem as problem:
             exchange.is_duplicate = problem.slug in _DUPLICATES
-            return problem_response(problem)
+            return self._refuse(exchange, problem)
         except FaultTriggered as triggered:
             exchange.is_behind_proxy = triggered.fault.body in ("html", "empty")
+            exchange.problem = fault_slug(triggered.fault, triggered.status)
             return fault_response(triggered.fault, triggered.status)
         except web.RequestPayloadError as error:
-            return problem_response(Problem("invalid-payload", detail=str(error)))
+            return self._refuse(exchange, Problem("invalid-payload", detail=str(error)))
         except (ConnectionCut, ConnectionError):
             raise
         except Exception as error:  # noqa: BLE001 - `_problem_of` logs it
             if exchange.request.transport is None:
                 raise ConnectionResetError from None
             name = f"{exchange.request.method} {exchange.info.path}"
-            return problem_response(await self._problem_of(error, name))
+            return self._refuse(exchange, await self._problem_of(error, name))
+
+    def _refuse(self, exchange: Exchange, problem: Problem) -> web.Response:
+        exchange.problem, exchange.detail = problem.slug, problem.detail
+        return problem_response(problem)
 
     async def _call_endpoint(
         self, exchange: Exchange, route: Route | None, ids: tuple[str, ...]

@@ -83,6 +83,8 @@ class Exchange:
         self.started_s = asyncio.get_running_loop().time()
         self.body_bytes = 0
         self.status: int | None = None
+        self.problem: str | None = None
+        self.detail: str | None = None
         self.video_id: str | None = None
         self.is_stored = False
         self.is_duplicate = False
@@ -179,6 +181,9 @@ class Exchange:
             body_bytes=self.body_bytes,
             attempt=info.attempt,
             faults=tuple(map(str, self._faults.triggered)),
+            fault_specs=tuple(fault.spec for fault in self._faults.triggered),
+            problem=self.problem,
+            detail=self.detail,
             started_s=self.started_s,
             ended_s=asyncio.get_running_loop().time(),
         )

@@ -136,6 +136,23 @@ class Store:
         for other in self.videos.values():
             self.joiner.retry(other)  # the deletion freed space
 
+    async def clear(self) -> None:
+        """Delete all videos and tokens, and cancel all imports."""
+        await self.workers.cancel_background()
+        self._start_deleting_all()
+        await self.workers.wait_for_tasks()
+        self._start_deleting_all()  # those that cancelled requests were still creating
+        await self.workers.wait_for_tasks()
+        await self.tokens.clear()
+        self.shortages.reset()
+
+    def _start_deleting_all(self) -> None:
+        for video in self.videos.values():
+            video.is_deleted = True
+            self.workers.start_task(self._delete(video))
+        self.videos.clear()
+        self._on_change()
+
     async def mark_failed(self, video: Video) -> None:
         """Record that an import failed."""
         video.container.failed = True

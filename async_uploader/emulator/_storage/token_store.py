@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -32,6 +33,18 @@ class TokenStore:
         """Take over the tokens of an earlier emulator."""
         self.bearers = bearers
         self.upload_tokens = {token.token: token for token in upload_tokens}
+
+    async def clear(self) -> None:
+        """Revoke all tokens."""
+        self.bearers.expires_s.clear()
+        self.bearers.refreshable_s.clear()
+        upload_tokens = list(self.upload_tokens.values())
+        self.upload_tokens.clear()
+        for token in upload_tokens:
+            await self._workers.run_small(
+                partial(self._directory.upload_token_path(token).unlink, missing_ok=True)
+            )
+        await self.save_bearers()
 
     async def save_bearers(self) -> None:
         content = msgspec.json.encode(self.bearers)

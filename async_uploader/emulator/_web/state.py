@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 MAX_VIDEOS: Final = 40
 MAX_REQUESTS: Final = 40
+_MAX_TEXT_LENGTH: Final = 300
 _DEFAULT_KEY: Final = "local-key"
 # An upload token, or anything as long as a bearer token: a client may put these into a path by mistake.
 _SECRETS: Final = re.compile(r"to[0-9A-Za-z]{24}|[0-9A-Za-z_-]{48,}")
@@ -44,8 +45,8 @@ VideoSection = tuple[object, bytes]  # the values that it depends on, and its JS
 
 
 def mask_secrets(text: str, api_key: str) -> str:
-    """Replace the API key and anything that looks like a token, and limit the length."""
-    return _SECRETS.sub("…", text.replace(api_key, "…"))[:300]
+    """Replace the API key, and anything that looks like a token."""
+    return _SECRETS.sub("…", text.replace(api_key, "…"))
 
 
 class PageState:
@@ -169,7 +170,7 @@ class PageState:
         }
 
     def _masked(self, text: str) -> str:
-        return mask_secrets(text, self._config.api_key)
+        return mask_secrets(text, self._config.api_key)[:_MAX_TEXT_LENGTH]
 
     def _video(self, video: Video, cached: VideoSection | None) -> VideoSection:
         """The section of a video, which is encoded again only after a change: it may have ten thousand parts."""

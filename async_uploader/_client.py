@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self, Unpack, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self, Unpack, cast
 from weakref import WeakSet
 
 import anyio
@@ -22,7 +22,7 @@ from ._errors import ConfigurationError
 from ._flow.rate_limit import RateLimiter
 from ._flow.retries import RetryPolicy, RetryRunner
 from ._flow.slots import UploadSlots
-from ._limits import MIB
+from ._limits import MIB, RATE_WINDOW_SECONDS
 from ._models import Video
 from ._options import ContainerDetails, TransferOptions, UploadOptions, check_delegated, split_options
 from ._sources.file import FileSource
@@ -80,6 +80,10 @@ class Client(AccountApi):
     :raises ConfigurationError: credentials are missing or ambiguous, or a parameter is invalid
     """
 
+    # Tests override these in a subclass.
+    _retry_policy: ClassVar[RetryPolicy] = RetryPolicy()
+    _rate_window_seconds: ClassVar[float] = RATE_WINDOW_SECONDS
+
     def __init__(
         self,
         *,
@@ -96,11 +100,11 @@ class Client(AccountApi):
             parse_base_url(address, allow_plain_http=allow_plain_http),
             headers={"AV-Origin-Client": f"async-uploader:{__version__}"},
         )
-        self._limiter = RateLimiter()
+        self._limiter = RateLimiter(window_seconds=self._rate_window_seconds)
         self._credential = find_credential(api_key, upload_token)
         super().__init__(
             Service(self._http, self._credential, self._limiter),
-            RetryRunner(limiter=self._limiter, policy=RetryPolicy(max_unreadable=_MAX_UNREADABLE)),
+            RetryRunner(self._limiter, replace(self._retry_policy, max_unreadable=_MAX_UNREADABLE)),
         )
         self._opener = SourceOpener(buffer_bytes, allowance=self._limiter.allowance)
         self._slots = UploadSlots(self._limiter)
@@ -203,7 +207,7 @@ class Client(AccountApi):
         try:
             slots = self._slots_for(transfer.concurrency)
             job = Job(source=source, plan=plan, options=transfer, payload=payload, slots=slots)
-            with slots.in_use():
+            with slots.count_upload():
                 async with session.running(partial(self._run, job)):
                     yield session
         finally:
@@ -240,7 +244,7 @@ class Client(AccountApi):
     async def _upload(self, source: Source, options: UploadOptions, *, slots: UploadSlots | None = None) -> Video:
         transfer, payload = self._check_options(options)
         slots = slots or self._slots_for(transfer.concurrency)
-        with slots.in_use():
+        with slots.count_upload():
             opened = await self._opener.open(source, transfer)
             try:
                 plan = self._opener.plan(opened, transfer)
@@ -254,10 +258,10 @@ class Client(AccountApi):
         await source.prime()
         job = replace(job, payload={"title": source.name, **job.payload})
         events = EventDispatcher(source.name, options.on_event)
-        policy = RetryPolicy(max_attempts=options.max_attempts)
+        policy = replace(self._retry_policy, max_attempts=options.max_attempts)
         context = Context(
             service=self._service.with_stall(options.stall_timeout),
-            retries=RetryRunner(limiter=self._limiter, policy=policy, subject=source.name, events=events),
+            retries=RetryRunner(self._limiter, policy, subject=source.name, events=events),
             events=events,
         )
         if not (options.resume and isinstance(source, FileSource)):
@@ -276,7 +280,7 @@ class Client(AccountApi):
             account=account_of(self._credential.secret, str(self._http.base_url)),
             keeper=self._journal_worker,
             service=context.service,
-            pacing=context.retries,
+            retries=context.retries,
         )
 
     def _slots_for(self, concurrency: int | None) -> UploadSlots:

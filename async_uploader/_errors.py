@@ -177,3 +177,14 @@ class UploadFailed(UploaderError):
 
 class SourceFailed(UploadFailed, SourceError):
     """The source could not be read to its end, or is not what it was when the upload began."""
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same request may succeed later: after a 408, 429 or 5xx, or a retryable transport error."""
+    match error:
+        case TransportError():
+            return error.retryable
+        case ApiError():
+            return error.status in (408, 429) or error.status >= 500
+        case _:
+            return False

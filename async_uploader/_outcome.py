@@ -43,7 +43,7 @@ from collections.abc import Iterable
 from enum import Enum, auto
 from typing import Final
 
-from ._errors import ApiError, SourceError, TransportError, UploaderError
+from ._errors import ApiError, SourceError, TransportError, UploaderError, is_transient
 from ._models import VideoStatus
 from ._plan import Part
 
@@ -91,10 +91,8 @@ def classify(error: UploaderError | None, *, maybe_received: bool) -> Outcome:
             return Outcome.STORED
         case ApiError() if error.slug in _ALREADY:
             return Outcome.STORED if maybe_received else Outcome.CONFLICT
-        case ApiError() if error.status == 408 or error.status >= 500:
-            return Outcome.UNKNOWN
-        case ApiError() if error.status == 429:
-            return Outcome.NOT_STORED
+        case ApiError() if is_transient(error):
+            return Outcome.NOT_STORED if error.status == 429 else Outcome.UNKNOWN
         case TransportError():
             return Outcome.UNKNOWN if error.maybe_received else Outcome.NOT_STORED
         case _:

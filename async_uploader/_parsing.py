@@ -1,4 +1,4 @@
-"""Reading what a service or proxy wrote: JSON, header values, sentences. Every input ends in a value; pure."""
+"""Parses JSON, headers and text of responses. Pure: every input results in a value, never in an exception."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
-# The service nests four levels. Python's JSON writer, `repr()` and comparison recurse, and fail near a thousand.
+# The service nests four levels. Writing JSON, `repr()` and comparison recurse, and fail near a thousand levels.
 _MAX_DEPTH: Final = 64
 # Longer numbers overflow a float, and `int()` refuses more than 4300 digits.
 _MAX_DIGITS: Final = 300
-# Of a count that a header tells. It is calculated with, and no account has so many requests.
+# Of a count in a header. No account has as many requests, and larger numbers could overflow in calculations.
 _MAX_COUNT_DIGITS: Final = 15
-# Nothing waits for so long; a larger number would overflow clocks and timers.
+# Longer than any wait. Larger numbers overflow clocks and timers.
 _MAX_SECONDS: Final = 1e9
-# A sentence for people. What is longer is no sentence.
-_MAX_TEXT: Final = 500
-# Servers refuse header lines that are longer, and no token of the service comes near it.
-_MAX_CREDENTIAL: Final = 8192
-_MAX_ID: Final = 256
+# Longer texts are cut in messages.
+_MAX_TEXT_LENGTH: Final = 500
+# Servers refuse longer header lines. No token of the service comes near this length.
+_MAX_CREDENTIAL_LENGTH: Final = 8192
+_MAX_ID_LENGTH: Final = 256
 
 
 def json_object(body: bytes) -> dict[str, Any]:
-    """The body as a JSON object; an empty one if it is something else (HTML, say, or nothing).
+    """The body as a JSON object; an empty one if the body is anything else, or is nested too deeply.
 
-    The object can be written as JSON again: NaN, infinities and numbers of hundreds of digits become None, and
-    lone surrogates become U+FFFD. The fields beside them are kept. An object that is nested too deeply is refused.
+    The result can be written as JSON again: NaN, infinities and numbers of more than 300 digits become None, and
+    lone surrogates become U+FFFD.
     """
     try:
         value = json.loads(body, parse_int=_int, parse_float=_float, parse_constant=lambda _: None)
-        tidied = _tidied(value, _MAX_DEPTH)
+        writable = _writable(value, _MAX_DEPTH)
     except (ValueError, RecursionError):
         return {}
-    return tidied if isinstance(tidied, dict) else {}
+    return writable if isinstance(writable, dict) else {}
 
 
 def _int(digits: str) -> int | None:
@@ -46,50 +46,50 @@ def _float(digits: str) -> float | None:
     return finite if math.isfinite(finite := float(digits)) else None
 
 
-def _tidied(value: Any, levels: int) -> Any:
+def _writable(value: Any, levels: int) -> Any:
     if not levels:
         raise RecursionError("nested too deeply")
     match value:
         case str():
-            return _well_formed(value)
+            return _without_surrogates(value)
         case list():
-            return [_tidied(item, levels - 1) for item in value]
+            return [_writable(item, levels - 1) for item in value]
         case dict():
-            return {_well_formed(key): _tidied(item, levels - 1) for key, item in value.items()}
+            return {_without_surrogates(key): _writable(item, levels - 1) for key, item in value.items()}
         case _:
             return value
 
 
-def _well_formed(text: str) -> str:
+def _without_surrogates(text: str) -> str:
     if text.isascii():
         return text
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def sentence(value: object) -> str | None:
-    """Text for people on one line, or None: without control characters, and not endless."""
+    """Text for a message, or None: on one line, without control characters, of limited length."""
     if not isinstance(value, str):
         return None
-    line = " ".join(value[: 2 * _MAX_TEXT].split())
+    line = " ".join(value[: 2 * _MAX_TEXT_LENGTH].split())
     line = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in line)
-    return line if len(line) <= _MAX_TEXT else line[:_MAX_TEXT] + "…"
+    return line if len(line) <= _MAX_TEXT_LENGTH else line[:_MAX_TEXT_LENGTH] + "…"
 
 
 def identifier(value: object) -> str | None:
-    """An id that can be a segment of a path, or None."""
-    is_one = _is_visible_ascii(value, _MAX_ID) and str(value).strip(".")
-    return str(value) if is_one else None
+    """An id that can be a segment of a path; None if it cannot."""
+    is_id = _is_visible_ascii(value, _MAX_ID_LENGTH) and str(value).strip(".")
+    return str(value) if is_id else None
 
 
 def credential(value: object) -> str | None:
-    """A token that can stand in a header, or None: a line end in it would begin another header."""
-    return str(value) if _is_visible_ascii(value, _MAX_CREDENTIAL) else None
+    """A token that can be sent in a header; None if it cannot. A line break would start another header."""
+    return str(value) if _is_visible_ascii(value, _MAX_CREDENTIAL_LENGTH) else None
 
 
-def _is_visible_ascii(value: object, longest: int) -> bool:
+def _is_visible_ascii(value: object, max_length: int) -> bool:
     return (
         isinstance(value, str)
-        and 0 < len(value) <= longest
+        and 0 < len(value) <= max_length
         and value.isascii()
         and value.isprintable()
         and " " not in value
@@ -97,8 +97,8 @@ def _is_visible_ascii(value: object, longest: int) -> bool:
 
 
 def header_count(text: str | None) -> int | None:
-    """A header that counts something, or None."""
-    # isascii: isdigit() alone accepts digits that int() does not.
+    """The value of a header with a count, or None."""
+    # `isdigit()` alone accepts characters that `int()` refuses.
     is_count = text is not None and text.isascii() and text.isdigit() and len(text) <= _MAX_COUNT_DIGITS
     return int(text or 0) if is_count else None
 
@@ -106,7 +106,7 @@ def header_count(text: str | None) -> int | None:
 def retry_after_seconds(status: int, headers: Mapping[str, str]) -> float | None:
     """How long a response asks to wait; None if it does not say.
 
-    ``Retry-After`` and, on a 429, ``X-RateLimit-Retry-After``: the longer one.
+    This is ``Retry-After`` or, for a 429, ``X-RateLimit-Retry-After``, whichever is longer.
     """
     names = ["Retry-After", *(["X-RateLimit-Retry-After"] if status == 429 else [])]
     waits = [header_seconds(headers.get(name), date=headers.get("Date")) for name in names]
@@ -114,9 +114,9 @@ def retry_after_seconds(status: int, headers: Mapping[str, str]) -> float | None
 
 
 def header_seconds(text: str | None, *, date: str | None = None) -> float | None:
-    """A number of seconds, with or without a fraction, or a date, which proxies send (RFC 9110, 10.2.3).
+    """The seconds of a header with a number or a date (RFC 9110, section 10.2.3: proxies may send dates); or None.
 
-    :param date: the response's ``Date``. A date counts from it, not from this machine's clock, which may be wrong
+    :param date: the ``Date`` of the response, to which a date is relative: the clock of this machine may be wrong
     """
     if text is None or not any(char.isdigit() for char in text):
         return None

@@ -10,7 +10,7 @@ from random import Random
 from typing import Final
 
 from async_uploader._flow.concurrency import ConcurrencyController, ConcurrencyPolicy
-from async_uploader._flow.rate_limit import Window
+from async_uploader._flow.rate_window import RateWindow
 from async_uploader._limits import MIB
 from async_uploader._plan import MOST_CONNECTIONS, Allowance, fit, plan_parts
 
@@ -95,16 +95,16 @@ class _Account:
     """The service's window, and what the uploader knows of it."""
 
     limit: int
-    known: Window = field(default_factory=Window)
+    known: RateWindow = field(default_factory=RateWindow)
     opened_at: float = -_NEVER
     used: int = 0
     refused: int = 0
 
     def __post_init__(self) -> None:
-        self.known.learn(0.0, limit=self.limit, remaining=self.limit, reset_seconds=_MINUTE, is_guess=True)
+        self.known.update(0.0, limit=self.limit, remaining=self.limit, reset_seconds=_MINUTE, is_estimate=True)
 
     def take(self, now: float) -> None:
-        self.known.take(now)
+        self.known.count_request(now)
         if now >= self.opened_at + _MINUTE:
             self.opened_at, self.used = now, 0
         self.used += 1
@@ -112,7 +112,7 @@ class _Account:
 
     def answer(self, now: float) -> None:
         reset_seconds = math.ceil(max(0.0, self.opened_at + _MINUTE - now))
-        self.known.learn(now, limit=self.limit, remaining=self.limit - self.used, reset_seconds=reset_seconds)
+        self.known.update(now, limit=self.limit, remaining=self.limit - self.used, reset_seconds=reset_seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

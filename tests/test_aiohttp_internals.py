@@ -1,4 +1,4 @@
-"""aiohttp's internals that the package relies on.
+"""Internals of aiohttp that the package relies on.
 
 If a test here fails after an update of aiohttp, the package is probably broken with that version: adapt the named
 module, or exclude the version in pyproject.toml.
@@ -26,7 +26,7 @@ from async_uploader._api.http import Http, Response
 
 from .test_multipart import body_of
 
-#: Long enough for a loaded machine, and shorter than the limit of a test.
+#: Long enough for a loaded machine, and shorter than the timeout of a test.
 _PATIENCE_SECONDS: Final = 30.0
 _NEVER_SECONDS: Final = 3600.0
 _OK: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
@@ -37,11 +37,11 @@ Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 @pytest.mark.parametrize(
     ("owner", "name", "user"),
     [
-        (aiohttp.ClientRequest, "update_expect_continue", "http._Request overrides"),
-        (aiohttp.ClientRequest, "_continue", "http._Request ends the wait for `100 Continue` by setting"),
+        (aiohttp.ClientRequest, "update_expect_continue", "http.Request overrides"),
+        (aiohttp.ClientRequest, "_continue", "http.Request ends the wait for `100 Continue` by setting"),
         (payload.Payload, "size", "multipart.PartBody gives its length by overriding"),
         (payload.Payload, "write_with_length", "multipart.PartBody sends itself by overriding"),
-        (StreamWriter, "transport", "multipart.PartBody looks at the connection by"),
+        (StreamWriter, "transport", "multipart.PartBody reads the connection from"),
         (StreamWriter, "drain", "multipart.PartBody waits for the transport by"),
     ],
     ids=lambda value: value if isinstance(value, str) and " " not in value else "",
@@ -55,7 +55,7 @@ def test_attribute(owner: type, name: str, user: str) -> None:
 
 def test_overridden_methods_have_the_same_parameters() -> None:
     """aiohttp calls what the package overrides with the arguments that the package expects."""
-    for ours, base in ((http._Request, aiohttp.ClientRequest), (multipart.PartBody, payload.Payload)):
+    for ours, base in ((http.Request, aiohttp.ClientRequest), (multipart.PartBody, payload.Payload)):
         for name, method in vars(ours).items():
             theirs = getattr(base, name, None)
             if name.startswith("__") or not inspect.isfunction(theirs) or not inspect.isfunction(method):
@@ -71,10 +71,10 @@ def test_overridden_methods_have_the_same_parameters() -> None:
 @pytest.mark.parametrize(
     ("module", "cls", "base", "used"),
     [
-        (http, "_Request", aiohttp.ClientRequest, {"_continue", "loop", "update_expect_continue"}),
+        (http, "Request", aiohttp.ClientRequest, {"_continue", "loop", "update_expect_continue"}),
         (multipart, "PartBody", payload.Payload, {"write", "write_with_length", "decode", "size"}),
     ],
-    ids=["http._Request", "multipart.PartBody"],
+    ids=["http.Request", "multipart.PartBody"],
 )
 def test_no_other_names_of_the_base_class_are_used(module: Any, cls: str, base: Any, used: set[str]) -> None:
     """A subclass uses no private name by accident, for instance one that a new version of aiohttp introduces."""
@@ -88,7 +88,7 @@ def test_no_other_names_of_the_base_class_are_used(module: Any, cls: str, base: 
 
 
 def _own_names(path: Path, cls: str) -> set[str]:
-    """What a class defines, and every attribute of ``self`` that it uses."""
+    """The methods of a class, and all attributes of ``self`` that it uses."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     (body,) = (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and node.name == cls)
     methods = {node.name for node in body.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
@@ -100,7 +100,7 @@ def _own_names(path: Path, cls: str) -> set[str]:
 
 
 def _names_of(base: type) -> set[str]:
-    """What a class and its bases define, and every attribute that they set."""
+    """The attributes of a class and its bases, including those that they set on ``self``."""
     names = set(dir(base))
     for each in base.__mro__[:-1]:
         if each.__module__.partition(".")[0] == "aiohttp":
@@ -109,14 +109,17 @@ def _names_of(base: type) -> set[str]:
 
 
 @pytest.mark.parametrize("after_100", [False, True], ids=["server-is-silent", "server-says-100"])
-async def test_the_wait_for_100_continue_ends(after_100: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The body follows the head after a while, or as soon as the server asks for it; never before."""
-    monkeypatch.setattr(http, "CONTINUE_TIMEOUT_SECONDS", _NEVER_SECONDS if after_100 else 0.05)
-    came_with_head = b""
+async def test_the_body_is_sent_after_100_continue_or_a_timeout(after_100: bool) -> None:
+    """Never before."""
+
+    class Request(http.Request):
+        continue_timeout_seconds = _NEVER_SECONDS if after_100 else 0.05
+
+    sent_with_head = b""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal came_with_head
-        head, _, came_with_head = (await reader.read(65536)).partition(b"\r\n\r\n")
+        nonlocal sent_with_head
+        head, _, sent_with_head = (await reader.read(65536)).partition(b"\r\n\r\n")
         assert b"Expect: 100-continue" in head
         if after_100:
             writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -125,19 +128,19 @@ async def test_the_wait_for_100_continue_ends(after_100: bool, monkeypatch: pyte
         writer.write(_OK)
 
     async with _listening(talk) as url:
-        answer = await _within_patience(
-            _exchange(url, headers={"Expect": "100-continue"}, body=body_of(b"0123456789")),
-            "sends no body when nobody says `100 Continue`: it no longer calls `update_expect_continue`, or it no "
-            "longer waits for the future in `ClientRequest._continue`, which http._Request sets after a while",
+        response = await _within_patience(
+            _exchange(url, Request, headers={"Expect": "100-continue"}, body=body_of(b"0123456789")),
+            "sends no body without `100 Continue`: it no longer calls `update_expect_continue`, or it no longer "
+            "waits for the future in `ClientRequest._continue`, which http.Request sets after a timeout",
         )
-    assert answer.status == 200
-    assert came_with_head == b"", (
+    assert response.status == 200
+    assert sent_with_head == b"", (
         f"aiohttp {aiohttp.__version__} does not wait for `100 Continue` before it sends the body."
     )
 
 
-async def test_a_refusal_comes_before_the_body() -> None:
-    """What refuses a request that expects `100 Continue` costs no byte of the body."""
+async def test_no_body_is_sent_after_a_refusal() -> None:
+    """If the service refuses a request that expects `100 Continue`, no byte of the body is sent."""
     body = body_of(b"0123456789")
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -145,16 +148,16 @@ async def test_a_refusal_comes_before_the_body() -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 
     async with _listening(talk) as url:
-        answer = await _within_patience(
+        response = await _within_patience(
             _exchange(url, headers={"Expect": "100-continue"}, body=body), "does not read an early refusal"
         )
-    assert answer.status == 400
+    assert response.status == 400
     assert body.transport is None, f"aiohttp {aiohttp.__version__} sends the body of a refused request."
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
-async def test_nothing_is_repeated_behind_our_back(method: str) -> None:
-    """aiohttp would repeat a request whose kept connection is lost; `http._once` keeps it from that."""
+async def test_aiohttp_does_not_retry(method: str) -> None:
+    """aiohttp would retry a request whose kept-alive connection is lost; `http._without_retry` prevents that."""
     requests = 0
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -165,20 +168,20 @@ async def test_nothing_is_repeated_behind_our_back(method: str) -> None:
                 return
             writer.write(_OK)
 
-    async with _listening(talk) as url, Http(URL(url), headers={}) as http:
-        await http.exchange(method, "/", stall_seconds=_PATIENCE_SECONDS)
+    async with _listening(talk) as url, Http(URL(url), headers={}) as session:
+        await session.exchange(method, "/", stall_seconds=_PATIENCE_SECONDS)
         with pytest.raises(TransportError) as caught:
-            await http.exchange(method, "/", stall_seconds=_PATIENCE_SECONDS)
+            await session.exchange(method, "/", stall_seconds=_PATIENCE_SECONDS)
     assert caught.value.maybe_received
     assert requests == 2, (
-        f"aiohttp {aiohttp.__version__} repeated a request whose connection was lost: it no longer passes every "
-        f"attempt through the middleware `http._once`, or no longer takes its `_LostError` for the last word."
+        f"aiohttp {aiohttp.__version__} retried a request whose connection was lost: it no longer passes every "
+        f"attempt through the middleware `http._without_retry`, or it retries after a `LostConnectionError`."
     )
 
 
-async def _exchange(url: str, **options: Any) -> Response:
-    async with Http(URL(url), headers={}) as http:
-        return await http.exchange("POST", "/", stall_seconds=_PATIENCE_SECONDS, **options)
+async def _exchange(url: str, request_class: type[http.Request] = http.Request, **options: Any) -> Response:
+    async with Http(URL(url), headers={}, request_class=request_class) as session:
+        return await session.exchange("POST", "/", stall_seconds=_PATIENCE_SECONDS, **options)
 
 
 async def _within_patience(exchange: Awaitable[Response], otherwise: str) -> Response:
@@ -190,7 +193,7 @@ async def _within_patience(exchange: Awaitable[Response], otherwise: str) -> Res
 
 @asynccontextmanager
 async def _listening(talk: Talk) -> AsyncIterator[str]:
-    """A server that talks to each connection by hand and then closes it; what it raises fails the test."""
+    """A server that runs ``talk`` for each connection and then closes it. Exceptions of ``talk`` fail the test."""
     tasks: set[asyncio.Task[None]] = set()
     errors: list[Exception] = []
 

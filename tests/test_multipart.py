@@ -1,4 +1,4 @@
-"""A part's body: its framing, and that reusing its buffer never changes a byte."""
+"""The multipart body of a part: its format, and the reuse of its buffer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Bytes:
-    """A reader of bytes that are at hand, in pieces of odd lengths."""
+    """A reader of bytes in memory, in blocks of odd lengths."""
 
     def __init__(self, data: bytes) -> None:
         self._data = memoryview(data)
@@ -94,7 +94,7 @@ def test_quoted(name: str, header: str) -> None:
     assert quoted(name) == header
 
 
-async def test_the_body_is_one_file_field_of_known_length() -> None:
+async def test_the_body_is_one_file_field_with_a_content_length() -> None:
     seen: dict[str, str] = {}
 
     async def handler(request: web.BaseRequest) -> web.Response:
@@ -107,8 +107,8 @@ async def test_the_body_is_one_file_field_of_known_length() -> None:
 
     async with serving(handler) as url, aiohttp.ClientSession() as session:
         body = body_of(b"0123456789", filename='x"; name="y', videoId="vi1")
-        async with session.post(url, data=body) as answer:
-            assert answer.status == 200
+        async with session.post(url, data=body) as response:
+            assert response.status == 200
     assert "Transfer-Encoding" not in seen
     assert int(seen["Content-Length"]) == body.size
     assert seen["videoId None"] == "vi1"
@@ -125,8 +125,8 @@ def _contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
 
 @pytest.mark.parametrize("anyio_backend", LOOPS.values(), ids=LOOPS)
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
-async def test_a_stalling_peer_gets_every_byte_from_a_reused_buffer(tls: bool) -> None:
-    """The peer reads in fits and starts, so that the transport cannot take what is written at once."""
+async def test_reusing_the_buffer_changes_no_byte_for_a_slow_peer(tls: bool) -> None:
+    """The peer pauses between reads, so that the transport has to keep some of the written bytes."""
     server, client = _contexts() if tls else (None, None)
     data = random.Random(1).randbytes(24 * MIB)
     digests: list[str] = []
@@ -136,7 +136,7 @@ async def test_a_stalling_peer_gets_every_byte_from_a_reused_buffer(tls: bool) -
         head_bytes = (request.content_length or 0) - len(data) - len(tail)
         await request.content.readexactly(head_bytes)
         while rest:
-            for _ in range(20):  # let the other side's buffers fill
+            for _ in range(20):  # let the buffers of the sender fill
                 await asyncio.sleep(0)
             chunk = await request.content.read(min(rest, 300_000))
             digest.update(chunk)
@@ -159,11 +159,11 @@ async def test_a_stalling_peer_gets_every_byte_from_a_reused_buffer(tls: bool) -
 
 
 async def _post(session: aiohttp.ClientSession, url: str, body: PartBody) -> None:
-    async with session.post(url, data=body) as answer:
-        assert answer.status == 200
+    async with session.post(url, data=body) as response:
+        assert response.status == 200
 
 
-def test_many_parts_have_small_blocks() -> None:
+def test_many_parts_in_flight_use_small_blocks() -> None:
     pool = BlockPool()
     with contextlib.ExitStack() as parts:
         for _ in range(8):
@@ -174,12 +174,12 @@ def test_many_parts_have_small_blocks() -> None:
     assert len(pool.take()) == BLOCK_BYTES
 
 
-def test_blocks_begin_on_a_page() -> None:
+def test_blocks_are_page_aligned() -> None:
     for block in (BlockPool().take(), page_aligned_buffer(100)):
         assert ctypes.addressof(ctypes.c_char.from_buffer(block)) % mmap.PAGESIZE == 0
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is forked here")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork()")
 def test_blocks_are_not_shared_with_forked_processes() -> None:
     block = page_aligned_buffer(1)
     if not (child := os.fork()):

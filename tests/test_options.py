@@ -86,8 +86,8 @@ def test_base_url(text: str, url: str) -> None:
         ("https://user:SECRET@host", "must not contain credentials"),
         ("ftp://user:SECRET@host", "'…@host' is malformed"),
         ("https://host/?a=b", "must not contain credentials, a query"),
-        ("http://10.0.0.1", "would send credentials in clear"),
-        ("http://localhost.evil.example", "would send credentials in clear"),
+        ("http://10.0.0.1", "would send credentials unencrypted"),
+        ("http://localhost.evil.example", "would send credentials unencrypted"),
     ],
 )
 def test_bad_base_url(text: str, sentence: str) -> None:
@@ -121,8 +121,8 @@ def test_proxy(monkeypatch: pytest.MonkeyPatch, url: str, proxy: str | None) -> 
     [
         ({}, "No credentials: set APIVIDEO_API_KEY"),
         ({"api_key": "a", "upload_token": "b"}, "not both"),
-        ({"api_key": "a\nb"}, "characters that none has"),
-        ({"api_key": "clé"}, "characters that none has"),
+        ({"api_key": "a\nb"}, "contains invalid characters"),
+        ({"api_key": "clé"}, "contains invalid characters"),
     ],
 )
 def test_bad_credentials(settings: dict[str, Any], sentence: str) -> None:

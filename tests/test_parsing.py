@@ -1,4 +1,4 @@
-"""Whatever a service or a proxy writes ends in a value: models, JSON, headers, tokens."""
+"""Every response of a service or proxy can be parsed: models, JSON, headers, tokens."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ JSON = st.recursive(
 
 
 @pytest.fixture(scope="module")
-def answers() -> dict[type[Model], dict[str, Any]]:
-    """Real responses of the emulator, one for each model that a response is read into."""
+def responses() -> dict[type[Model], dict[str, Any]]:
+    """Responses of the emulator, one for each model."""
 
     async def ask() -> dict[type[Model], dict[str, Any]]:
         async with Emulator() as emulator, Client(api_key="local-key", base_url=emulator.url) as client:
@@ -62,12 +62,12 @@ def answers() -> dict[type[Model], dict[str, Any]]:
     return anyio.run(ask)
 
 
-def places(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+def paths_of(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
     """The paths of all values within a JSON document."""
     entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in entries:
         yield (*path, key)
-        yield from places(inner, (*path, key))
+        yield from paths_of(inner, (*path, key))
 
 
 def changed(document: Any, path: tuple[str | int, ...], value: object) -> Any:
@@ -80,8 +80,8 @@ def changed(document: Any, path: tuple[str | int, ...], value: object) -> Any:
     return document
 
 
-def known(model: object) -> dict[str, object]:
-    """The fields that a model has read, by their paths."""
+def field_values(model: object) -> dict[str, object]:
+    """The values of a model's fields, by path."""
     found: dict[str, object] = {}
 
     def look(value: object, path: str) -> None:
@@ -101,7 +101,7 @@ def known(model: object) -> dict[str, object]:
 
 
 def check_works(model: Model) -> None:
-    """All that a program does with a model."""
+    """Check that a program can use the model."""
     assert repr(model)
     assert model == model  # noqa: PLR0124 - must not raise
     json.dumps(model.raw)
@@ -110,39 +110,41 @@ def check_works(model: Model) -> None:
 @pytest.mark.parametrize("kind", REQUIRED)
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
-def test_a_field_that_cannot_be_read_costs_itself_alone(
-    kind: type[Model], answers: dict[type[Model], dict[str, Any]], data: st.DataObject
+def test_an_unreadable_field_does_not_affect_the_others(
+    kind: type[Model], responses: dict[type[Model], dict[str, Any]], data: st.DataObject
 ) -> None:
-    answer = answers[kind]
-    path = data.draw(st.sampled_from(list(places(answer))))
-    mutated = changed(answer, path, data.draw(JSON))
+    response = responses[kind]
+    path = data.draw(st.sampled_from(list(paths_of(response))))
+    mutated = changed(response, path, data.draw(JSON))
     try:
         model = kind.from_answer(mutated)
     except UploaderError:
         assert path == (REQUIRED[kind],)
         return
     check_works(model)
-    before, after = known(kind.from_answer(answer)), known(model)
-    spoilt = "/" + "/".join(map(str, path))
-    lists = [place for place in before if place.endswith("#") and spoilt.startswith(place[:-1])]
+    before, after = field_values(kind.from_answer(response)), field_values(model)
+    changed_path = "/" + "/".join(map(str, path))
+    lists = [place for place in before if place.endswith("#") and changed_path.startswith(place[:-1])]
     for place in lists:
-        if after.get(place) != before[place]:  # an item was dropped, and those behind it have moved up
-            spoilt = place[:-1]
+        if after.get(place) != before[place]:  # an item was skipped, so the indexes of later ones have changed
+            changed_path = place[:-1]
             break
     for place, value in before.items():
-        is_spoilt = place == spoilt or place.startswith((f"{spoilt}/", f"{spoilt}#"))
-        assert is_spoilt or after.get(place) == value, (place, path)
+        is_changed = place == changed_path or place.startswith((f"{changed_path}/", f"{changed_path}#"))
+        assert is_changed or after.get(place) == value, (place, path)
 
 
 @pytest.mark.parametrize("kind", REQUIRED)
 @settings(max_examples=200, deadline=None)
-@given(answer=st.dictionaries(st.sampled_from(["videoId", "token", "ingest", "assets", "metadata", "tags"]), JSON))
-def test_any_object_is_a_model_or_one_of_our_errors(kind: type[Model], answer: dict[str, Any]) -> None:
-    if isinstance(answer.get(str(REQUIRED[kind])), str) or REQUIRED[kind] is None:
-        check_works(kind.from_answer(answer))
+@given(
+    response=st.dictionaries(st.sampled_from(["videoId", "token", "ingest", "assets", "metadata", "tags"]), JSON)
+)
+def test_any_object_is_a_model_or_an_uploader_error(kind: type[Model], response: dict[str, Any]) -> None:
+    if isinstance(response.get(str(REQUIRED[kind])), str) or REQUIRED[kind] is None:
+        check_works(kind.from_answer(response))
     else:
         with pytest.raises(UploaderError, match=str(REQUIRED[kind])):
-            kind.from_answer(answer)
+            kind.from_answer(response)
 
 
 ODD_INGEST: Final = [
@@ -158,14 +160,14 @@ ODD_INGEST: Final = [
 
 @pytest.mark.parametrize(("odd", "spans"), ODD_INGEST)
 @pytest.mark.parametrize("filesize", [11, "11", 11.0])
-def test_an_odd_sibling_in_ingest(odd: dict[str, Any], spans: tuple[Any, ...], filesize: object) -> None:
+def test_an_unreadable_field_of_ingest(odd: dict[str, Any], spans: tuple[Any, ...], filesize: object) -> None:
     status = VideoStatus.from_answer({"ingest": {"status": "uploaded", "filesize": filesize, **odd}})
     assert (status.ingest.status, status.ingest.filesize) == ("uploaded", 11)
     assert tuple((span.first, span.last) for span in status.ingest.received_bytes) == spans
     assert not (status.ingest.received_parts and status.ingest.received_parts.parts)
 
 
-def test_lists_as_php_writes_them() -> None:
+def test_lists_that_php_encodes_as_objects() -> None:
     status = VideoStatus.from_answer({"ingest": {"receivedParts": {"parts": {"0": 1, "2": "3", "3": None}}}})
     assert status.ingest.received_parts is not None
     assert status.ingest.received_parts.parts == (1, 3)
@@ -174,7 +176,7 @@ def test_lists_as_php_writes_them() -> None:
 @pytest.mark.parametrize(
     "number", [True, "x", "٣", "1" * 5000, 10**400, float("nan"), float("inf"), -(2**64), [1]]
 )
-def test_what_is_no_number_is_none(number: object) -> None:
+def test_an_invalid_number_is_none(number: object) -> None:
     status = VideoStatus.from_answer(
         {"ingest": {"filesize": number}, "encoding": {"metadata": {"bitrate": number}}}
     )
@@ -211,7 +213,7 @@ def test_json(body: bytes, value: object) -> None:
 
 
 @given(st.binary(max_size=40))
-def test_any_body_is_an_object(body: bytes) -> None:
+def test_any_body_results_in_an_object(body: bytes) -> None:
     assert isinstance(json_object(body), dict)
 
 
@@ -226,11 +228,11 @@ def test_any_body_is_an_object(body: bytes) -> None:
         ("Fri, 99 Foo 2026 99:99:99 GMT", None), ("Mon, 01 Jan 99999 00:00:00 GMT", None), ("1 2 3 4 5", None),
     ],
 )  # fmt: skip
-def test_seconds_of_a_header(text: str | None, seconds: float | None) -> None:
+def test_header_seconds(text: str | None, seconds: float | None) -> None:
     assert header_seconds(text) == seconds
 
 
-def test_a_date_counts_from_the_response_s_own() -> None:
+def test_a_date_is_relative_to_the_date_of_the_response() -> None:
     """The clock of this machine may be wrong."""
     other_clock = time.time() - 86_400
     there = formatdate(other_clock + 30, usegmt=True)
@@ -241,7 +243,7 @@ def test_a_date_counts_from_the_response_s_own() -> None:
 
 @given(st.text(alphabet=st.characters(codec="latin-1"), max_size=40))
 @example("Wed, 01 Jan 0001 00:00:00 -2359")
-def test_any_header_is_a_value(text: str) -> None:
+def test_any_header_results_in_a_value(text: str) -> None:
     wait, count = header_seconds(text, date=text), header_count(text)
     assert wait is None or 0 <= wait <= 1e9
     assert count is None or 0 <= count < 10**15
@@ -250,12 +252,12 @@ def test_any_header_is_a_value(text: str) -> None:
 @pytest.mark.parametrize(
     "token", ["a\r\nX-Evil: 1", "a b", "é", "\ud800", "", "a\x00", "a" * 10_000, 7, None, ["a"]]
 )
-def test_what_cannot_stand_in_a_header_is_no_token(token: object) -> None:
+def test_a_token_that_cannot_be_sent_in_a_header_is_none(token: object) -> None:
     assert credential(token) is None
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a b", "é", "\n", "a" * 1000, 7, None])
-def test_what_cannot_stand_in_a_path_is_no_id(name: object) -> None:
+def test_an_id_that_cannot_be_part_of_a_path_is_none(name: object) -> None:
     assert identifier(name) is None
 
 
@@ -284,7 +286,7 @@ def test_errors_can_be_pickled(error: UploaderError) -> None:
     assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
 
 
-def test_a_refusal_is_a_sentence_whatever_it_says() -> None:
+def test_the_message_of_a_refusal_is_printable_and_short() -> None:
     problems: list[dict[str, Any]] = [
         {"title": {"a": 1}},
         {"name": 7, "title": "Bad\x1b[31m"},

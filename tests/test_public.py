@@ -15,7 +15,7 @@ from aiohttp.client_reqrep import ConnectionKey
 
 import async_uploader
 from async_uploader import TransportError, UploaderError, _errors
-from async_uploader._api.http import translated
+from async_uploader._api.transport_errors import translate
 
 
 def test_every_public_name_is_there() -> None:
@@ -101,7 +101,7 @@ def _made(kind: Any) -> Exception:
 
 @pytest.mark.parametrize("kind", _aiohttp_errors(), ids=lambda kind: kind.__name__)
 def test_every_error_of_aiohttp_has_a_sentence(kind: type[Exception]) -> None:
-    ours = translated(_made(kind))
+    ours = translate(_made(kind))
     assert isinstance(ours, TransportError)
     assert str(ours).startswith("No answer from the service: ")
     assert str(ours).endswith(".")

@@ -1,4 +1,4 @@
-"""What is tried again, how often, and how long the waits are."""
+"""Retries: which errors, how often, and after which backoff."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import anyio
 import pytest
 
 from async_uploader import ApiError, SourceError, TransportError, UploaderError
+from async_uploader._errors import is_transient
 from async_uploader._flow.rate_limit import RateLimiter
-from async_uploader._flow.retries import RetryPolicy, RetryRunner, is_retryable
+from async_uploader._flow.retries import RetryPolicy, RetryRunner
 
 
-def busy(retry_after_seconds: float | None = None) -> ApiError:
+def unavailable(retry_after_seconds: float | None = None) -> ApiError:
     return ApiError(status=503, title="Busy", retry_after_seconds=retry_after_seconds)
 
 
 @pytest.mark.parametrize(
-    ("error", "retryable"),
+    ("error", "transient"),
     [
         (TransportError("x", maybe_received=True), True),
         (TransportError("x", maybe_received=False, retryable=False), False),
@@ -29,23 +30,21 @@ def busy(retry_after_seconds: float | None = None) -> ApiError:
         (KeyboardInterrupt(), False),
     ],
 )
-def test_retryable(error: BaseException, retryable: bool) -> None:
-    assert is_retryable(error) is retryable
+def test_transient_errors(error: BaseException, transient: bool) -> None:
+    assert is_transient(error) is transient
 
 
 class Attempts:
-    """Fails as told, and remembers how long it was waited before each try."""
+    """Attempts that fail with the given errors, and succeed on None. Records the waits in between."""
 
-    def __init__(self, *errors: Exception | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, *errors: Exception | None) -> None:
         self._errors: Iterator[Exception | None] = iter(errors)
         self.count = 0
         self.waits: list[float] = []
-        self.pacing = RetryRunner(limiter=RateLimiter(), policy=RetryPolicy(max_attempts=3))
+        self.retries = RetryRunner(RateLimiter(), RetryPolicy(max_attempts=3), sleep=self._sleep)
 
-        async def sleep(seconds: float) -> None:
-            self.waits.append(seconds)
-
-        monkeypatch.setattr(anyio, "sleep", sleep)
+    async def _sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
 
     async def __call__(self) -> str:
         self.count += 1
@@ -54,48 +53,48 @@ class Attempts:
         return "done"
 
 
-async def test_until_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    attempts = Attempts(busy(), TransportError("x", maybe_received=True), None, monkeypatch=monkeypatch)
-    assert await attempts.pacing.persist(attempts, what="part 1") == "done"
+async def test_retries_until_success() -> None:
+    attempts = Attempts(unavailable(), TransportError("x", maybe_received=True), None)
+    assert await attempts.retries.retry(attempts, what="part 1") == "done"
     assert len(attempts.waits) == 2
 
 
-async def test_the_last_error_comes_out_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    last = busy()
-    attempts = Attempts(busy(), busy(), last, monkeypatch=monkeypatch)
+async def test_the_last_error_is_raised_unchanged() -> None:
+    last = unavailable()
+    attempts = Attempts(unavailable(), unavailable(), last)
     with pytest.raises(ApiError) as caught:
-        await attempts.pacing.persist(attempts, what="part 1")
+        await attempts.retries.retry(attempts, what="part 1")
     assert caught.value is last
     assert attempts.count == 3
 
 
-async def test_progress_starts_the_count_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    attempts = Attempts(*[busy() for _ in range(9)], None, monkeypatch=monkeypatch)
-    done = await attempts.pacing.persist(attempts, what="part 1", progress=lambda: attempts.count // 2)
+async def test_progress_resets_the_number_of_attempts() -> None:
+    attempts = Attempts(*[unavailable() for _ in range(9)], None)
+    done = await attempts.retries.retry(attempts, what="part 1", progress=lambda: attempts.count // 2)
     assert (done, attempts.count) == ("done", 10)
 
 
-async def test_backoff_has_full_jitter_and_grows(monkeypatch: pytest.MonkeyPatch) -> None:
-    firsts, seconds = [], []
+async def test_backoff_grows_and_has_full_jitter() -> None:
+    first_waits, second_waits = [], []
     for _ in range(200):
-        attempts = Attempts(busy(), busy(), None, monkeypatch=monkeypatch)
-        await attempts.pacing.persist(attempts, what="part 1")
+        attempts = Attempts(unavailable(), unavailable(), None)
+        await attempts.retries.retry(attempts, what="part 1")
         first, second = attempts.waits
-        firsts.append(first)
-        seconds.append(second)
-    assert 0 <= min(firsts) < 0.1
-    assert 0.4 < max(firsts) <= 0.5
-    assert 0 <= min(seconds) < 0.2
-    assert 0.8 < max(seconds) <= 1.0
+        first_waits.append(first)
+        second_waits.append(second)
+    assert 0 <= min(first_waits) < 0.1
+    assert 0.4 < max(first_waits) <= 0.5
+    assert 0 <= min(second_waits) < 0.2
+    assert 0.8 < max(second_waits) <= 1.0
 
 
-async def test_what_the_service_asks_for_is_waited_even_beyond_the_cap(monkeypatch: pytest.MonkeyPatch) -> None:
-    attempts = Attempts(busy(retry_after_seconds=90), None, monkeypatch=monkeypatch)
-    await attempts.pacing.persist(attempts, what="part 1")
+async def test_a_requested_wait_may_exceed_the_longest_backoff() -> None:
+    attempts = Attempts(unavailable(retry_after_seconds=90), None)
+    await attempts.retries.retry(attempts, what="part 1")
     assert attempts.waits == [90]
 
 
-async def test_a_wait_is_said(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    attempts = Attempts(busy(retry_after_seconds=2), None, monkeypatch=monkeypatch)
-    await attempts.pacing.persist(attempts, what="movie.mp4, part 12")
-    assert caplog.messages == ["movie.mp4, part 12: The service answered 503: Busy. Again in 2.0 s."]
+async def test_each_retry_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    attempts = Attempts(unavailable(retry_after_seconds=2), None)
+    await attempts.retries.retry(attempts, what="movie.mp4, part 12")
+    assert caplog.messages == ["movie.mp4, part 12: The service answered 503: Busy. Retrying in 2.0 s."]

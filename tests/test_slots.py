@@ -1,4 +1,4 @@
-"""What uploads have in common that share a line, against the emulator's simulated ones."""
+"""Upload slots that several uploads share, against simulated links of the emulator."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ KEY = "local-key"
 MakeFile = Callable[..., Path]
 
 
-def _connections(told: list[events.UploadEvent]) -> list[int]:
-    return [event.connections for event in told if isinstance(event, events.ConcurrencyChanged)]
+def _connections(received: list[events.UploadEvent]) -> list[int]:
+    return [event.connections for event in received if isinstance(event, events.ConcurrencyChanged)]
 
 
-async def test_an_upload_begins_with_what_the_last_one_has_found(make_file: MakeFile) -> None:
+async def test_an_upload_starts_with_the_concurrency_of_the_last_one(make_file: MakeFile) -> None:
     path = make_file(40 * MIB)
-    stories: list[list[events.UploadEvent]] = [[], []]
+    received: list[list[events.UploadEvent]] = [[], []]
     async with (
         Emulator(connection_rate=8_000_000) as emulator,
         Client(api_key=KEY, base_url=emulator.url) as client,
     ):
-        for story in stories:
-            await client.upload(path, on_event=story.append)
-    first, second = map(_connections, stories)
+        for uploaded in received:
+            await client.upload(path, on_event=uploaded.append)
+    first, second = map(_connections, received)
     assert first[:2] == [2, 6]
     assert second[0] == first[-1] > 2
 
 
-@pytest.mark.parametrize("is_many", [False, True], ids=["uploads at once", "upload_many"])
-async def test_uploads_at_once_do_not_crowd_a_shared_link(make_file: MakeFile, *, is_many: bool) -> None:
+@pytest.mark.parametrize("is_many", [False, True], ids=["upload", "upload_many"])
+async def test_concurrent_uploads_share_a_link(make_file: MakeFile, *, is_many: bool) -> None:
     paths = [make_file(6 * MIB, f"{number}.mp4") for number in range(8)]
     async with (
         Emulator(connection_rate=30_000_000, link_rate=40_000_000) as emulator,
         Client(api_key=KEY, base_url=emulator.url) as client,
     ):
         if is_many:
-            assert all([one.video async for one in client.upload_many(paths)])
+            assert all([result.video async for result in client.upload_many(paths)])
         else:
             await asyncio.gather(*map(client.upload, paths))
-        # A few more where the machine is busy and hard to measure; each for itself, they would have 16.
+        # The controller opens a few more if the machine is busy. Without shared slots there would be 16.
         assert emulator.statistics().peak_uploads_in_flight <= 12
 
 
-async def test_uploads_with_a_concurrency_of_their_own_have_a_line_of_their_own(make_file: MakeFile) -> None:
+async def test_a_fixed_concurrency_has_separate_slots(make_file: MakeFile) -> None:
     paths = [make_file(20 * MIB, f"{number}.mp4") for number in range(2)]
     async with (
         Emulator(connection_rate=10_000_000) as emulator,
@@ -62,13 +62,13 @@ async def test_uploads_with_a_concurrency_of_their_own_have_a_line_of_their_own(
         assert emulator.statistics().peak_uploads_in_flight == 6
 
 
-async def test_a_listener_that_fails_ends_its_own_upload_only(make_file: MakeFile) -> None:
-    """Whichever of the uploads it is that watches the line."""
+async def test_a_listener_that_raises_ends_only_its_own_upload(make_file: MakeFile) -> None:
+    """No matter which of the uploads adapts the slots."""
     paths = [make_file(30 * MIB, f"{number}.mp4") for number in range(3)]
 
     def fail(event: events.UploadEvent) -> None:
         if isinstance(event, events.ConcurrencyChanged) and event.connections > 2:
-            raise RuntimeError("no more")
+            raise RuntimeError("too many")
 
     async with (
         Emulator(connection_rate=5_000_000) as emulator,
@@ -77,16 +77,16 @@ async def test_a_listener_that_fails_ends_its_own_upload_only(make_file: MakeFil
         uploads = [
             client.upload(path, on_event=fail if number == 1 else None) for number, path in enumerate(paths)
         ]
-        ended = await asyncio.gather(*uploads, return_exceptions=True)
-    assert [isinstance(one, UploadFailed) for one in ended] == [False, True, False]
+        results = await asyncio.gather(*uploads, return_exceptions=True)
+    assert [isinstance(result, UploadFailed) for result in results] == [False, True, False]
 
 
-async def test_a_part_that_waits_for_another_try_leaves_its_place_to_others(make_file: MakeFile) -> None:
-    """Two connections are what a line begins with; both of their parts are told to come back much later."""
+async def test_a_part_releases_its_slot_during_the_backoff(make_file: MakeFile) -> None:
+    """There are two slots at first. The parts in both of them get a long ``Retry-After``."""
     faults = [Fault.parse(f"part={number},times=1:status=503,retry-after=30") for number in (1, 2)]
     is_waiting = asyncio.Event()
 
-    def look(event: events.UploadEvent) -> None:
+    def on_event(event: events.UploadEvent) -> None:
         if isinstance(event, events.RetryScheduled):
             waiting.append(event)
             if len(waiting) == 2:
@@ -97,7 +97,7 @@ async def test_a_part_that_waits_for_another_try_leaves_its_place_to_others(make
         Emulator(faults=faults) as emulator,
         Client(api_key=KEY, base_url=emulator.url) as client,
     ):
-        first = asyncio.create_task(client.upload(make_file(30 * MIB), on_event=look))
+        first = asyncio.create_task(client.upload(make_file(30 * MIB), on_event=on_event))
         await is_waiting.wait()
         async with asyncio.timeout(10):
             await client.upload(make_file(MIB, "other.mp4"))
@@ -106,23 +106,23 @@ async def test_a_part_that_waits_for_another_try_leaves_its_place_to_others(make
         await asyncio.wait([first])
 
 
-async def test_when_the_upload_that_watches_ends_another_one_does() -> None:
-    line = UploadSlots(RateLimiter())
-    is_told = asyncio.Event()
-    told: list[int] = []
+async def test_another_upload_adapts_the_slots_when_the_first_one_ends() -> None:
+    slots = UploadSlots(RateLimiter())
+    has_changed = asyncio.Event()
+    changes: list[int] = []
 
-    def tell(connections: int) -> None:
-        told.append(connections)
-        is_told.set()
+    def on_change(connections: int) -> None:
+        changes.append(connections)
+        has_changed.set()
 
-    watching = asyncio.create_task(line.adapt(lambda _: None))
-    other = asyncio.create_task(line.adapt(tell))
-    await is_told.wait()
-    is_told.clear()
-    watching.cancel()
+    first = asyncio.create_task(slots.adapt(lambda _: None))
+    second = asyncio.create_task(slots.adapt(on_change))
+    await has_changed.wait()
+    has_changed.clear()
+    first.cancel()
     for _ in range(2):
-        line.failed()
-    await is_told.wait()
-    other.cancel()
-    await asyncio.wait([watching, other])
-    assert told == [2, 1]
+        slots.connection_failed()
+    await has_changed.wait()
+    second.cancel()
+    await asyncio.wait([first, second])
+    assert changes == [2, 1]

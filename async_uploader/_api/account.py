@@ -1,11 +1,11 @@
-"""What an account can be asked beside uploading: its videos, their state, its upload tokens."""
+"""Account requests besides uploads: videos, their status, and upload tokens. All are retried."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from inspect import isawaitable
-from typing import Final, Literal, TypeVar, Unpack
+from typing import ClassVar, Final, Literal, TypeVar, Unpack
 
 import anyio
 
@@ -22,22 +22,25 @@ T = TypeVar("T")
 M = TypeVar("M", Video, UploadToken)
 OnStatus = Callable[[VideoStatus], Awaitable[object] | object]
 
-_FIRST_POLL_SECONDS: Final = 1.0
-_LAST_POLL_SECONDS: Final = 10.0
+_MAX_POLL_SECONDS: Final = 10.0
 
 
 class AccountApi:
-    """The requests of a :class:`Client`, each tried until it works, fails for good, or has failed too often."""
+    """The requests of a :class:`Client`, with retries."""
 
-    def __init__(self, service: Service, pacing: RetryRunner) -> None:
+    # Tests override it in a subclass.
+    _first_poll_seconds: ClassVar[float] = 1.0
+
+    def __init__(self, service: Service, retries: RetryRunner) -> None:
         self._service = service
-        self._pacing = pacing
+        self._retries = retries
 
     async def create_video(self, **details: Unpack[ContainerDetails]) -> Video:
-        """Create an empty container; ``title`` is required. See :meth:`upload` for the details.
+        """Create an empty container. ``title`` is required; :meth:`upload` lists the other details.
 
+        :returns: the container
         :raises ConfigurationError: a detail has the wrong type
-        :raises ApiError: the service refused
+        :raises ApiError: the service refused the request
         """
         payload = container_payload(details)
         if "title" not in payload:
@@ -45,11 +48,12 @@ class AccountApi:
         return await self._write("create", lambda: self._service.create_video(payload))
 
     async def import_video(self, source: str, **details: Unpack[ContainerDetails]) -> Video:
-        """Have the service fetch a video from a URL, or clone one of the account's.
+        """Let the service download a video from a URL, or copy a video of the account.
 
         :param source: an ``http(s)://`` URL, or a videoId
-        :returns: the new container, at once; :meth:`wait_until_playable` follows what becomes of it
-        :raises ApiError: the service refused
+        :returns: the new container, at once; :meth:`wait_until_playable` waits for the video
+        :raises ConfigurationError: the source is empty, or a detail has the wrong type
+        :raises ApiError: the service refused the request
         """
         if not source.strip():
             raise ConfigurationError("The source to import must be a URL or a videoId, not empty.")
@@ -58,25 +62,26 @@ class AccountApi:
         return await self._write("import", lambda: self._service.create_video(payload))
 
     async def update_video(self, video_id: str, **details: Unpack[ContainerDetails]) -> Video:
-        """Change details of a container: those that are given.
+        """Change the given details of a video or container.
 
+        :returns: the changed video
         :raises ConfigurationError: a detail has the wrong type
-        :raises ApiError: there is none (404), or the service refused otherwise
+        :raises ApiError: it does not exist (404), or the service refused the request
         """
         payload = container_payload(details)
         return await self._write("update", lambda: self._service.update_video(video_id, payload))
 
     async def get_video(self, video_id: str) -> Video:
-        """A container and its details.
+        """Get a video or container with its details.
 
-        :raises ApiError: there is none (404), or the service refused otherwise
+        :raises ApiError: it does not exist (404), or the service refused the request
         """
         return await self._read("video", lambda: self._service.get_video(video_id))
 
     async def get_status(self, video_id: str) -> VideoStatus:
-        """What has arrived of a video, and how far its encoding is.
+        """Get the status of a video: the received parts, and the progress of its encodings.
 
-        :raises ApiError: there is no such video (404), or the service refused otherwise
+        :raises ApiError: there is no such video (404), or the service refused the request
         """
         return await self._read("status", lambda: self._service.get_status(video_id))
 
@@ -91,12 +96,16 @@ class AccountApi:
         sort_order: Literal["asc", "desc"] | None = None,
         limit: int | None = None,
     ) -> list[Video]:
-        """The account's videos, all pages of them.
+        """List the videos of the account, from all pages.
 
-        :param tags: only videos with all of these
+        :param title: only videos whose title contains this
+        :param description: only videos with this description
+        :param tags: only videos with all of these tags
         :param metadata: only videos with all of these entries
-        :param limit: at most so many; default all
-        :raises ApiError: the service refused
+        :param sort_by: field to sort by; default: the order of the service
+        :param sort_order: ``"asc"`` or ``"desc"``; default: the order of the service
+        :param limit: maximum number of videos; default: all
+        :raises ApiError: the service refused the request
         """
         filters = {
             "title": title,
@@ -110,95 +119,95 @@ class AccountApi:
         return await self._all_pages("videos", self._service.list_videos, query, limit=limit)
 
     async def delete_video(self, video_id: str) -> None:
-        """Delete a video or container, for good.
+        """Delete a video or container permanently.
 
-        :raises ApiError: there is none (404), or the service refused otherwise
+        :raises ApiError: it does not exist (404), or the service refused the request
         """
         await self._delete("delete", lambda: self._service.delete_video(video_id))
 
     async def wait_until_playable(
         self, video_id: str, *, timeout: float | None = None, on_status: OnStatus | None = None
     ) -> VideoStatus:
-        """Ask for the status, less and less often, until the video can be played.
+        """Poll the status, at increasing intervals, until the video can be played.
 
         :param timeout: seconds; default: no limit
-        :param on_status: called (plain or async) with each status that was not the same before
+        :param on_status: called (plain or async) with the first status and with every changed one
         :returns: the last status
-        :raises UploaderError: every encoding failed, or the time is up
-        :raises ApiError: there is no such video (404), or the service refused otherwise
+        :raises UploaderError: every encoding failed, or the timeout expired
+        :raises ApiError: there is no such video (404), or the service refused the request
         """
-        pause_seconds = _FIRST_POLL_SECONDS
-        told: VideoStatus | None = None
+        interval_seconds = self._first_poll_seconds
+        reported: VideoStatus | None = None
         with anyio.move_on_after(timeout):
             while True:
                 status = await self.get_status(video_id)
-                if on_status is not None and status != told:
-                    answer, told = on_status(status), status
-                    if isawaitable(answer):
-                        await answer
+                if on_status is not None and status != reported:
+                    result, reported = on_status(status), status
+                    if isawaitable(result):
+                        await result
                 if status.encoding.playable:
                     return status
                 states = {quality.status for quality in status.encoding.qualities}
                 if states == {"failed"}:
                     raise UploaderError(f"Video {video_id} cannot be played: all of its encodings failed.")
-                await anyio.sleep(pause_seconds)
-                pause_seconds = min(pause_seconds * 1.5, _LAST_POLL_SECONDS)
+                await anyio.sleep(interval_seconds)
+                interval_seconds = min(interval_seconds * 1.5, _MAX_POLL_SECONDS)
         raise UploaderError(f"Video {video_id} was not playable within {timeout:g} s.")
 
     async def create_upload_token(self, *, ttl_seconds: int = 0) -> UploadToken:
-        """Make a token that lets its bearer upload, and nothing else.
+        """Create a token that permits uploads, and nothing else.
 
-        :param ttl_seconds: how long it lives; 0 (the default) = for ever
+        :param ttl_seconds: lifetime in seconds; default 0: unlimited
         :raises ConfigurationError: ``ttl_seconds`` is out of its range
-        :raises ApiError: the service refused
+        :raises ApiError: the service refused the request
         """
         if not 0 <= ttl_seconds <= MAX_UPLOAD_TOKEN_TTL_SECONDS:
             raise ConfigurationError(
-                f"ttl_seconds must be from 0 (for ever) to {MAX_UPLOAD_TOKEN_TTL_SECONDS:,}, not {ttl_seconds!r}."
+                f"ttl_seconds must be from 0 (unlimited) to {MAX_UPLOAD_TOKEN_TTL_SECONDS:,}, not {ttl_seconds!r}."
             )
         return await self._write("token", lambda: self._service.create_upload_token(ttl_seconds))
 
     async def list_upload_tokens(self, *, limit: int | None = None) -> list[UploadToken]:
-        """The account's upload tokens.
+        """List the upload tokens of the account.
 
-        :param limit: at most so many; default all
-        :raises ApiError: the service refused
+        :param limit: maximum number of tokens; default: all
+        :raises ApiError: the service refused the request
         """
         return await self._all_pages("tokens", self._service.list_upload_tokens, {}, limit=limit)
 
     async def get_upload_token(self, token: str) -> UploadToken:
-        """What is known of a token.
+        """Get an upload token.
 
-        :raises ApiError: there is none (404), or the service refused otherwise
+        :raises ApiError: it does not exist (404), or the service refused the request
         """
         return await self._read("token", lambda: self._service.get_upload_token(token))
 
     async def delete_upload_token(self, token: str) -> None:
-        """Revoke a token.
+        """Delete an upload token, so that it cannot be used any more.
 
-        :raises ApiError: there is none (404), or the service refused otherwise
+        :raises ApiError: it does not exist (404), or the service refused the request
         """
         await self._delete("token", lambda: self._service.delete_upload_token(token))
 
     async def _read(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
-        return await self._pacing.run(RequestKind.READ, request, what=what)
+        return await self._retries.run(RequestKind.READ, request, what=what)
 
     async def _write(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
-        return await self._pacing.run(RequestKind.WRITE, request, what=what)
+        return await self._retries.run(RequestKind.WRITE, request, what=what)
 
     async def _delete(self, what: str, request: Callable[[], Awaitable[None]]) -> None:
-        tried = False
+        is_retry = False
 
         async def once() -> None:
-            nonlocal tried
+            nonlocal is_retry
             try:
                 await request()
             except ApiError as exc:
-                # Gone on a second try: the first had worked, only its answer was lost.
-                if not (tried and exc.status == 404):
+                # 404 on a retry: an earlier request succeeded; only its response was lost.
+                if not (is_retry and exc.status == 404):
                     raise
             finally:
-                tried = True
+                is_retry = True
 
         await self._write(what, once)
 
@@ -218,7 +227,7 @@ class AccountApi:
             items, pages = await self._read(what, partial(get_page, paged))
             known = len(found)
             found |= {_id_of(item): item for item in items}
-            if len(found) == known:  # the end, whatever the service says of further pages
+            if len(found) == known:  # no new items: the number of pages is wrong
                 break
         return list(found.values())[:limit]
 

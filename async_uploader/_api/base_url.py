@@ -1,4 +1,4 @@
-"""Where the service is, and how one gets there."""
+"""The base URL of the service, and the proxy for it."""
 
 from __future__ import annotations
 
@@ -15,29 +15,28 @@ ENVIRONMENTS: Final = {"production": "https://ws.api.video", "sandbox": "https:/
 
 
 def parse_base_url(text: str, *, allow_plain_http: bool) -> URL:
-    """The service's address from ``"production"``, ``"sandbox"`` or a URL.
+    """The base URL for ``"production"``, ``"sandbox"`` or a URL.
 
-    :param allow_plain_http: accept ``http://`` to another machine, where credentials travel in clear
-    :raises ConfigurationError: it is none, or plain HTTP without leave
+    :param allow_plain_http: accept ``http://`` to another machine, which sends credentials unencrypted
+    :raises ConfigurationError: the URL is invalid, or uses plain HTTP without ``allow_plain_http``
     """
-    address = ENVIRONMENTS.get(text, text)
     try:
-        url = URL(address)
+        url = URL(ENVIRONMENTS.get(text, text))
         port = url.port
-        problem = _problem_of_host(url)
+        problem = _host_problem(url)
     except ValueError as exc:  # UnicodeError is one, too
-        raise ConfigurationError(f"The base URL {_shown(text)} is malformed: {_plain(exc)}.") from exc
+        raise ConfigurationError(f"The base URL {_display(text)} is malformed: {_reason(exc)}.") from exc
     if problem:
-        raise ConfigurationError(f"The base URL {_shown(text)} is malformed: {problem}.")
+        raise ConfigurationError(f"The base URL {_display(text)} is malformed: {problem}.")
     if url.scheme not in ("http", "https") or not url.host or port == 0:
         raise ConfigurationError(
-            f"The base URL {_shown(text)} is malformed; expected https://HOST[:PORT], 'production' or 'sandbox'."
+            f"The base URL {_display(text)} is malformed; expected https://HOST[:PORT], 'production' or 'sandbox'."
         )
     if url.user or url.password or url.query_string or url.fragment:
         raise ConfigurationError("The base URL must not contain credentials, a query or a fragment.")
     if url.scheme == "http" and not is_loopback(url.host) and not allow_plain_http:
         raise ConfigurationError(
-            f"The base URL {_shown(text)} would send credentials in clear; use https://, or insist with "
+            f"The base URL {_display(text)} would send credentials unencrypted; use https://, or pass "
             "allow_plain_http=True (--allow-plain-http)."
         )
     return url.with_path(url.path.rstrip("/") + "/")
@@ -52,12 +51,11 @@ def is_loopback(host: str) -> bool:
 
 
 def environment_proxy(url: URL) -> tuple[URL | None, dict[str, str]]:
-    """The proxy that ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``NO_PROXY`` ask for, and headers for it.
+    """The proxy of ``HTTPS_PROXY``, ``HTTP_PROXY`` and ``NO_PROXY``, and its headers; None for this machine.
 
-    None to this machine, whatever they say.
+    aiohttp's ``trust_env`` is not used: it would also send credentials from ``~/.netrc``.
 
-    aiohttp's ``trust_env`` is not used: it would also send what ``~/.netrc`` says about the host, beside or
-    in place of our own credentials.
+    :raises ConfigurationError: a variable is malformed
     """
     host = url.host or ""
     address = urllib.request.getproxies().get(url.scheme)
@@ -67,10 +65,10 @@ def environment_proxy(url: URL) -> tuple[URL | None, dict[str, str]]:
     try:
         proxy = URL(address if "://" in address else f"http://{address}")
         login = f"{proxy.user}:{proxy.password or ''}".encode()
-        problem = _problem_of_host(proxy)
+        problem = _host_problem(proxy)
     except ValueError as exc:
-        # Not chained: the text of the cause may have the proxy's password.
-        raise ConfigurationError(f"The {name} variable is malformed: {_plain(exc)}.") from None
+        # Not chained: the cause may contain the password of the proxy.
+        raise ConfigurationError(f"The {name} variable is malformed: {_reason(exc)}.") from None
     if proxy.scheme not in ("http", "https") or not proxy.host or proxy.port == 0:
         problem = "expected http://HOST[:PORT] or https://HOST[:PORT]"
     if problem:
@@ -84,20 +82,19 @@ def environment_proxy(url: URL) -> tuple[URL | None, dict[str, str]]:
 _MAX_HOST_LENGTH: Final = 253
 
 
-def _problem_of_host(url: URL) -> str:
-    """Why no resolver can look up the host of a URL, as a part of a sentence; empty if one can.
+def _host_problem(url: URL) -> str:
+    """Why the host name of a URL is invalid, as part of a sentence; empty if it is valid.
 
-    :raises ValueError: the host cannot even be read
+    :raises ValueError: yarl cannot read the host
     """
     if not (host := url.raw_host) or _is_ip_address(host) or not url.host:
         return ""
     if len(host.rstrip(".")) > _MAX_HOST_LENGTH:
         return f"its host name has more than {_MAX_HOST_LENGTH} characters"
     if not all(0 < len(label) <= 63 for label in host.removesuffix(".").split(".")):
-        return "its host name has an empty part, or one of more than 63 characters"
-    return (
-        "" if host.isascii() and host.isprintable() and " " not in host else "its host name has a wrong character"
-    )
+        return "its host name has an empty label, or one of more than 63 characters"
+    is_valid = host.isascii() and host.isprintable() and " " not in host
+    return "" if is_valid else "its host name has an invalid character"
 
 
 def _is_ip_address(host: str) -> bool:
@@ -108,11 +105,11 @@ def _is_ip_address(host: str) -> bool:
     return True
 
 
-def _plain(exc: ValueError) -> str:
-    """A reason as a part of a sentence: that of Python's codecs is for programmers."""
+def _reason(exc: ValueError) -> str:
+    """The reason as part of a sentence. Messages of Python's codecs are replaced: they are for programmers."""
     return "its host name is not valid (IDNA)" if isinstance(exc, UnicodeError) else str(exc).rstrip(".")
 
 
-def _shown(text: str) -> str:
-    # A URL that is wrong may hold a password all the same.
+def _display(text: str) -> str:
+    # An invalid URL may contain a password.
     return repr(text if "@" not in text else "…@" + text.rpartition("@")[2])

@@ -1,48 +1,42 @@
-"""One HTTP conversation with one host: requests out, answers in, every failure as one of ours.
-
-This is the only module that knows aiohttp's exceptions. It knows no endpoint, and it tries nothing twice.
-"""
+"""HTTP exchanges with one host, by aiohttp. Each sends one request once, and every failure is an UploaderError."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import platform
-import ssl
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 from weakref import ref
 
 import aiohttp
 from msgspec import Struct
 from yarl import URL
 
-from async_uploader._errors import ApiError, AuthenticationError, TransportError, UploaderError
+from async_uploader._errors import ApiError, AuthenticationError, UploaderError
 from async_uploader._limits import MIB
 from async_uploader._parsing import json_object, retry_after_seconds, sentence
 
 from .base_url import environment_proxy
-from .stall import StallDetector
-from .tls import is_lasting, why_no_tls, why_not_trusted
+from .stall import RESPONSE_STALLS, StallDetector
+from .transport_errors import CONNECT_TIMEOUT_SECONDS, LostConnectionError, translate, without_request
 
 if TYPE_CHECKING:
     from aiohttp.connector import Connection
 
     from .multipart import PartBody
 
-CONNECT_TIMEOUT_SECONDS: Final = 30.0
-CONTINUE_TIMEOUT_SECONDS: Final = 1.0
 
-# No answer of the service comes near it; a proxy's page that does is cut off.
-_MAX_ANSWER_BYTES: Final = 16 * MIB
-_LEAST_SECRET: Final = 8
+# No response of the service comes near this size. The page of a proxy may; the rest of it is not read.
+_MAX_RESPONSE_BYTES: Final = 16 * MIB
+# Shorter values are not secrets, and may occur within other words.
+_MIN_SECRET_LENGTH: Final = 8
 
 
 class Response(Struct, frozen=True, kw_only=True):
-    """What came back: any status, the body as it is.
+    """A response with any status.
 
-    :param secrets: what the request carried. A refusal that quotes one must not put it into an error
+    :param secrets: the request's secrets. If the response quotes one, it is removed from the error's message
     """
 
     status: int
@@ -52,13 +46,14 @@ class Response(Struct, frozen=True, kw_only=True):
     secrets: Sequence[str] = ()
 
     def json(self) -> dict[str, Any]:
-        """The body as a JSON object; an empty one if it is something else (HTML, say, or nothing)."""
+        """The body as a JSON object; an empty one if the body is anything else (HTML, for example)."""
         return json_object(self.body)
 
     def raise_for_status(self) -> Self:
-        """This answer, if it is a 2xx.
+        """Return this response if it is a 2xx.
 
-        :raises ApiError: it is anything else; a redirect too, since following one would carry credentials away
+        :raises ApiError: it is not. Redirects are errors, too: following one would send credentials to another
+            host
         """
         if 200 <= self.status < 300:
             return self
@@ -73,87 +68,99 @@ class Response(Struct, frozen=True, kw_only=True):
         if 300 <= self.status < 400:
             detail = "It redirects elsewhere, and redirects are not followed; check the base URL"
         problems = problem.get("problems")
+        if not isinstance(problems, list):
+            problems = []
         return kind(
             status=self.status,
             type=sentence(problem.get("type")),
             title=title,
             name=sentence(problem.get("name")),
             detail=detail,
-            problems=[one for one in problems if isinstance(one, dict)] if isinstance(problems, list) else (),
+            problems=[item for item in problems if isinstance(item, dict)],
             retry_after_seconds=retry_after_seconds(self.status, self.headers),
         )
 
     def _without_secrets(self) -> bytes:
         body = self.body
         for secret in self.secrets:
-            # A shorter one is no real secret, and may be a part of any word.
-            if len(secret) >= _LEAST_SECRET:
+            if len(secret) >= _MIN_SECRET_LENGTH:
                 body = body.replace(secret.encode(), b"***")
         return body
 
 
-class _Request(aiohttp.ClientRequest):
-    """A request that shows its connection to the watchdog, and that does not wait for ``100 Continue`` for ever.
+class Request(aiohttp.ClientRequest):
+    """A request that passes its connection to the stall detector, and limits the wait for ``100 Continue``.
 
-    RFC 9110, 10.1.1, has the body sent all the same after a while, since not every server knows the word. aiohttp
-    would wait on.
+    Not every server sends ``100 Continue``, so RFC 9110, section 10.1.1, does not allow an indefinite wait.
+    aiohttp would wait indefinitely.
     """
 
+    continue_timeout_seconds: ClassVar[float] = 1.0
+
     async def send(self, conn: Connection) -> aiohttp.ClientResponse:
-        if (watch := _WATCH.get()()) is not None:
-            watch.transport = conn.transport
+        if (detector := _STALL_DETECTOR.get()()) is not None:
+            detector.transport = conn.transport
         return await super().send(conn)
 
     def update_expect_continue(self, expect: bool = False) -> None:  # noqa: FBT001, FBT002 - aiohttp's signature
         super().update_expect_continue(expect)
-        if (go_on := self._continue) is not None:
-            self.loop.call_later(CONTINUE_TIMEOUT_SECONDS, _settle, go_on)
+        if (received_continue := self._continue) is not None:
+            self.loop.call_later(self.continue_timeout_seconds, _set_result, received_continue)
 
 
-# The watchdog of this task's exchange: aiohttp makes the request, so it cannot be passed as an argument. Weak,
-# because timers of pooled connections keep the context in which they were set.
-_WATCH: Final[ContextVar[Callable[[], StallDetector | None]]] = ContextVar("_WATCH", default=lambda: None)
+# The stall detector of the current task's exchange. aiohttp creates the request, so it cannot be passed as an
+# argument. It is a weak reference, because timers of pooled connections keep the context in which they were set.
+_STALL_DETECTOR: Final[ContextVar[Callable[[], StallDetector | None]]] = ContextVar(
+    "_STALL_DETECTOR", default=lambda: None
+)
 
 
-class _LostError(aiohttp.ClientError):
-    """Wraps what made aiohttp lose a connection (its ``__cause__``)."""
+async def _without_retry(
+    request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Keep aiohttp from retrying a GET or DELETE whose connection was lost.
 
-
-async def _once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Keep aiohttp from quietly repeating a DELETE or GET whose connection was lost.
-
-    What is tried again is decided elsewhere, by who knows that there has been a first time.
+    Retries are up to the caller, which has to know whether a request was sent before.
     """
     try:
         return await send(request)
     except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as exc:
-        raise _LostError from exc
+        raise LostConnectionError from exc
 
 
-def _settle(future: asyncio.Future[bool]) -> None:
+def _set_result(future: asyncio.Future[bool]) -> None:
     if not future.done():
         future.set_result(True)
 
 
 class Http:
-    """A session with one host. Use as an async context manager."""
+    """A session with one host. Use as an async context manager.
 
-    def __init__(self, base_url: URL, *, headers: Mapping[str, str]) -> None:
+    :param headers: sent with every request
+    :param request_class: creates the requests
+    :ivar response_stalls: time for a whole response, in multiples of the stall timeout
+    """
+
+    def __init__(
+        self, base_url: URL, *, headers: Mapping[str, str], request_class: type[Request] = Request
+    ) -> None:
         self.base_url = base_url
+        self.response_stalls: int = RESPONSE_STALLS
         self._headers = dict(headers)
+        self._request_class = request_class
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         self._proxy, self._proxy_headers = environment_proxy(self.base_url)
         self._session = aiohttp.ClientSession(
             headers={"User-Agent": f"async-uploader Python/{platform.python_version()}", **self._headers},
-            # The workers bound the connections, no limit of the pool does. No total timeout either: only
-            # connecting is timed here, everything after it is the watchdog's.
+            # Upload slots limit the connections, not the pool. Only connecting has a timeout here; the stall
+            # detector limits everything after it.
             connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=None),
             timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_SECONDS),
             cookie_jar=aiohttp.DummyCookieJar(),
-            request_class=_Request,
-            middlewares=(_once,),
+            request_class=self._request_class,
+            middlewares=(_without_retry,),
         )
         return self
 
@@ -174,19 +181,19 @@ class Http:
         on_moved: Callable[[], None] | None = None,
         secrets: Sequence[str] = (),
     ) -> Response:
-        """Send one request and read its answer, whatever its status.
+        """Send one request and return its response, with any status.
 
-        :param stall_seconds: give up when nothing has moved for so long; math.inf: the caller watches
-        :param on_moved: called when bytes have moved, and not for each of them
-        :param secrets: what of the request must not appear in an error
-        :raises TransportError: no usable answer came back
-        :raises SourceError: the body's source failed
+        :param stall_seconds: give up after this time without movement; ``math.inf``: the caller limits it
+        :param on_moved: called when bytes have moved
+        :param secrets: values in the request that must not appear in an error
+        :raises TransportError: there was no usable response
+        :raises SourceError: the source of the body failed
         """
-        assert self._session is not None, "used outside its context"
-        watch = StallDetector(stall_seconds, body, on_moved=on_moved)
-        _WATCH.set(ref(watch))
+        assert self._session is not None, "used outside of its context"
+        detector = StallDetector(stall_seconds, body, on_moved=on_moved, response_stalls=self.response_stalls)
+        _STALL_DETECTOR.set(ref(detector))
         try:
-            with watch:
+            with detector:
                 async with self._session.request(
                     method,
                     self.base_url.join(URL(path)),
@@ -198,81 +205,35 @@ class Http:
                     proxy=self._proxy,
                     proxy_headers=self._proxy_headers,
                 ) as response:
-                    watch.moved()
-                    content = await response.content.read(_MAX_ANSWER_BYTES)
-                    while more := await response.content.read(_MAX_ANSWER_BYTES - len(content)):
-                        watch.moved()
-                        content += more
+                    detector.moved()
                     return Response(
                         status=response.status,
                         reason=response.reason or "",
                         headers=response.headers.copy(),
-                        body=content,
+                        body=await _read(response.content, on_moved=detector.moved),
                         secrets=secrets,
                     )
-        except UploaderError as exc:
-            failure, cause = exc, without_request(exc.__cause__)
-            failure.__context__ = None
-        except Exception as exc:  # noqa: BLE001 - no response may cause anything but an error of ours
-            lost = exc.__cause__ if isinstance(exc, _LostError) else exc
-            failure, cause = translated(lost), without_request(lost)
-            if body is not None and body.failure is not None:
-                failure, cause = body.failure, body.failure.__cause__
-        # Not in the handlers: there the exception that is handled would become the context of ours, with the URL
-        # and the headers that aiohttp's exceptions carry.
+        except Exception as exc:  # noqa: BLE001 - every exception becomes an UploaderError
+            failure, cause = _failure_and_cause(exc, body)
+        # Raised outside the handler: inside, aiohttp's exception would become the context of this one, with the
+        # URL and the headers that it carries.
         raise failure from cause
 
 
-class HiddenError(Exception):
-    """Stands for an exception that carries a request, and so the secrets in its URL and headers."""
+def _failure_and_cause(exc: Exception, body: PartBody | None) -> tuple[UploaderError, BaseException | None]:
+    if isinstance(exc, UploaderError):
+        exc.__context__ = None
+        return exc, without_request(exc.__cause__)
+    lost = exc.__cause__ if isinstance(exc, LostConnectionError) else exc
+    failure, cause = translate(lost), without_request(lost)
+    if body is not None and body.failure is not None:
+        return body.failure, body.failure.__cause__
+    return failure, cause
 
 
-def without_request(exc: BaseException | None) -> BaseException | None:
-    """The same chain of exceptions, with stand-ins for those that carry a request."""
-    if exc is None:
-        return None
-    earlier = without_request(exc.__cause__ or exc.__context__)
-    is_of_system = isinstance(exc, OSError) and not isinstance(exc, aiohttp.ClientError) and "://" not in str(exc)
-    if not is_of_system and not isinstance(exc, UploaderError):
-        number = getattr(exc, "errno", None)
-        why = f": {os.strerror(number)}" if isinstance(number, int) else ""
-        exc = HiddenError(f"{type(exc).__name__}{why}").with_traceback(exc.__traceback__)
-    exc.__cause__, exc.__context__ = earlier, None
-    return exc
-
-
-def translated(exc: BaseException | None) -> TransportError:
-    """Our error for one of aiohttp's or the system's. The one place where foreign exceptions are named."""
-    maybe_received, retryable = False, True
-    match exc:
-        case ssl.SSLCertVerificationError() | aiohttp.ClientConnectorCertificateError():
-            reason, retryable = why_not_trusted(getattr(exc, "certificate_error", exc)), False
-        # Without a number it is asyncio's own error, for a connection that is lost in the handshake.
-        case (
-            aiohttp.ClientConnectorSSLError() | aiohttp.ClientConnectorError(os_error=ConnectionError(errno=None))
-        ):
-            reason = f"TLS handshake with {exc.host}:{exc.port} failed: {why_no_tls(exc.os_error)}"
-            retryable = not is_lasting(exc.os_error)
-        case aiohttp.ClientConnectorDNSError():
-            reason = f"the host name {exc.host!r} was not found"
-        case aiohttp.ConnectionTimeoutError():
-            reason = f"no connection within {CONNECT_TIMEOUT_SECONDS:g} s"
-        case aiohttp.ClientConnectorError():
-            # asyncio puts words and addresses of its own where the system's reason was.
-            why = os.strerror(exc.os_error.errno) if exc.os_error.errno else str(exc.os_error)
-            reason = f"no connection to {exc.host}:{exc.port} ({sentence(why) or type(exc.os_error).__name__})"
-        case ssl.SSLError():
-            reason, maybe_received = f"the TLS connection failed: {why_no_tls(exc)}", True
-        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
-            reason, retryable = "its address cannot be used", False
-        case aiohttp.ClientHttpProxyError():
-            reason = f"the proxy answered {exc.status}"
-        case aiohttp.ServerDisconnectedError():
-            reason, maybe_received = "it closed the connection", True
-        case aiohttp.ClientResponseError() | aiohttp.ClientPayloadError():
-            reason, maybe_received = "what came was cut off or is not HTTP", True
-        case OSError() | aiohttp.ClientConnectionError() | TimeoutError():
-            reason, maybe_received = f"the connection was lost ({type(exc).__name__})", True
-        case _:
-            reason, maybe_received = f"the response could not be read ({type(exc).__name__})", True
-    return TransportError(reason, maybe_received=maybe_received, retryable=retryable)
+async def _read(content: aiohttp.StreamReader, *, on_moved: Callable[[], None]) -> bytes:
+    body = b""
+    while more := await content.read(_MAX_RESPONSE_BYTES - len(body)):
+        on_moved()
+        body += more
+    return body

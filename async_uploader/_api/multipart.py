@@ -1,9 +1,17 @@
-"""A part on its way: one multipart file field of known length, read while it is sent.
+"""The multipart body of a part: one file field of known length, read while it is sent.
 
-Rejected: ``aiohttp.FormData`` (holds the part), an async generator (chunked transfer coding), a fresh ``bytes``
-a block (20 times the page faults). Instead one block is read into a buffer and written, and the buffer is used
-again as soon as the transport holds nothing of it. That last condition is checked and not assumed, because
-event loops differ: asyncio 3.11 copies what it could not send, later versions and uvloop keep a view.
+Problem
+    Send parts of up to 200 MiB without holding them in memory and without chunked transfer coding.
+
+Approach
+    Read one block into a buffer, write it, and reuse the buffer as soon as the transport holds nothing of it. This
+    is checked for every block, because event loops differ: asyncio 3.11 copies the bytes that it could not send,
+    later versions and uvloop keep a view of the buffer.
+
+Rejected
+    - ``aiohttp.FormData``: holds the whole part.
+    - An async generator: makes aiohttp use chunked transfer coding.
+    - New ``bytes`` for every block: 20 times the page faults.
 """
 
 from __future__ import annotations
@@ -28,47 +36,48 @@ from .part_request import PartObserver
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
 
-# Below 1 MiB the hop into a reading thread costs more than the read; above, only memory grows. With many parts in
-# flight the hops overlap, and small blocks keep memory and the loop's stalls (encrypting one) small instead.
+# Below 1 MiB, switching to a reading thread costs more than the read; above, only memory grows. With many parts in
+# flight these switches overlap, and small blocks save memory and the time in which encryption blocks the event
+# loop.
 BLOCK_BYTES: Final = MIB
 SMALL_BLOCK_BYTES: Final = 256 * KIB
 _MANY_PARTS: Final = 8
-# What is encrypted is held twice more, by OpenSSL and on its way out of it. Smaller costs turns of the loop.
+# Bytes to encrypt at once. OpenSSL and its output buffer hold two more copies; smaller writes cost CPU time.
 _ENCRYPTED_AT_ONCE_BYTES: Final = 512 * KIB
 
 
 class BlockPool:
-    """Blocks that are not in use, for all parts of a client. Peak memory: one block a part in flight."""
+    """Free blocks for all parts of a client. Peak memory: one block per part in flight."""
 
     def __init__(self) -> None:
         self._free: dict[int, list[memoryview]] = {BLOCK_BYTES: [], SMALL_BLOCK_BYTES: []}
         self._parts = Counter()
 
     def part(self) -> AbstractContextManager[None]:
-        """One more part is in flight."""
+        """Count a part in flight while the ``with`` block lasts."""
         return self._parts.plus()
 
     def take(self) -> memoryview:
-        """A block that nobody else holds."""
+        """Return a block for exclusive use: a small one if many parts are in flight."""
         size_bytes = BLOCK_BYTES if self._parts.count <= _MANY_PARTS else SMALL_BLOCK_BYTES
         free = self._free[size_bytes]
         return free.pop() if free else page_aligned_buffer(size_bytes)
 
     def give_back(self, block: memoryview) -> None:
-        """Only for a block that neither a thread nor a transport can still touch."""
+        """Return a block to the pool. No thread and no transport may still use it."""
         self._free[len(block)].append(block)
 
 
 class PartBody(payload.Payload):
     """The multipart body of one attempt to send one part.
 
-    :param reader: gives the part's bytes. Opened and closed by the caller: this body is written by a task of
-        aiohttp's, which can be cancelled in ways that no shield of ours withstands
-    :param size_bytes: how many there are
-    :param filename: goes into the file field, quoted; the service shows it as a title
+    :param reader: reads the bytes of the part. The caller opens and closes it: aiohttp writes this body in a task
+        of its own, which can be cancelled in spite of shields
+    :param size_bytes: size of the part
+    :param filename: name of the file; the service uses it as a title
     :param form_fields: sent before the file
     :param observer: follows the bytes, block by block
-    :param hold_seconds: wait so long after the form fields: the service may refuse by them, before the file leaves
+    :param hold_seconds: wait this long after the form fields, so that the service can refuse before the file
     """
 
     def __init__(
@@ -95,53 +104,53 @@ class PartBody(payload.Payload):
         #: How much has reached the other side, for the meter; the kernel's count where it tells.
         self.delivered_bytes: int = 0
         self.acked_before_bytes: int = 0
-        #: Why the source could not be read to its end; aiohttp would bury it.
+        #: The error of the source, which aiohttp would hide.
         self.failure: UploaderError | None = None
 
     @property
     def size(self) -> int:
-        """Bytes of the whole body, for ``Content-Length``."""
+        """Size of the whole body in bytes, for ``Content-Length``."""
         return self._size_bytes
 
     @property
     def transport(self) -> asyncio.WriteTransport | None:
-        """The connection, once the body has begun to go out on it."""
+        """The connection; None until the body is being sent."""
         return self._transport
 
     @property
     def local_port(self) -> int | None:
-        """The connection's local port, once the body has begun to go out on it."""
+        """The connection's local port; None until the body is being sent."""
         name = self._transport.get_extra_info("sockname") if self._transport is not None else None
         return name[1] if name else None
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002
-        """Not possible: the body is never held."""
-        raise TypeError("a part's body is not held in memory")
+        """Not supported: the body is never held in memory."""
+        raise TypeError("the body of a part is not held in memory")
 
     async def write(self, writer: AbstractStreamWriter) -> None:
         """Send the whole body once."""
         await self.write_with_length(writer, None)
 
     async def write_with_length(self, writer: AbstractStreamWriter, _content_length: int | None) -> None:
-        """Send the whole body once: its length is known, and aiohttp's idea of it is the same."""
+        """Send the whole body once. Its length is known, and the same as aiohttp's."""
         transport = self._transport = writer.transport
         assert transport is not None
         if (info := tcp_info(transport)) is not None:
             self.acked_before_bytes = info.acked_bytes
-        # Drain has to mean "the transport holds nothing". The TLS transport compares with >=, so 0 would
-        # make it wait for ever; the plain one with >.
+        # `drain()` must wait until the transport holds nothing. The plain transport waits while its buffer is >
+        # high, the TLS transport while it is >= high, so 0 would make that one wait forever.
         transport.set_write_buffer_limits(high=1 if _is_tls(transport) else 0, low=0)
         try:
             await writer.write(self._head)
             if self._hold_seconds:
-                # A response that comes meanwhile has aiohttp cancel this.
+                # If a response arrives in the meantime, aiohttp cancels this task.
                 await asyncio.sleep(self._hold_seconds)
             await self._write_part(writer, transport)
             await writer.write(self._tail)
         except BaseException as exc:
             if isinstance(exc, UploaderError):
                 self.failure = exc
-            # close() would first try to send what is buffered, to a peer that may have stalled.
+            # `close()` would first send the buffered bytes, to a peer that may have stalled.
             transport.abort()
             raise
 
@@ -180,9 +189,9 @@ def _preamble(boundary: str, *, filename: str, form_fields: Mapping[str, str]) -
 
 
 def quoted(value: str) -> str:
-    """A field or file name as browsers write it into a multipart header (WHATWG HTML, "multipart/form-data").
+    """Quote a field or file name for a multipart header, as browsers do (WHATWG HTML, "multipart/form-data").
 
-    Quotes and line ends are percent-encoded, so a name cannot end its header, and so is the backslash, which
-    some parsers take for an escape. Any other character arrives as it is, in UTF-8.
+    Quotes and line breaks are percent-encoded, so that a name cannot end its header. The backslash is, too: some
+    parsers take it for an escape. Other characters are sent unchanged, in UTF-8.
     """
     return value.replace("\\", "%5C").replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")

@@ -1,8 +1,8 @@
-"""A watchdog on bytes moving, because aiohttp has none for writes and any total timeout kills slow uploads.
+"""Stall detection: gives up a request after a time without a single byte moving, in either direction.
 
-A request is given up when nothing has moved for a while, in either direction, and only then. What counts as
-moving is asked of the kernel where it tells (bytes that the peer has acknowledged), since a whole part can sit in
-socket buffers and drain slowly long after the last ``write()``. Elsewhere the transport's own buffer has to do.
+aiohttp has no timeout for writes, and a total timeout would end slow uploads. Movement is read from the kernel
+where it is known (bytes acknowledged by the peer), because a whole part can wait in socket buffers and drain
+slowly, long after the last ``write()``. Elsewhere, only the transport's own buffer is known.
 """
 
 from __future__ import annotations
@@ -22,43 +22,49 @@ if TYPE_CHECKING:
     from .multipart import PartBody
 
 
-# A response is given up when it is not complete so many stalls after the last byte of its request has left, even
-# if it trickles. A server that is alive answers within one; ten leave room for a long list over a bad line.
+# A response must be complete within this many stall timeouts after the last byte of its request was sent, even if
+# it trickles. A working server responds within one; ten leave room for a long list over a slow connection.
 RESPONSE_STALLS: Final = 10
-# How often the kernel is asked, at most and at least.
-_LOOKS_A_STALL: Final = 10
-_LONGEST_LOOK_SECONDS: Final = 1.0
+# How often the connection is checked for movement.
+_CHECKS_PER_STALL: Final = 10
+_MAX_CHECK_SECONDS: Final = 1.0
 
 
 class StallDetector:
-    """``with StallWatch(30, body):`` raises :class:`TransportError` once nothing has moved for 30 s.
+    """``with StallDetector(30, body):`` raises :class:`TransportError` after 30 s without movement.
 
-    Also if the request has left, and the response is not complete within ``RESPONSE_STALLS`` times as long.
+    It is a timer and a cancel scope: it needs no task, and nothing on the path of the bytes.
 
-    It is a timer and a cancel scope: no task, and nothing on the path of the bytes.
-
-    :param body: what is sent, if it is large
+    :param stall_seconds: longest time without movement; ``math.inf``: no limit
+    :param body: the body of the request, if it is a part
     :param on_moved: called when bytes have moved
+    :param response_stalls: time for the whole response, in multiples of ``stall_seconds``
+    :ivar transport: the connection, once there is one
     """
 
     def __init__(
-        self, stall_seconds: float, body: PartBody | None = None, *, on_moved: Callable[[], None] | None = None
+        self,
+        stall_seconds: float,
+        body: PartBody | None = None,
+        *,
+        on_moved: Callable[[], None] | None = None,
+        response_stalls: int = RESPONSE_STALLS,
     ) -> None:
+        self.transport: asyncio.WriteTransport | None = None
         self._stall_seconds = stall_seconds
+        self._response_seconds = response_stalls * stall_seconds
         self._body = body
         self._on_moved = on_moved
         self._scope = CancelScope()
         self._timer: asyncio.TimerHandle | None = None
-        self._left: Hashable = None
-        self._came: Hashable = None
-        #: The connection, once there is one.
-        self.transport: asyncio.WriteTransport | None = None
+        self._sent: Hashable = None
+        self._received: Hashable = None
 
     def __enter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._scope.__enter__()
-        self._restart()
-        self._look()
+        self._request_moved()
+        self._check()
         return self
 
     def __exit__(
@@ -71,35 +77,34 @@ class StallDetector:
             raise TransportError(self._reason(), maybe_received=True) from exc
         return handled
 
-    def _reason(self) -> str:
-        if self._loop.time() >= self._respond_by:
-            return f"the response was not complete after {RESPONSE_STALLS * self._stall_seconds:g} s"
-        return f"nothing moved for {self._stall_seconds:g} s"
-
-    def _restart(self) -> None:
-        """Bytes of the request have left, so the response is still to come."""
-        self._respond_by = self._loop.time() + RESPONSE_STALLS * self._stall_seconds
-        self.moved()
-
     def moved(self) -> None:
-        """Bytes have moved: start counting anew."""
+        """Bytes have moved: restart the timeout, up to the deadline of the response."""
         self._scope.deadline = min(self._loop.time() + self._stall_seconds, self._respond_by)
         if self._on_moved is not None:
             self._on_moved()
 
-    def _look(self) -> None:
-        left, came = self._movement()
-        if left != self._left:
-            self._restart()
-        elif came != self._came:
-            self.moved()
-        self._left, self._came = left, came
-        self._timer = self._loop.call_later(
-            min(_LONGEST_LOOK_SECONDS, self._stall_seconds / _LOOKS_A_STALL), self._look
-        )
+    def _request_moved(self) -> None:
+        """Bytes of the request have moved: restart the deadline of the response, too."""
+        self._respond_by = self._loop.time() + self._response_seconds
+        self.moved()
 
-    def _movement(self) -> tuple[Hashable, Hashable]:
-        """Values that change whenever bytes of the request have left, and when bytes of the response have come."""
+    def _reason(self) -> str:
+        if self._loop.time() >= self._respond_by:
+            return f"the response was not complete after {self._response_seconds:g} s"
+        return f"nothing moved for {self._stall_seconds:g} s"
+
+    def _check(self) -> None:
+        sent, received = self._counters()
+        if sent != self._sent:
+            self._request_moved()
+        elif received != self._received:
+            self.moved()
+        self._sent, self._received = sent, received
+        check_seconds = min(_MAX_CHECK_SECONDS, self._stall_seconds / _CHECKS_PER_STALL)
+        self._timer = self._loop.call_later(check_seconds, self._check)
+
+    def _counters(self) -> tuple[Hashable, Hashable]:
+        """Values that change when bytes of the request, or of the response, move."""
         transport = self.transport
         if self._body is not None:
             transport = self._body.transport or transport

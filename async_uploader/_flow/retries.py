@@ -1,8 +1,7 @@
-"""What is tried again, after how long, and when to give up.
+"""Retries: which failed requests are sent again, after which backoff, and when to give up.
 
-Retrying itself is tenacity's; this is the policy. An attempt counts only against a standstill: when the upload
-has got on since the last failure, the next one is the first again, so a long upload over a bad line is not
-ended by the sum of its troubles.
+An attempt counts only while nothing progresses. If the upload has progressed since the last failure, counting
+starts again, so a long upload over an unreliable network is not ended by the sum of its failures.
 """
 
 from __future__ import annotations
@@ -10,14 +9,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Final, TypeVar
+from functools import partial
+from typing import Final, Self, TypeVar
 
 import anyio
 import tenacity
 from msgspec import Struct
 
 from async_uploader._dispatcher import EventDispatcher, error_type
-from async_uploader._errors import ApiError, TransportError
+from async_uploader._errors import ApiError, TransportError, is_transient
 from async_uploader._limits import RATE_WINDOW_SECONDS
 from async_uploader._options import DEFAULT_MAX_ATTEMPTS, MAX_ATTEMPTS
 from async_uploader._units import format_duration
@@ -29,19 +29,20 @@ log: Final = logging.getLogger("async_uploader")
 
 T = TypeVar("T")
 
-# The service's windows are a minute. A longer wait is a surprise, so it is logged.
+# The service's rate limit resets every minute. A longer wait is unexpected, so it is logged.
 _LONG_WAIT_SECONDS: Final = RATE_WINDOW_SECONDS + 1.0
 
 
 class RetryPolicy(Struct, frozen=True, kw_only=True):
-    """Exponential backoff with full jitter: before try n, a random time up to ``first * 2**(n-1)`` seconds.
+    """Exponential backoff with full jitter: before retry n, a random time up to ``first_backoff * 2**(n-1)``.
 
-    :param max_attempts: tries for one request without any progress in between
-    :param first_backoff_seconds: upper end of the first wait
-    :param max_backoff_seconds: upper end of every wait; what the service itself asks for may be longer
-    :param max_unreadable: attempts that may end in a 2xx that cannot be read: a portal's page, or a wrong base URL
-    :param max_wait_seconds: the longest wait that the service may ask for, by ``Retry-After`` or its rate limit;
+    :param max_attempts: attempts of one request without progress in between; default 8
+    :param first_backoff_seconds: upper limit of the first backoff
+    :param max_backoff_seconds: upper limit of every backoff. If the service asks for a longer wait, that is used
+    :param max_wait_seconds: longest wait that the service may ask for, with ``Retry-After`` or its rate limit;
         default 1 h. If it asks for more, the request fails at once, and the error says how long
+    :param max_unreadable: attempts that may end in a 2xx whose body cannot be read. It comes from a captive portal
+        or a wrong base URL, which retries seldom cure; default: no limit of its own
     """
 
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
@@ -50,58 +51,75 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     max_wait_seconds: float = MAX_WAIT_SECONDS
     max_unreadable: int = MAX_ATTEMPTS
 
+    def should_retry(self, error: BaseException, attempts: int) -> bool:
+        """Whether to send a request again that has failed ``attempts`` times, the last time with ``error``."""
+        is_unreadable = isinstance(error, TransportError) and error.unreadable
+        limit = min(self.max_attempts, self.max_unreadable) if is_unreadable else self.max_attempts
+        return is_transient(error) and attempts < limit and not self.is_wait_too_long(error)
 
-class RetryRunner(Struct, frozen=True, kw_only=True):
-    """When requests of one credential go out: the account's window, and the patience of one caller.
+    def is_wait_too_long(self, error: BaseException) -> bool:
+        """Whether the service asks for a longer wait than ``max_wait_seconds``."""
+        return _requested_wait_seconds(error) > self.max_wait_seconds
 
-    :param subject: whose requests they are, for the log
-    :param events: receives retries and waits
+
+class RetryRunner:
+    """Sends requests when the rate limit allows, and retries them.
+
+    :param limiter: the rate limit of the credential
+    :param policy: which requests are retried, and when
+    :param subject: the name of the source, for the log
+    :param events: receives retries and waits; None: nobody
+    :param sleep: waits for a number of seconds
+    :ivar limiter: the rate limit of the credential
     """
 
-    limiter: RateLimiter
-    policy: RetryPolicy = RetryPolicy()
-    subject: str = ""
-    events: EventDispatcher | None = None
+    def __init__(
+        self,
+        limiter: RateLimiter,
+        policy: RetryPolicy,
+        *,
+        subject: str = "",
+        events: EventDispatcher | None = None,
+        sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
+    ) -> None:
+        self.limiter = limiter
+        self._policy = policy
+        self._subject = subject
+        self._events = events
+        self._sleep = sleep
+
+    def without_events(self) -> Self:
+        """The same runner, without events: an exception of a listener must not replace the error being handled."""
+        return type(self)(self.limiter, self._policy, subject=self._subject, sleep=self._sleep)
 
     async def run(self, kind: RequestKind, request: Callable[[], Awaitable[T]], *, what: str) -> T:
-        """Call ``request`` in its turn until it returns, fails for good, or has failed too often.
+        """Send a request, with retries. Each attempt waits for the rate limit.
 
+        :param request: sends it once
         :param what: names the request in the log
-        :raises UploaderError: the last attempt's own error
+        :raises UploaderError: the error of the last attempt
         """
+        return await self.retry(partial(self.run_once, kind, request), what=what)
 
-        async def attempt() -> T:
-            return await self.in_turn(kind, request)
-
-        return await self.persist(attempt, what=what)
-
-    async def in_turn(
+    async def run_once(
         self,
         kind: RequestKind,
         request: Callable[[], Awaitable[T]],
         *,
         waiting: AbstractContextManager[None] = nullcontext(),  # noqa: B008 - has no state
     ) -> T:
-        """Call ``request`` once, when the account's window allows it.
+        """Send a request once, as soon as the rate limit allows.
 
-        :param waiting: is entered until then
-        :raises ApiError: the window resets later than the policy waits
+        :param waiting: entered while waiting for the rate limit
+        :raises ApiError: the rate limit resets later than ``max_wait_seconds`` from now
         """
-
-        def tell(wait_seconds: float) -> None:
-            if wait_seconds > _LONG_WAIT_SECONDS:
-                named = f"{self.subject}: the" if self.subject else "The"
-                log.warning(
-                    "%s account's rate limit is used up; waiting %s.", named, format_duration(wait_seconds)
-                )
-            if self.events is not None:
-                self.events.emit(RateLimitWait(kind=str(kind), wait_seconds=wait_seconds))
-
         with waiting:
-            await self.limiter.turn(kind, on_wait=tell, max_wait_seconds=self.policy.max_wait_seconds)
+            await self.limiter.acquire(
+                kind, on_wait=partial(self._report_wait, kind), max_wait_seconds=self._policy.max_wait_seconds
+            )
         return await request()
 
-    async def persist(
+    async def retry(
         self,
         attempt: Callable[[], Awaitable[T]],
         *,
@@ -110,86 +128,76 @@ class RetryRunner(Struct, frozen=True, kw_only=True):
         progress: Callable[[], int] = lambda: 0,
         sleep: Callable[[float], Awaitable[None]] | None = None,
     ) -> T:
-        """Call ``attempt`` until it returns, fails for good, or has failed too often.
+        """Call ``attempt`` until it succeeds or must not be retried.
 
         :param what: names the request in the log
-        :param part_number: the part that it sends, if it does
-        :param progress: a number that grows as the upload gets on
-        :param sleep: waits so many seconds before another try, if there is more to it
-        :raises UploaderError: the last attempt's own error
+        :param part_number: the part that it sends, if any
+        :param progress: a number that grows while the upload progresses
+        :param sleep: waits for the backoff instead of the runner's own ``sleep``
+        :raises UploaderError: the error of the last attempt
         """
         seen = progress()
 
-        async def attempt_within_reason() -> T:
-            try:
-                return await attempt()
-            except ApiError as exc:
-                if not (is_retryable(exc) and self._is_too_long(exc)):
-                    raise
-                asked, limit = map(format_duration, (asked_wait_seconds(exc), self.policy.max_wait_seconds))
-                raise exc.with_detail(f"It asks to wait {asked}, and {limit} is the longest wait") from exc
-
-        def try_again(state: tenacity.RetryCallState) -> bool:
+        def should_retry(state: tenacity.RetryCallState) -> bool:
             nonlocal seen
             if progress() > seen:
                 seen = progress()
                 state.attempt_number = 1
             error = _error_of(state)
-            return error is not None and is_retryable(error) and not self._is_final(error, state.attempt_number)
+            return error is not None and self._policy.should_retry(error, state.attempt_number)
 
-        def tell(state: tenacity.RetryCallState) -> None:
-            error = _error_of(state)
-            named = f"{self.subject}, {what}" if self.subject else what
-            log.warning("%s: %s Again in %.1f s.", named, error, state.upcoming_sleep)
-            if self.events is not None:
-                self.events.emit(
-                    RetryScheduled(
-                        what=what,
-                        part_number=part_number,
-                        reason=str(error),
-                        wait_seconds=state.upcoming_sleep,
-                        error_type=error_type(error) if error is not None else None,
-                    )
-                )
+        def report(state: tenacity.RetryCallState) -> None:
+            if (error := _error_of(state)) is not None:
+                self._report_retry(what, part_number, error, state.upcoming_sleep)
 
-        backoff = tenacity.wait_random_exponential(
-            multiplier=self.policy.first_backoff_seconds, max=self.policy.max_backoff_seconds
-        )
         retrying = tenacity.AsyncRetrying(
-            retry=try_again,
-            wait=lambda state: max(backoff(state), asked_wait_seconds(_error_of(state))),
-            stop=tenacity.stop_after_attempt(self.policy.max_attempts),
-            before_sleep=tell,
-            sleep=sleep or anyio.sleep,
-            reraise=True,
+            retry=should_retry, wait=self._backoff_seconds, before_sleep=report, sleep=sleep or self._sleep
         )
-        return await retrying(attempt_within_reason)
+        return await retrying(partial(self._with_explanation, attempt))
 
-    def _is_final(self, error: BaseException, attempts: int) -> bool:
-        is_hopeless = (
-            isinstance(error, TransportError) and error.unreadable and attempts >= self.policy.max_unreadable
+    async def _with_explanation(self, attempt: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await attempt()
+        except ApiError as exc:
+            if not (is_transient(exc) and self._policy.is_wait_too_long(exc)):
+                raise
+            requested, longest = map(
+                format_duration, (_requested_wait_seconds(exc), self._policy.max_wait_seconds)
+            )
+            raise exc.with_detail(f"It asks to wait {requested}; the longest accepted wait is {longest}") from exc
+
+    def _backoff_seconds(self, state: tenacity.RetryCallState) -> float:
+        backoff = tenacity.wait_random_exponential(
+            multiplier=self._policy.first_backoff_seconds, max=self._policy.max_backoff_seconds
         )
-        return is_hopeless or self._is_too_long(error)
+        return max(backoff(state), _requested_wait_seconds(_error_of(state)))
 
-    def _is_too_long(self, error: BaseException) -> bool:
-        return asked_wait_seconds(error) > self.policy.max_wait_seconds
+    def _report_wait(self, kind: RequestKind, wait_seconds: float) -> None:
+        if wait_seconds > _LONG_WAIT_SECONDS:
+            subject = f"{self._subject}: the" if self._subject else "The"
+            log.warning("%s account's rate limit is used up; waiting %s.", subject, format_duration(wait_seconds))
+        if self._events is not None:
+            self._events.emit(RateLimitWait(kind=str(kind), wait_seconds=wait_seconds))
 
-
-def is_retryable(error: BaseException) -> bool:
-    """Whether the same request can fare better later. Cancellation never does."""
-    match error:
-        case TransportError():
-            return error.retryable
-        case ApiError():
-            return error.status in (408, 429) or error.status >= 500
-        case _:
-            return False
+    def _report_retry(self, what: str, part_number: int | None, error: BaseException, wait_seconds: float) -> None:
+        subject = f"{self._subject}, {what}" if self._subject else what
+        log.warning("%s: %s Retrying in %.1f s.", subject, error, wait_seconds)
+        if self._events is not None:
+            self._events.emit(
+                RetryScheduled(
+                    what=what,
+                    part_number=part_number,
+                    reason=str(error),
+                    wait_seconds=wait_seconds,
+                    error_type=error_type(error),
+                )
+            )
 
 
 def _error_of(state: tenacity.RetryCallState) -> BaseException | None:
     return state.outcome.exception() if state.outcome else None
 
 
-def asked_wait_seconds(error: BaseException | None) -> float:
-    """How long the service asked to wait, 0 if it did not."""
+def _requested_wait_seconds(error: BaseException | None) -> float:
+    """How long the service asks to wait; 0 if it does not say."""
     return (error.retry_after_seconds or 0.0) if isinstance(error, ApiError) else 0.0

@@ -1,4 +1,4 @@
-"""What uploads over one line have in common: parts in flight, and how many of these are worth it."""
+"""Upload slots: how many parts are in flight, across all uploads that share them."""
 
 from __future__ import annotations
 
@@ -15,87 +15,101 @@ from .concurrency import ConcurrencyController, ConcurrencyPolicy
 from .rate_limit import RateLimiter
 from .throughput import ThroughputMeter
 
-# How often the number of parts in flight is looked at.
-_GROWING_SECONDS: Final = 0.01
-_WATCHING_SECONDS: Final = 0.25
+# How often the concurrency controller takes a measurement, while growing and afterwards.
+_GROWING_STEP_SECONDS: Final = 0.01
+_STEADY_STEP_SECONDS: Final = 0.25
 
 
 class UploadSlots:
-    """The way to the service, for any number of uploads at once.
+    """A part is in flight while it holds a slot. The number of slots is fixed, or adapts to the throughput.
 
-    What a climb has found lasts as long as the line does: the next upload begins with it.
+    The adaptive number is kept between uploads: the next one starts with it.
 
-    :param connections: parts in flight at once, of all uploads together; None to find out, up to 32
+    :param limiter: knows how many parts are waiting to be sent
+    :param concurrency: number of slots; None: adaptive, up to 32
+    :ivar max_concurrency: upper limit of the number of slots
+    :ivar meter: measures the throughput of all uploads
+    :ivar ready_workers: workers that could use a slot if it were free
+    :ivar rate_limited: parts that hold a slot while they wait for the rate limit. They are excluded from
+        measurements
     """
 
-    def __init__(self, limiter: RateLimiter, connections: int | None = None) -> None:
-        self._limiter = limiter
-        self.most: int = connections or MOST_CONNECTIONS
-        self._controller: ConcurrencyController | None = (
-            None if connections else ConcurrencyController(ConcurrencyPolicy(most=self.most))
-        )
-        self.slots = anyio.CapacityLimiter(self._controller.connections if self._controller else self.most)
+    def __init__(self, limiter: RateLimiter, concurrency: int | None = None) -> None:
+        self.max_concurrency: int = concurrency or MOST_CONNECTIONS
         self.meter = ThroughputMeter()
-        self._files = Counter()
-        #: Those who could use a slot, if it were theirs.
-        self.workers = Counter()
-        #: Parts that have a slot, but wait for the account's window: they show nothing of the line.
-        self.held_up = Counter()
+        self.ready_workers = Counter()
+        self.rate_limited = Counter()
+        self._limiter = limiter
+        self._controller: ConcurrencyController | None = (
+            None if concurrency else ConcurrencyController(ConcurrencyPolicy(most=self.max_concurrency))
+        )
+        self._slots = anyio.CapacityLimiter(
+            self._controller.connections if self._controller else self.max_concurrency
+        )
+        self._uploads = Counter()
         self._listeners: set[Callable[[int], None]] = set()
-        self._watch = anyio.Lock()
+        self._adapting = anyio.Lock()
 
     @property
-    def adapts(self) -> bool:
-        """Whether it is found out how many parts in flight are worth it."""
+    def is_adaptive(self) -> bool:
+        """Whether the number of slots adapts to the throughput."""
         return self._controller is not None
 
     @property
-    def files(self) -> int:
-        """How many are uploaded just now."""
-        return self._files.count
+    def active_uploads(self) -> int:
+        """Number of uploads in progress."""
+        return self._uploads.count
 
-    def in_use(self) -> AbstractContextManager[None]:
-        """Count a file while it is uploaded."""
-        if not self.files and self._controller is not None:
+    def count_upload(self) -> AbstractContextManager[None]:
+        """Count an upload while the ``with`` block lasts."""
+        if not self.active_uploads and self._controller is not None:
             self._controller.begin(anyio.current_time())
-            self.slots.total_tokens = self._controller.connections
-        return self._files.plus()
+            self._slots.total_tokens = self._controller.connections
+        return self._uploads.plus()
 
-    def failed(self) -> None:
-        """A connection has failed."""
+    async def acquire(self, holder: object) -> None:
+        """Wait for a slot and take it for ``holder``."""
+        await self._slots.acquire_on_behalf_of(holder)
+
+    def release(self, holder: object) -> None:
+        """Return the slot of ``holder``."""
+        self._slots.release_on_behalf_of(holder)
+
+    def connection_failed(self) -> None:
+        """Take note of a failed connection; many failures reduce the number of slots."""
         if self._controller is not None:
             self._controller.connection_failed(anyio.current_time())
 
-    async def adapt(self, tell: Callable[[int], None]) -> None:
-        """Have as many parts in flight as are worth it, until cancelled; at once if that is not to be found out.
+    async def adapt(self, on_change: Callable[[int], None]) -> None:
+        """Adapt the number of slots until cancelled; return at once if it is fixed.
 
-        Every upload calls this, and one of them does it for all, as long as it lasts.
+        Every upload runs this. One of them adapts the slots for all, and another takes over when it ends.
 
-        :param tell: is told the number of connections, now and when it changes
+        :param on_change: called with the number of slots, now and after each change
         """
         if (controller := self._controller) is None:
             return
-        self._listeners.add(tell)
+        self._listeners.add(on_change)
         try:
-            tell(controller.connections)
-            async with self._watch:
+            on_change(controller.connections)
+            async with self._adapting:
                 while True:
-                    await anyio.sleep(_GROWING_SECONDS if controller.is_growing else _WATCHING_SECONDS)
+                    await anyio.sleep(_GROWING_STEP_SECONDS if controller.is_growing else _STEADY_STEP_SECONDS)
                     self._step(controller)
         finally:
-            self._listeners.discard(tell)
+            self._listeners.discard(on_change)
 
     def _step(self, controller: ConcurrencyController) -> None:
-        in_flight, waiting = self.slots.borrowed_tokens, self._limiter.demand()
+        in_flight, waiting = self._slots.borrowed_tokens, self._limiter.demand()
         connections = controller.step(
             anyio.current_time(),
             moved_bytes=self.meter.read(),
-            busy=in_flight - self.held_up.count,
-            most=self.workers.count or None,
+            busy=in_flight - self.rate_limited.count,
+            most=self.ready_workers.count or None,
             rtt_seconds=self.meter.rtt_seconds,
             parts_left=in_flight + waiting if waiting else 0,
         )
-        if connections != self.slots.total_tokens:
-            self.slots.total_tokens = connections
-            for tell in tuple(self._listeners):
-                tell(connections)
+        if connections != self._slots.total_tokens:
+            self._slots.total_tokens = connections
+            for on_change in tuple(self._listeners):
+                on_change(connections)

@@ -1,6 +1,6 @@
-"""What the kernel knows of a connection, where it tells (Linux).
+"""The kernel's counters of a TCP connection, on Linux.
 
-A whole part can sit in socket buffers: what ``write()`` took says little about what has arrived.
+What ``write()`` accepted says little about what has been delivered: a whole part can wait in socket buffers.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ _UNKNOWN: Final = 0xFFFFFFFF
 
 
 class TcpInfo(Struct, frozen=True):
-    """A connection at one moment: what has been acknowledged and received in its life.
+    """Counters of a connection since it was opened.
 
-    :ivar rtt_seconds: the shortest round trip of late: a longer one is a queue on the way, and none of the line's
+    :ivar rtt_seconds: shortest recent round-trip time, 0 if unknown. Longer ones include queues on the path
+    :ivar acked_bytes: bytes sent and acknowledged by the peer
+    :ivar received_bytes: bytes received
     """
 
     rtt_seconds: float
@@ -31,7 +33,7 @@ class TcpInfo(Struct, frozen=True):
 
 
 def tcp_info(transport: asyncio.WriteTransport) -> TcpInfo | None:
-    """Ask; None where there is nobody to ask."""
+    """Read the counters of a connection; None if it is closing or the system has none."""
     connection = transport.get_extra_info("socket")
     if sys.platform != "linux" or connection is None or transport.is_closing():
         return None

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from collections import deque
+from typing import Final, Protocol
 
 from .tcp_info import tcp_info
+
+# Recent throughput is measured over this time at most, and at least.
+_SPAN_SECONDS: Final = 20.0
+_MIN_SPAN_SECONDS: Final = 1.0
 
 
 class BodyInTransit(Protocol):
@@ -56,3 +61,28 @@ class ThroughputMeter:
             # A kept-alive connection has delivered earlier bodies, too.
             body.delivered_bytes = max(0, info.acked_bytes - body.acked_before_bytes)
         return body.delivered_bytes
+
+
+class RecentThroughput:
+    """The throughput of the last 20 seconds, from the sizes of stored parts. Pure: time is passed in."""
+
+    def __init__(self) -> None:
+        self._stored: deque[tuple[float, int]] = deque()
+
+    def add(self, now: float, count_bytes: int) -> None:
+        """Count the bytes of a part that has been stored now."""
+        self._stored.append((now, count_bytes))
+        self._forget(now)
+
+    def bytes_per_second(self, now: float) -> float | None:
+        """The throughput; None while there is less than a second to measure."""
+        self._forget(now)
+        span_seconds = now - self._stored[0][0] if self._stored else 0.0
+        if span_seconds < _MIN_SPAN_SECONDS:
+            return None
+        # The bytes of the first part were sent before the span began.
+        return (sum(count for _, count in self._stored) - self._stored[0][1]) / span_seconds
+
+    def _forget(self, now: float) -> None:
+        while self._stored and self._stored[0][0] < now - _SPAN_SECONDS:
+            self._stored.popleft()

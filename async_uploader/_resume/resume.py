@@ -170,14 +170,14 @@ class Resume:
         account: Account,
         keeper: JournalWorker,
         service: Service,
-        pacing: RetryRunner,
+        retries: RetryRunner,
     ) -> None:
         self._source = source
         self._options = options
         self._account = account
         self._keeper = keeper
         self._service = service
-        self._pacing = pacing
+        self._retries = retries
         self._is_marked = options.resume is True and not service.delegated
         self._path = source.real_path
         self._locks: list[filelock.FileLock] = []
@@ -367,7 +367,7 @@ class Resume:
             raise
 
     async def _ask(self, kind: RequestKind, what: str, request: Callable[[], Awaitable[T]]) -> T:
-        return await self._pacing.run(kind, request, what=what)
+        return await self._retries.run(kind, request, what=what)
 
     async def adopt(self) -> str | None:
         """An empty container that an earlier process has created for this source, and not recorded."""

@@ -24,7 +24,7 @@ _MAX_INTERVAL_SECONDS: Final = 5.0
 
 
 class Completion:
-    """The end of a transfer: every part was accepted."""
+    """The last step of a transfer, after every part was accepted."""
 
     def __init__(self, job: Job, context: Context, state: TransferState) -> None:
         self._job = job
@@ -47,7 +47,7 @@ class Completion:
         return await self._read("video", partial(self._context.service.get_video, video_id))
 
     async def _from_responses(self) -> Video:
-        """An upload token cannot ask for the status: a response must have said that the video is complete."""
+        """With an upload token, the status cannot be read: a response must have reported completion."""
         if self._state.video is not None:
             return self._state.video
         if self._state.is_reported_complete:

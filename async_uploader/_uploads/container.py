@@ -15,7 +15,6 @@ from functools import partial
 from typing import Any, Final
 
 import anyio
-from msgspec.structs import replace
 
 from async_uploader._errors import UploaderError
 from async_uploader._flow.rate_limit import RequestKind
@@ -123,7 +122,7 @@ class Container:
 
     async def _delete(self, video_id: str) -> None:
         # Without events: an exception raised by a listener must not replace the error that ended the upload.
-        retries = replace(self._context.retries, events=None)
+        retries = self._context.retries.without_events()
         request = partial(self._context.service.delete_video, video_id)
         try:
             await retries.run(RequestKind.WRITE, request, what="delete")

@@ -1,8 +1,8 @@
 """Delivers one part: sends it until the service has stored it, and records that.
 
-After an attempt with an unknown outcome the service is asked for the part first, so that no byte is sent twice. A
-retry is sent with ``Expect: 100-continue``, so that the service can refuse before the body. See :mod:`._outcome`
-for what each response means.
+After an attempt with an unknown outcome, the video's status is read first, so that no byte is sent twice. A retry
+is sent with ``Expect: 100-continue``, so that the service can refuse it before the body is sent. :mod:`._outcome`
+defines what each response means.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Final
 import anyio
 
 from async_uploader._api.part_request import PartRequest
-from async_uploader._api.service import PartResponse, byte_range, part_range
+from async_uploader._api.responses import PartResponse
+from async_uploader._api.service import byte_range, part_range
 from async_uploader._errors import ApiError, UploaderError
 from async_uploader._flow.rate_limit import RequestKind
 from async_uploader._options import MAX_CONCURRENCY
@@ -30,9 +31,9 @@ log: Final = logging.getLogger("async_uploader")
 
 
 class PartDelivery:
-    """Delivers one part. It is in flight while it holds an upload slot, which excludes the backoff before retries.
+    """Delivers one part. Call :meth:`acquire_slot`, then :meth:`run`.
 
-    Call :meth:`acquire_slot`, then :meth:`run`.
+    A part is in flight while it holds an upload slot. It gives the slot back during the backoff before a retry.
     """
 
     def __init__(self, source: PartSource, *, job: Job, context: Context, state: TransferState) -> None:
@@ -50,13 +51,13 @@ class PartDelivery:
 
     async def acquire_slot(self) -> None:
         """Wait until one more part may be in flight."""
-        await self._job.slots.slots.acquire_on_behalf_of(self)
+        await self._job.slots.acquire(self)
         self._has_slot = True
 
     def _release_slot(self) -> None:
         if self._has_slot:
             self._has_slot = False
-            self._job.slots.slots.release_on_behalf_of(self)
+            self._job.slots.release(self)
 
     async def run(self) -> None:
         """Send the part until it is stored, record it, and release the slot.
@@ -70,7 +71,7 @@ class PartDelivery:
 
     async def _send_with_retries(self) -> PartResponse | None:
         try:
-            return await self._context.retries.persist(
+            return await self._context.retries.retry(
                 self._attempt,
                 what=f"part {self._part.number}",
                 part_number=self._part.number,
@@ -101,9 +102,9 @@ class PartDelivery:
             meter=self._job.slots.meter,
         )
         send = partial(self._send, attempt)
-        held_up = self._job.slots.held_up.plus()
+        rate_limited = self._job.slots.rate_limited.plus()
         try:
-            response = await self._context.retries.in_turn(RequestKind.UPLOAD, send, waiting=held_up)
+            response = await self._context.retries.run_once(RequestKind.UPLOAD, send, waiting=rate_limited)
         except UploaderError as exc:
             if self._is_stored_despite(exc, attempt):
                 return None
@@ -121,7 +122,7 @@ class PartDelivery:
             content_range=self._content_range(),
             filename=self._job.source.name,
             video_id=self._state.video_id,
-            expect_continue=self._attempts > 1 or self._was_maybe_sent_before(),
+            expect_continue=self._attempts > 1 or self._may_have_been_sent(),
         )
         with self._state.sending.plus():
             return await self._context.service.send_part(request, attempt)
@@ -133,11 +134,11 @@ class PartDelivery:
         assert total_bytes is not None, "the client refuses byte ranges of a stream of unknown size"
         return byte_range(self._part, total_bytes)
 
-    def _was_maybe_sent_before(self) -> bool:
-        """Whether an earlier process may have sent the part, and an upload token cannot ask for it.
+    def _may_have_been_sent(self) -> bool:
+        """Whether an earlier process may have sent the part, and the upload token cannot read the status.
 
-        Parts are sent in order: of the parts after the last received one, only those that were in flight can have
-        been sent.
+        Parts are sent in order, so an earlier process cannot have sent parts that are further than its concurrency
+        after the last received one.
         """
         state = self._state
         if not (state.is_resumed and self._context.service.delegated):
@@ -145,21 +146,20 @@ class PartDelivery:
         return not state.received or self._part.number <= max(state.received) + MAX_CONCURRENCY
 
     async def _is_received(self) -> bool:
-        """Ask the service whether it has the part. An upload token cannot ask."""
+        """Whether the service has the part, by its status; False with an upload token, which cannot read it."""
         service, video_id = self._context.service, self._state.video_id
         if service.delegated or video_id is None:
             return False
-        status = await self._context.retries.in_turn(RequestKind.READ, partial(service.get_status, video_id))
+        status = await self._context.retries.run_once(RequestKind.READ, partial(service.get_status, video_id))
         return bool(
             is_whole(status, total_bytes=self._state.progress.total_bytes)
             or received_parts(status, [self._part], ranges=self._job.options.ranges)
         )
 
     def _is_stored_despite(self, error: UploaderError, attempt: PartAttempt) -> bool:
-        """Classify a failed attempt: whether the part is stored all the same.
+        """Classify the error of an attempt. Returns True if it means that the part is already stored.
 
-        :raises Conflict: a retry could damage something: another program writes to the video, or a second video
-            could be created
+        :raises Conflict: another program writes to the video, or a retry could create a second video
         """
         self._state.progress.taken_back(self._part.number)
         outcome = classify(error, maybe_received=self._maybe_received)
@@ -173,7 +173,7 @@ class PartDelivery:
                 raise failures.foreign_writer(error) from error
             case Outcome.UNKNOWN if self._state.video_id is None and self._part.last:
                 raise failures.possible_second_video(error) from error
-        self._job.slots.failed()
+        self._job.slots.connection_failed()
         self._is_unknown |= outcome is Outcome.UNKNOWN
         self._maybe_received |= self._is_unknown
         return False
@@ -181,7 +181,7 @@ class PartDelivery:
     async def _record(self, response: PartResponse | None) -> None:
         state, part = self._state, self._part
         state.progress.acknowledged(part.number, part.size_bytes)
-        self._context.retries.limiter.stored(part.size_bytes)
+        self._context.retries.limiter.part_stored(part.size_bytes)
         parts_done, parts_total = state.progress.parts_done, state.progress.parts_total
         log.info("%s: stored (%s of %s).", self._name, parts_done, parts_total or "?")
         self._source.release()

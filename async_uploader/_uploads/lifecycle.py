@@ -68,8 +68,8 @@ class Upload:
                     total_bytes=plan.total_bytes,
                     parts_total=plan.parts_total,
                     part_bytes=plan.part_bytes,
-                    concurrency=min(plan.concurrency, slots.most),
-                    adapts=slots.adapts,
+                    concurrency=min(plan.concurrency, slots.max_concurrency),
+                    adapts=slots.is_adaptive,
                 )
             )
             video = await self._upload_or_resume()
@@ -143,7 +143,8 @@ class Upload:
         return (job if is_marked else self._fitted(job)), video_id
 
     def _fitted(self, job: Job) -> Job:
-        return replace(job, plan=fit(job.plan, self._context.retries.limiter.allowance(), files=job.slots.files))
+        allowance = self._context.retries.limiter.allowance()
+        return replace(job, plan=fit(job.plan, allowance, files=job.slots.active_uploads))
 
     async def _clean_up(self, video_id: str | None, fate: Fate) -> tuple[bool, str]:
         """Keep or delete the container of an upload that ended without a video.

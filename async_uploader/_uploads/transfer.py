@@ -1,7 +1,7 @@
 """Sends all parts into one container: schedules the workers, and keeps the first failure.
 
-This is the only module with concurrency. One task group holds everything. The first failure cancels the rest, and
-exactly one error is raised, never an exception group.
+Everything that an upload does concurrently is in the one task group of this module. The first failure cancels the
+rest, and exactly one error is raised, never an exception group.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .state import TransferState
 
 
 class Transfer:
-    """Fills one container."""
+    """Sends all parts into one container, and returns the finished video."""
 
     def __init__(self, job: Job, context: Context, state: TransferState) -> None:
         self._job = job
@@ -46,7 +46,7 @@ class Transfer:
         reporter = ProgressReporter(self._state.progress, self._job.options.on_progress)
         if self._state.video_id is not None:
             self._context.events.emit(self._state.container_ready(can_resume=self._context.can_resume))
-        with self._scope, self._context.retries.limiter.wanted(lambda: self._state.parts_waiting):
+        with self._scope, self._context.retries.limiter.counting_demand(lambda: self._state.parts_waiting):
             async with anyio.create_task_group() as group:
                 group.start_soon(self._guarded, reporter.run)
                 group.start_soon(self._guarded, self._adapt)
@@ -92,11 +92,11 @@ class Transfer:
         async with aclosing(self._job.source.pieces(self._job.plan, received=self._state.received)) as parts:
             if self._state.video_id is None:
                 # Two first parts would create two videos: the first part goes alone and returns the videoId.
-                await (await self._next_delivery(parts)).run()
+                await self._deliver_next(parts)
             # No more workers than parts: most files of a large batch have one part.
             concurrency = self._job.plan.concurrency
             count = min(concurrency, self._state.parts_left or concurrency)
-            with self._job.slots.workers.plus(count):
+            with self._job.slots.ready_workers.plus(count):
                 async with anyio.create_task_group() as workers:
                     for _ in range(count):
                         workers.start_soon(self._guarded, partial(self._work, parts))
@@ -104,12 +104,16 @@ class Transfer:
     async def _work(self, parts: AsyncGenerator[PartSource, None]) -> None:
         with suppress(StopAsyncIteration):
             while True:
-                await (await self._next_delivery(parts)).run()
+                await self._deliver_next(parts)
+
+    async def _deliver_next(self, parts: AsyncGenerator[PartSource, None]) -> None:
+        delivery = await self._next_delivery(parts)
+        await delivery.run()
 
     async def _next_delivery(self, parts: AsyncGenerator[PartSource, None]) -> PartDelivery:
-        """The next part, with an upload slot.
+        """Wait for the next part and for an upload slot.
 
-        One worker at a time waits here: parts are sent in order, and at most one is read ahead.
+        The lock admits one worker at a time, so that parts are sent in order and at most one is read ahead.
         """
         async with self._next_part:
             source = await anext(parts)

@@ -14,7 +14,7 @@ from async_uploader import events
 from async_uploader._progress import Progress
 from async_uploader._units import format_size
 
-from ._output import is_terminal, printable, say
+from ._output import has_room_for_bars, printable, say
 from ._pace import Pace
 from ._words import arrived
 
@@ -57,7 +57,7 @@ class Display:
 
     def __init__(self, *, quiet: bool, sizes: Sequence[int | None] = (None,)) -> None:
         self.quiet = quiet
-        self.has_bars = not quiet and is_terminal(sys.stderr)
+        self.has_bars = not quiet and has_room_for_bars(sys.stderr)
         self.rows: list[Row] = []
         self.pace = Pace(time.monotonic())
         self.limited_until = 0.0

@@ -211,3 +211,19 @@ def give_up_stdout() -> None:
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, 1)  # by its number: while bars are drawn, sys.stdout may be something else
     os.close(devnull)
+
+
+# Two files with a note each, the row for all, and a line that is printed above: fewer rows scroll bars away, and
+# what has scrolled away cannot be erased.
+_MIN_TERMINAL_ROWS: Final = 8
+
+
+def has_room_for_bars(stream: TextIO) -> bool:
+    """Whether bars can be drawn on a stream: it is a terminal, and not a very small one."""
+    if not is_terminal(stream):
+        return False
+    try:
+        rows = os.get_terminal_size(stream.fileno()).lines
+    except (OSError, ValueError):
+        rows = 0
+    return rows == 0 or rows >= _MIN_TERMINAL_ROWS

@@ -117,7 +117,7 @@ def test_retries_and_waits_are_said_in_words(upload_at: UploadAt, make_file: Mak
     faults = ("part=2,attempt=1:status=503,retry-after=2",)
     with upload_at(path, "--part-size=5MiB", faults=faults, columns=120) as seen:
         assert seen.finish() == 0
-    assert seen.lines(r"^warning: movie\.mp4, part 2: The service answered 503: .* Again in [\d.]+ s\.$")
+    assert seen.lines(r"^warning: movie\.mp4, part 2: The service answered 503: .* Retrying in [\d.]+ s\.$")
     assert seen.lines(r"^  part 2 failed; again in [12] s$")
     assert "1 request was tried again" in seen.last
 

@@ -45,7 +45,7 @@ def test_demo(tmp_path: Path) -> None:
     command = [sys.executable, "demo.py", "--directory", str(tmp_path / "demo"), "--seconds", "4"]
     done = subprocess.run(command, cwd=EXAMPLES, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "part 1: arrived" in done.stderr
+    assert "part 1: stored" in done.stderr
     assert done.stdout.splitlines()[-1].endswith("and decodes without error.")
     assert "The copy has the same SHA-256" in done.stdout
 

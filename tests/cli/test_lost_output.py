@@ -457,7 +457,7 @@ def test_interrupted_locally(start_cli: StartCli, make_file: MakeFile, tmp_path:
     path = make_file("movie.mp4", 2_000 * MIB, sparse=True)
     process = start_cli("upload", path, "--local", "--part-size=5MiB", "--concurrency=1", "-v", "--json")
     assert process.stderr is not None
-    while "are there" not in process.stderr.readline():
+    while ": stored (" not in process.stderr.readline():
         pass
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)

@@ -118,7 +118,7 @@ def test_parts_are_told_with_v(online: Cli, make_file: MakeFile) -> None:
     paths = [make_file(f"{number}.mp4", 11 * MIB) for number in range(2)]
     told = online("upload", *paths, "--part-size=5MiB", "-v").stderr
     for path in paths:
-        assert "3 of 3 parts are there" in told
+        assert "stored (3 of 3)" in told
         assert f"{path}: uploaded 11 MiB, 3 parts, in " in told
 
 

@@ -15,7 +15,6 @@ from typing import Any, Final
 import anyio
 import pytest
 
-from async_uploader import Client
 from async_uploader._limits import MIB
 from async_uploader._plan import Part
 from async_uploader._resume.journal import Journal
@@ -24,7 +23,7 @@ from async_uploader.emulator import Emulator
 
 from .leaks import join_threads, no_connection_left, nothing_left
 from .matrix import SEVERAL_BYTES
-from .world import KEY, PART, Source, check_finished, missing_bytes, run_upload, service, uploads
+from .world import KEY, PART, QuickClient, Source, check_finished, missing_bytes, run_upload, service, uploads
 
 SourceOf = Callable[[int], Source]
 
@@ -195,7 +194,7 @@ async def test_while_connecting(source_of: SourceOf) -> None:
             with socket.create_connection(address), _trying(address), _trying(address):
                 began = anyio.current_time()
                 with anyio.move_on_after(0.2) as scope:
-                    async with Client(api_key=KEY, base_url=f"http://127.0.0.1:{address[1]}") as client:
+                    async with QuickClient(api_key=KEY, base_url=f"http://127.0.0.1:{address[1]}") as client:
                         await client.upload(source_of(SEVERAL_BYTES).path, part_size=PART)
                 assert scope.cancelled_caught
                 assert anyio.current_time() - began < 0.2 + _SECONDS
@@ -291,7 +290,7 @@ async def test_a_client_goes_on_after_it(source_of: SourceOf) -> None:
     source = source_of(SEVERAL_BYTES)
     async with (
         service("upload,part=1,attempt=1:stall=0.3", connection_rate=50_000_000) as emulator,
-        Client(api_key=KEY, base_url=emulator.url) as client,
+        QuickClient(api_key=KEY, base_url=emulator.url) as client,
     ):
         cancelled, *others = [asyncio.create_task(client.upload(source.path, part_size=PART)) for _ in range(3)]
         await emulator.wait_for(lambda emulator: emulator.statistics().uploads_in_flight >= 3)

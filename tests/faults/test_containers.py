@@ -19,7 +19,7 @@ from typing import Any, Final
 import anyio
 import pytest
 
-from async_uploader import Client, UploadFailed, Video, forget_unfinished, list_unfinished
+from async_uploader import UploadFailed, Video, forget_unfinished, list_unfinished
 from async_uploader._models import MARK_INTENT
 from async_uploader._resume.journal import Journal
 from async_uploader.emulator import Emulator, Fault
@@ -34,6 +34,7 @@ from .world import (
     HANG_SECONDS,
     KEY,
     PART,
+    QuickClient,
     Run,
     Source,
     check_finished,
@@ -72,7 +73,7 @@ def _intents(state: Path) -> int:
 
 
 async def _token(emulator: Emulator) -> str:
-    async with Client(api_key=KEY, base_url=emulator.url) as client:
+    async with QuickClient(api_key=KEY, base_url=emulator.url) as client:
         return (await client.create_upload_token()).token
 
 
@@ -86,7 +87,7 @@ async def _killed_and_run_again(uploader: Uploader, source: Source, *, kill_at: 
     # An upload token cannot ask what a first part has made whose response was not recorded.
     assert len(uploader.emulator.videos) == 1 + is_unknown, kill_at
     await _check_sent_once(uploader.emulator, source, video_id)
-    async with Client(api_key=KEY, base_url=uploader.emulator.url) as client:
+    async with QuickClient(api_key=KEY, base_url=uploader.emulator.url) as client:
         assert (await client.get_video(video_id)).metadata == ()
     assert await anyio.to_thread.run_sync(_intents, uploader.state) == 0
     await _check_it_stays(uploader, video_id)
@@ -177,7 +178,7 @@ async def test_sixty_files_and_four_kills(forks: Forks, tmp_path: Path) -> None:
         digests = [view.sha256 for view in emulator.videos.values()]
         assert sorted(map(str, digests)) == sorted(source.sha256 for source in sources)
         assert _intents(uploader.state) == 0
-        async with Client(api_key=KEY, base_url=emulator.url) as client:
+        async with QuickClient(api_key=KEY, base_url=emulator.url) as client:
             assert {video.metadata for video in await client.list_videos()} == {()}
 
 
@@ -186,7 +187,7 @@ async def test_sixty_files_and_four_kills(forks: Forks, tmp_path: Path) -> None:
 
 async def _run(emulator: Emulator, source: Source, token: str | None, **options: Any) -> Video:
     credential: dict[str, Any] = {"upload_token": token} if token else {"api_key": KEY}
-    async with asyncio.timeout(HANG_SECONDS), Client(base_url=emulator.url, **credential) as client:
+    async with asyncio.timeout(HANG_SECONDS), QuickClient(base_url=emulator.url, **credential) as client:
         return await client.upload(source.path, **{"part_size": PART, "resume": "local", **options})
 
 
@@ -328,7 +329,7 @@ async def test_a_kept_upload_whose_video_is_gone(movie: Source) -> None:
     """The service is asked; then it is uploaded anew."""
     async with service() as emulator:
         first = await _kept(emulator, movie)
-        async with Client(api_key=KEY, base_url=emulator.url) as client:
+        async with QuickClient(api_key=KEY, base_url=emulator.url) as client:
             await client.delete_video(first.video_id)
         second = await _kept(emulator, movie)
         assert list(emulator.videos) == [second.video_id] != [first.video_id]
@@ -545,7 +546,7 @@ async def test_the_response_to_the_creation_comes_too_late(resume: bool | str, s
 
 
 async def _make_stray(emulator: Emulator, intent: str) -> str:
-    async with Client(api_key=KEY, base_url=emulator.url) as client:
+    async with QuickClient(api_key=KEY, base_url=emulator.url) as client:
         return (await client.create_video(title="stray", metadata={MARK_INTENT: intent})).video_id
 
 
@@ -563,7 +564,7 @@ def journal_of(source_of: SourceOf, state: Path) -> Callable[[Emulator], Any]:
 
     async def journal_of(emulator: Emulator) -> None:
         other = await _kept(emulator, source_of(1000))
-        async with Client(api_key=KEY, base_url=emulator.url) as client:
+        async with QuickClient(api_key=KEY, base_url=emulator.url) as client:
             await client.delete_video(other.video_id)
         await join_threads()
 
@@ -575,7 +576,7 @@ async def test_an_intent_carries_the_callers_metadata_along(movie: Source) -> No
     """While it is unfinished there is one entry more; in the end there is not."""
     async with service("upload,part=last:status=503") as emulator:
         await run_upload(emulator, movie, resume="local", max_attempts=1, metadata={"mine": "kept"})
-        async with Client(api_key=KEY, base_url=emulator.url) as client:
+        async with QuickClient(api_key=KEY, base_url=emulator.url) as client:
             (video,) = await client.list_videos()
         assert {one.key for one in video.metadata} == {"mine", MARK_INTENT}
         emulator.clear_faults()
@@ -634,7 +635,7 @@ async def test_what_has_parts_is_not_deleted(
         await journal_of(emulator)
         _remember_intent(state, movie, "filled")
         filled = await _make_stray(emulator, "filled")
-        async with Client(api_key=KEY, base_url=emulator.url) as client:
+        async with QuickClient(api_key=KEY, base_url=emulator.url) as client:
             await client.upload(movie.path, video_id=filled, part_size=PART)
         run: Run = await run_upload(emulator, movie, resume="local")
         assert run.video is not None, run.error

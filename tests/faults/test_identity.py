@@ -105,8 +105,9 @@ async def _run_with(
 @pytest.mark.parametrize("resume", [False, "local"], ids=["forgetful", "resuming"])
 @pytest.mark.parametrize(
     ("when_bytes", "at", "concurrency"),
-    [(MIB, 0, 1), (PART + MIB, 0, 1), (MIB, 0, 3)],
-    ids=["the part at hand", "a part before", "at once"],
+    # One part at a time: with several, socket buffers can take all of a short file before it is changed.
+    [(MIB, 0, 1), (PART + MIB, 0, 1)],
+    ids=["the part at hand", "a part before"],
 )
 async def test_bytes_that_were_sent_change(
     when_bytes: int, at: int, concurrency: int, resume: bool | str, movie: Source

@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import pytest
 
-from async_uploader import Client
 from async_uploader._errors import UploaderError
 from async_uploader._limits import MIB
 from async_uploader.emulator import Fault
@@ -20,7 +19,7 @@ from async_uploader.emulator._credentials import Credentials
 
 from .conftest import StartUpload
 from .matrix import SEVERAL_BYTES
-from .world import KEY, PART, Source, check_sentence, make_source, run_upload, service
+from .world import KEY, PART, QuickClient, Source, check_sentence, make_source, run_upload, service
 
 SourceOf = Callable[[int], Source]
 
@@ -181,7 +180,7 @@ async def test_message(message: Message, source_of: SourceOf) -> None:
 )
 async def test_nobody_there(host: str, says: str, source_of: SourceOf) -> None:
     """Where it tried, and why that did not work."""
-    async with Client(api_key=KEY, base_url=host) as client:
+    async with QuickClient(api_key=KEY, base_url=host) as client:
         with pytest.raises(UploaderError) as caught:
             await client.upload(source_of(SEVERAL_BYTES).path, part_size=PART, max_attempts=1)
     assert str(caught.value) == f"{_LOST} {says}"
@@ -192,7 +191,7 @@ async def test_nobody_there(host: str, says: str, source_of: SourceOf) -> None:
 LOGGED: Final = {
     "a part is tried again": (
         ("upload,part=last,times=1:cut,when=late",),
-        r"movie\.mp4, part 3: No answer from the service: it closed the connection\. Again in \d\.\d s\.",
+        r"movie\.mp4, part 3: No answer from the service: it closed the connection\. Retrying in \d\.\d s\.",
     ),
     "a part had arrived": (
         ("upload,part=last,times=1:cut,when=stored",),
@@ -200,15 +199,15 @@ LOGGED: Final = {
     ),
     "the creation is tried again": (
         ("create,times=1:status=503",),
-        r"movie\.mp4, create: The service answered 503: Service Unavailable\. Again in \d\.\d s\.",
+        r"movie\.mp4, create: The service answered 503: Service Unavailable\. Retrying in \d\.\d s\.",
     ),
     "the status is asked again": (
         ("status,times=1:status=502,body=html",),
-        r"movie\.mp4, status: The service answered 502: Bad Gateway\. Again in \d\.\d s\.",
+        r"movie\.mp4, status: The service answered 502: Bad Gateway\. Retrying in \d\.\d s\.",
     ),
     "the video is asked for again": (
         ("completing,times=1:cut", "get,times=1:status=500"),
-        r"movie\.mp4, video: The service answered 500: Internal Server Error\. Again in \d\.\d s\.",
+        r"movie\.mp4, video: The service answered 500: Internal Server Error\. Retrying in \d\.\d s\.",
     ),
 }
 
@@ -261,7 +260,7 @@ async def test_no_secret_anywhere(
 ) -> None:
     """Not in the output, at -vv, nor in the journal: keys, bearer, refresh and upload tokens."""
     async with service() as emulator:
-        async with Client(api_key=KEY, base_url=emulator.url) as client:
+        async with QuickClient(api_key=KEY, base_url=emulator.url) as client:
             upload_token = (await client.create_upload_token()).token
         for fault in faults:
             emulator.add_fault(Fault.parse(fault))

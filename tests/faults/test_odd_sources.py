@@ -17,10 +17,10 @@ import anyio
 import pytest
 from aiohttp import web
 
-from async_uploader import Client, SourceError, UploadFailed
+from async_uploader import SourceError, UploadFailed
 from async_uploader._limits import MIB
 
-from .world import KEY, PART, check_sentence, service
+from .world import KEY, PART, QuickClient, check_sentence, service
 
 # What used to take 31 s must end at once, on a busy machine too.
 _AT_ONCE_SECONDS: Final = 10
@@ -98,7 +98,7 @@ class Lenient:
 async def test_a_file_object_that_misstates_its_size(off: int, says: str, ranges: Any) -> None:
     """One plain error, also from a service that would take everything; its container is deleted."""
     lenient = Lenient()
-    async with lenient.running() as url, Client(api_key=KEY, base_url=url) as client:
+    async with lenient.running() as url, QuickClient(api_key=KEY, base_url=url) as client:
         with anyio.fail_after(_AT_ONCE_SECONDS), pytest.raises(SourceError) as raised:
             await client.upload(Sized(bytes(11 * MIB), off=off), part_size=PART, ranges=ranges)
     assert says in str(raised.value)
@@ -115,7 +115,7 @@ async def test_a_file_object_whose_seek_returns_nothing() -> None:
         def seek(self, offset: int, whence: int = os.SEEK_SET) -> Any:
             super().seek(offset, whence)
 
-    async with service() as emulator, Client(api_key=KEY, base_url=emulator.url) as client:
+    async with service() as emulator, QuickClient(api_key=KEY, base_url=emulator.url) as client:
         video = await client.upload(Quiet(b"x" * (PART + 1)), part_size=PART)
         assert (await emulator.finished(video.video_id)).size_bytes == PART + 1
 
@@ -221,7 +221,7 @@ _ENDS: Final = {("iterable", "StopIteration"), ("async iterable", "StopAsyncIter
 @pytest.mark.parametrize("kind", _KINDS)
 async def test_what_a_source_raises(kind: str, odd: str, after_bytes: int) -> None:
     """It ends the upload at once, as the source's error, and no container is left."""
-    async with service() as emulator, Client(api_key=KEY, base_url=emulator.url) as client:
+    async with service() as emulator, QuickClient(api_key=KEY, base_url=emulator.url) as client:
         source = _KINDS[kind](_ODD[odd], after_bytes=after_bytes)
         with anyio.fail_after(_AT_ONCE_SECONDS):
             if (kind, odd) in _ENDS and after_bytes:
@@ -246,7 +246,7 @@ async def test_a_task_of_the_source_is_cancelled() -> None:
         asyncio.get_running_loop().call_soon(other.cancel)
         await other
 
-    async with service() as emulator, Client(api_key=KEY, base_url=emulator.url) as client:
+    async with service() as emulator, QuickClient(api_key=KEY, base_url=emulator.url) as client:
         with anyio.fail_after(_AT_ONCE_SECONDS), pytest.raises(UploadFailed) as raised:
             await client.upload(source())
         assert "stream ended itself with CancelledError." in str(raised.value)
@@ -266,7 +266,7 @@ async def test_a_real_cancellation_is_none_of_the_source(way: str, primed: bool)
         waits.set()
         await anyio.sleep_forever()
 
-    async with service() as emulator, Client(api_key=KEY, base_url=emulator.url) as client:
+    async with service() as emulator, QuickClient(api_key=KEY, base_url=emulator.url) as client:
         if way == "task":
             upload = asyncio.create_task(client.upload(source(), concurrency=1))
             await waits.wait()
@@ -300,7 +300,7 @@ async def test_a_callback_that_raises_cancelled_error(option: str) -> None:
         if getattr(moment, "acknowledged_bytes", 0) or getattr(moment, "outcome", None):
             raise asyncio.CancelledError
 
-    async with service() as emulator, Client(api_key=KEY, base_url=emulator.url) as client:
+    async with service() as emulator, QuickClient(api_key=KEY, base_url=emulator.url) as client:
         options: Any = {option: raising}
         with anyio.fail_after(_AT_ONCE_SECONDS), pytest.raises(UploadFailed, match="was cancelled"):
             await client.upload(bytes(3 * PART), part_size=PART, concurrency=1, **options)

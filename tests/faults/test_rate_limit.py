@@ -11,12 +11,23 @@ import anyio
 import psutil
 import pytest
 
-from async_uploader import Client, Video, events
+from async_uploader import Video, events
 from async_uploader._limits import MIB
 from async_uploader._progress import ProgressReporter
 from async_uploader.emulator import Emulator
 
-from .world import BY_HAND, KEY, PART, Source, check_finished, check_nothing_again, run_upload, service, uploads
+from .world import (
+    BY_HAND,
+    KEY,
+    PART,
+    QuickClient,
+    Source,
+    check_finished,
+    check_nothing_again,
+    run_upload,
+    service,
+    uploads,
+)
 
 SourceOf = Callable[[int], Source]
 
@@ -96,7 +107,7 @@ async def test_two_hundred_uploads_at_once(tmp_path: Path, monkeypatch: pytest.M
     videos: list[Video] = []
     async with (
         service(rate_limit=100, rate_window=3.0) as emulator,
-        Client(api_key=KEY, base_url=emulator.url) as client,
+        QuickClient(api_key=KEY, base_url=emulator.url) as client,
     ):
 
         async def one(path: Path) -> None:
@@ -130,7 +141,7 @@ async def test_parts_are_no_smaller_than_the_window_has_room_for(tmp_path: Path)
         if isinstance(event, events.RateLimitWait):
             waits.append(event)
 
-    async with service(rate_limit=10) as emulator, Client(api_key=KEY, base_url=emulator.url) as client:
+    async with service(rate_limit=10) as emulator, QuickClient(api_key=KEY, base_url=emulator.url) as client:
         await client.upload(path, on_event=listener)
         assert len(uploads(emulator)) == 10
     assert not waits

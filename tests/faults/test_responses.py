@@ -34,13 +34,13 @@ from async_uploader import (
     upload,
 )
 from async_uploader._flow.rate_limit import RequestKind
-from async_uploader._flow.retries import RetryPolicy, RetryRunner
+from async_uploader._flow.retries import RetryPolicy
 from async_uploader.cli._main import run
 from async_uploader.emulator import Emulator
 from async_uploader.events import RateLimitWait, UploadEvent
 
 from .proxy import LOGIN, Handler, Request, between, mutated, response, serving
-from .world import HANG_SECONDS, KEY, check_sentence, service
+from .world import HANG_SECONDS, KEY, QuickClient, check_sentence, service
 
 pytestmark = pytest.mark.anyio
 
@@ -101,6 +101,13 @@ async def _import(client: Client) -> object:
 CALLS: Final = (_upload, _upload, _upload_two_parts, _status, _list, _tokens, _delete, _change, _import)
 
 
+class ImpatientClient(QuickClient):
+    """Two attempts of each request, with backoffs of milliseconds."""
+
+    _retry_policy = RetryPolicy(max_attempts=2, first_backoff_seconds=0.001, max_wait_seconds=5)
+    _first_poll_seconds = 0.01
+
+
 async def test_every_call_with_mutated_responses() -> None:
     """A result that can be used, or one of our errors; nothing hangs."""
     dice = random.Random(11)
@@ -111,13 +118,12 @@ async def test_every_call_with_mutated_responses() -> None:
     ended = {"result": 0, "error": 0}
     errors: list[UploaderError] = []
     async with service() as emulator, between(emulator, change) as url:
-        async with Client(api_key=KEY, base_url=emulator.url) as direct:
+        async with QuickClient(api_key=KEY, base_url=emulator.url) as direct:
             await direct.upload(SMALL)
         for number in range(RUNS):
             call = CALLS[number % len(CALLS)]
             try:
-                async with asyncio.timeout(HANG_SECONDS), Client(api_key=KEY, base_url=url) as client:
-                    client._pacing = _quick(client._pacing)
+                async with asyncio.timeout(HANG_SECONDS), ImpatientClient(api_key=KEY, base_url=url) as client:
                     assert repr(await call(client))
                 ended["result"] += 1
             except UploaderError as exc:
@@ -129,11 +135,6 @@ async def test_every_call_with_mutated_responses() -> None:
         pickle.loads(pickle.dumps(error))
 
 
-def _quick(pacing: RetryRunner) -> RetryRunner:
-    policy = RetryPolicy(max_attempts=2, first_backoff_seconds=0.001, max_wait_seconds=5)
-    return RetryRunner(limiter=pacing.limiter, policy=policy)
-
-
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Commands run in this process, in a directory of their own, and leave no signal handler or log handler."""
@@ -142,11 +143,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     handlers = {number: signal.getsignal(number) for number in numbers}
     logger = logging.getLogger("async_uploader")
     before = (logger.handlers[:], logger.propagate, logger.level)
-    quick = RetryPolicy(max_attempts=2, first_backoff_seconds=0.001, max_wait_seconds=5)
-    with (
-        mock.patch("async_uploader._client.RetryPolicy", return_value=quick),
-        mock.patch("async_uploader._api.account._FIRST_POLL_SECONDS", 0.01),
-    ):
+    # The commands create their clients themselves.
+    quick = ("_retry_policy", "_rate_window_seconds", "_first_poll_seconds")
+    with mock.patch.multiple(Client, **{name: getattr(ImpatientClient, name) for name in quick}):
         yield tmp_path
     logger.handlers[:], logger.propagate = before[:2]
     logger.setLevel(before[2])
@@ -223,7 +222,7 @@ async def test_an_odd_sibling_in_ingest_does_not_fail_a_finished_video(odd: dict
         return response(200, {**status, "ingest": {**status["ingest"], **odd}})
 
     async with service() as emulator, between(emulator, change) as url:
-        async with Client(api_key=KEY, base_url=url) as client:
+        async with QuickClient(api_key=KEY, base_url=url) as client:
             video = await client.upload(SMALL, stall_timeout=1)
         assert (await emulator.finished(video.video_id)).size_bytes == len(SMALL)
 
@@ -238,7 +237,7 @@ async def test_odd_assets_of_a_finished_video(assets: object) -> None:
     async with (
         service() as emulator,
         between(emulator, change) as url,
-        Client(api_key=KEY, base_url=url) as client,
+        QuickClient(api_key=KEY, base_url=url) as client,
     ):
         video = await client.upload(SMALL)
     assert (video.title, video.assets.player) == ("stream", None)
@@ -252,7 +251,7 @@ async def test_a_list_that_never_ends_and_items_without_an_id(caplog: pytest.Log
         page = {"data": [{"videoId": "vi1"}, {"title": "lost"}, None], "pagination": {"pagesTotal": 10**9}}
         writer.write(response(200, LOGIN if request.path.startswith("/auth") else page))
 
-    async with serving(handle) as url, Client(api_key=KEY, base_url=url) as client:
+    async with serving(handle) as url, QuickClient(api_key=KEY, base_url=url) as client:
         assert [video.video_id for video in await client.list_videos()] == ["vi1"]
     assert len(asked) == 3
     assert "it has no videoId" in caplog.text
@@ -268,7 +267,7 @@ async def test_a_read_that_cannot_be_read_is_repeated(body: bytes) -> None:
         asked.append(request.path)
         writer.write(response(200, LOGIN if is_login else body))
 
-    async with serving(handle) as url, Client(api_key=KEY, base_url=url) as client:
+    async with serving(handle) as url, QuickClient(api_key=KEY, base_url=url) as client:
         with pytest.raises(TransportError, match="200 with something that is not a status; check the base URL"):
             await client.get_status("vi1")
     assert asked == ["/auth/api-key", *["/videos/vi1/status"] * 3]
@@ -289,7 +288,7 @@ async def test_a_login_that_cannot_be_used(odd: dict[str, Any]) -> None:
     async def handle(_: Request, writer: asyncio.StreamWriter) -> None:
         writer.write(response(200, {**LOGIN, **odd}))
 
-    async with serving(handle) as url, Client(api_key=KEY, base_url=url) as client:
+    async with serving(handle) as url, QuickClient(api_key=KEY, base_url=url) as client:
         with pytest.raises(UploaderError, match="200 with something that is not a bearer token") as caught:
             await client.get_video("vi1")
     check_sentence(str(caught.value))
@@ -319,7 +318,7 @@ async def test_any_lifetime_of_a_token(expires_in: str) -> None:
         video = json.dumps({"videoId": "vi1"})
         writer.write(response(200, (login if request.path.startswith("/auth") else video).encode()))
 
-    async with serving(handle) as url, Client(api_key=KEY, base_url=url) as client:
+    async with serving(handle) as url, QuickClient(api_key=KEY, base_url=url) as client:
         for _ in range(3):
             assert (await client.get_video("vi1")).video_id == "vi1"
     assert paths == ["/auth/api-key", *["/videos/vi1"] * 3]
@@ -345,14 +344,22 @@ def _refusing(status: int, *headers: str) -> Handler:
 async def test_a_wait_beyond_reason_fails_at_once(status: int, wait: str) -> None:
     async with (
         serving(_refusing(status, f"Retry-After: {wait}")) as url,
-        Client(api_key=KEY, base_url=url) as client,
+        QuickClient(api_key=KEY, base_url=url) as client,
         asyncio.timeout(10),
     ):
         for _ in range(2):  # by the response, and then, on a 429, by the window
-            with pytest.raises(ApiError, match=r"It asks to wait .*, and 1 h is the longest wait\.") as caught:
+            with pytest.raises(
+                ApiError, match=r"It asks to wait .*; the longest accepted wait is 1 h\."
+            ) as caught:
                 await client.get_video("vi1")
             assert caught.value.status == status
             check_sentence(str(caught.value))
+
+
+class DefaultWindowClient(QuickClient):
+    """The window of the service: one minute."""
+
+    _rate_window_seconds = 60.0
 
 
 @pytest.mark.parametrize("name", ["Retry-After", "X-RateLimit-Retry-After"])
@@ -371,9 +378,8 @@ async def test_a_fraction_or_a_date_on_a_429(name: str, value: str) -> None:
         first = len(times) == 1
         writer.write(response(429, {}, header, date) if first else response(200, {"videoId": "vi1"}))
 
-    # The default window, which would be waited for otherwise.
-    with mock.patch("async_uploader._flow.rate_limit.RATE_WINDOW_SECONDS", 60):
-        async with serving(handle) as url, Client(api_key=KEY, base_url=url) as client, asyncio.timeout(20):
+    async with serving(handle) as url, DefaultWindowClient(api_key=KEY, base_url=url) as client:
+        async with asyncio.timeout(20):
             await client.get_video("vi1")
     assert 0.4 <= times[1] - times[0] < 15
 
@@ -390,10 +396,10 @@ async def test_a_long_wait_is_said(caplog: pytest.LogCaptureFixture) -> None:
         if isinstance(event, RateLimitWait):
             waits.set()
 
-    async with service() as emulator, Client(api_key=KEY, base_url=emulator.url) as client:
+    async with service() as emulator, QuickClient(api_key=KEY, base_url=emulator.url) as client:
         await client.list_videos()
         refusal = {"X-RateLimit-Retry-After": "1800"}
-        client._limiter.learn(RequestKind.WRITE, 429, refusal)
+        client._limiter.update(RequestKind.WRITE, 429, refusal)
         task = asyncio.create_task(client.upload(SMALL, on_event=hear))
         await asyncio.wait_for(waits.wait(), 10)
         task.cancel()
@@ -408,7 +414,7 @@ async def test_a_reset_that_is_a_timestamp_is_no_reset() -> None:
         limits = ("X-RateLimit-Limit: 100", "X-RateLimit-Remaining: 0", "X-RateLimit-Retry-After: 1790000000")
         writer.write(response(200, LOGIN if request.path.startswith("/auth") else {"videoId": "vi1"}, *limits))
 
-    async with serving(handle) as url, Client(api_key=KEY, base_url=url) as client, asyncio.timeout(10):
+    async with serving(handle) as url, QuickClient(api_key=KEY, base_url=url) as client, asyncio.timeout(10):
         for _ in range(3):
             await client.get_video("vi1")
 
@@ -453,7 +459,8 @@ async def test_a_response_that_never_ends_is_given_up() -> None:
             else:
                 await _drip(writer, _forever(first, piece))
 
-        async with serving(handle) as url, Client(api_key=KEY, base_url=url) as client:
+        async with serving(handle) as url, QuickClient(api_key=KEY, base_url=url) as client:
+            client._http.response_stalls = stalls
             began = time.monotonic()
             if of_a_part:
                 call: Awaitable[Video] = client.upload(SMALL, stall_timeout=STALL, max_attempts=1)
@@ -463,19 +470,21 @@ async def test_a_response_that_never_ends_is_given_up() -> None:
                 await call
             assert bound_seconds <= time.monotonic() - began < 3 * bound_seconds
 
-    with mock.patch("async_uploader._api.stall.RESPONSE_STALLS", stalls):
-        await asyncio.gather(*(given_up(*one, of_a_part=part) for one in ENDLESS for part in (True, False)))
+    await asyncio.gather(*(given_up(*one, of_a_part=part) for one in ENDLESS for part in (True, False)))
 
 
 async def test_a_long_body_is_no_response() -> None:
     """The bound begins at its end: a slow upload that moves lives for ever."""
     size_bytes, stalls = 6 * 1024 * 1024, 3
     rate = size_bytes / (1.5 * stalls * STALL)
-    with mock.patch("async_uploader._api.stall.RESPONSE_STALLS", stalls):
-        async with service(connection_rate=rate) as emulator, Client(api_key=KEY, base_url=emulator.url) as client:
-            began = time.monotonic()
-            await client.upload(bytes(size_bytes), stall_timeout=STALL, max_attempts=1, part_size=size_bytes)
-            assert time.monotonic() - began > stalls * STALL
+    async with (
+        service(connection_rate=rate) as emulator,
+        QuickClient(api_key=KEY, base_url=emulator.url) as client,
+    ):
+        client._http.response_stalls = stalls
+        began = time.monotonic()
+        await client.upload(bytes(size_bytes), stall_timeout=STALL, max_attempts=1, part_size=size_bytes)
+        assert time.monotonic() - began > stalls * STALL
 
 
 async def test_a_slow_login_that_moves_is_not_cut() -> None:
@@ -494,7 +503,11 @@ async def test_a_slow_login_that_moves_is_not_cut() -> None:
         else:
             writer.write(response(200, {"videoId": "vi1"}))
 
-    async with serving(handle) as url, Client(api_key=KEY, base_url=url) as client, asyncio.timeout(HANG_SECONDS):
+    async with (
+        serving(handle) as url,
+        QuickClient(api_key=KEY, base_url=url) as client,
+        asyncio.timeout(HANG_SECONDS),
+    ):
         impatient = client._service.with_stall(STALL)
         videos = await asyncio.gather(*(impatient.get_video("vi1") for _ in range(3)))
     assert [video.video_id for video in videos] == ["vi1"] * 3
@@ -506,7 +519,11 @@ async def test_each_caller_waits_for_a_login_as_long_as_it_wants() -> None:
     async def handle(_: Request, __: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()
 
-    async with serving(handle) as url, Client(api_key=KEY, base_url=url) as client, asyncio.timeout(HANG_SECONDS):
+    async with (
+        serving(handle) as url,
+        QuickClient(api_key=KEY, base_url=url) as client,
+        asyncio.timeout(HANG_SECONDS),
+    ):
         patient = asyncio.create_task(client._service.with_stall(1000).get_video("vi1"))
         with pytest.raises(TransportError, match=r"nothing moved for 0\.3 s"):
             await client._service.with_stall(SHORT).get_video("vi1")
@@ -541,7 +558,7 @@ async def _never(_: Request, __: asyncio.StreamWriter) -> None:
 
 
 async def _failing_with(url: str) -> TransportError:
-    async with Client(api_key=KEY, base_url=url) as client:
+    async with QuickClient(api_key=KEY, base_url=url) as client:
         with pytest.raises(TransportError) as caught:
             await client._service.get_video("vi1")
     check_sentence(str(caught.value))
@@ -696,14 +713,14 @@ async def test_no_bearer_token_in_what_is_chained(name: str) -> None:
         else:
             await FAILURES[name](request, writer)
 
-    async with serving(handle) as url, Client(api_key=KEY, base_url=url) as client:
+    async with serving(handle) as url, QuickClient(api_key=KEY, base_url=url) as client:
         with pytest.raises(TransportError) as caught:
             await client._service.get_upload_token(TOKEN)
     check_hides(caught.value, TOKEN, TOKEN[:9], str(LOGIN["access_token"]), KEY)
 
 
 async def test_an_unexpected_exception_while_a_response_is_read_is_one_of_ours() -> None:
-    async with serving(_raw(response(200, LOGIN))) as url, Client(api_key=KEY, base_url=url) as client:
+    async with serving(_raw(response(200, LOGIN))) as url, QuickClient(api_key=KEY, base_url=url) as client:
         with (
             mock.patch("aiohttp.StreamReader.read", side_effect=LookupError(f"odd {TOKEN}")),
             pytest.raises(TransportError, match=r"the response could not be read \(LookupError\)") as caught,
@@ -740,7 +757,7 @@ async def test_no_exception_of_one_upload_stops_the_others(tmp_path: Path) -> No
     items = [UploadItem(source=path, options=more) for path, more in zip(paths, options, strict=True)]  # type: ignore[arg-type]
     items.insert(1, UploadItem(source=7))
     errors: dict[Path, UploaderError | None] = {}
-    async with service() as emulator, Client(api_key=KEY, base_url=emulator.url) as client:
+    async with service() as emulator, QuickClient(api_key=KEY, base_url=emulator.url) as client:
 
         async def all_of_them() -> None:
             async for result in client.upload_many(items, concurrency=2):
@@ -778,13 +795,13 @@ HOSTS: Final = (
 @pytest.mark.parametrize("host", HOSTS, ids=lambda host: host[:15])
 async def test_a_host_that_no_resolver_takes(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError, match=r"The base URL .* is malformed: its host name ") as caught:
-        Client(api_key=KEY, base_url=f"https://{host}")
+        QuickClient(api_key=KEY, base_url=f"https://{host}")
     assert str(caught.value).endswith(".")
     monkeypatch.setenv("HTTPS_PROXY", f"http://user:password@{host}:3128")
     with pytest.raises(
         ConfigurationError, match="The HTTPS_PROXY variable is malformed: its host name "
     ) as caught:
-        async with Client(api_key=KEY):
+        async with QuickClient(api_key=KEY):
             pass
     assert "password" not in "".join(traceback.format_exception(caught.value))
 
@@ -795,7 +812,7 @@ async def test_a_host_that_no_resolver_takes(host: str, monkeypatch: pytest.Monk
 async def test_a_proxy_that_cannot_be_used(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", proxy)
     with pytest.raises(ConfigurationError, match="The HTTPS_PROXY variable is malformed: "):
-        async with Client(api_key=KEY):
+        async with QuickClient(api_key=KEY):
             pass
 
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 import aiohttp
 import pytest
 
-from async_uploader import Client, UploadFailed
+from async_uploader import UploadFailed
 from async_uploader._limits import MIB
 from async_uploader._models import MARK_PLAN, MARK_SOURCE
 from async_uploader._resume.journal import Journal
@@ -32,6 +32,7 @@ from .world import (
     BY_HAND,
     KEY,
     PART,
+    QuickClient,
     Run,
     Source,
     check_finished,
@@ -283,7 +284,7 @@ async def test_the_container_has_vanished(movie: Source, said: Said) -> None:
     """Somebody has deleted it: another one is made."""
     async with service() as emulator:
         before = await _interrupted(emulator, movie)
-        async with Client(api_key=KEY, base_url=emulator.url) as client:
+        async with QuickClient(api_key=KEY, base_url=emulator.url) as client:
             await client.delete_video(before.video_id or "")
         run = await run_upload(emulator, movie, resume="local")
         await _check_anew(emulator, movie, run, before=before, left=False)
@@ -356,7 +357,7 @@ async def test_marks_leave_the_callers_metadata_alone(movie: Source) -> None:
     """They are there while it is unfinished, and gone in the end."""
     async with service() as emulator:
         before = await _interrupted(emulator, movie, resume=True, metadata={"mine": "kept"})
-        async with Client(api_key=KEY, base_url=emulator.url) as client:
+        async with QuickClient(api_key=KEY, base_url=emulator.url) as client:
             marked = await client.get_video(before.video_id or "")
         assert {one.key for one in marked.metadata} == {"mine", MARK_SOURCE, MARK_PLAN}
         run = await run_upload(emulator, movie, resume=True, metadata={"mine": "kept"})

@@ -10,7 +10,6 @@ from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from unittest import mock
@@ -68,17 +67,18 @@ def make_source(path: Path, size_bytes: int) -> Source:
     return Source(path=path, size_bytes=size_bytes, sha256=hashlib.sha256(content).hexdigest())
 
 
+class QuickClient(Client):
+    """A client with retries within milliseconds and a rate limit window of one second."""
+
+    _retry_policy = RetryPolicy(first_backoff_seconds=0.01, max_backoff_seconds=0.1)
+    _rate_window_seconds = 1.0
+
+
 @contextmanager
 def quickened(state: Path) -> Iterator[None]:
-    """Retries within milliseconds, a rate window of a second, progress told often, the journal in ``state``.
-
-    Backoff is no option of ``upload()``, so the policy is changed where the client makes it.
-    """
-    policy = partial(RetryPolicy, first_backoff_seconds=0.01, max_backoff_seconds=0.1)
+    """Frequent progress reports, the journal in ``state``, and no settings of the user."""
     environment = {name: text for name, text in os.environ.items() if not name.startswith("APIVIDEO_")}
     with (
-        mock.patch("async_uploader._client.RetryPolicy", policy),
-        mock.patch("async_uploader._flow.rate_limit.RATE_WINDOW_SECONDS", 1),
         mock.patch.object(ProgressReporter, "_INTERVAL_SECONDS", 0.005),
         mock.patch.dict(os.environ, {**environment, "XDG_STATE_HOME": str(state)}, clear=True),
     ):
@@ -125,7 +125,7 @@ async def run_upload(emulator: Emulator, source: Source, *, as_stream: bool = Fa
     video: Video | None = None
     failure: UploaderError | None = None
     async with asyncio.timeout(HANG_SECONDS):
-        async with Client(api_key=KEY, base_url=emulator.url) as client:
+        async with QuickClient(api_key=KEY, base_url=emulator.url) as client:
             try:
                 content = io.BytesIO(source.path.read_bytes()) if as_stream else source.path
                 video = await client.upload(content, **options)

@@ -120,7 +120,7 @@ def _run(flaw_name: str, command: str, bench: Bench, findings: Findings) -> None
                     "certificate" in line and any(word in line.lower() for word in flaw.words),
                     f"the message does not tell: {line}",
                 )
-            findings.check("Again in" not in done.err, f"it tried again: {done.last_words}")
+            findings.check("Retrying in" not in done.err, f"it tried again: {done.last_words}")
             findings.check(not proxy.requests, "a request went out")
         findings.check(not service.emulator.videos, "there is a container")
         workspace.check_journal_empty()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import faulthandler
 import inspect
 import json
 import os
@@ -189,29 +190,21 @@ def _calls() -> Iterator[tuple[Any, str, str]]:
 
 
 def quicken(order: Order) -> None:
-    """Retries within milliseconds, a rate window of a second, little patience.
+    """Retries within milliseconds, a rate limit window of one second, and short timeouts.
 
     Backoff has no option, and only ``upload`` has options for attempts and stalls, so the defaults are changed.
     """
-    import async_uploader._client as client
+    from async_uploader import Client
     from async_uploader._api.service import Service
-    from async_uploader._flow import rate_limit
     from async_uploader._flow.retries import RetryPolicy
     from async_uploader._resume import journal
 
-    quick: dict[str, Any] = {
-        "first_backoff_seconds": 0.01,
-        "max_backoff_seconds": 0.05,
-        "max_attempts": order.max_attempts,
-    }
-    replaced: dict[tuple[Any, str], object] = {
-        (client, "RetryPolicy"): partial(RetryPolicy, **quick),
-        (rate_limit, "RATE_WINDOW_SECONDS"): 1,
-        (journal, "_BUSY_SECONDS"): order.busy_seconds,
-    }
-    for (module, name), value in replaced.items():
-        assert hasattr(module, name), name
-        setattr(module, name, value)
+    Client._retry_policy = RetryPolicy(
+        max_attempts=order.max_attempts, first_backoff_seconds=0.01, max_backoff_seconds=0.05
+    )
+    Client._rate_window_seconds = 1.0
+    assert hasattr(journal, "_BUSY_SECONDS")
+    vars(journal)["_BUSY_SECONDS"] = order.busy_seconds
     defaults = Service.__init__.__kwdefaults__
     assert defaults is not None
     defaults["stall_seconds"] = order.stall_seconds
@@ -225,6 +218,7 @@ def drop_privileges() -> None:
 
 def main() -> None:
     """Follow the order, and become the command line."""
+    faulthandler.enable()  # a command that hangs is sent SIGABRT, to see where
     order = read(os.environ.pop(VARIABLE))
     quicken(order)
     hooks = Hooks(order)

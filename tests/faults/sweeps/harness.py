@@ -38,6 +38,8 @@ PART_BYTES: Final = 5 * MIB
 #: A command that has not ended by then hangs. Far more than any case needs, since the machine may be busy.
 HANG_SECONDS: Final = 45.0
 
+_LAST_WORDS_SECONDS: Final = 2.0
+
 _CHILD: Final = child.__file__
 # What a program says of an exception that nobody has handled.
 _SIGNS_OF_TRACEBACK: Final = (
@@ -341,6 +343,8 @@ class Bench:
         """Have a command that hangs say where, if somebody wants to know."""
         if self._shared.is_verbose:
             process.send_signal(signal.SIGABRT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=_LAST_WORDS_SECONDS)
 
     def run(self, case: Case) -> Findings:
         """Run a case. What the case itself raises is a finding, too."""

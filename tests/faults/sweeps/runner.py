@@ -54,16 +54,16 @@ class SweepRun:
         seconds: float | None = None,
         tell: Callable[[Failure], None] = lambda _: None,
     ) -> None:
-        """Run cases until there are no more, or the time is up.
+        """Run cases until there are no more, or the time is up; each thread runs one at least.
 
-        :param seconds: no case begins after so long; default: all of them run
+        :param seconds: no other case begins after so long; default: all of them run
         :param tell: is called with each failure
         """
         turn = threading.Lock()
         began = time.monotonic()
 
         def work(bench: Bench) -> None:
-            while seconds is None or time.monotonic() - began < seconds:
+            while True:
                 with turn:
                     case = next(cases, None)
                 if case is None:
@@ -71,6 +71,8 @@ class SweepRun:
                 findings = bench.run(case)
                 with turn:
                     self._add(case, findings, tell)
+                if seconds is not None and time.monotonic() - began >= seconds:
+                    return
 
         with ThreadPoolExecutor(len(benches)) as threads:
             for one in [threads.submit(work, bench) for bench in benches]:

@@ -1,0 +1,75 @@
+"""Translates exceptions of aiohttp and the system into :class:`TransportError`. No other module names them."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from typing import Final
+
+import aiohttp
+
+from async_uploader._errors import TransportError, UploaderError
+from async_uploader._parsing import sentence
+
+from .tls import certificate_problem, is_permanent, tls_problem
+
+CONNECT_TIMEOUT_SECONDS: Final = 30.0
+
+
+class LostConnectionError(aiohttp.ClientError):
+    """Wraps aiohttp's exception for a lost connection (its ``__cause__``)."""
+
+
+class HiddenError(Exception):
+    """Replaces an exception that carries a request, and thus the secrets in its URL and headers."""
+
+
+def without_request(exc: BaseException | None) -> BaseException | None:
+    """The same chain of exceptions, with those that carry a request replaced by :class:`HiddenError`."""
+    if exc is None:
+        return None
+    earlier = without_request(exc.__cause__ or exc.__context__)
+    is_of_system = isinstance(exc, OSError) and not isinstance(exc, aiohttp.ClientError) and "://" not in str(exc)
+    if not is_of_system and not isinstance(exc, UploaderError):
+        number = getattr(exc, "errno", None)
+        why = f": {os.strerror(number)}" if isinstance(number, int) else ""
+        exc = HiddenError(f"{type(exc).__name__}{why}").with_traceback(exc.__traceback__)
+    exc.__cause__, exc.__context__ = earlier, None
+    return exc
+
+
+def translate(exc: BaseException | None) -> TransportError:
+    """Translate an exception of aiohttp or the system."""
+    maybe_received, retryable = False, True
+    match exc:
+        case ssl.SSLCertVerificationError() | aiohttp.ClientConnectorCertificateError():
+            reason, retryable = certificate_problem(getattr(exc, "certificate_error", exc)), False
+        # Without an errno, it is asyncio's own error for a connection that was lost during the handshake.
+        case (
+            aiohttp.ClientConnectorSSLError() | aiohttp.ClientConnectorError(os_error=ConnectionError(errno=None))
+        ):
+            reason = f"TLS handshake with {exc.host}:{exc.port} failed: {tls_problem(exc.os_error)}"
+            retryable = not is_permanent(exc.os_error)
+        case aiohttp.ClientConnectorDNSError():
+            reason = f"the host name {exc.host!r} was not found"
+        case aiohttp.ConnectionTimeoutError():
+            reason = f"no connection within {CONNECT_TIMEOUT_SECONDS:g} s"
+        case aiohttp.ClientConnectorError():
+            # asyncio replaces the system's reason by its own text, which repeats the address.
+            why = os.strerror(exc.os_error.errno) if exc.os_error.errno else str(exc.os_error)
+            reason = f"no connection to {exc.host}:{exc.port} ({sentence(why) or type(exc.os_error).__name__})"
+        case ssl.SSLError():
+            reason, maybe_received = f"the TLS connection failed: {tls_problem(exc)}", True
+        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
+            reason, retryable = "the URL cannot be used", False
+        case aiohttp.ClientHttpProxyError():
+            reason = f"the proxy responded with status {exc.status}"
+        case aiohttp.ServerDisconnectedError():
+            reason, maybe_received = "it closed the connection", True
+        case aiohttp.ClientResponseError() | aiohttp.ClientPayloadError():
+            reason, maybe_received = "the response was cut off or is not HTTP", True
+        case OSError() | aiohttp.ClientConnectionError() | TimeoutError():
+            reason, maybe_received = f"the connection was lost ({type(exc).__name__})", True
+        case _:
+            reason, maybe_received = f"the response could not be read ({type(exc).__name__})", True
+    return TransportError(reason, maybe_received=maybe_received, retryable=retryable)

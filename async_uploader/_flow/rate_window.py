@@ -1,0 +1,140 @@
+"""The current window of the account's rate limit, learned from response headers. Pure: time is passed in.
+
+Problem
+    The service counts requests per minute and returns the state of the window with every response (contract:
+    ``X-RateLimit-*``). Counting down from the last response is not enough:
+
+    - Responses to parts arrive late and out of order, so a response may be older than the requests sent since.
+    - Nothing is known about uploads until the first part has been answered.
+    - When a window opens is known only from a response, and requests sent just before a reset may count after it.
+
+Approach
+    Count each request when it is sent. Of the counts for the same window, the lowest one holds. A response belongs
+    to a new window if its reset is clearly later than the known one. Until a response of a new window arrives, its
+    reset is an estimate. Spread the remaining requests over the window if they do not cover the demand.
+
+Rejected
+    - Sending until the service refuses with 429: the body of each refused part is wasted bandwidth.
+    - A fixed rate of 100 requests per minute: other programs may use the same account.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Final
+
+from async_uploader._limits import RATE_WINDOW_SECONDS
+
+# The service rounds the time until its reset to whole seconds.
+_ROUNDING_SECONDS: Final = 1.0
+# A request sent exactly at the reset may still be counted in the old window, as clocks differ a little.
+_MARGIN_SECONDS: Final = 0.05
+# A request that was sent longer ago than this is assumed to have reached the service.
+_ARRIVAL_SECONDS: Final = 1.0
+# More recent requests than these are not needed: no account may send as many in a second.
+_MAX_RECENT_REQUESTS: Final = 1000
+
+
+class RateWindow:
+    """What is known about the current window of one kind of requests.
+
+    :param default_length_seconds: length of a window until a response states it
+    :ivar limit: requests allowed per window; None while unknown
+    :ivar remaining: requests that may still be sent in this window
+    :ivar resets_at: when the next window begins
+    """
+
+    def __init__(self, default_length_seconds: float = RATE_WINDOW_SECONDS) -> None:
+        self.limit: int | None = None
+        self.remaining = 0
+        self.resets_at = -math.inf
+        self._default_length_seconds = default_length_seconds
+        self._known_length_seconds = 0.0
+        self._last_request_at = 0.0
+        # The service opens a window when its first request arrives. Until a response states when this window
+        # resets, `resets_at` is an estimate, too early by the travel time of that request.
+        self._is_estimate = False
+        self._last_reset_at = -math.inf
+        # For requests sent just before a reset, which may arrive and be counted after it.
+        self._unanswered = 0
+        self._recent_requests: deque[float] = deque(maxlen=_MAX_RECENT_REQUESTS)
+
+    @property
+    def length_seconds(self) -> float:
+        """Length of a window: the longest time until a reset that was seen, or the default."""
+        return self._known_length_seconds or self._default_length_seconds
+
+    def update(
+        self, now: float, *, limit: int, remaining: int, reset_seconds: float, is_estimate: bool = False
+    ) -> None:
+        """Take over the state of the window from a response.
+
+        The response belongs to a new window if its reset is clearly later than the known one. A slightly later one
+        is due to rounding and to the response's travel time. If all requests remain and the reset is in 0 seconds,
+        no window is open: the next request opens one.
+
+        :param is_estimate: the values are derived from a response to another kind of request
+        """
+        is_open = remaining < limit or reset_seconds > 0
+        resets_at = now + reset_seconds if is_open else now - _ROUNDING_SECONDS
+        if not is_estimate and self._unanswered:
+            self._unanswered -= 1
+        if resets_at <= self._last_reset_at + _ROUNDING_SECONDS:
+            return  # a late response of the previous window
+        clearly_later = self.resets_at + max(_ROUNDING_SECONDS, self._known_length_seconds / 2)
+        if self._is_estimate:
+            self.remaining, self.resets_at = min(self.remaining, remaining), resets_at
+        elif self.limit is None or resets_at > clearly_later:
+            self.remaining, self.resets_at = remaining - self._in_transit(now), resets_at
+        else:
+            self.remaining, self.resets_at = min(self.remaining, remaining), min(self.resets_at, resets_at)
+        self._is_estimate = is_estimate
+        self.limit = limit
+        self._known_length_seconds = max(self._known_length_seconds, reset_seconds)
+
+    def exhaust(self, now: float, *, seconds: float) -> None:
+        """The service has refused a request: allow none for the given time."""
+        self.limit = self.limit or 1
+        self.remaining = 0
+        self.resets_at = now + seconds
+        self._is_estimate = False
+
+    def wait_seconds(self, now: float, *, demand: int) -> float:
+        """How long the next request has to wait; 0 if it may be sent now.
+
+        If the remaining requests do not cover the demand, they are spread over the rest of the window. This keeps
+        the connections busy and leaves room for other users of the account. If they do, waiting would gain
+        nothing.
+
+        :param demand: requests that are still to be sent
+        """
+        if self.limit is None or self._is_over(now):
+            return 0.0
+        if self.remaining <= 0:
+            return self.resets_at + _MARGIN_SECONDS - now
+        if demand <= self.remaining:
+            return 0.0
+        spacing_seconds = (self.resets_at - self._last_request_at) / (self.remaining + 1)
+        return max(0.0, self._last_request_at + spacing_seconds - now)
+
+    def count_request(self, now: float) -> None:
+        """Count a request that is sent now."""
+        if self.limit is not None and self._is_over(now):
+            # This request opens a new window; a response will state when it resets.
+            self._last_reset_at, self._is_estimate = self.resets_at, True
+            self.remaining = max(1, self.limit - self._in_transit(now))
+            self.resets_at = now + self.length_seconds
+        self.remaining -= 1
+        self._last_request_at = now
+        self._unanswered += 1
+        self._recent_requests.append(now)
+
+    def _is_over(self, now: float) -> bool:
+        return now >= self.resets_at + _MARGIN_SECONDS
+
+    def _in_transit(self, now: float) -> int:
+        """How many requests may not have reached the service yet."""
+        while self._recent_requests and self._recent_requests[0] < now - _ARRIVAL_SECONDS:
+            self._recent_requests.popleft()
+        return min(self._unanswered, len(self._recent_requests))

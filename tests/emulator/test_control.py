@@ -39,12 +39,15 @@ async def test_add_list_and_remove_faults(api: Api, control: Api) -> None:
     """Faults are added one by one or as a list, counted, and removed."""
     await control.post("/faults", json={"spec": "list,times=1:status=503"}, expect=201)
     await control.post("/faults", json=[{"spec": "get:cut"}, {"spec": "part=2,attempt=1:cut"}], expect=201)
+    await control.post("/faults", json={"spec": ["create:cut", "delete:cut"]}, expect=201)
     await api.get("/videos", expect=503)
     await api.get("/videos", expect=200)
     assert (await control.get("/faults", expect=200)).json == [
         {"spec": "list,times=1:status=503", "triggered": 1},
         {"spec": "get:cut", "triggered": 0},
         {"spec": "part=2,attempt=1:cut", "triggered": 0},
+        {"spec": "create:cut", "triggered": 0},
+        {"spec": "delete:cut", "triggered": 0},
     ]
     assert (await control.delete("/faults", expect=204)).body == b""
     assert (await control.get("/faults", expect=200)).json == []
@@ -58,7 +61,8 @@ async def test_add_list_and_remove_faults(api: Api, control: Api) -> None:
         (b"{", "invalid-payload"),
         (b"{}", "invalid-payload"),
         (b'"list:cut"', "invalid-payload"),
-        (b'{"spec": 1}', "invalid-payload"),
+        (b'{"spec": 1}', "invalid-attribute"),
+        (b'{"spec": ["list:cut", null]}', "invalid-attribute"),
         (b'{"spec": "list:cut", "times": 1}', "invalid-payload"),
         (b'{"spec": "nonsense"}', "invalid-attribute"),
         (b'[{"spec": "list:cut"}, {"spec": "list:fly"}]', "invalid-attribute"),
@@ -216,7 +220,7 @@ async def endless_download(is_started: asyncio.Event) -> AsyncIterator[str]:
         await asyncio.get_running_loop().create_future()
         return web.Response()
 
-    runner = web.ServerRunner(web.Server(handle), shutdown_timeout=0)
+    runner = web.ServerRunner(web.Server(handle, handler_cancellation=True), shutdown_timeout=0)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
@@ -292,7 +296,11 @@ async def test_control_requests_are_not_logged(control: Api, emulator: Emulator)
     [
         ({"Origin": "https://evil.example"}, 403, "forbidden-origin"),
         ({"Origin": "null"}, 403, "forbidden-origin"),
+        ({"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}, 403, "forbidden-origin"),
+        ({"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors"}, 403, "forbidden-origin"),
         ({"Host": "evil.example"}, 421, "misdirected-request"),
+        # After DNS rebinding, the other site has the emulator's address, and both are one origin to the browser.
+        ({"Host": "evil.example:80", "Origin": "http://evil.example:80"}, 421, "misdirected-request"),
     ],
 )
 @pytest.mark.parametrize(
@@ -317,6 +325,23 @@ async def test_other_sites_are_refused(
     assert "Access-Control-Allow-Origin" not in reply.headers
     assert len(emulator.videos) == 1
     await api.get("/videos", expect=200)
+
+
+@pytest.mark.parametrize("media_type", ["application/x-www-form-urlencoded", "multipart/form-data", "text/plain"])
+@pytest.mark.parametrize("origin", ["https://evil.example", "null"])
+async def test_form_posts_are_refused(control: Api, emulator: Emulator, media_type: str, origin: str) -> None:
+    """Forms of other sites need no preflight; they change nothing."""
+    headers = {"Origin": origin, "Content-Type": media_type, "Sec-Fetch-Mode": "navigate"}
+    await control.post("/faults", headers=headers, data=b'{"spec": "*:cut"}', expect=403)
+    await control.post("/reset", headers=headers, expect=403)
+    assert (await control.get("/faults")).json == []
+    assert [record.status for record in emulator.requests] == [403, 403]
+
+
+async def test_links_to_the_page(api: Api) -> None:
+    """Other sites may link to the page."""
+    headers = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"}
+    await api.get("/", headers=headers, expect=200)
 
 
 async def test_the_page_may_use_the_control_endpoints(control: Api, emulator: Emulator) -> None:

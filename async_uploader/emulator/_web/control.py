@@ -147,19 +147,22 @@ async def _read_json(request: web.BaseRequest) -> object:
 
 
 def _parse_faults(payload: object) -> list[Fault]:
-    """Parse `{"spec": SPEC}`, or a list of these.
+    """Parse `{"spec": SPEC}`, `{"spec": [SPEC, …]}`, or a list of these.
 
     :raises Problem: a fault is invalid
     """
-    items: list[Any] = payload if isinstance(payload, list) else [payload]
     faults = []
-    for item in items:
-        if not isinstance(item, dict) or item.keys() != {"spec"} or not isinstance(item["spec"], str):
+    for item in payload if isinstance(payload, list) else [payload]:
+        if not isinstance(item, dict) or item.keys() != {"spec"}:
             raise Problem("invalid-payload", detail='Use {"spec": "SELECTORS:ACTIONS"}, or a list of these.')
-        try:
-            faults.append(Fault.parse(item["spec"]))
-        except ValueError as error:
-            raise Problem("invalid-attribute", name="spec", detail=str(error)) from error
+        specs: list[Any] = item["spec"] if isinstance(item["spec"], list) else [item["spec"]]
+        for spec in specs:
+            if not isinstance(spec, str):
+                raise Problem("invalid-attribute", name="spec", detail="A spec must be a string.")
+            try:
+                faults.append(Fault.parse(spec))
+            except ValueError as error:
+                raise Problem("invalid-attribute", name="spec", detail=str(error)) from error
     return faults
 
 

@@ -259,6 +259,8 @@ async def _finished(emulator: Emulator, video_id: str, timeout: float | None) ->
 
 def _request_line(record: RequestRecord, specs: Mapping[str, str]) -> str:
     said = "no answer" if record.status is None else f"{record.status}"
+    said += f" {record.problem}" if record.problem else ""
+    said += f": {record.detail}" if record.detail else ""
     notes = [record.content_range, f"{record.body_bytes:,} bytes" if record.body_bytes else None]
     notes += [f"attempt {record.attempt}"] if record.attempt > 1 else []
     notes += [f"fault '{specs.get(fault, fault)}'" for fault in record.faults]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import anyio
 from aiohttp.http import HttpProcessingError
 
+from ._access_log import AccessLog
 from ._api.imports import resume_imports
 from ._config import Config
 from ._http.connections import Connections, available_descriptors
@@ -74,7 +75,7 @@ class Emulator:
             faults=tuple(faults),
             allowed_hosts=tuple(allowed_hosts),
         )
-        self._log = RequestLog()
+        self._log = RequestLog(AccessLog(api_key))
         self._store = Store(self._config.data, self._log.notifier.notify)
         self._url = ""
         self._is_open = False

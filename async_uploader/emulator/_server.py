@@ -145,7 +145,7 @@ class Server:
         try:
             response = await self._respond(exchange, route, ids)
             await self._send(exchange, route, response)
-            exchange.status = response.status
+            exchange.response = response
         finally:
             if is_upload:
                 self._uploads.discard(exchange)

@@ -87,7 +87,7 @@ def test_kept():
 REFUSED = {
     "faults=['part=2']": "Fault 'part=2' must have the form SELECTORS:ACTIONS, as in 'part=3:status=503'.",
     "faults='part=0:cut'": "Fault 'part=0:cut' is not possible: *",
-    "rate_limit=0": "The rate limit must be at least 1 upload a window.",
+    "rate_limit=0": "The rate limit must be at least 1 upload per window.",
     "rate=5": "'rate' is no setting; known are api_key, *faults, *rate_limit, *",
     "'part=2:cut'": "its settings have names, as in faults=[[]…[]]; 'part=2:cut' has none.",
 }
@@ -135,7 +135,7 @@ def test_fails_without():
             "*- api.video emulator at http://127.0.0.1:* -*",
             "POST /auth/api-key → 200  * bytes",
             "GET /upload-tokens/… → 200",
-            "POST /videos/vi*/source → 503  part 1/1, * bytes, fault 'upload,attempt=1:status=503'",
+            "POST /videos/vi*/source → 503 server-error  part 1/1, * bytes, fault 'upload,attempt=1:status=503'",
             "POST /videos/vi*/source → 201  part 1/1, * bytes, attempt 2",
             "video vi* ('Holidays') is *, 5 bytes",
             "fault 'part=9:cut' has not struck",

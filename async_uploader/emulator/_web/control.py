@@ -15,9 +15,9 @@ from async_uploader.emulator._faults import Fault
 from async_uploader.emulator._http.responses import json_response, problem_response
 from async_uploader.emulator._problems import Problem
 from async_uploader.emulator._rules import PartRange, parse_content_range
+from async_uploader.emulator._secrets import mask_secrets
 
 from .page import PREFIX
-from .state import mask_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,7 +7,6 @@ from N - 1 to N, a byte range is at its bytes, and a whole file is from 0 to 1.
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from heapq import nlargest
 from itertools import islice
@@ -18,6 +17,7 @@ import msgspec
 from async_uploader.emulator._api.views import format_time
 from async_uploader.emulator._http.rate_limit import Budget
 from async_uploader.emulator._rules import ByteRange, ContentRange, PartRange, WholeFile
+from async_uploader.emulator._secrets import mask_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -34,19 +34,12 @@ MAX_VIDEOS: Final = 40
 MAX_REQUESTS: Final = 40
 _MAX_TEXT_LENGTH: Final = 300
 _DEFAULT_KEY: Final = "local-key"
-# An upload token, or anything as long as a bearer token: a client may put these into a path by mistake.
-_SECRETS: Final = re.compile(r"to[0-9A-Za-z]{24}|[0-9A-Za-z_-]{48,}")
 
 # Encoding videos blocks the event loop for this time and one video; ten thousand parts take some milliseconds.
 TIME_LIMIT_SECONDS: Final = 0.02
 
 Sections = dict[str, bytes]
 VideoSection = tuple[object, bytes]  # the values that it depends on, and its JSON
-
-
-def mask_secrets(text: str, api_key: str) -> str:
-    """Replace the API key, and anything that looks like a token."""
-    return _SECRETS.sub("…", text.replace(api_key, "…"))
 
 
 class PageState:

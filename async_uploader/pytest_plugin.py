@@ -37,12 +37,12 @@ __all__ = ("RunningEmulator", "apivideo_client", "apivideo_emulator", "apivideo_
 
 _MARKER: Final = (
     "apivideo(*, faults=(), rate_limit=None, rate_window=60, connection_rate=None, link_rate=None, latency=0, "
-    "token_ttl=3600, api_key='local-key', port=0, data=None, allowed_hosts=()): how the service of "
+    "token_ttl=3600, api_key='local-key', port=0, data=None, allowed_hosts=(), tls=False): how the service of "
     "apivideo_emulator behaves."
 )
 _SHOWN_REQUESTS: Final = 20
 #: Settings that say where the service is, and not how it behaves: a test seldom needs them.
-_SELDOM: Final = ("allowed_hosts", "data", "host", "port")
+_SELDOM: Final = ("allowed_hosts", "data", "host", "port", "tls")
 
 
 class RunningEmulator:
@@ -68,8 +68,12 @@ class RunningEmulator:
 
     @property
     def env(self) -> dict[str, str]:
-        """The environment variables that bring a client here: ``APIVIDEO_BASE_URL`` and ``APIVIDEO_API_KEY``."""
-        return {"APIVIDEO_BASE_URL": self.url, "APIVIDEO_API_KEY": self.api_key}
+        """Environment variables for a client: ``APIVIDEO_BASE_URL`` and ``APIVIDEO_API_KEY``.
+
+        With TLS also ``SSL_CERT_FILE``, which most programs read when they start.
+        """
+        trusted = {} if self._emulator.ca_file is None else {"SSL_CERT_FILE": str(self._emulator.ca_file)}
+        return {"APIVIDEO_BASE_URL": self.url, "APIVIDEO_API_KEY": self.api_key, **trusted}
 
     @property
     def videos(self) -> Mapping[str, VideoView]:

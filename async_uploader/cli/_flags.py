@@ -176,6 +176,15 @@ class EmulatorFlags(CommonFlags):
         ),
     ] = None
 
+    tls: Annotated[
+        bool,
+        option(
+            "--tls",
+            help="Serve https, with a new certificate. The second line of standard output is the path of the CA "
+            "file.",
+        ),
+    ] = False
+
     def settings(self) -> dict[str, Any]:
         """Keywords of ``Emulator``; the faults are still as they were written."""
         settings = {name: value for name, value in vars(self).items() if name != "verbose"}

@@ -86,6 +86,8 @@ async def serve(flags: EmulatorFlags) -> None:
     _raise_descriptor_limit()
     async with running(**flags.settings()) as emulator:
         show(f"listening on {emulator.url}")
+        if emulator.ca_file is not None:
+            show(emulator.ca_file)
         await anyio.sleep_forever()
 
 

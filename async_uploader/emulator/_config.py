@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from async_uploader._limits import RATE_WINDOW_SECONDS, TOKEN_TTL_SECONDS
 
 from ._http.hosts import parse_name
+from ._http.tls import check_tls
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +34,8 @@ class Config:
     :param faults: faults to inject (default: none)
     :param allowed_hosts: more host names to serve, besides `localhost`, loopback addresses, `host` and the address
         of the connection; requests for any other `Host` get status 421
+    :param tls: serve HTTPS, with a certificate of a new certificate authority (default: false). Needs the extra
+        `tls`
     :raises ValueError: an option is impossible; the message is one sentence
     """
 
@@ -48,6 +51,7 @@ class Config:
     token_ttl: float = TOKEN_TTL_SECONDS
     faults: tuple[Fault, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
+    tls: bool = False
 
     @property
     def max_rate(self) -> float | None:
@@ -70,6 +74,8 @@ class Config:
         for sentence, holds in checks.items():
             if not holds:
                 raise ValueError(sentence)
+        if self.tls:
+            check_tls()
         for host in self.allowed_hosts:
             if parse_name(host) is None:
                 raise ValueError(f"An allowed host must be a name or an IP address without a port, not {host!r}.")

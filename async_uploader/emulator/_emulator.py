@@ -17,6 +17,7 @@ from ._api.imports import resume_imports
 from ._config import Config
 from ._http.connections import Connections, available_descriptors
 from ._http.throttle import bind, read_bytes
+from ._http.tls import create_context
 from ._records import RequestLog, RequestRecord, Statistics
 from ._server import Server
 from ._storage.disk_space import Shortage
@@ -25,6 +26,7 @@ from ._storage.temporary_directory import unwatch_signals, watch_signals
 from ._video_view import VideoView, VideoViews
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
     from os import PathLike
     from types import TracebackType
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from ._faults import Fault
 
 _CLOSE_SECONDS: Final = 2.0
+#: The name of `Emulator.ca_file`.
+CA_FILE: Final = "ca.pem"
 
 
 class Emulator:
@@ -60,6 +64,7 @@ class Emulator:
         token_ttl: float = 3600,
         faults: Iterable[Fault] = (),
         allowed_hosts: Iterable[str] = (),
+        tls: bool = False,
     ) -> None:
         self._config = Config(
             host=host,
@@ -74,6 +79,7 @@ class Emulator:
             token_ttl=token_ttl,
             faults=tuple(faults),
             allowed_hosts=tuple(allowed_hosts),
+            tls=tls,
         )
         self._log = RequestLog(AccessLog(api_key))
         self._store = Store(self._config.data, self._log.notifier.notify)
@@ -89,7 +95,8 @@ class Emulator:
         watch_signals()
         try:
             await self._store.open()
-            self._url = _url_of(*listener.getsockname()[:2])
+            context = await self._create_tls_context()
+            self._url = _url_of("http" if context is None else "https", *listener.getsockname()[:2])
             self._server = Server(config, self._store, self._log, self._url)
             self._connections = Connections(
                 self._server,
@@ -102,7 +109,7 @@ class Emulator:
                 read_bufsize=read_bytes(config.max_rate),
             )
             self._is_open = True
-            self._connections.start(listener)
+            self._connections.start(listener, context)
             await resume_imports(self._store)
         except BaseException:
             try:
@@ -111,6 +118,12 @@ class Emulator:
                 listener.close()
             raise
         return self
+
+    async def _create_tls_context(self) -> ssl.SSLContext | None:
+        if (ca_file := self.ca_file) is None:
+            return None
+        hosts = (self._config.host, *self._config.allowed_hosts)
+        return await self._store.workers.run_small(create_context, ca_file, hosts)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -136,8 +149,16 @@ class Emulator:
 
     @property
     def url(self) -> str:
-        """`http://HOST:PORT`: the base URL for clients, and the web page for browsers."""
+        """`http://HOST:PORT`, or `https://` with TLS: the base URL for clients, and the web page for browsers."""
         return self._url
+
+    @property
+    def ca_file(self) -> Path | None:
+        """The certificate authority that clients must trust, for example with `SSL_CERT_FILE`; None without TLS.
+
+        The file is in the data directory, and is replaced at each start.
+        """
+        return self._store.directory.root.absolute() / CA_FILE if self._config.tls else None
 
     # State
 
@@ -234,10 +255,10 @@ async def _run_uncancelled(work: Coroutine[Any, Any, None]) -> None:
     await task
 
 
-def _url_of(host: str, port: int) -> str:
+def _url_of(scheme: str, host: str, port: int) -> str:
     """The URL for clients on this machine. They cannot connect to an address that stands for all interfaces."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _http_logger() -> logging.Logger:

@@ -93,7 +93,7 @@ MISTYPED = {
     "command": ("statsu vi1", "Did you mean 'status'?"),
     "command of a group": ("tokens creat", "Did you mean 'create'?"),
     "value": ("upload x.mp4 --ranges parts", "--ranges must be 'part' or 'bytes', not 'parts'"),
-    "fault": ("emulator --fault part=1:cutt", "known are"),
+    "fault": ("emulator --fault part=1:cutt", "use one of"),
 }
 
 

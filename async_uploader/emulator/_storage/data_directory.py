@@ -2,6 +2,7 @@
 
     emulator.lock          locked while an emulator uses the directory
     bearers.json           access and refresh tokens
+    ca.pem                 the certificate authority, with TLS
     upload-tokens/to….json
     videos/vi…/video.json  a container's details, and the size and SHA-256 of its finished source
     videos/vi…/…           parts and the source, see `source_file`

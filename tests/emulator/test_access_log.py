@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -48,6 +49,10 @@ async def test_lines(lines: list[str], api: Api, emulator: Emulator) -> None:
         re.escape(f"POST {path} (part 1/2) → 201 [N ms, ") + r"5,24\d,\d+ bytes, attempt 2\]", stored
     )
     assert again.startswith(f"POST {path} (part 1/2) → 400 video-content-range-by-part-part-already-sent")
+    shown = (Path(__file__).parents[2] / "docs" / "emulator.md").read_text(encoding="utf-8")
+    assert re.search(
+        r"^POST /videos/vi\w+/source \(part 2/3\) → 400 \S+-part-already-sent \[\d+ ms, .*\]$", shown, re.M
+    )
     assert cut == "GET /videos → no response [N ms, fault 'list:cut']"
 
 

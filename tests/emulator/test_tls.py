@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 import ssl
 import subprocess
@@ -18,6 +19,8 @@ from async_uploader.emulator import Emulator
 from async_uploader.pytest_plugin import running_emulator
 
 from .conftest import Api, basic
+
+ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.anyio
 
@@ -119,6 +122,10 @@ def test_the_command() -> None:
         assert process.stdout is not None
         url = process.stdout.readline().removeprefix("listening on ").strip()
         ca_file = Path(process.stdout.readline().strip())
+        shown = (ROOT / "docs" / "emulator.md").read_text(encoding="utf-8")
+        documented = re.search(r"^listening on https://[0-9.]+:\d+\n/.*/(\S+)$", shown, re.MULTILINE)
+        assert documented
+        assert ca_file.name == documented[1]
         context = ssl.create_default_context(cafile=ca_file)
         port = int(url.removeprefix("https://127.0.0.1:"))
         with (

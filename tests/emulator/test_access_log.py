@@ -51,7 +51,7 @@ async def test_lines(lines: list[str], api: Api, emulator: Emulator) -> None:
     assert again.startswith(f"POST {path} (part 1/2) → 400 video-content-range-by-part-part-already-sent")
     shown = (Path(__file__).parents[2] / "docs" / "emulator.md").read_text(encoding="utf-8")
     assert re.search(
-        r"^POST /videos/vi\w+/source \(part 2/3\) → 400 \S+-part-already-sent \[\d+ ms, .*\]$", shown, re.M
+        r"^POST /videos/vi\w+/source \(part 2/3\) → 400 \S+-part-already-sent \[\d+ ms, .*\]$", shown, re.MULTILINE
     )
     assert cut == "GET /videos → no response [N ms, fault 'list:cut']"
 

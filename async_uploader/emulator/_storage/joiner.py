@@ -64,6 +64,11 @@ class Joiner:
         finally:
             video.completing = None
 
+    async def wait_until_joined(self, video: Video) -> None:
+        """Wait while the parts of a complete upload are being joined, however long that takes."""
+        if video.upload.is_complete and video.join_task is not None:
+            await asyncio.wait([video.join_task])
+
     async def _join(self, video: Video) -> None:
         try:
             await self._join_stored(video)

@@ -1,0 +1,87 @@
+"""Serves the assets of videos: the player, the source, thumbnails and HLS. Pages of every origin may use them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+from async_uploader.emulator._http.cors import ALLOW_ORIGIN
+from async_uploader.emulator._problems import Problem
+
+from .hls import FILE_NAME, MANIFEST, MEDIA_TYPES, HlsPackager, HlsState, directory
+from .media import send_file, send_source
+from .thumbnail import PLACEHOLDER, Thumbnails
+
+if TYPE_CHECKING:
+    import re
+
+    from async_uploader.emulator._api.assets import Assets
+    from async_uploader.emulator._storage.store import Store
+    from async_uploader.emulator._storage.video import Video
+
+Handler = Callable[[web.BaseRequest, "re.Match[str]"], Awaitable[web.StreamResponse]]
+
+_VIDEO: Final = "/vod/(?P<id>[^/]+)(?:/token/(?P<token>[^/]+))?"
+
+
+class AssetPages:
+    """The handlers of the URLs in `assets`.
+
+    :param render: makes a response from a file of the page
+    """
+
+    def __init__(self, store: Store, assets: Assets, render: Callable[..., Awaitable[web.Response]]) -> None:
+        self._store = store
+        self._assets = assets
+        self._render = render
+        self._thumbnails = Thumbnails()
+        self._hls = HlsPackager()
+
+    def table(self) -> dict[str, Handler]:
+        """The patterns of the URLs, and their handlers."""
+        return {
+            "/embed/vod/(?P<id>[^/]+)": self._player,
+            f"{_VIDEO}/mp4/source\\.mp4": self._mp4,
+            f"{_VIDEO}/thumbnail\\.jpg": self._thumbnail,
+            f"{_VIDEO}/hls/(?P<file>[^/]+)": self._hls_file,
+        }
+
+    async def close(self) -> None:
+        """Stop all running ffmpegs."""
+        await self._thumbnails.close()
+        await self._hls.close()
+
+    async def thumbnail_of(self, video: Video) -> web.Response:
+        """A frame of a finished video, or a neutral picture."""
+        frame = await self._thumbnails.of(video)
+        headers = {"Content-Type": "image/jpeg" if frame else "image/svg+xml", "Cache-Control": "max-age=3600"}
+        return web.Response(body=frame or PLACEHOLDER, headers=headers)
+
+    async def _player(self, request: web.BaseRequest, match: re.Match[str]) -> web.Response:
+        video = await self._assets.find_finished(match["id"], request.query.get("token"))
+        return await self._render("player.html", frames="*", id=video.container.video_id)
+
+    async def _mp4(self, request: web.BaseRequest, match: re.Match[str]) -> web.StreamResponse:
+        video = await self._assets.find_finished(match["id"], match["token"], mp4=True)
+        return await send_source(request, self._store, video, ALLOW_ORIGIN)
+
+    async def _thumbnail(self, _: web.BaseRequest, match: re.Match[str]) -> web.Response:
+        return await self.thumbnail_of(await self._assets.find_finished(match["id"], match["token"]))
+
+    async def _hls_file(self, request: web.BaseRequest, match: re.Match[str]) -> web.StreamResponse:
+        """A file of the playlist; 202 without a body while the video is not ready, as on the service."""
+        video, name = self._assets.find(match["id"], match["token"]), match["file"]
+        if not FILE_NAME.fullmatch(name) or video.has_failed:
+            raise Problem("resource-not-found", name="videoId")
+        if name == MANIFEST:
+            state = await self._hls.prepare(video) if video.is_finished else HlsState.PREPARING
+            if state is HlsState.PREPARING:
+                return web.Response(status=202)
+            if state is HlsState.UNAVAILABLE:
+                detail = "The emulator makes HLS with ffmpeg, which is not installed or cannot copy this video."
+                raise Problem("resource-not-found", name="hls", detail=detail)
+        media_type = MEDIA_TYPES[name[name.rindex(".") :]]
+        headers = {**ALLOW_ORIGIN, "Content-Type": media_type, "Cache-Control": "no-cache"}
+        return await send_file(request, self._store, directory(video) / name, headers)

@@ -15,6 +15,7 @@ from imageio_ffmpeg import get_ffmpeg_exe
 
 from async_uploader.emulator import Emulator
 from async_uploader.emulator._web import hls
+from async_uploader.emulator._web.ffmpeg import FFmpeg
 
 from .conftest import Api, basic
 
@@ -31,7 +32,7 @@ def movie(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return target.read_bytes()
 
 
-async def finished(api: Api, emulator: Emulator, source: bytes, **details: object) -> dict[str, Any]:
+async def finished(api: Api, emulator: Emulator, source: bytes, **details: Any) -> dict[str, Any]:
     """Upload a source; returns the Video."""
     video_id = await api.create(**details)
     video: dict[str, Any] = (await api.send(video_id, source, expect=201)).json
@@ -71,13 +72,13 @@ async def test_segments(api: Api, emulator: Emulator, movie: bytes, tmp_path: Pa
 async def test_made_once(api: Api, emulator: Emulator, movie: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Concurrent and later requests share one run of ffmpeg; while it runs, they get 202."""
     runs = []
-    convert = hls.FFmpeg.convert
+    convert = FFmpeg.convert
 
     def counted(self: Any, *arguments: Any, **options: Any) -> bytes | None:
         runs.append(1)
         return convert(self, *arguments, **options)
 
-    monkeypatch.setattr(hls.FFmpeg, "convert", counted)
+    monkeypatch.setattr(FFmpeg, "convert", counted)
     monkeypatch.setattr(hls, "WAIT_SECONDS", 0)
     video = await finished(api, emulator, movie)
     url = video["assets"]["hls"].removeprefix(emulator.url)

@@ -12,6 +12,7 @@ from typing import Final
 import pytest
 
 from .forking import Forks
+from .npm import packages
 
 MIB = 1024 * 1024
 
@@ -57,11 +58,25 @@ def chromium() -> str:
     return path
 
 
+@pytest.fixture(scope="session")
+def node_modules() -> Path:
+    """The directory of api.video's npm packages. Where they cannot be installed, the tests are skipped."""
+    try:
+        return packages.install()
+    except packages.NoPackages as error:
+        pytest.skip(str(error))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Give all tests that are skipped without Chromium one line of the summary: pytest folds equal places."""
+    """Give all tests that are skipped for the same reason one line of the summary: pytest folds equal places."""
     for report in terminalreporter.stats.get("skipped", []):
-        if _NO_CHROMIUM in str(report.longrepr):
-            report.longrepr = (__file__, None, f"Skipped: {_NO_CHROMIUM}")
+        for reason in (_NO_CHROMIUM, packages.NO_NPM):
+            if reason in str(report.longrepr):
+                report.longrepr = (
+                    __file__,
+                    None,
+                    f"Skipped: {str(report.longrepr[-1]).removeprefix('Skipped: ')}",
+                )
 
 
 def sha256(path: Path) -> str:

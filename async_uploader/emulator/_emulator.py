@@ -81,7 +81,7 @@ class Emulator:
             allowed_hosts=tuple(allowed_hosts),
             tls=tls,
         )
-        self._log = RequestLog(AccessLog(api_key))
+        self._log = RequestLog(AccessLog(api_key).write)
         self._store = Store(self._config.data, self._log.notifier.notify)
         self._url = ""
         self._is_open = False

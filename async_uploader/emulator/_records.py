@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Final
 from ._notifier import ChangeNotifier
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
-    from ._access_log import AccessLog
     from ._rules import ContentRange
 
 MAX_RECORDS: Final = 50_000
@@ -110,10 +109,10 @@ class FailedParts:
 class RequestLog:
     """The most recent requests, and counters of all.
 
-    :param access_log: every request is written to it
+    :param on_request: called with each request that has ended
     """
 
-    access_log: AccessLog
+    on_request: Callable[[RequestRecord, MessageHeaders], None]
     notifier: ChangeNotifier = field(default_factory=ChangeNotifier)
     records: deque[RequestRecord] = field(default_factory=lambda: deque(maxlen=MAX_RECORDS))
     failed_parts: FailedParts = field(default_factory=FailedParts)
@@ -168,7 +167,7 @@ class RequestLog:
     def add(self, record: RequestRecord, headers: MessageHeaders) -> None:
         """Add a request when its response is sent."""
         self.records.append(record)
-        self.access_log.write(record, headers)
+        self.on_request(record, headers)
         self.headers[record.number] = headers
         if len(self.headers) > MAX_RECORDS_WITH_HEADERS:
             self.headers.popitem(last=False)

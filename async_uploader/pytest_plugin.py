@@ -37,12 +37,13 @@ __all__ = ("RunningEmulator", "apivideo_client", "apivideo_emulator", "apivideo_
 
 _MARKER: Final = (
     "apivideo(*, faults=(), rate_limit=None, rate_window=60, connection_rate=None, link_rate=None, latency=0, "
-    "token_ttl=3600, api_key='local-key', port=0, data=None, allowed_hosts=(), tls=False): how the service of "
+    "token_ttl=3600, api_key='local-key', port=0, data=None, allowed_hosts=(), tls=False, "
+    "video_restore=False): how the service of "
     "apivideo_emulator behaves."
 )
 _SHOWN_REQUESTS: Final = 20
 #: Settings that say where the service is, and not how it behaves: a test seldom needs them.
-_SELDOM: Final = ("allowed_hosts", "data", "host", "port", "tls")
+_SELDOM: Final = ("allowed_hosts", "data", "host", "port", "tls", "video_restore")
 
 
 class RunningEmulator:

@@ -185,6 +185,10 @@ class EmulatorFlags(CommonFlags):
         ),
     ] = False
 
+    video_restore: Annotated[
+        bool, option("--video-restore", help="Keep deleted videos for 90 days, so that they can be restored.")
+    ] = False
+
     def settings(self) -> dict[str, Any]:
         """Keywords of ``Emulator``; the faults are still as they were written."""
         settings = {name: value for name, value in vars(self).items() if name != "verbose"}

@@ -18,5 +18,6 @@ from ._faults import Fault
 from ._records import RequestRecord, Statistics
 from ._storage.disk_space import Shortage
 from ._video_view import VideoView
+from ._webhook_sender import Delivery
 
-__all__ = ["Emulator", "Fault", "RequestRecord", "Shortage", "Statistics", "VideoView"]
+__all__ = ["Delivery", "Emulator", "Fault", "RequestRecord", "Shortage", "Statistics", "VideoView"]

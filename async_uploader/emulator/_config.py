@@ -36,6 +36,8 @@ class Config:
         of the connection; requests for any other `Host` get status 421
     :param tls: serve HTTPS, with a certificate of a new certificate authority (default: false). Needs the extra
         `tls`
+    :param video_restore: keep deleted videos for 90 days, so that they can be restored; an optional feature of the
+        service (default: false)
     :raises ValueError: an option is impossible; the message is one sentence
     """
 
@@ -52,6 +54,7 @@ class Config:
     faults: tuple[Fault, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     tls: bool = False
+    video_restore: bool = False
 
     @property
     def max_rate(self) -> float | None:

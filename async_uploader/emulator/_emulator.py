@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -14,6 +13,7 @@ from aiohttp.http import HttpProcessingError
 
 from ._access_log import AccessLog
 from ._api.imports import resume_imports
+from ._clock import Clock
 from ._config import Config
 from ._http.connections import Connections, available_descriptors
 from ._http.throttle import bind, read_bytes
@@ -24,6 +24,7 @@ from ._storage.disk_space import Shortage
 from ._storage.store import Store
 from ._storage.temporary_directory import unwatch_signals, watch_signals
 from ._video_view import VideoView, VideoViews
+from ._webhook_sender import WebhookSender
 
 if TYPE_CHECKING:
     import ssl
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ._faults import Fault
+    from ._webhook_sender import Delivery
 
 _CLOSE_SECONDS: Final = 2.0
 #: The name of `Emulator.ca_file`.
@@ -65,6 +67,7 @@ class Emulator:
         faults: Iterable[Fault] = (),
         allowed_hosts: Iterable[str] = (),
         tls: bool = False,
+        video_restore: bool = False,
     ) -> None:
         self._config = Config(
             host=host,
@@ -80,9 +83,17 @@ class Emulator:
             faults=tuple(faults),
             allowed_hosts=tuple(allowed_hosts),
             tls=tls,
+            video_restore=video_restore,
         )
         self._log = RequestLog(AccessLog(api_key).write)
-        self._store = Store(self._config.data, self._log.notifier.notify)
+        self._clock = Clock()
+        self._webhooks = WebhookSender(self._log.notifier.notify)
+        self._store = Store(
+            self._config.data,
+            self._clock,
+            self._log.notifier.notify,
+            lambda video: self._webhooks.video_finished(self._store, video),
+        )
         self._url = ""
         self._is_open = False
 
@@ -97,7 +108,7 @@ class Emulator:
             await self._store.open()
             context = await self._create_tls_context()
             self._url = _url_of("http" if context is None else "https", *listener.getsockname()[:2])
-            self._server = Server(config, self._store, self._log, self._url)
+            self._server = Server(config, self._store, self._log, self._webhooks, url=self._url)
             self._connections = Connections(
                 self._server,
                 max_descriptors=await self._store.workers.run_small(available_descriptors),
@@ -185,9 +196,14 @@ class Emulator:
         """The most recent lack of disk space; None if the disk was never full."""
         return self._store.shortages.latest
 
+    @property
+    def deliveries(self) -> Sequence[Delivery]:
+        """The attempts to deliver events to webhooks, oldest first: at most the latest 1,000."""
+        return tuple(self._webhooks.deliveries)
+
     def statistics(self) -> Statistics:
         """Counters of all requests since the start."""
-        return self._log.statistics(self._server.credentials.live_count(time.time()))
+        return self._log.statistics(self._server.credentials.live_count(self._clock.now()))
 
     # Waiting
 
@@ -227,6 +243,15 @@ class Emulator:
     def clear_faults(self) -> None:
         """Remove all faults."""
         self._server.faults.clear()
+
+    async def advance_clock(self, seconds: float) -> None:
+        """Move the clock forwards. Tokens expire, and so do containers that were not filled within seven days.
+
+        :raises ValueError: the number is negative or not finite
+        """
+        self._clock.advance(seconds)
+        await self._store.delete_expired()
+        self._log.notifier.notify()
 
     def expire_tokens(self) -> None:
         """Expire all access tokens. Refresh tokens remain valid."""

@@ -24,7 +24,24 @@ from ._problems import CATALOGUE
 from ._rules import ByteRange, ContentRange, PartRange, WholeFile, is_last
 
 Endpoint = Literal[
-    "auth", "refresh", "create", "list", "get", "update", "delete", "upload", "status", "tokens", "other"
+    "auth",
+    "refresh",
+    "create",
+    "list",
+    "get",
+    "update",
+    "delete",
+    "upload",
+    "status",
+    "tokens",
+    "captions",
+    "chapters",
+    "thumbnail",
+    "watermarks",
+    "webhooks",
+    "tags",
+    "discarded",
+    "other",
 ]
 When = Literal["early", "middle", "late", "stored"]
 Body = Literal["problem", "html", "empty"]

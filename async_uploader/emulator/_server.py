@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
 from ._api.assets import Assets
-from ._api.endpoints import Endpoints, Route
+from ._api.endpoints import Endpoints
 from ._credentials import Credentials
 from ._faults import FaultInjector, RequestFaults
 from ._http.cors import ALLOW_ORIGIN, is_preflight, preflight_response
@@ -37,9 +36,11 @@ from ._web.state import PageState
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from ._api.routing import Route
     from ._config import Config
     from ._records import RequestLog
     from ._storage.store import Store
+    from ._webhook_sender import WebhookSender
 
 DRAIN_SECONDS: Final = 2.0
 
@@ -54,17 +55,21 @@ logger = logging.getLogger("async_uploader.emulator")
 class Server:
     """The request handler of one emulator."""
 
-    def __init__(self, config: Config, store: Store, log: RequestLog, url: str) -> None:
+    def __init__(
+        self, config: Config, store: Store, log: RequestLog, webhooks: WebhookSender, *, url: str
+    ) -> None:
         self.faults = FaultInjector(config.faults)
         self.credentials = Credentials(config.api_key, config.token_ttl, store.tokens.bearers)
         self._config = config
         self._hosts = HostCheck(config.host, config.allowed_hosts)
         self._log = log
         self._store = store
+        self._webhooks = webhooks
         self._limiter = RateLimiter(config.rate_limit, config.rate_window)
         self._link_pacers = [Pacer(config.link_rate, _now())] if config.link_rate else []
         assets = Assets(store, url)
-        self._routes = Endpoints(store, self.credentials, log, assets, url=url).routes()
+        endpoints = Endpoints(store, self.credentials, log, assets, url=url, restores=config.video_restore)
+        self._routes = endpoints.routes()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._exchanges: dict[asyncio.Task[Any], Exchange] = {}
         self._uploads: set[Exchange] = set()  # in flight
@@ -72,7 +77,9 @@ class Server:
             config, store, log, limiter=self._limiter, faults=self.faults, uploads=self._uploads, url=url
         )
         self._page = Page(store, assets, EventStream(state, log.notifier))
-        self._control = Control(store, log, self.faults, api_key=config.api_key, reset=self.reset)
+        self._control = Control(
+            store, log, self.faults, webhooks=webhooks, api_key=config.api_key, reset=self.reset
+        )
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         task = asyncio.current_task()
@@ -102,7 +109,9 @@ class Server:
         if exchanges:
             await asyncio.wait(exchanges)
         await self._store.clear()
+        self._store.clock.reset()
         self._limiter.reset()
+        self._webhooks.deliveries.clear()
         self._log.clear()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -181,6 +190,7 @@ class Server:
         self, exchange: Exchange, route: Route | None, ids: tuple[str, ...]
     ) -> web.StreamResponse:
         await exchange.inject_faults("early")
+        await self._store.delete_expired()
         if exchange.refusal is not None:
             raise exchange.refusal
         if is_preflight(exchange.request) and not is_page(exchange.request):
@@ -213,7 +223,7 @@ class Server:
             is_known = bool(self._methods(request.path))
             raise Problem("method-not-allowed" if is_known else "unrecognized-request-url")
         if not route.is_open:
-            self.credentials.check_authorization(request.headers.get("Authorization"), time.time())
+            self.credentials.check_authorization(request.headers.get("Authorization"), self._store.clock.now())
         if route.budget is not None and not self._limiter.admit(route.budget, _now()):
             raise Problem("too-many-requests")
 

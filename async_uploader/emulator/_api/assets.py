@@ -32,7 +32,7 @@ class Assets:
         """The `assets` of a Video."""
         video_id = video.container.video_id
         is_public, token = bool(_detail(video, "public")), self._token(video_id)
-        media = f"{self._url}/vod/{video_id}" + ("" if is_public else f"/token/{token}")
+        media = self._media_url(video)
         player = f"{self._url}/embed/vod/{video_id}" + ("" if is_public else f"?token={token}")
         frame = f'<iframe src="{player}" width="100%" height="100%" frameborder="0" allowfullscreen></iframe>'
         assets: dict[str, object] = {
@@ -42,6 +42,15 @@ class Assets:
             "thumbnail": f"{media}/thumbnail.jpg",
         }
         return {**assets, "mp4": f"{media}/mp4/source.mp4"} if _detail(video, "mp4Support") else assets
+
+    def track_url(self, video: Video, kind: str, language: str) -> str:
+        """The URL of captions or chapters in a language; `kind` is `captions` or `chapters`."""
+        return f"{self._media_url(video)}/{kind}/{language}.vtt"
+
+    def _media_url(self, video: Video) -> str:
+        video_id = video.container.video_id
+        token = "" if _detail(video, "public") else f"/token/{self._token(video_id)}"
+        return f"{self._url}/vod/{video_id}{token}"
 
     def find(self, video_id: str, token: str | None) -> Video:
         """Find the video of a URL.

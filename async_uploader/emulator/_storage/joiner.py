@@ -25,6 +25,7 @@ class Joiner:
     """Starts at most one join per video.
 
     :param save: writes a video's container to the data directory
+    :param on_finished: called with each video whose source is complete
     """
 
     def __init__(
@@ -33,7 +34,9 @@ class Joiner:
         shortages: ShortageReporter,
         save: Callable[[Video], Awaitable[None]],
         on_change: Callable[[], None],
+        on_finished: Callable[[Video], None],
     ) -> None:
+        self._on_finished = on_finished
         self._workers = workers
         self._shortages = shortages
         self._save = save
@@ -90,6 +93,7 @@ class Joiner:
         video.container.sha256 = video.source.sha256()
         self._shortages.clear()
         self._on_change()
+        self._on_finished(video)
         try:
             await self._save(video)
         except OSError as error:  # the parts are saved, so the next start hashes them again

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,8 @@ from .ids import new_id
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from async_uploader.emulator._clock import Clock
+
     from .data_directory import DataDirectory
     from .workers import Workers
 
@@ -23,11 +24,12 @@ if TYPE_CHECKING:
 class TokenStore:
     """`bearers` are the current bearer tokens, `upload_tokens` the upload tokens by their value."""
 
-    def __init__(self, directory: DataDirectory, workers: Workers) -> None:
+    def __init__(self, directory: DataDirectory, workers: Workers, clock: Clock) -> None:
         self.bearers = Bearers()
         self.upload_tokens: dict[str, UploadToken] = {}
         self._directory = directory
         self._workers = workers
+        self._clock = clock
 
     def load(self, bearers: Bearers, upload_tokens: Iterable[UploadToken]) -> None:
         """Take over the tokens of an earlier emulator."""
@@ -51,7 +53,7 @@ class TokenStore:
         await self._workers.run_small(replace_file, self._directory.bearers_path, content)
 
     async def create_upload_token(self, ttl_s: int) -> UploadToken:
-        token = UploadToken(new_id("to"), ttl_s, time.time())
+        token = UploadToken(new_id("to"), ttl_s, self._clock.now())
         path = self._directory.upload_token_path(token)
         await self._workers.run_small(replace_file, path, msgspec.json.encode(token))
         self.upload_tokens[token.token] = token
@@ -64,4 +66,4 @@ class TokenStore:
     def find_upload_token(self, value: str) -> UploadToken | None:
         """The upload token with this value; None if it does not exist or has expired."""
         token = self.upload_tokens.get(value)
-        return token if token is not None and token.is_live(time.time()) else None
+        return token if token is not None and token.is_live(self._clock.now()) else None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from async_uploader.emulator._api.languages import language_name
 from async_uploader.emulator._http.cors import ALLOW_ORIGIN
 from async_uploader.emulator._problems import Problem
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 Handler = Callable[[web.BaseRequest, "re.Match[str]"], Awaitable[web.StreamResponse]]
 
+_NO_CACHE: Final = {"Cache-Control": "no-cache"}
 _VIDEO: Final = "/vod/(?P<id>[^/]+)(?:/token/(?P<token>[^/]+))?"
 
 
@@ -46,6 +50,7 @@ class AssetPages:
             f"{_VIDEO}/mp4/source\\.mp4": self._mp4,
             f"{_VIDEO}/thumbnail\\.jpg": self._thumbnail,
             f"{_VIDEO}/hls/(?P<file>[^/]+)": self._hls_file,
+            f"{_VIDEO}/(?P<kind>captions|chapters)/(?P<language>[^/]+)\\.vtt": self._track,
         }
 
     async def close(self) -> None:
@@ -54,21 +59,50 @@ class AssetPages:
         await self._hls.close()
 
     async def thumbnail_of(self, video: Video) -> web.Response:
-        """A frame of a finished video, or a neutral picture."""
-        frame = await self._thumbnails.of(video)
-        headers = {"Content-Type": "image/jpeg" if frame else "image/svg+xml", "Cache-Control": "max-age=3600"}
+        """The uploaded picture, a frame of the video, or a neutral picture.
+
+        :raises Problem: there is no uploaded picture, and the video is not uploaded
+        :raises FileNotFoundError: the video was deleted in the meantime
+        """
+        container = video.container
+        if container.thumbnail is not None:
+            picture = await self._store.workers.run_body(video.thumbnail_path.read_bytes)
+            return web.Response(body=picture, headers={"Content-Type": container.thumbnail, **_NO_CACHE})
+        await self._assets.finished(video)
+        frame = await self._thumbnails.of(video, container.thumbnail_s)
+        headers = {"Content-Type": "image/jpeg" if frame else "image/svg+xml", **_NO_CACHE}
         return web.Response(body=frame or PLACEHOLDER, headers=headers)
 
     async def _player(self, request: web.BaseRequest, match: re.Match[str]) -> web.Response:
         video = await self._assets.find_finished(match["id"], request.query.get("token"))
-        return await self._render("player.html", frames="*", id=video.container.video_id)
+        return await self._render(
+            "player.html", frames="*", id=video.container.video_id, tracks=self._track_elements(video)
+        )
+
+    def _track_elements(self, video: Video) -> str:
+        """The captions and chapters of a video as HTML. Language tags need no escaping."""
+        elements = []
+        for kind, languages in (("captions", video.container.captions), ("chapters", video.container.chapters)):
+            for language in sorted(languages):
+                url = urlsplit(self._assets.track_url(video, kind, language)).path
+                default = " default" if kind == "captions" and video.container.captions[language] else ""
+                label = html.escape(language_name(language))
+                elements.append(f'<track kind="{kind}" src="{url}" srclang="{language}" label="{label}"{default}>')
+        return "\n".join(elements)
 
     async def _mp4(self, request: web.BaseRequest, match: re.Match[str]) -> web.StreamResponse:
         video = await self._assets.find_finished(match["id"], match["token"], mp4=True)
         return await send_source(request, self._store, video, ALLOW_ORIGIN)
 
     async def _thumbnail(self, _: web.BaseRequest, match: re.Match[str]) -> web.Response:
-        return await self.thumbnail_of(await self._assets.find_finished(match["id"], match["token"]))
+        return await self.thumbnail_of(self._assets.find(match["id"], match["token"]))
+
+    async def _track(self, request: web.BaseRequest, match: re.Match[str]) -> web.StreamResponse:
+        video, kind, language = self._assets.find(match["id"], match["token"]), match["kind"], match["language"]
+        if language not in getattr(video.container, kind):
+            raise Problem("resource-not-found", name="language")
+        headers = {**ALLOW_ORIGIN, **_NO_CACHE, "Content-Type": "text/vtt; charset=utf-8"}
+        return await send_file(request, self._store, video.track_path(kind, language), headers)
 
     async def _hls_file(self, request: web.BaseRequest, match: re.Match[str]) -> web.StreamResponse:
         """A file of the playlist; 202 without a body while the video is not ready, as on the service."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from async_uploader.emulator._records import RequestLog, RequestRecord
     from async_uploader.emulator._storage.store import Store
     from async_uploader.emulator._storage.video import Video
+    from async_uploader.emulator._webhook_sender import Delivery, WebhookSender
 
 MAX_BODY_BYTES: Final = 1 << 20
 
@@ -44,12 +45,14 @@ class Control:
         log: RequestLog,
         faults: FaultInjector,
         *,
+        webhooks: WebhookSender,
         api_key: str,
         reset: Callable[[], Awaitable[None]],
     ) -> None:
         self._store = store
         self._log = log
         self._faults = faults
+        self._webhooks = webhooks
         self._api_key = api_key
         self._reset_emulator = reset
         self._routes: dict[str, dict[str, Handler]] = {
@@ -57,6 +60,8 @@ class Control:
             f"{PREFIX}/faults": {"GET": self._list_faults, "POST": self._add_faults, "DELETE": self._clear_faults},
             f"{PREFIX}/requests": {"GET": self._list_requests},
             f"{PREFIX}/videos": {"GET": self._list_videos},
+            f"{PREFIX}/deliveries": {"GET": self._list_deliveries},
+            f"{PREFIX}/clock": {"POST": self._advance_clock},
         }
 
     def find(self, request: web.BaseRequest) -> Awaitable[web.Response] | None:
@@ -132,6 +137,24 @@ class Control:
     async def _list_videos(self, _: web.BaseRequest) -> web.Response:
         return json_response(200, [_video_view(video) for video in self._store.videos.values()])
 
+    # Webhooks and the clock
+
+    async def _list_deliveries(self, _: web.BaseRequest) -> web.Response:
+        return json_response(200, [_delivery_view(delivery) for delivery in self._webhooks.deliveries])
+
+    async def _advance_clock(self, request: web.BaseRequest) -> web.Response:
+        payload = await _read_json(request)
+        seconds = payload.get("advance_seconds") if isinstance(payload, dict) and len(payload) == 1 else None
+        if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+            raise Problem("invalid-payload", detail='Use {"advance_seconds": SECONDS}.')
+        try:
+            self._store.clock.advance(seconds)
+        except ValueError as error:
+            raise Problem("invalid-attribute", name="advance_seconds", detail=str(error)) from error
+        await self._store.delete_expired()
+        self._log.notifier.notify()
+        return web.Response(status=204)
+
 
 async def _read_json(request: web.BaseRequest) -> object:
     body = bytearray()
@@ -183,4 +206,19 @@ def _video_view(video: Video) -> dict[str, object]:
         "size_bytes": video.container.size_bytes,
         "sha256": video.container.sha256,
         "parts": [found.number for found in ranges if isinstance(found, PartRange)],
+    }
+
+
+def _delivery_view(delivery: Delivery) -> dict[str, object]:
+    return {
+        "webhook_id": delivery.webhook_id,
+        "event": delivery.event,
+        "video_id": delivery.video_id,
+        "url": delivery.url,
+        "attempt": delivery.attempt,
+        "status": delivery.status,
+        "error": delivery.error,
+        "payload": delivery.payload,
+        "signature": delivery.signature,
+        "seconds": delivery.seconds,
     }

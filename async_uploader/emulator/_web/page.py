@@ -114,7 +114,7 @@ class Page:
         return await send_source(request, self._store, await self._finished(match["id"]))
 
     async def _page_thumbnail(self, _: web.BaseRequest, match: re.Match[str]) -> web.Response:
-        return await self._asset_pages.thumbnail_of(await self._finished(match["id"]))
+        return await self._asset_pages.thumbnail_of(self._store.video(match["id"]))
 
     async def _finished(self, video_id: str) -> Video:
         return await self._assets.finished(self._store.video(video_id))

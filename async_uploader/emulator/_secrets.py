@@ -25,7 +25,8 @@ def mask_secrets(text: str, api_key: str) -> str:
 
 def mask_headers(headers: Mapping[str, str], api_key: str) -> Headers:
     """The headers of a request or a response, in order, without secrets. Long values are shortened."""
-    return tuple((name, _mask_header(name, value, api_key)) for name, value in headers.items())
+    # multidict's names are a subclass of `str`, which msgspec does not encode.
+    return tuple((str(name), _mask_header(name, value, api_key)) for name, value in headers.items())
 
 
 def _mask_header(name: str, value: str, api_key: str) -> str:

@@ -74,7 +74,14 @@ class Server:
         self._exchanges: dict[asyncio.Task[Any], Exchange] = {}
         self._uploads: set[Exchange] = set()  # in flight
         state = PageState(
-            config, store, log, limiter=self._limiter, faults=self.faults, uploads=self._uploads, url=url
+            config,
+            store,
+            log,
+            limiter=self._limiter,
+            faults=self.faults,
+            uploads=self._uploads,
+            webhooks=webhooks,
+            url=url,
         )
         self._page = Page(store, assets, EventStream(state, log.notifier))
         self._control = Control(

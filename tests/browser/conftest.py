@@ -43,12 +43,17 @@ async def browser(chromium: str) -> AsyncIterator[Browser]:
 def open_page(browser: Browser) -> OpenPage:
     """`open_page(url, width=1280, scheme="light")` opens a page that must not log errors.
 
-    With `may_lose_connection`, network errors are allowed.
+    With `may_lose_connection`, network errors are allowed; with `allowed`, messages that contain this text.
     """
 
     @asynccontextmanager
     async def opened(
-        url: str, *, width: int = 1280, scheme: str = "light", may_lose_connection: bool = False
+        url: str,
+        *,
+        width: int = 1280,
+        scheme: str = "light",
+        may_lose_connection: bool = False,
+        allowed: str | None = None,
     ) -> AsyncIterator[Page]:
         page = await browser.new_page(
             viewport={"width": width, "height": 900},
@@ -60,7 +65,8 @@ def open_page(browser: Browser) -> OpenPage:
         await page.goto(url)
         yield page
         await page.close()
-        assert [text for text in errors if not (may_lose_connection and "net::ERR_" in text)] == []
+        expected = [*([allowed] if allowed else []), *(["net::ERR_"] if may_lose_connection else [])]
+        assert [text for text in errors if not any(part in text for part in expected)] == []
 
     return opened
 

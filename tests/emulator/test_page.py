@@ -145,8 +145,11 @@ async def test_events_of_an_upload(api: Api, emulator: Emulator) -> None:
         assert (first[video_id]["title"], first[video_id]["state"]) == (title, "empty")
         await raw.send(upload_head(video_id, "part 2/2", PART) + bytes(PART // 2))
         parts = [[1, 2, pytest.approx(0.5, abs=0.01)]]
+        arrived = pytest.approx(PART // 2, abs=1000)
         in_flight = await page.until(lambda now: now["uploads"].get(video_id, {}).get("parts") == parts)
-        assert in_flight["uploads"][video_id] == {"kind": "parts", "total": 2, "unit": 1, "parts": parts}
+        assert in_flight["uploads"][video_id] == {
+            "kind": "parts", "total": 2, "unit": 1, "parts": parts, "bytes": arrived,
+        }  # fmt: skip
         assert in_flight["traffic"]["inFlight"] == 1
         await raw.send(bytes(PART - PART // 2) + b"\r\n--XX--\r\n")
         received = await page.until(lambda now: now[video_id]["parts"] == 1 and not now["uploads"])
@@ -204,11 +207,11 @@ async def test_windows_faults_and_rates() -> None:
         }  # fmt: skip
         assert 0 < windows["uploads"]["closesAt"] - page.last["now"] <= 60
         assert windows["reads"]["closesAt"] is None
-        assert now["faults"] == [{"spec": spec, "triggered": 1}]
+        assert now["faults"] == [{"number": 1, "spec": spec, "triggered": 1}]
         assert (now["emulator"]["connectionRate"], now["emulator"]["latency"]) == (1e9, 0.001)
         assert now["requests"][1] | {"endedAt": 0, "ms": 0} == {
             "endedAt": 0, "method": "POST", "path": f"/videos/{video_id}/source", "range": "part 2/3",
-            "status": 503, "ms": 0, "attempt": 1, "isFault": True,
+            "status": 503, "ms": 0, "attempt": 1, "isFault": True, "number": 2, "problem": "server-error",
         }  # fmt: skip
 
 

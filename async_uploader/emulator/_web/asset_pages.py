@@ -98,7 +98,16 @@ class AssetPages:
         return await self.thumbnail_of(self._assets.find(match["id"], match["token"]))
 
     async def _track(self, request: web.BaseRequest, match: re.Match[str]) -> web.StreamResponse:
-        video, kind, language = self._assets.find(match["id"], match["token"]), match["kind"], match["language"]
+        video = self._assets.find(match["id"], match["token"])
+        return await self.send_track(request, video, match["kind"], match["language"])
+
+    async def send_track(
+        self, request: web.BaseRequest, video: Video, kind: str, language: str
+    ) -> web.StreamResponse:
+        """Respond with captions or chapters.
+
+        :raises Problem: the video has none in this language
+        """
         if language not in getattr(video.container, kind):
             raise Problem("resource-not-found", name="language")
         headers = {**ALLOW_ORIGIN, **_NO_CACHE, "Content-Type": "text/vtt; charset=utf-8"}

@@ -5,6 +5,7 @@ Like the page, they need no key, refuse requests of other sites, and are not log
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +16,7 @@ from async_uploader.emulator._faults import Fault
 from async_uploader.emulator._http.responses import json_response, problem_response
 from async_uploader.emulator._problems import Problem
 from async_uploader.emulator._rules import PartRange, parse_content_range
-from async_uploader.emulator._secrets import mask_secrets
+from async_uploader.emulator._secrets import mask_headers, mask_secrets
 
 from .page import PREFIX
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 MAX_BODY_BYTES: Final = 1 << 20
 
-Handler = Callable[[web.BaseRequest], Awaitable[web.Response]]
+Handler = Callable[..., Awaitable[web.Response]]
 
 
 class Control:
@@ -55,28 +56,36 @@ class Control:
         self._webhooks = webhooks
         self._api_key = api_key
         self._reset_emulator = reset
-        self._routes: dict[str, dict[str, Handler]] = {
-            f"{PREFIX}/reset": {"POST": self._reset},
-            f"{PREFIX}/faults": {"GET": self._list_faults, "POST": self._add_faults, "DELETE": self._clear_faults},
-            f"{PREFIX}/requests": {"GET": self._list_requests},
-            f"{PREFIX}/videos": {"GET": self._list_videos},
-            f"{PREFIX}/deliveries": {"GET": self._list_deliveries},
-            f"{PREFIX}/clock": {"POST": self._advance_clock},
+        table: dict[str, dict[str, Handler]] = {
+            "reset": {"POST": self._reset},
+            "faults": {"GET": self._list_faults, "POST": self._add_faults, "DELETE": self._clear_faults},
+            "faults/([0-9]{1,9})": {"DELETE": self._remove_fault},
+            "requests": {"GET": self._list_requests},
+            "requests/([0-9]{1,9})": {"GET": self._get_request},
+            "videos": {"GET": self._list_videos},
+            "videos/([^/]+)": {"DELETE": self._delete_video},
+            "deliveries": {"GET": self._list_deliveries},
+            "clock": {"POST": self._advance_clock},
         }
+        self._routes = [(re.compile(f"{PREFIX}/{path}"), methods) for path, methods in table.items()]
 
     def find(self, request: web.BaseRequest) -> Awaitable[web.Response] | None:
         """An awaitable for the response; None if the request is not for a control endpoint."""
-        methods = self._routes.get(request.path)
-        return None if methods is None else self._respond(request, methods)
+        for pattern, methods in self._routes:
+            if match := pattern.fullmatch(request.path):
+                return self._respond(request, methods, match.groups())
+        return None
 
-    async def _respond(self, request: web.BaseRequest, methods: dict[str, Handler]) -> web.Response:
+    async def _respond(
+        self, request: web.BaseRequest, methods: dict[str, Handler], values: tuple[str, ...]
+    ) -> web.Response:
         handler = methods.get("GET" if request.method == "HEAD" else request.method)
         if handler is None:
             response = problem_response(Problem("method-not-allowed"))
             response.headers["Allow"] = ", ".join(sorted(methods))
         else:
             try:
-                response = await handler(request)
+                response = await handler(request, *values)
             except Problem as problem:
                 response = problem_response(problem)
         response.headers["Cache-Control"] = "no-store"
@@ -100,6 +109,12 @@ class Control:
 
     async def _clear_faults(self, _: web.BaseRequest) -> web.Response:
         self._faults.clear()
+        self._log.notifier.notify()
+        return web.Response(status=204)
+
+    async def _remove_fault(self, _: web.BaseRequest, number: str) -> web.Response:
+        if not self._faults.remove(int(number)):
+            raise Problem("resource-not-found", name="fault")
         self._log.notifier.notify()
         return web.Response(status=204)
 
@@ -133,6 +148,24 @@ class Control:
             "fault": mask_secrets(record.fault_specs[-1], self._api_key) if record.fault_specs else None,
             "seconds": round(record.ended_s - record.started_s, 6),
         }
+
+    async def _get_request(self, _: web.BaseRequest, number: str) -> web.Response:
+        """One of the latest requests, with its headers."""
+        headers = self._log.headers.get(int(number))
+        record = next((found for found in reversed(self._log.records) if found.number == int(number)), None)
+        if record is None or headers is None:
+            raise Problem("resource-not-found", name="request")
+        view = self._request_view(record) | {
+            "range": record.content_range,
+            "faults": [mask_secrets(spec, self._api_key) for spec in record.fault_specs],
+            "request_headers": mask_headers(headers.request, self._api_key),
+            "response_headers": mask_headers(headers.response, self._api_key),
+        }
+        return json_response(200, view)
+
+    async def _delete_video(self, _: web.BaseRequest, video_id: str) -> web.Response:
+        await self._store.delete(self._store.video(video_id))
+        return web.Response(status=204)
 
     async def _list_videos(self, _: web.BaseRequest) -> web.Response:
         return json_response(200, [_video_view(video) for video in self._store.videos.values()])

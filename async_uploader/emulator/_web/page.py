@@ -56,6 +56,7 @@ class Page:
             f"{PREFIX}/events": self._events,
             f"{PREFIX}/videos/(?P<id>[^/]+)/source": self._page_source,
             f"{PREFIX}/videos/(?P<id>[^/]+)/thumbnail": self._page_thumbnail,
+            f"{PREFIX}/videos/(?P<id>[^/]+)/(?P<kind>captions|chapters)/(?P<language>[^/]+)": self._page_track,
         }
         table |= self._asset_pages.table()
         self._table = [(re.compile(path), handler) for path, handler in table.items()]
@@ -115,6 +116,10 @@ class Page:
 
     async def _page_thumbnail(self, _: web.BaseRequest, match: re.Match[str]) -> web.Response:
         return await self._asset_pages.thumbnail_of(self._store.video(match["id"]))
+
+    async def _page_track(self, request: web.BaseRequest, match: re.Match[str]) -> web.StreamResponse:
+        video = self._store.video(match["id"])
+        return await self._asset_pages.send_track(request, video, match["kind"], match["language"])
 
     async def _finished(self, video_id: str) -> Video:
         return await self._assets.finished(self._store.video(video_id))

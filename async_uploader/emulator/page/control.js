@@ -49,6 +49,18 @@ export function confirmButton(button, act) {
   return button;
 }
 
+// Without a connection, no button works.
+export function enableControls(isLive) {
+  for (const control of document.querySelectorAll("#reset, #clear-faults, #add-fault :is(button, input, select)")) {
+    control.disabled = !isLive;
+  }
+}
+
+// What a button removes may be gone already: the next event shows it.
+export async function remove(path) {
+  await control("DELETE", path).catch(() => null);
+}
+
 export function startControls() {
   find("presets").append(...Object.entries(PRESETS).map(([name, spec]) =>
     element("option", { textContent: name, value: spec })));
@@ -67,13 +79,13 @@ export function startControls() {
       find("fault-error").textContent = error.message;
     }
   });
-  find("clear-faults").addEventListener("click", () => control("DELETE", "faults"));
-  confirmButton(find("reset"), () => control("POST", "reset"));
+  find("clear-faults").addEventListener("click", () => remove("faults"));
+  confirmButton(find("reset"), () => control("POST", "reset").catch(() => null));
 }
 
 export function removeFaultButton(number, spec) {
   const button = element("button", { type: "button", className: "small", textContent: "×" });
   button.setAttribute("aria-label", `Remove the fault ${spec}`);
-  button.addEventListener("click", () => control("DELETE", `faults/${number}`));
+  button.addEventListener("click", () => remove(`faults/${number}`));
   return button;
 }

@@ -1,6 +1,6 @@
 // Shows the emulator's state, and updates it by events.
 
-import { removeFaultButton, startControls } from "./control.js";
+import { enableControls, removeFaultButton, startControls } from "./control.js";
 import { bytes, copyButton, duration, element, number, setText } from "./format.js";
 import { Requests } from "./requests.js";
 import { Spark } from "./spark.js";
@@ -53,6 +53,7 @@ function showStopped() {
 
 function showConnection(name) {
   document.body.dataset.connection = name;
+  enableControls(name === "live");
   const target = find("connection");
   target.dataset.state = name;
   setText(target, name === "stopped" ? "no connection" : name);

@@ -1,6 +1,6 @@
 // The list of videos: a card for each, created once and then updated.
 
-import { confirmButton, control } from "./control.js";
+import { confirmButton, remove } from "./control.js";
 import { bytes, copyButton, element, number, setText } from "./format.js";
 import { axisOf, draw } from "./map.js";
 
@@ -117,7 +117,7 @@ class Card {
 
   actions() {
     const button = element("button", { type: "button", className: "small", textContent: "Delete video" });
-    confirmButton(button, () => control("DELETE", `videos/${encodeURIComponent(this.id)}`));
+    confirmButton(button, () => remove(`videos/${encodeURIComponent(this.id)}`));
     return element("div", { className: "actions" }, button);
   }
 

@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-# What a new environment has beside the package: `dev`, or `test` for the tests alone. Options for pip.
+# The dependency group of a new environment: `dev`, or `test` for the tests only. Options for pip.
 GROUP := dev
 PIP_OPTIONS :=
 
@@ -10,17 +10,17 @@ PIP_OPTIONS :=
 .PHONY: help demo test test-all test-lowest lint imports types chromium tests docs dist test-dist test-wheel soak \
     bench bench-full clean
 
-help:  ## list what can be made
+help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# pip of 3.11 does not know dependency groups yet, hence the upgrade.
+# Upgrade pip: the one of Python 3.11 does not support dependency groups.
 $(BIN)/.ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --editable . --group $(GROUP) $(PIP_OPTIONS)
 	@touch $@
 
-demo: $(BIN)/.ready  ## upload a real video to a local service, and look at what arrived
+demo: $(BIN)/.ready  ## upload a real video to an emulator, and verify the copy
 	$(BIN)/python examples/demo.py
 
 test: lint types tests  ## ruff, import order, mypy --strict, pyright, pytest
@@ -29,7 +29,7 @@ lint: $(BIN)/.ready imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-imports: $(BIN)/.ready  ## what may import what: the contracts in pyproject.toml
+imports: $(BIN)/.ready  ## check the import contracts in pyproject.toml
 	$(BIN)/lint-imports --no-logo --no-cache
 
 types: $(BIN)/.ready
@@ -39,8 +39,8 @@ types: $(BIN)/.ready
 tests: $(BIN)/.ready
 	$(BIN)/python -m pytest -n 2
 
-# Runs a command for each `version` of Python that is found as `python`, and lists the results. The versions of pyenv
-# are not on the PATH, only shims, which fail if their version is not the selected one.
+# Run a command for each `version` of Python that is found as `python`, and list the results. With pyenv, only shims are
+# on the PATH, and they fail for versions that are not selected.
 PYTHONS := 3.11 3.12 3.13
 PYENV := $(or $(PYENV_ROOT),$(HOME)/.pyenv)
 define on_each_python
@@ -59,7 +59,7 @@ endef
 test-all:  ## pytest on each of Python 3.11, 3.12 and 3.13 that this machine has
 	$(call on_each_python,$(MAKE) VENV=build/venv-$$version GROUP=test PYTHON="$$python" tests)
 
-# What only the tests need is the newest in any case: users do not install it.
+# Dependencies of the tests only are always the newest: users do not install them.
 LOWEST := build/lowest.txt
 test-lowest: $(BIN)/.lowest  ## pytest with the lowest version of each dependency
 	mkdir -p build
@@ -80,33 +80,34 @@ else
 endif
 
 MINUTES ?= 10
-soak: $(BIN)/.ready  ## random faults, cancellations and restarts for MINUTES=10, then the counts
+soak: $(BIN)/.ready  ## random faults, cancellations and restarts for MINUTES=10; prints counts
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
 
 $(BIN)/.bench $(BIN)/.docs $(BIN)/.dist $(BIN)/.lowest: $(BIN)/.%: $(BIN)/.ready
 	$(BIN)/python -m pip install --quiet --group $*
 	@touch $@
 
-bench: $(BIN)/.bench  ## what it costs, against others: the goals, in about 20 minutes (needs nginx and curl)
+bench: $(BIN)/.bench  ## measure the goals and compare with other clients, in about 20 minutes (needs nginx and curl)
 	$(BIN)/python -m benchmarks
 
-bench-full: $(BIN)/.bench  ## the same, and how it grows with sizes, connections and files; streams, too
+bench-full: $(BIN)/.bench  ## the same, and more sizes, connections, files and streams
 	$(BIN)/python -m benchmarks --full
 	$(BIN)/python -m benchmarks.stream_memory --full
 
-docs: $(BIN)/.docs  ## the documentation as a site, in site/; a warning is an error
+docs: $(BIN)/.docs  ## build the documentation in site/; warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "To read it: $(BIN)/python -m http.server --directory site"
 
-dist: $(BIN)/.dist  ## wheel and sdist, in dist/
+dist: $(BIN)/.dist  ## build wheel and sdist in dist/
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist .
 	$(BIN)/python -m tests.docs.dist dist
 
-# The tests of the sdist, without its package: what they import is the wheel, in an environment of its own.
+# Run the tests of the sdist in a new environment with the wheel. The sdist's package is deleted, so that the tests
+# import the wheel.
 TESTS ?= tests
 CLEAN := build/clean
-test-dist: dist  ## the tests against the wheel in a clean environment (TESTS=tests/cli, say, for some of them)
+test-dist: dist  ## run the tests with the wheel in a clean environment (TESTS=tests/cli for some of them)
 	rm -rf $(CLEAN)
 	$(PYTHON) -m venv $(CLEAN)/venv
 	$(CLEAN)/venv/bin/python -m pip install --quiet --upgrade "pip>=25.1"
@@ -117,10 +118,10 @@ test-dist: dist  ## the tests against the wheel in a clean environment (TESTS=te
 	cd $(CLEAN)/sdist && ../venv/bin/python -m tests.docs.dist --installed
 	cd $(CLEAN)/sdist && ../venv/bin/python -m pytest $(TESTS)
 
-test-wheel: dist  ## the wheel alone, as users install it, on each of these Pythons
+test-wheel: dist  ## install the wheel without extras, and check it, on each of these Pythons
 	$(call on_each_python,"$$python" -m venv --clear build/wheel-$$version \
 	    && build/wheel-$$version/bin/python -m pip install --quiet dist/*.whl \
 	    && build/wheel-$$version/bin/python tests/docs/dist.py --alone)
 
-clean:  ## remove what was built
+clean:  ## delete everything that was built
 	rm -rf $(VENV) build dist demo site

@@ -1,11 +1,12 @@
-"""Concurrent, verified progressive uploads to api.video.
+"""Upload videos to api.video in concurrent parts.
 
 >>> import asyncio
 >>> from async_uploader import upload
 >>> video = asyncio.run(upload("movie.mp4", title="Holidays"))  # doctest: +SKIP
 
-Only what is listed here is public. The names are loaded when they are first used, so that importing the package
-costs next to nothing.
+Only the names in ``__all__``, and those of the modules ``events``, ``emulator``, ``telemetry`` and
+``pytest_plugin``, are public. Names are loaded when they are first used, so that ``import async_uploader`` is
+fast.
 """
 
 from __future__ import annotations
@@ -21,28 +22,125 @@ if TYPE_CHECKING:
         ApiError,
         AuthenticationError,
         ConfigurationError,
+        ConflictError,
         SourceError,
         SourceFailed,
         TransportError,
         UploaderError,
         UploadFailed,
     )
-    from ._models import UploadToken, Video, VideoAssets, VideoStatus
-    from ._options import ContainerDetails, UploadOptions
-    from ._progress import Progress
+    from ._models import (
+        BytesRange,
+        Encoding,
+        EncodingMetadata,
+        Ingest,
+        Metadata,
+        Model,
+        Quality,
+        ReceivedParts,
+        UploadToken,
+        Video,
+        VideoAssets,
+        VideoSource,
+        VideoStatus,
+    )
+    from ._progress import OnProgress, Progress
     from ._resume.unfinished import UnfinishedUpload, forget_unfinished, list_unfinished
-    from ._uploads.many import UploadItem, UploadResult
+    from ._types import (
+        ContainerDetails,
+        Failed,
+        OnStatus,
+        OnVideo,
+        Ranges,
+        ResumeMode,
+        Source,
+        SupportsRead,
+        Uploaded,
+        UploadItem,
+        UploadOptions,
+        UploadResult,
+    )
+    from ._uploads.many import Uploads
     from ._uploads.session import UploadSession
+    from .events import OnEvent
+
+_MODULES = {
+    "_client": ("Client", "upload"),
+    "_errors": (
+        "ApiError",
+        "AuthenticationError",
+        "ConfigurationError",
+        "ConflictError",
+        "SourceError",
+        "SourceFailed",
+        "TransportError",
+        "UploadFailed",
+        "UploaderError",
+    ),
+    "_models": (
+        "BytesRange",
+        "Encoding",
+        "EncodingMetadata",
+        "Ingest",
+        "Metadata",
+        "Model",
+        "Quality",
+        "ReceivedParts",
+        "UploadToken",
+        "Video",
+        "VideoAssets",
+        "VideoSource",
+        "VideoStatus",
+    ),
+    "_progress": ("OnProgress", "Progress"),
+    "_resume.unfinished": ("UnfinishedUpload", "forget_unfinished", "list_unfinished"),
+    "_types": (
+        "ContainerDetails",
+        "Failed",
+        "OnStatus",
+        "OnVideo",
+        "Ranges",
+        "ResumeMode",
+        "Source",
+        "SupportsRead",
+        "UploadItem",
+        "UploadOptions",
+        "UploadResult",
+        "Uploaded",
+    ),
+    "_uploads.many": ("Uploads",),
+    "_uploads.session": ("UploadSession",),
+    "events": ("OnEvent",),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = (
     "ApiError",
     "AuthenticationError",
+    "BytesRange",
     "Client",
     "ConfigurationError",
+    "ConflictError",
     "ContainerDetails",
+    "Encoding",
+    "EncodingMetadata",
+    "Failed",
+    "Ingest",
+    "Metadata",
+    "Model",
+    "OnEvent",
+    "OnProgress",
+    "OnStatus",
+    "OnVideo",
     "Progress",
+    "Quality",
+    "Ranges",
+    "ReceivedParts",
+    "ResumeMode",
+    "Source",
     "SourceError",
     "SourceFailed",
+    "SupportsRead",
     "TransportError",
     "UnfinishedUpload",
     "UploadFailed",
@@ -51,9 +149,12 @@ __all__ = (
     "UploadResult",
     "UploadSession",
     "UploadToken",
+    "Uploaded",
     "UploaderError",
+    "Uploads",
     "Video",
     "VideoAssets",
+    "VideoSource",
     "VideoStatus",
     "__version__",
     "forget_unfinished",
@@ -61,23 +162,13 @@ __all__ = (
     "upload",
 )
 
-_HOMES = {
-    "_client": ("Client", "upload"),
-    "_models": ("UploadToken", "Video", "VideoAssets", "VideoStatus"),
-    "_options": ("ContainerDetails", "UploadOptions"),
-    "_uploads.many": ("UploadItem", "UploadResult"),
-    "_progress": ("Progress",),
-    "_uploads.session": ("UploadSession",),
-    "_resume.unfinished": ("UnfinishedUpload", "forget_unfinished", "list_unfinished"),
-}
-
 
 def __getattr__(name: str) -> object:
-    if name in __all__:
-        home = next((module for module, names in _HOMES.items() if name in names), "_errors")
-        value = globals()[name] = getattr(import_module(f".{home}", __name__), name)
-        return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{module}", __name__), name)
+    return value
 
 
 def __dir__() -> list[str]:

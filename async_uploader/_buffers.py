@@ -1,8 +1,8 @@
-"""Memory to read a file into.
+"""Memory for reading files.
 
-What is mapped begins with a page. A ``bytearray`` of that size begins 16 bytes after one, and there the copy from
-a file's own pages takes twice as long: the processor takes each load for one of the bytes that it stored just
-before, as the addresses differ only above their lowest 12 bits ("4K aliasing").
+Copying from the page cache into a buffer that starts 16 bytes after a page boundary, as a large ``bytearray``
+does, takes twice as long: the addresses differ only above their lowest 12 bits, so the processor mistakes each
+load for one of the preceding stores ("4K aliasing"). Mapped memory starts at a page boundary.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import sys
 
 
 def page_aligned_buffer(size_bytes: int) -> memoryview:
-    """So much memory, from the beginning of a page. Given back when nobody holds it any more."""
+    """Allocate memory that starts at a page boundary. It is freed with its last reference."""
     if sys.platform == "win32":
         return memoryview(mmap.mmap(-1, size_bytes))
-    # Private: by default a forked process would share it.
+    # Private, because a forked process would share it by default.
     return memoryview(mmap.mmap(-1, size_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))

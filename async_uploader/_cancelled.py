@@ -1,4 +1,4 @@
-"""Whether a task is being cancelled, or code that it calls only raises what looks like it."""
+"""Distinguishes a cancellation of the current task from a ``CancelledError`` that other code raises."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import asyncio
 
 
 def is_being_cancelled(exc: BaseException) -> bool:
-    """Whether a ``CancelledError`` or ``GeneratorExit`` is meant for the present task.
+    """Whether a ``CancelledError`` or ``GeneratorExit`` is a cancellation of the current task.
 
-    If not, the caller's code has raised it, or has waited for something that was cancelled. Passed on, it would
-    end one of several tasks in silence, and the others would wait for what that one has not done.
+    If not, the caller's code has raised it, or has awaited something that was cancelled. It must become an
+    ordinary error then: as a cancellation, it would end one of several tasks silently, and the others would wait
+    forever.
     """
     try:
         task = asyncio.current_task()
     except RuntimeError:
-        return True  # no loop runs any more; what is left of it is thrown away
+        return True  # the loop has ended, and its generators are being closed
     if task is None:
         return True
-    # anyio's cancel scopes count here, too: they cancel the task.
+    # This includes anyio's cancel scopes, because they cancel the task.
     return isinstance(exc, asyncio.CancelledError) and task.cancelling() > 0

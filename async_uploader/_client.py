@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self, Unpack, cast
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack, cast
 from weakref import WeakSet
 
 import anyio
@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from ._api.account import AccountApi
 from ._api.base_url import parse_base_url
+from ._api.client_state import ClientState
 from ._api.credentials import find_credential
 from ._api.http import Http
 from ._api.service import Service
@@ -24,31 +25,21 @@ from ._flow.retries import RetryPolicy, RetryRunner
 from ._flow.slots import UploadSlots
 from ._limits import MIB, RATE_WINDOW_SECONDS
 from ._models import Video
-from ._options import ContainerDetails, TransferOptions, UploadOptions, check_delegated, split_options
+from ._options import TransferOptions, check_delegated, import_details, split_options
+from ._public import public
 from ._sources.file import FileSource
+from ._types import Source, UploadItem, UploadOptions
 from ._uploads.job import Context, Job
 from ._uploads.lifecycle import Upload
-from ._uploads.many import UploadItem, Uploads
+from ._uploads.many import Uploads
 from ._uploads.opening import SourceOpener, check_type
 from ._uploads.session import UploadSession
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from ._resume.resume import JournalWorker, Resume
+    from ._resume.session import ResumeSession
+    from ._resume.worker import JournalWorker
 
-
-class SupportsRead(Protocol):
-    """A binary file object, plain or asynchronous."""
-
-    def read(self, count_bytes: int, /) -> bytes | Awaitable[bytes]:
-        """Return at most ``count_bytes`` bytes; an empty result is the end."""
-        ...
-
-
-#: What can be uploaded: a path, a binary file object, bytes, or an iterable or async iterable of bytes.
-Source = (
-    str | os.PathLike[str] | SupportsRead | bytes | bytearray | memoryview | Iterable[bytes] | AsyncIterable[bytes]
-)
 # Enough to keep all upload slots busy while other files are being created and completed.
 _CONCURRENT_FILES: Final = 16
 # An unreadable 2xx response usually comes from a proxy or a captive portal. Account requests have no progress to
@@ -58,6 +49,7 @@ _CLOSE_SECONDS: Final = 1.0
 DEFAULT_BUFFER_BYTES: Final = 64 * MIB
 
 
+@public
 class Client(AccountApi):
     """A client of api.video. All its uploads share one connection pool, one login and one rate limiter.
 
@@ -65,6 +57,9 @@ class Client(AccountApi):
 
         async with Client() as client:
             video = await client.upload("movie.mp4", title="Holidays")
+
+    Open it once, and use it in the event loop in which it was opened: anything else is a
+    :class:`ConfigurationError`.
 
     A parameter takes precedence over the environment. In the environment, an API key takes precedence over an
     upload token.
@@ -81,8 +76,8 @@ class Client(AccountApi):
     """
 
     # Tests override these in a subclass.
-    _retry_policy: ClassVar[RetryPolicy] = RetryPolicy()
-    _rate_window_seconds: ClassVar[float] = RATE_WINDOW_SECONDS
+    _retry_policy = RetryPolicy()
+    _rate_window_seconds: float = RATE_WINDOW_SECONDS
 
     def __init__(
         self,
@@ -102,10 +97,9 @@ class Client(AccountApi):
         )
         self._limiter = RateLimiter(window_seconds=self._rate_window_seconds)
         self._credential = find_credential(api_key, upload_token)
-        super().__init__(
-            Service(self._http, self._credential, self._limiter),
-            RetryRunner(self._limiter, replace(self._retry_policy, max_unreadable=_MAX_UNREADABLE)),
-        )
+        self._state = ClientState()
+        self._service = Service(self._http, self._credential, self._limiter)
+        self._retries = RetryRunner(self._limiter, replace(self._retry_policy, max_unreadable=_MAX_UNREADABLE))
         self._opener = SourceOpener(buffer_bytes, allowance=self._limiter.allowance)
         self._slots = UploadSlots(self._limiter)
         self._journal_worker: JournalWorker | None = None
@@ -123,10 +117,16 @@ class Client(AccountApi):
         return self._service.delegated
 
     async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
+        self._state.open()
+        try:
+            await self._http.__aenter__()
+        except BaseException:
+            self._state.close()
+            raise
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
+        self._state.close()
         for uploads in list(self._many):
             await uploads.aclose()
         self._opener.close()
@@ -152,10 +152,10 @@ class Client(AccountApi):
         :param max_attempts: attempts of a request without progress in between, 1-1000 (default: 8)
         :param stall_timeout: seconds without a byte in either direction after which a request fails and is retried
             (default: 30). A response must also be complete within ten times this time after its request was sent
-        :param resume: resume an interrupted upload of the same file. ``"local"``: with a journal on this machine,
-            which survives kill -9. True: also without the journal or on another machine, with two metadata entries
-            that the container has until the upload finishes. False (the default): keep no record, and delete the
-            container if the upload fails
+        :param resume: resume an interrupted upload of the same file. ``"off"`` (the default): keep no record, and
+            delete the container if the upload fails. ``"local"``: with a journal on this machine, which survives
+            kill -9. ``"anywhere"``: also without the journal or on another machine, with two metadata entries that
+            the container has until the upload finishes. A stream cannot be resumed
         :param keep_finished: with ``resume``, keep the journal entry of the finished upload: the same upload then
             returns the same video without sending anything, for 7 days or until :func:`forget_unfinished` is
             called for it (default: False, the entry is deleted when ``on_video`` has returned)
@@ -182,6 +182,7 @@ class Client(AccountApi):
         :raises ConfigurationError: an option is invalid
         :raises SourceError: the file is missing, empty, unreadable or too big
         """
+        self._state.check()
         transfer, _ = self._check_options(options)
         self._opener.plan(await self._opener.open(source, transfer), transfer)
 
@@ -200,7 +201,9 @@ class Client(AccountApi):
 
         :raises ConfigurationError: an option is invalid
         """
+        self._state.check()
         transfer, payload = self._check_options(options)
+        self._opener.check_session(transfer)
         session = UploadSession()
         source = self._opener.open_session(session.chunks(), transfer)
         plan = self._opener.plan_session(source, transfer)
@@ -215,7 +218,7 @@ class Client(AccountApi):
 
     def upload_many(
         self,
-        items: Iterable[Source | UploadItem] | AsyncIterable[Source | UploadItem],
+        items: Iterable[Source | UploadItem] | AsyncIterable[Source | UploadItem] | list[object],
         *,
         concurrency: int | None = None,
     ) -> Uploads:
@@ -227,21 +230,30 @@ class Client(AccountApi):
         :param items: sources, or :class:`UploadItem` for sources with their own options; read as needed
         :param concurrency: parts to upload at the same time, of all files together, and files at the same time
             (default: adaptive, up to 32 parts, and 16 files)
-        :returns: an async iterator of :class:`UploadResult`; iterate to the end, or use it as a context manager
+        :returns: an async iterator of :class:`Uploaded` and :class:`Failed` results; iterate to the end, or use it
+            as a context manager
         :raises TypeError: during the iteration, after the other uploads have ended: an item cannot be uploaded, or
             has an unknown option
         """
+        self._state.check()
         upload_item = partial(self._upload_item, slots=self._slots_for(concurrency))
-        uploads = Uploads(upload_item, items, files=concurrency or _CONCURRENT_FILES, check=_check_item)
+        uploads = Uploads(
+            upload_item,
+            items,
+            files=concurrency or _CONCURRENT_FILES,
+            check=_check_item,
+            check_client=self._state.check,
+        )
         self._many.add(uploads)
         return uploads
 
     async def _upload_item(self, item: UploadItem, *, slots: UploadSlots) -> Video:
         if item.is_url:
-            return await self.import_video(cast("str", item.source), **cast("ContainerDetails", item.options))
-        return await self._upload(cast("Source", item.source), item.options, slots=slots)
+            return await self.import_video(cast("str", item.source), **import_details(item.options))
+        return await self._upload(item.source, item.options, slots=slots)
 
     async def _upload(self, source: Source, options: UploadOptions, *, slots: UploadSlots | None = None) -> Video:
+        self._state.check()
         transfer, payload = self._check_options(options)
         slots = slots or self._slots_for(transfer.concurrency)
         with slots.count_upload():
@@ -255,7 +267,7 @@ class Client(AccountApi):
 
     async def _run(self, job: Job) -> Video:
         source, options = job.source, job.options
-        await source.prime()
+        await source.prepare()
         job = replace(job, payload={"title": source.name, **job.payload})
         events = EventDispatcher(source.name, options.on_event)
         policy = replace(self._retry_policy, max_attempts=options.max_attempts)
@@ -264,21 +276,23 @@ class Client(AccountApi):
             retries=RetryRunner(self._limiter, policy, subject=source.name, events=events),
             events=events,
         )
-        if not (options.resume and isinstance(source, FileSource)):
+        if options.resume == "off" or not isinstance(source, FileSource):
             return await Upload(job, context).run()
         async with self._resume(source, options, context) as resume:
             return await Upload(job, replace(context, resume=resume)).run()
 
-    def _resume(self, source: FileSource, options: TransferOptions, context: Context) -> Resume:
+    def _resume(self, source: FileSource, options: TransferOptions, context: Context) -> ResumeSession:
         # Imported late: only uploads with `resume` need SQLite and file locks.
-        from ._resume.resume import JournalWorker, Resume, account_of  # noqa: PLC0415
+        from ._resume.entry import Account  # noqa: PLC0415
+        from ._resume.session import ResumeSession  # noqa: PLC0415
+        from ._resume.worker import JournalWorker  # noqa: PLC0415
 
         self._journal_worker = self._journal_worker or JournalWorker()
-        return Resume(
+        return ResumeSession(
             source,
             options=options,
-            account=account_of(self._credential.secret, str(self._http.base_url)),
-            keeper=self._journal_worker,
+            account=Account.of(self._credential.secret, str(self._http.base_url)),
+            worker=self._journal_worker,
             service=context.service,
             retries=context.retries,
         )
@@ -300,8 +314,11 @@ def _check_item(item: UploadItem) -> None:
     :raises TypeError: the source cannot be uploaded, or an option is unknown
     :raises ConfigurationError: an option is invalid
     """
-    split_options(item.options)
-    check_type(item.source)
+    if item.is_url:
+        import_details(item.options)
+    else:
+        split_options(item.options)
+        check_type(item.source)
 
 
 async def upload(

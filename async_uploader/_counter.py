@@ -1,4 +1,4 @@
-"""How many there are of something, just now."""
+"""A counter of operations in progress."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from contextlib import contextmanager
 
 
 class Counter:
-    """Counts what is under way."""
+    """Counts operations that are in progress.
+
+    :ivar count: their number
+    """
 
     def __init__(self) -> None:
         self.count: int = 0
 
     @contextmanager
-    def plus(self, more: int = 1) -> Iterator[None]:
-        """Count so many more while the block lasts."""
-        self.count += more
+    def incremented(self, by: int = 1) -> Iterator[None]:
+        """Increment the count while the block runs."""
+        self.count += by
         try:
             yield
         finally:
-            self.count -= more
+            self.count -= by

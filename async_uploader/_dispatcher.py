@@ -9,7 +9,6 @@ import anyio
 from msgspec.structs import replace
 
 from . import events
-from ._errors import ApiError, UploadFailed
 
 _upload_numbers: Final = count(1)
 
@@ -44,10 +43,3 @@ def _call(listener: events.OnEvent, event: events.UploadEvent) -> Exception | No
     except Exception as exc:  # noqa: BLE001 - raised by emit() after every listener was called
         return exc
     return None
-
-
-def error_type(error: BaseException) -> str:
-    """An error in one word: the response's status or the name of the class. For an UploadFailed: its cause's."""
-    if isinstance(error, UploadFailed) and error.__cause__ is not None:
-        return error_type(error.__cause__)
-    return str(error.status) if isinstance(error, ApiError) else type(error).__name__

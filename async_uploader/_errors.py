@@ -1,18 +1,19 @@
-"""Everything that the uploader raises.
+"""All exceptions that the package raises.
 
 ::
 
     UploaderError
-    ├── ConfigurationError   a setting is wrong or missing; nothing was sent (also a ValueError)
-    ├── SourceError          the source is missing, empty, unreadable, too big, or has changed
-    ├── ApiError             the service answered, and refused
-    │   └── AuthenticationError
-    ├── TransportError       the service gave no usable answer
-    └── UploadFailed         a container exists, and the upload into it did not finish
-        └── SourceFailed     … because of the source (also a SourceError)
+    ├── ConfigurationError       a setting is wrong or missing; nothing was sent (also a ValueError)
+    ├── SourceError              the source is missing, empty, unreadable, too big, or has changed
+    ├── ApiError                 the service refused a request
+    │   └── AuthenticationError  the service did not accept the credentials
+    ├── TransportError           there was no usable response
+    ├── ConflictError            the container holds data that this upload did not send
+    └── UploadFailed             the upload into an existing container failed; the cause is chained
+        └── SourceFailed         the same, because of the source (also a SourceError)
 
-Cancellation is never wrapped. An error's text is one or two plain sentences that can be shown to a user as
-they are; it never contains a credential.
+Cancellation is never wrapped. The message of an error is one or two sentences that you can show to users. It never
+contains credentials.
 """
 
 from __future__ import annotations
@@ -21,44 +22,56 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Self
 
 from ._parsing import sentence
+from ._public import public
 
-# More of them make no sentence that anybody reads. All are in `ApiError.problems`.
-_MAX_PROBLEMS_SAID: Final = 10
+# A message with more problems than this would not be read. `ApiError.problems` has all of them.
+_MAX_PROBLEMS_IN_MESSAGE: Final = 10
 
 
+@public
 class UploaderError(Exception):
-    """Base of all errors of this package. Can be pickled, for programs of several processes."""
+    """Base class of all errors of this package. All of them can be pickled.
+
+    Raised itself if the service's response is not what was expected, and for an unexpected exception of a callback
+    in :meth:`Client.upload_many`.
+    """
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Exceptions are made again by calling their class with `args`, which keyword-only parameters do not allow.
-        return _made_again, (type(self), self.args, self.__dict__)
+        # The default calls the class with `args`, which does not work with keyword-only parameters.
+        return _unpickle, (type(self), self.args, self.__dict__)
 
 
-def _made_again(kind: type[UploaderError], args: tuple[Any, ...], state: dict[str, Any]) -> UploaderError:
+def _unpickle(kind: type[UploaderError], args: tuple[Any, ...], state: dict[str, Any]) -> UploaderError:
     error = kind.__new__(kind, *args)
     error.__dict__.update(state)
     return error
 
 
+@public
 class ConfigurationError(UploaderError, ValueError):
-    """A parameter, flag or environment variable is wrong or missing. Raised before anything is sent."""
+    """A parameter, option or environment variable is invalid or missing. Nothing was sent.
+
+    Also raised if a :class:`Client` is used before it is opened, after it is closed, or outside of its event loop.
+    """
 
 
+@public
 class SourceError(UploaderError):
-    """The source cannot be uploaded: missing, empty, unreadable, too big, or changed while it was read."""
+    """The source is missing, empty, unreadable, too big, being uploaded by another process, or has changed."""
 
 
+@public
 class ApiError(UploaderError):
     """The service refused a request.
 
-    :ivar status: the HTTP status
-    :ivar type: the URL of the problem's description; its last segment is the slug
-    :ivar title: the service's own one-line summary
-    :ivar name: the attribute that was refused, where the service names one
-    :ivar detail: the service's own explanation, where it gives one
-    :ivar problems: further problems, as the service gave them
-    :ivar retry_after_seconds: how long the service asks to wait (``Retry-After``, and on a 429 also
-        ``X-RateLimit-Retry-After``)
+    :ivar status: HTTP status
+    :ivar type: URL of the description of the problem (RFC 9457); its last segment is the :attr:`slug`
+    :ivar title: summary by the service, in one line
+    :ivar name: attribute that was refused, or None
+    :ivar detail: explanation by the service, or None
+    :ivar problems: further problems, as JSON objects of the service
+    :ivar retry_after_seconds: seconds that the service asks to wait, by ``Retry-After``, and for a 429 also by
+        ``X-RateLimit-Retry-After``; None if it does not say
     """
 
     def __init__(
@@ -66,7 +79,7 @@ class ApiError(UploaderError):
         *,
         status: int,
         title: str,
-        type: str | None = None,  # noqa: A002 - the name that RFC 9457 gives it
+        type: str | None = None,  # noqa: A002 - the name in RFC 9457
         name: str | None = None,
         detail: str | None = None,
         problems: Sequence[Mapping[str, Any]] = (),
@@ -79,10 +92,10 @@ class ApiError(UploaderError):
         self.detail = detail
         self.problems: tuple[Mapping[str, Any], ...] = tuple(problems)
         self.retry_after_seconds = retry_after_seconds
-        super().__init__(self._sentence())
+        super().__init__(self._message())
 
     def with_detail(self, detail: str) -> Self:
-        """The same refusal with more to say."""
+        """Return a copy of this error with one more sentence in its ``detail``."""
         return type(self)(
             status=self.status,
             title=self.title,
@@ -95,40 +108,43 @@ class ApiError(UploaderError):
 
     @property
     def slug(self) -> str:
-        """The problem's short name in the service's error catalogue, or an empty string."""
+        """Short name of the problem in the service's error catalogue, or an empty string."""
         return (self.type or "").rstrip("/").rpartition("/")[2]
 
-    def _sentence(self) -> str:
+    def _message(self) -> str:
         text = f"The service answered {self.status}: {self.title.rstrip('.')}"
         if self.name:
             text += f" ({self.name})"
         if self.detail:
             text += f". {self.detail.rstrip('.')}"
-        for problem in self.problems[:_MAX_PROBLEMS_SAID]:
+        for problem in self.problems[:_MAX_PROBLEMS_IN_MESSAGE]:
             title, name = sentence(problem.get("title")), sentence(problem.get("name"))
             if title and (title, name) != (self.title, self.name):
                 text += f"; {name}: {title}" if name else f"; {title}"
         return text.rstrip(".") + "."
 
 
+@public
 class AuthenticationError(ApiError):
-    """The service did not accept the credentials (401, 403, or a refused login)."""
+    """The service did not accept the credentials: status 401, 403, or a refused login."""
 
 
+@public
 class TransportError(UploaderError):
-    """No usable answer came back: the connection failed, broke or stalled.
+    """There was no usable response: the connection could not be made, was lost, or stalled.
 
-    :ivar reason: what happened, as a part of a sentence
-    :ivar maybe_received: the request may have reached the service all the same, so that its outcome is unknown
-    :ivar retryable: trying again can help; it cannot when, say, a certificate is not trusted
-    :ivar unreadable: there was a response, its status says success, and its body is something else: a proxy's page
+    :ivar reason: cause, as part of a sentence
+    :ivar maybe_received: whether the service may have received the request, so that its outcome is unknown
+    :ivar retryable: whether a retry can succeed; False for an untrusted certificate, for example
+    :ivar unreadable: whether there was a response with a status of 2xx, but with an unexpected body, such as the
+        page of a proxy
     """
 
     def __init__(
         self, reason: str, *, maybe_received: bool, retryable: bool = True, unreadable: bool = False
     ) -> None:
         super().__init__(
-            f"The service answered {reason}." if unreadable else f"No answer from the service: {reason}."
+            f"The service answered {reason}." if unreadable else f"No response from the service: {reason}."
         )
         self.unreadable = unreadable
         self.reason = reason
@@ -136,17 +152,27 @@ class TransportError(UploaderError):
         self.retryable = retryable
 
 
-class UploadFailed(UploaderError):
-    """The upload into an existing container did not finish. The cause is chained.
+@public
+class ConflictError(UploaderError):
+    """The container holds, or may hold, data that this upload did not send. The container is left unchanged.
 
-    :ivar video_id: the container
-    :ivar part_number: the part that failed, where it was one part's failure
-    :ivar parts_done: parts that the service has acknowledged
-    :ivar parts_total: parts in all, where it was known
-    :ivar acknowledged_bytes: bytes of the acknowledged parts
-    :ivar total_bytes: the source's size, where it was known
-    :ivar resumable: the container was kept, and the same upload with ``resume`` goes on
-    :ivar advice: what became of the container, and what to do
+    The cause (``__cause__``) of an :class:`UploadFailed`, if another program writes to the same video, or if a
+    retry could create a second video.
+    """
+
+
+@public
+class UploadFailed(UploaderError):
+    """The upload into an existing container failed. The cause is chained (``__cause__``).
+
+    :ivar video_id: the container; None if it is not known
+    :ivar part_number: the part that failed; None if it was not a single part
+    :ivar parts_done: number of acknowledged parts
+    :ivar parts_total: number of all parts; None if it is not known
+    :ivar acknowledged_bytes: size of the acknowledged parts in bytes
+    :ivar total_bytes: size of the source in bytes; None if it is not known
+    :ivar resumable: whether the container was kept, so that the same upload with ``resume`` continues
+    :ivar advice: a sentence about the container, and what to do next; may be empty
     """
 
     def __init__(
@@ -175,8 +201,19 @@ class UploadFailed(UploaderError):
         return f"{super().__str__()} {self.advice}".rstrip()
 
 
+@public
 class SourceFailed(UploadFailed, SourceError):
-    """The source could not be read to its end, or is not what it was when the upload began."""
+    """The upload failed because of its source: it changed, ended early, or raised an exception."""
+
+
+def error_type(error: BaseException) -> str:
+    """Return an error as one word: the status of an :class:`ApiError`, else the name of the class.
+
+    For an :class:`UploadFailed`, it is that of the cause.
+    """
+    if isinstance(error, UploadFailed) and error.__cause__ is not None:
+        return error_type(error.__cause__)
+    return str(error.status) if isinstance(error, ApiError) else type(error).__name__
 
 
 def is_transient(error: BaseException) -> bool:

@@ -1,6 +1,6 @@
-"""The numbers that api.video fixes, each with where it comes from.
+"""The limits of api.video, each with its source.
 
-The uploader plans by them and the emulator enforces them; neither has a copy of its own.
+The uploader plans with them, and the emulator enforces them.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ KIB: Final = 1024
 MIB: Final = 1024 * KIB
 GIB: Final = 1024 * MIB
 
-# "Progressive upload" in the service's guides: every part but the last has at least 5 MiB and no part
-# has more than 200 MiB. The same bounds hold for byte ranges and (the upper one) for a whole upload.
+# "Progressive upload" in the service's guides: every part except the last has at least 5 MiB, and no part has more
+# than 200 MiB. The same limits apply to byte ranges, and the upper one to an upload in one request.
 MIN_PART_BYTES: Final = 5 * MIB
 MAX_PART_BYTES: Final = 200 * MIB
 
 # Part numbers run from 1 to 10,000 (error catalogue, `part-too-high-allowed`).
 MAX_PARTS: Final = 10_000
 
-# The guides say 30 GiB a video, the error catalogue enforces 52,428,800,000 bytes. We refuse only what
-# the service itself refuses.
+# The guides say 30 GiB per video, but the error catalogue 52,428,800,000 bytes. We refuse only what the
+# service refuses.
 MAX_VIDEO_BYTES: Final = 52_428_800_000
 
-# Requests a minute for a whole account, production and sandbox (the guides, "Rate limits").
+# Requests per minute of an account, in production ("Rate limits" in the guides).
 RATE_WINDOW_SECONDS: Final = 60
 UPLOADS_A_MINUTE: Final = 100
 WRITES_A_MINUTE: Final = 200

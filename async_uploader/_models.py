@@ -1,81 +1,114 @@
-"""The service's JSON objects as frozen types with Python names.
+"""The JSON objects of the service as frozen structs with Python names.
 
-The service adds fields as it grows, and proxies and other implementations write JSON in their own ways. So reading
-is tolerant per field, at every depth: a field that cannot be read keeps its default, and its siblings keep their
-values. A field that a type does not know is kept; its Python name finds it. :attr:`Model.raw` is the whole object.
+The service adds fields over time, and proxies and other implementations vary the JSON that they send. So reading
+is tolerant for each field, at every depth: a field that cannot be read keeps its default, and the fields beside it
+are read. Unknown fields are kept: they can be read as attributes with their Python names.
 """
+# No `from __future__ import annotations`: see `_public`.
 
-from __future__ import annotations
-
-import math
 import types
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from functools import cache
-from typing import Any, Final, Self, TypeVar, get_args, get_origin
+from reprlib import Repr
+from typing import Any, ClassVar, Final, Self, TypeVar, get_args, get_origin
 
 import msgspec
 
 from ._errors import UploaderError
+from ._parsing import number, timestamp, whole_number
+from ._public import public
 
-# Metadata entries of a container that can be gone on with from anywhere. Two, because the service finds a
-# container only by an entry's exact value, and the plan is not known to who looks for it.
+# Metadata entries of a container whose upload can be resumed from any machine. Two, because the service finds a
+# container only by the exact value of an entry, and the machine that looks for it does not know the plan.
 MARK_SOURCE: Final = "async-uploader-source"
 MARK_PLAN: Final = "async-uploader-plan"
-# Entry of a container that may not be in the journal yet: a random id that is.
+# Entry of a container that may not be in the journal yet: a random id, which the journal has.
 MARK_INTENT: Final = "async-uploader-intent"
 
 
 def camel(name: str) -> str:
-    """``mp4_support`` as the service spells it: ``mp4Support``."""
+    """Return a Python name as the service spells it: ``mp4Support`` for ``mp4_support``."""
     first, *rest = name.split("_")
     return first + "".join(word.capitalize() for word in rest)
 
 
-class Model(msgspec.Struct, rename=camel, frozen=True, kw_only=True):
-    """Base of all models."""
+class _ShortRepr(Repr):
+    """Keeps ``repr()`` of a model on one short line."""
 
-    #: The service's JSON object, with the values that the model cannot read.
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = 80
+        self.maxtuple = 3
+
+    def repr1(self, value: object, level: int) -> str:
+        return repr(value) if isinstance(value, Model) else super().repr1(value, level)
+
+    def repr_datetime(self, value: datetime, level: int) -> str:  # noqa: ARG002 - called by `reprlib`
+        return value.isoformat()
+
+
+_SHORT_REPR: Final = _ShortRepr()
+
+
+@public
+class Model(msgspec.Struct, rename=camel, frozen=True, kw_only=True):
+    """Base class of all models.
+
+    Points in time are aware ``datetime`` objects in UTC, durations are seconds. A field that is missing, or that
+    cannot be read, is None or empty. ``repr()`` shows the most important fields, and no secrets.
+
+    :ivar raw: JSON object of the service, unchanged
+    """
+
     raw: Mapping[str, Any] = {}
 
+    #: The fields in `repr()`.
+    _repr_fields: ClassVar[tuple[str, ...]] = ()
+
     @classmethod
-    def from_answer(cls, answer: Mapping[str, Any]) -> Self:
+    def from_response(cls, response: Mapping[str, Any]) -> Self:
         """Read a JSON object of the service.
 
-        :param answer: the object; fields that cannot be read keep their defaults
+        :param response: the object; fields that cannot be read keep their defaults
         :raises UploaderError: a required field is missing or cannot be read
         """
-        model = _model(answer, cls)
+        model = _model(response, cls)
         if model is None:
             missing = ", ".join(name for name, field in _fields(cls).items() if field.required)
-            raise UploaderError(f"The service's answer cannot be read as {cls.__name__}: it has no {missing}.")
+            raise UploaderError(f"The service's response cannot be read as {cls.__name__}: it has no {missing}.")
         return model
 
     def __getattr__(self, name: str) -> Any:
-        # Only asked for names that the type does not have.
+        # Only called for names that the type does not have.
         if not name.startswith("_"):
             for spelling in (camel(name), name):
                 if spelling in self.raw:
                     return self.raw[spelling]
         raise AttributeError(f"{type(self).__name__} has no field {name!r}")
 
+    def __repr__(self) -> str:
+        shown = (f"{name}={_SHORT_REPR.repr(value)}" for name, value in self.__rich_repr__())
+        return f"{type(self).__name__}({', '.join(shown)})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        # Without it, rich would show all fields of a struct.
+        fields = ((name, getattr(self, name)) for name in self._repr_fields)
+        return [(name, value) for name, value in fields if value is not None]
+
 
 M = TypeVar("M", bound=Model)
-
-# The largest number that is read: what fits into 64 bits. No size, count or time of the service comes near it, and
-# a larger one overflows what it is written to.
-_MAX_WHOLE_NUMBER: Final = 2**63 - 1
-_MAX_DIGITS: Final = 40
 
 
 @cache
 def _fields(model: type[Model]) -> Mapping[str, msgspec.structs.FieldInfo]:
-    """The fields of a model by their names in JSON."""
+    """Return the fields of a model by their names in JSON."""
     return {field.encode_name: field for field in msgspec.structs.fields(model) if field.name != "raw"}
 
 
 def _model(value: object, model: type[M]) -> M | None:
-    """A JSON object as a model; None if it is no object, or if a required field cannot be read."""
-    if value == []:  # how PHP writes an empty object
+    """Read a JSON object as a model; None if it is not an object, or if a required field cannot be read."""
+    if value == []:  # PHP writes empty objects like this
         value = {}
     if not isinstance(value, Mapping):
         return None
@@ -91,62 +124,54 @@ def _model(value: object, model: type[M]) -> M | None:
 
 
 def _readable(value: object, kind: Any) -> Any:
-    """A JSON value as what the field's type says, or None."""
-    if isinstance(kind, types.UnionType):  # every union here is `kind | None`
+    """Read a JSON value as the type of a field; None if it cannot be read."""
+    if isinstance(kind, types.UnionType):  # all unions are `kind | None`
         kind = get_args(kind)[0]
     if get_origin(kind) is tuple:
         items = (_readable(item, get_args(kind)[0]) for item in _items(value))
         return tuple(item for item in items if item is not None)
     if issubclass(kind, Model):
         return _model(value, kind)
-    if kind in _NUMBERS:
-        return _NUMBERS[kind](value)
+    if kind in _READERS:
+        return _READERS[kind](value)
     return value if isinstance(value, kind) else None
 
 
 def _items(value: object) -> Iterable[object]:
     if isinstance(value, Mapping) and all(isinstance(key, str) and key.isdigit() for key in value):
-        return value.values()  # how PHP writes a list with gaps
+        return value.values()  # PHP writes lists with gaps like this
     return value if isinstance(value, list | tuple) else ()
 
 
-def whole_number(value: object) -> int | None:
-    """A JSON value as a whole number; None if it is none.
-
-    A fraction of zero and digits as text are read as numbers. Nothing that the service counts is negative.
-    """
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _MAX_DIGITS:
-        value = int(value)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_WHOLE_NUMBER:
-        return None
-    return value
+_READERS: Final[Mapping[type, Callable[[object], object]]] = {
+    int: whole_number,
+    float: number,
+    datetime: timestamp,
+}
 
 
-def number(value: object) -> float | None:
-    """A JSON value as a finite number: also its digits as text. None: it is no number."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        read = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return read if math.isfinite(read) else None
-
-
-_NUMBERS: Final[Mapping[type, Callable[[object], float | None]]] = {int: whole_number, float: number}
-
-
+@public
 class Metadata(Model, frozen=True, kw_only=True):
-    """One key and value that describe a video."""
+    """A metadata entry of a video."""
 
     key: str | None = None
     value: str | None = None
 
+    _repr_fields: ClassVar[tuple[str, ...]] = ("key", "value")
 
+
+@public
 class VideoAssets(Model, frozen=True, kw_only=True):
-    """Where a video can be seen, as URLs (``iframe`` is a piece of HTML)."""
+    """URLs of a video.
+
+    The URLs of a private video contain a token, so ``repr()`` does not show them.
+
+    :ivar hls: HLS manifest
+    :ivar iframe: HTML of an iframe with the player
+    :ivar player: page of the player
+    :ivar thumbnail: thumbnail
+    :ivar mp4: MP4 file
+    """
 
     hls: str | None = None
     iframe: str | None = None
@@ -154,16 +179,49 @@ class VideoAssets(Model, frozen=True, kw_only=True):
     thumbnail: str | None = None
     mp4: str | None = None
 
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        names = ("hls", "iframe", "player", "thumbnail", "mp4")
+        return [(name, "…") for name in names if getattr(self, name) is not None]
 
+
+@public
 class VideoSource(Model, frozen=True, kw_only=True):
-    """Where a video came from."""
+    """Origin of a video.
+
+    :ivar uri: URI of the source
+    :ivar type: such as ``"upload"``
+    """
 
     uri: str | None = None
     type: str | None = None
 
+    _repr_fields: ClassVar[tuple[str, ...]] = ("type",)
 
+
+@public
 class Video(Model, frozen=True, kw_only=True):
-    """A container and what is in it. Times are ATOM strings in UTC, as the service gives them."""
+    """A video, or its container while the video is not complete.
+
+    :ivar video_id: id of the video
+    :ivar title: title
+    :ivar description: description
+    :ivar public: whether everybody can watch the video
+    :ivar panoramic: whether it is a 360° video
+    :ivar mp4_support: whether there is also an MP4
+    :ivar player_id: id of the player
+    :ivar language: language tag of the audio
+    :ivar language_origin: whether the language was set (``"api"``) or detected (``"auto"``)
+    :ivar tags: tags
+    :ivar metadata: metadata entries
+    :ivar source: origin of the video
+    :ivar assets: URLs of the video
+    :ivar created_at: time of creation
+    :ivar published_at: time of publication
+    :ivar updated_at: time of the last change
+    :ivar discarded_at: time at which the video was discarded
+    :ivar deletes_at: time at which the service deletes the discarded video
+    :ivar discarded: whether the video is discarded
+    """
 
     video_id: str
     title: str | None = None
@@ -178,34 +236,55 @@ class Video(Model, frozen=True, kw_only=True):
     metadata: tuple[Metadata, ...] = ()
     source: VideoSource | None = None
     assets: VideoAssets = VideoAssets()
-    created_at: str | None = None
-    published_at: str | None = None
-    updated_at: str | None = None
-    discarded_at: str | None = None
-    deletes_at: str | None = None
+    created_at: datetime | None = None
+    published_at: datetime | None = None
+    updated_at: datetime | None = None
+    discarded_at: datetime | None = None
+    deletes_at: datetime | None = None
     discarded: bool | None = None
 
+    _repr_fields: ClassVar[tuple[str, ...]] = ("video_id", "title")
 
+
+@public
 class ReceivedParts(Model, frozen=True, kw_only=True):
-    """The numbers of the parts that have arrived, sorted, and how many there will be (None: not known yet)."""
+    """The parts that the service has received.
+
+    :ivar parts: numbers of the received parts, in ascending order
+    :ivar total: number of all parts; None while it is not known
+    """
 
     parts: tuple[int, ...] = ()
     total: int | None = None
 
+    _repr_fields: ClassVar[tuple[str, ...]] = ("parts", "total")
 
+
+@public
 class BytesRange(Model, frozen=True, kw_only=True):
-    """A range of bytes that has arrived, both ends inclusive."""
+    """A range of bytes that the service has received.
 
-    # `from` is no Python name.
+    :ivar first: offset of the first byte (``from`` in JSON)
+    :ivar last: offset of the last byte, inclusive (``to`` in JSON)
+    :ivar total: size of the source in bytes; None while it is not known
+    """
+
     first: int = msgspec.field(name="from")
     last: int = msgspec.field(name="to")
     total: int | None = None
 
+    _repr_fields: ClassVar[tuple[str, ...]] = ("first", "last", "total")
 
+
+@public
 class Ingest(Model, frozen=True, kw_only=True):
-    """How far the service is with taking a video in.
+    """Progress of the ingest: what the service has received of a video.
 
-    ``status`` is ``uploading``, ``uploaded``, ``ingesting``, ``ingested``, or a word that is not documented yet.
+    :ivar status: ``"uploading"``, ``"uploaded"``, ``"ingesting"``, ``"ingested"``, or a value that is not
+        documented yet; None if nothing was received
+    :ivar filesize: size of the complete source in bytes
+    :ivar received_parts: received parts, if the upload uses part numbers
+    :ivar received_bytes: received ranges, if the upload uses byte ranges
     """
 
     status: str | None = None
@@ -213,17 +292,39 @@ class Ingest(Model, frozen=True, kw_only=True):
     received_parts: ReceivedParts | None = None
     received_bytes: tuple[BytesRange, ...] = ()
 
+    _repr_fields: ClassVar[tuple[str, ...]] = ("status", "filesize", "received_parts")
 
+
+@public
 class Quality(Model, frozen=True, kw_only=True):
-    """One encoding of a video; ``status`` is ``waiting``, ``encoding``, ``encoded`` or ``failed``."""
+    """One encoding of a video.
+
+    :ivar type: format, such as ``"hls"``
+    :ivar quality: such as ``"720p"``
+    :ivar status: ``"waiting"``, ``"encoding"``, ``"encoded"`` or ``"failed"``
+    """
 
     type: str | None = None
     quality: str | None = None
     status: str | None = None
 
+    _repr_fields: ClassVar[tuple[str, ...]] = ("type", "quality", "status")
 
+
+@public
 class EncodingMetadata(Model, frozen=True, kw_only=True):
-    """What the service found out about the video's streams."""
+    """Properties of the source's streams, as the service has detected them.
+
+    :ivar width: width in pixels
+    :ivar height: height in pixels
+    :ivar bitrate: bits per second
+    :ivar duration: length in seconds
+    :ivar framerate: frames per second
+    :ivar samplerate: audio samples per second
+    :ivar video_codec: name of the video codec
+    :ivar audio_codec: name of the audio codec
+    :ivar aspect_ratio: such as ``"16/9"``
+    """
 
     width: int | None = None
     height: int | None = None
@@ -235,29 +336,53 @@ class EncodingMetadata(Model, frozen=True, kw_only=True):
     audio_codec: str | None = None
     aspect_ratio: str | None = None
 
+    _repr_fields: ClassVar[tuple[str, ...]] = ("width", "height", "duration")
 
+
+@public
 class Encoding(Model, frozen=True, kw_only=True):
-    """Whether a video can be played, and in which qualities."""
+    """Progress of the encoding.
+
+    :ivar playable: whether the video can be played
+    :ivar qualities: the encodings
+    :ivar metadata: properties of the source's streams
+    """
 
     playable: bool | None = None
     qualities: tuple[Quality, ...] = ()
     metadata: EncodingMetadata | None = None
 
+    _repr_fields: ClassVar[tuple[str, ...]] = ("playable",)
 
+
+@public
 class VideoStatus(Model, frozen=True, kw_only=True):
-    """Answer of ``GET /videos/{videoId}/status``."""
+    """Status of a video: the response of ``GET /videos/{videoId}/status``.
+
+    :ivar ingest: progress of the ingest
+    :ivar encoding: progress of the encoding
+    """
 
     ingest: Ingest = Ingest()
     encoding: Encoding = Encoding()
 
+    _repr_fields: ClassVar[tuple[str, ...]] = ("ingest", "encoding")
 
+
+@public
 class UploadToken(Model, frozen=True, kw_only=True):
-    """A token that lets its bearer upload, and nothing else. ``ttl`` is in seconds, 0 = for ever."""
+    """An upload token: it can upload videos, and do nothing else.
+
+    :ivar token: the secret; ``repr()`` does not show it
+    :ivar ttl: lifetime in seconds; 0 for an unlimited one
+    :ivar created_at: time of creation
+    :ivar expires_at: time of expiry; None if the token does not expire
+    """
 
     token: str
     ttl: int | None = None
-    created_at: str | None = None
-    expires_at: str | None = None
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
 
-    def __repr__(self) -> str:
-        return f"UploadToken(token='***', ttl={self.ttl}, expires_at={self.expires_at!r})"
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("token", "***"), ("ttl", self.ttl), ("expires_at", self.expires_at)]

@@ -1,26 +1,27 @@
-"""What a caller may ask for, checked before anything is sent.
+"""The options of an upload, validated before anything is sent.
 
-:class:`UploadOptions` is the one list of keywords that ``upload()`` and ``Client.upload()`` share;
-:class:`TransferOptions` and :func:`container_payload` are its two halves, validated.
+:func:`split_options` divides :class:`~async_uploader.UploadOptions` into :class:`TransferOptions` and the payload
+of ``POST /videos``.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, Literal, TypedDict
+import sys
+import warnings
+from collections.abc import Mapping
+from typing import Any, Final, cast
 
 import msgspec
 from msgspec import Struct
 
 from ._errors import ConfigurationError
 from ._limits import MAX_PART_BYTES, MIN_PART_BYTES
-from ._models import Video, camel
+from ._models import camel
 from ._progress import OnProgress
+from ._types import ContainerDetails, OnVideo, Ranges, ResumeMode, UploadOptions
 from ._units import format_size
 from .events import OnEvent
-
-OnVideo = Callable[[Video], Awaitable[object] | object]
 
 MAX_CONCURRENCY: Final = 256
 MAX_ATTEMPTS: Final = 1_000
@@ -28,55 +29,19 @@ DEFAULT_MAX_ATTEMPTS: Final = 8
 DEFAULT_STALL_TIMEOUT_SECONDS: Final = 30.0
 
 
-class ContainerDetails(TypedDict, total=False):
-    """What ``POST /videos`` takes beside a source, with Python names."""
-
-    title: str
-    description: str
-    tags: Sequence[str]
-    metadata: Mapping[str, str]
-    public: bool
-    panoramic: bool
-    mp4_support: bool
-    player_id: str
-    language: str
-    transcript: bool
-    transcript_summary: bool
-    transcript_summary_attributes: Sequence[str]
-    watermark: Mapping[str, str]
-    clip: Mapping[str, str]
-
-
-class UploadOptions(ContainerDetails, total=False):
-    """Keywords of ``upload()``: the container's details, and how it is filled."""
-
-    video_id: str | None
-    ranges: Literal["part", "bytes"]
-    part_size: int | None
-    concurrency: int | None
-    max_attempts: int
-    stall_timeout: float
-    resume: bool | Literal["local"]
-    keep_finished: bool
-    max_latency: float | None
-    on_progress: OnProgress | None
-    on_video: OnVideo | None
-    on_event: OnEvent | None
-
-
 class TransferOptions(Struct, frozen=True, kw_only=True):
-    """How a container is filled. See ``upload()`` for what each means.
+    """How a container is filled; see :meth:`~async_uploader.Client.upload`.
 
-    :raises ConfigurationError: a value is out of its range
+    :raises ConfigurationError: a value is invalid
     """
 
     video_id: str | None = None
-    ranges: Literal["part", "bytes"] = "part"
+    ranges: Ranges = "part"
     part_size: int | None = None
     concurrency: int | None = None
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
     stall_timeout: float = DEFAULT_STALL_TIMEOUT_SECONDS
-    resume: bool | Literal["local"] = False
+    resume: ResumeMode = "off"
     keep_finished: bool = False
     max_latency: float | None = None
     on_progress: OnProgress | None = None
@@ -90,15 +55,15 @@ class TransferOptions(Struct, frozen=True, kw_only=True):
             _check_whole("part_size", self.part_size, MIN_PART_BYTES, MAX_PART_BYTES, unit="bytes")
         if self.concurrency is not None:
             _check_whole("concurrency", self.concurrency, 1, MAX_CONCURRENCY, unit="parts at once")
-        _check_whole("max_attempts", self.max_attempts, 1, MAX_ATTEMPTS, unit="tries")
+        _check_whole("max_attempts", self.max_attempts, 1, MAX_ATTEMPTS, unit="attempts")
         if not _is_positive(self.stall_timeout):
             raise ConfigurationError(
                 f"stall_timeout must be a number of seconds above 0, not {self.stall_timeout!r}."
             )
         if self.max_latency is not None and not _is_positive(self.max_latency):
             raise ConfigurationError(f"max_latency must be a number of seconds above 0, not {self.max_latency!r}.")
-        if self.resume not in (True, False, "local"):
-            raise ConfigurationError(f"resume must be True, False or 'local', not {self.resume!r}.")
+        if self.resume not in ("off", "local", "anywhere"):
+            raise ConfigurationError(f"resume must be 'off', 'local' or 'anywhere', not {self.resume!r}.")
         if not isinstance(self.keep_finished, bool):
             raise ConfigurationError(f"keep_finished must be True or False, not {self.keep_finished!r}.")
         if self.video_id is not None and not str(self.video_id).isalnum():
@@ -117,7 +82,10 @@ def _check_whole(name: str, value: object, low: int, high: int, *, unit: str) ->
         raise ConfigurationError(f"{name} must be a whole number from {span}, not {value!r}.")
 
 
+# Packages whose frames can lie between a caller and this module.
+_INTERNAL: Final = frozenset({"anyio", "async_uploader", "asyncio", "concurrent", "contextlib"})
 _TRANSFER_FIELDS: Final = frozenset(TransferOptions.__struct_fields__)
+_DEFAULT_OPTIONS: Final = TransferOptions()
 _DETAIL_TYPES: Final[Mapping[str, tuple[Any, str]]] = {
     "title": (str, "text that is not empty"),
     "description": (str, "text"),
@@ -137,23 +105,65 @@ _DETAIL_TYPES: Final[Mapping[str, tuple[Any, str]]] = {
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[TransferOptions, dict[str, Any]]:
-    """The two halves of :class:`UploadOptions`: how to fill the container, and its JSON payload.
+    """Divide upload options into those of the transfer and the payload of ``POST /videos``.
 
-    :raises TypeError: a keyword that is not there
-    :raises ConfigurationError: a value that cannot be meant
+    :raises TypeError: an option is unknown
+    :raises ConfigurationError: a value is invalid
     """
     unknown = sorted(options.keys() - _TRANSFER_FIELDS - _DETAIL_TYPES.keys())
     if unknown:
         raise TypeError(f"upload() got an unexpected keyword argument {unknown[0]!r}")
-    transfer = TransferOptions(**{key: options[key] for key in options.keys() & _TRANSFER_FIELDS})
+    fields = {key: options[key] for key in options.keys() & _TRANSFER_FIELDS}
+    if isinstance(fields.get("resume"), bool):
+        fields["resume"] = _resume_mode(is_on=fields["resume"])
+    transfer = TransferOptions(**fields)
     return transfer, container_payload({key: options[key] for key in options.keys() & _DETAIL_TYPES.keys()})
 
 
-def container_payload(details: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON object of ``POST /videos`` for details with Python names. None means: not given.
+def import_details(options: UploadOptions) -> ContainerDetails:
+    """Return the details of a video that the service imports from a URL.
 
-    :raises ConfigurationError: a detail has the wrong type, or is empty where it must not be
+    :raises TypeError: an option is unknown
+    :raises ConfigurationError: a value is invalid, or an option of the transfer is given
     """
+    transfer, _ = split_options(options)
+    for name in sorted(options.keys() & _TRANSFER_FIELDS):
+        if getattr(transfer, name) != getattr(_DEFAULT_OPTIONS, name):
+            raise ConfigurationError(
+                f"{name} does not apply to a URL, which the service imports itself; remove {name}."
+            )
+    details = {name: value for name, value in options.items() if name not in _TRANSFER_FIELDS}
+    return cast("ContainerDetails", details)
+
+
+def _resume_mode(*, is_on: bool) -> ResumeMode:
+    """Translate ``resume=True`` and ``resume=False``, which were the values before there were names."""
+    mode: ResumeMode = "anywhere" if is_on else "off"
+    message = f"resume={is_on} is deprecated; use resume={mode!r}"
+    warnings.warn(message, DeprecationWarning, stacklevel=_caller_stacklevel())
+    return mode
+
+
+def _caller_stacklevel() -> int:
+    """Return the ``stacklevel``, for the calling function, of the line that called the package.
+
+    Coroutines are awaited at varying depths, and run by the event loop's frames, so they cannot be counted.
+    """
+    level, frame = 1, sys._getframe(1)  # noqa: SLF001 - `inspect` reads source files for each frame
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in _INTERNAL:
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def container_payload(details: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the payload of ``POST /videos`` for details with Python names. A value of None is omitted.
+
+    :raises TypeError: there is no such detail
+    :raises ConfigurationError: a detail has the wrong type, or is empty although it must not be
+    """
+    unknown = sorted(details.keys() - _DETAIL_TYPES.keys())
+    if unknown:
+        raise TypeError(f"got an unexpected keyword argument {unknown[0]!r}")
     payload: dict[str, Any] = {}
     for name, value in details.items():
         if value is None:
@@ -172,9 +182,9 @@ def container_payload(details: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_delegated(options: TransferOptions, payload: Mapping[str, Any]) -> None:
-    """An upload token cannot say anything about the container: do not pretend that it can.
+    """Refuse what an upload token cannot do, instead of ignoring it.
 
-    :raises ConfigurationError: something was said
+    :raises ConfigurationError: a detail of the container, or ``video_id``, is given
     """
     named = sorted(payload)
     if named:
@@ -182,4 +192,4 @@ def check_delegated(options: TransferOptions, payload: Mapping[str, Any]) -> Non
             f"An upload token cannot set {', '.join(named)}: its videos are named after the file. Use an API key."
         )
     if options.video_id is not None:
-        raise ConfigurationError("An upload token makes its own video; video_id needs an API key.")
+        raise ConfigurationError("An upload token creates its own video; video_id needs an API key.")

@@ -1,39 +1,41 @@
-"""What an attempt to send a part has come to. Pure.
+"""The meaning of errors: for a part, for its container, and for what the service has stored. Pure.
 
-Every hard case is a row here; the coordinator, the journal and the final answer know only the verdicts.
+Workers, the journal and the final error depend on outcomes, not on status codes.
 
-======================================================  ====================  =============
-what came back                                          an earlier attempt    verdict
-======================================================  ====================  =============
-any 2xx                                                 (any)                 STORED
-``part-already-sent``, ``range-overlap``,               may have arrived      STORED
-``video-source-already-uploaded``                       did not               CONFLICT
-nothing: connection lost, stalled, answer cut off       (any)                 UNKNOWN
-408, 5xx: it may have been stored before that           (any)                 UNKNOWN
-nothing: never connected                                (any)                 NOT_STORED
-429                                                     (any)                 NOT_STORED
-any other refusal, or the source failed                 (any)                 REFUSED
-======================================================  ====================  =============
+**Outcome of an attempt to send a part** (:func:`classify`):
 
-UNKNOWN and NOT_STORED are tried again, CONFLICT and REFUSED end the upload.
+====================================================  ==================================  ==========
+result of the attempt                                 did an earlier one end UNKNOWN?     outcome
+====================================================  ==================================  ==========
+any 2xx                                               (any)                               STORED
+``part-already-sent``, ``range-overlap``,             yes                                 STORED
+``video-source-already-uploaded``                     no                                  CONFLICT
+408 or 5xx: the part may have been stored before      (any)                               UNKNOWN
+connection lost, stalled, response incomplete         (any)                               UNKNOWN
+no connection                                         (any)                               NOT_STORED
+429                                                   (any)                               NOT_STORED
+any other response, or the source failed              (any)                               REFUSED
+====================================================  ==================================  ==========
 
-What ended an upload also decides what becomes of its container (:func:`fate`). Only the service's own verdict on
-this source, or a source that is not the same any more, discards parts that are stored:
+UNKNOWN and NOT_STORED are retried. CONFLICT and REFUSED end the upload.
 
-======================================================  =====================================
-what ended the upload                                   fate
-======================================================  =====================================
-4xx ``video-source-*``, ``video-content-range-*``,      DISCARD: the service refuses this
-``uploaded-file-*``                                     source
-the source has changed, is gone, ended early, …         DISCARD: the parts are of no use
-404 ``resource-not-found``                              GONE
-someone else writes to the container                    LEAVE
-any other status or slug (a proxy's 302, 413, 421, …),  KEEP: it can be resumed
-no response, a source that cannot be read at the
-moment, a listener's error, cancellation
-======================================================  =====================================
+**Fate of the container when an upload fails** (:func:`container_fate`). Stored parts are discarded only if the
+service refuses this source, or the source has changed:
 
-An upload that cannot be resumed (``resume=False``, say) is discarded where this says KEEP.
+====================================================  ===============================================
+cause                                                 fate
+====================================================  ===============================================
+4xx ``video-source-*``, ``video-content-range-*``     DISCARD: the service refuses this source
+or ``uploaded-file-*``
+the source has changed, is deleted, ended early, …    DISCARD: the parts are useless
+404 ``resource-not-found``                            GONE
+another client writes to the container                LEAVE
+any other status or problem (302, 413 or 421 of a     KEEP: the upload can be resumed
+proxy, …), no response, a source that is temporarily
+unreadable, an error in a callback, cancellation
+====================================================  ===============================================
+
+If the upload cannot be resumed (``resume="off"``, for example), KEEP means DISCARD.
 """
 
 from __future__ import annotations
@@ -43,36 +45,32 @@ from collections.abc import Iterable
 from enum import Enum, auto
 from typing import Final
 
-from ._errors import ApiError, SourceError, TransportError, UploaderError, is_transient
+from ._errors import ApiError, ConflictError, SourceError, TransportError, UploaderError, is_transient
 from ._models import VideoStatus
 from ._plan import Part
 
-#: A finished container says so to everything that is sent to it.
-ALREADY_WHOLE: Final = "video-source-already-uploaded"
-_ALREADY: Final = frozenset(
+#: The problem with which a finished container refuses every part.
+ALREADY_COMPLETE: Final = "video-source-already-uploaded"
+_ALREADY_STORED: Final = frozenset(
     {
         "video-content-range-by-part-part-already-sent",
         "video-content-range-by-bytes-range-overlap",
-        ALREADY_WHOLE,
+        ALREADY_COMPLETE,
     }
 )
-# What the service calls its problems with the source that it was sent for a container.
-_ABOUT_THE_SOURCE: Final = ("video-source-", "video-content-range-", "uploaded-file-")
+# Problems with the source itself.
+_SOURCE_PROBLEMS: Final = ("video-source-", "video-content-range-", "uploaded-file-")
 _NOT_FOUND: Final = "resource-not-found"
-# The path leads to no file any more. Other errors of the system may pass: a network drive comes back.
+# The file no longer exists. Other errors can be temporary, on a network drive for example.
 _NO_FILE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
-# Words of `ingest.status` that say that the source is whole. Others, known or not, say nothing.
-_WHOLE: Final = frozenset({"uploaded", "ingested"})
-# Words of a container that nothing was sent to.
-_WAITING: Final = frozenset({None, "missing", "uploading"})
-
-
-class Conflict(UploaderError):
-    """The container holds, or may hold, what this upload did not put there: hands off."""
+# Values of `ingest.status` that mean that the source is complete. Unknown values mean nothing.
+_COMPLETE: Final = frozenset({"uploaded", "ingested"})
+# Values of `ingest.status` before the source is complete.
+_INCOMPLETE: Final = frozenset({None, "missing", "uploading"})
 
 
 class Outcome(Enum):
-    """The outcomes of an attempt; the module's text tells which is which."""
+    """The outcome of an attempt to send a part; see the module's first table."""
 
     STORED = auto()
     CONFLICT = auto()
@@ -82,14 +80,15 @@ class Outcome(Enum):
 
 
 def classify(error: UploaderError | None, *, maybe_received: bool) -> Outcome:
-    """The verdict on an attempt that ended in ``error``, or in a 2xx (None).
+    """The outcome of an attempt to send a part.
 
-    :param maybe_received: an earlier attempt at the same part ended UNKNOWN
+    :param error: the error of the attempt; None after a 2xx
+    :param maybe_received: an earlier attempt to send the same part ended UNKNOWN
     """
     match error:
         case None:
             return Outcome.STORED
-        case ApiError() if error.slug in _ALREADY:
+        case ApiError() if error.slug in _ALREADY_STORED:
             return Outcome.STORED if maybe_received else Outcome.CONFLICT
         case ApiError() if is_transient(error):
             return Outcome.NOT_STORED if error.status == 429 else Outcome.UNKNOWN
@@ -100,7 +99,7 @@ def classify(error: UploaderError | None, *, maybe_received: bool) -> Outcome:
 
 
 class Fate(Enum):
-    """What becomes of the container of an upload that has ended; the module's text tells when."""
+    """What happens to the container of a failed upload; see the module's second table."""
 
     KEEP = auto()
     DISCARD = auto()
@@ -108,46 +107,49 @@ class Fate(Enum):
     GONE = auto()
 
 
-def fate(cause: BaseException) -> Fate:
-    """What becomes of the container when ``cause`` has ended its upload."""
+def container_fate(cause: BaseException) -> Fate:
+    """What happens to the container when ``cause`` has ended its upload."""
     match cause:
-        case Conflict():
+        case ConflictError():
             return Fate.LEAVE
-        case ApiError() if is_gone(cause):
+        case ApiError() if is_not_found(cause):
             return Fate.GONE
-        case ApiError() if 400 <= cause.status < 500 and cause.slug.startswith(_ABOUT_THE_SOURCE):
+        case ApiError() if 400 <= cause.status < 500 and cause.slug.startswith(_SOURCE_PROBLEMS):
             return Fate.DISCARD
         case SourceError():
             reason = cause.__cause__
-            is_passing = isinstance(reason, OSError) and reason.errno not in _NO_FILE
-            return Fate.KEEP if is_passing else Fate.DISCARD
+            is_temporary = isinstance(reason, OSError) and reason.errno not in _NO_FILE
+            return Fate.KEEP if is_temporary else Fate.DISCARD
         case _:
             return Fate.KEEP
 
 
-def is_gone(error: UploaderError) -> bool:
-    """Whether the service itself says that there is no such video; a proxy's 404 says nothing about it."""
+def is_not_found(error: UploaderError) -> bool:
+    """Whether the service says that the video does not exist. A proxy's 404 does not count."""
     return isinstance(error, ApiError) and error.status == 404 and error.slug == _NOT_FOUND
 
 
-def may_have_acted(error: UploaderError) -> bool:
-    """Whether a request that ended in ``error`` may have done at the service what it asked for."""
+def may_have_succeeded(error: UploaderError) -> bool:
+    """Whether the service may have executed the request that failed with ``error``."""
     match error:
         case ApiError() | TransportError():
             return classify(error, maybe_received=False) is Outcome.UNKNOWN
-        case _:  # a 2xx that cannot be understood
+        case _:  # a 2xx whose body cannot be read
             return True
 
 
 def is_empty(status: VideoStatus) -> bool:
-    """Whether nothing has arrived in a container, and nothing is being made of it."""
+    """Whether a container has no parts, and is not being processed."""
     ingest = status.ingest
     has_parts = ingest.received_parts is not None and bool(ingest.received_parts.parts)
-    return ingest.status in _WAITING and not (ingest.filesize or has_parts or ingest.received_bytes)
+    return ingest.status in _INCOMPLETE and not (ingest.filesize or has_parts or ingest.received_bytes)
 
 
 def received_parts(status: VideoStatus, parts: Iterable[Part], *, ranges: str) -> frozenset[int]:
-    """The numbers of those ``parts`` that the service has, by what it lists of parts or of byte ranges."""
+    """The numbers of those ``parts`` that the service lists as received.
+
+    :param ranges: ``"part"`` or ``"bytes"``, the kind of ranges with which the parts were sent
+    """
     if ranges == "part":
         listed = status.ingest.received_parts
         numbers = frozenset(listed.parts if listed else ())
@@ -160,16 +162,15 @@ def received_parts(status: VideoStatus, parts: Iterable[Part], *, ranges: str) -
     )
 
 
-def is_whole(status: VideoStatus, *, total_bytes: int | None) -> bool | None:
-    """Whether the service has the whole source: None while it cannot be told yet.
+def is_complete(status: VideoStatus, *, total_bytes: int | None) -> bool | None:
+    """Whether the service has the complete source.
 
-    False means that it never will be: the service has put together something of another size.
-
-    :param total_bytes: the source's size; None while its end is not known, so that there can be no whole
+    :param total_bytes: the size of the source; None while a stream runs, which is not complete then
+    :returns: True, None while this is undecided, or False if the service has completed a source of another size
     """
     ingest = status.ingest
     if total_bytes is None:
         return None
-    if ingest.status in _WHOLE:
+    if ingest.status in _COMPLETE:
         return ingest.filesize in (None, total_bytes)
     return True if ingest.filesize == total_bytes else None

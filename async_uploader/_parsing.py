@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
@@ -22,6 +23,10 @@ _MAX_TEXT_LENGTH: Final = 500
 # Servers refuse longer header lines. No token of the service comes near this length.
 _MAX_CREDENTIAL_LENGTH: Final = 8192
 _MAX_ID_LENGTH: Final = 256
+# The largest number that is read: 64 bits. No size, count or time of the service comes near it, and a larger one
+# would overflow the database that it is written to.
+_MAX_WHOLE_NUMBER: Final = 2**63 - 1
+_MAX_NUMBER_DIGITS: Final = 40
 
 
 def json_object(body: bytes) -> dict[str, Any]:
@@ -135,4 +140,38 @@ def _timestamp(date: str | None) -> float | None:
     try:
         return parsedate_to_datetime(date).timestamp() if date else None
     except (ValueError, TypeError, IndexError, OverflowError, OSError):
+        return None
+
+
+def whole_number(value: object) -> int | None:
+    """Read a JSON value as a whole number: an integer, a float without a fraction, or digits; else None.
+
+    Nothing that the service counts is negative.
+    """
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _MAX_NUMBER_DIGITS:
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_WHOLE_NUMBER:
+        return None
+    return value
+
+
+def number(value: object) -> float | None:
+    """Read a JSON value as a finite number: a number, or its digits; else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        read = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return read if math.isfinite(read) else None
+
+
+def timestamp(value: object) -> datetime | None:
+    """Read a JSON value as a point in time in UTC: ISO 8601 text, without an offset taken as UTC; else None."""
+    try:
+        read = datetime.fromisoformat(value) if isinstance(value, str) else None
+        return read and (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
         return None

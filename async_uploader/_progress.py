@@ -1,22 +1,30 @@
-"""How far an upload is: one ledger that the workers write, frozen snapshots that everyone else reads."""
+"""The progress of an upload: counted by its workers, and reported as frozen snapshots."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from inspect import isawaitable
-from typing import Final
+from typing import Final, TypeAlias
 
 import anyio
 
+from ._public import public
 
+
+@public
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """A moment of an upload.
+    """The state of an upload at one moment.
 
-    ``sent_bytes`` have left for the service, ``acknowledged_bytes`` are known to have arrived; bytes that a
-    failed attempt had sent are taken back. Never: ``acknowledged_bytes > sent_bytes``, nor more than
-    ``total_bytes``. Both totals are None while the source's end is not known.
+    ``acknowledged_bytes <= sent_bytes <= total_bytes`` always holds. Bytes that a failed attempt had sent are
+    subtracted.
+
+    :ivar sent_bytes: bytes sent, including the acknowledged ones
+    :ivar acknowledged_bytes: bytes that the service has confirmed
+    :ivar total_bytes: size of the source in bytes; None while it is not known
+    :ivar parts_done: number of acknowledged parts
+    :ivar parts_total: number of all parts; None while it is not known
     """
 
     sent_bytes: int
@@ -27,51 +35,52 @@ class Progress:
 
     @property
     def fraction_sent(self) -> float | None:
-        """From 0.0 to 1.0, or None while the total is not known."""
+        """Fraction of bytes sent, from 0.0 to 1.0; None while the total is not known."""
         return self.sent_bytes / self.total_bytes if self.total_bytes else None
 
     @property
     def fraction_acknowledged(self) -> float | None:
-        """From 0.0 to 1.0, or None while the total is not known."""
+        """Fraction of acknowledged bytes, from 0.0 to 1.0; None while the total is not known."""
         return self.acknowledged_bytes / self.total_bytes if self.total_bytes else None
 
 
-OnProgress = Callable[[Progress], Awaitable[object] | object]
+#: Called (plain or async) with the progress of an upload.
+OnProgress: TypeAlias = Callable[[Progress], Awaitable[object] | object]
 
 
 class ProgressTracker:
-    """Counts an upload's bytes and parts. Not thread-safe: it belongs to the event loop."""
+    """Counts the bytes and parts of an upload. Not thread-safe: it belongs to the event loop."""
 
     def __init__(self, *, total_bytes: int | None, parts_total: int | None) -> None:
         self.total_bytes = total_bytes
         self.parts_total = parts_total
         self.acknowledged_bytes = 0
         self.parts_done = 0
-        self._in_flight: dict[int, int] = {}
+        self._sent_bytes: dict[int, int] = {}
 
-    def sent(self, part_number: int, count_bytes: int) -> None:
-        """``count_bytes`` more of a part have left."""
-        self._in_flight[part_number] = self._in_flight.get(part_number, 0) + count_bytes
+    def add_sent(self, part_number: int, count_bytes: int) -> None:
+        """Count bytes of a part as sent; a negative number takes them back."""
+        self._sent_bytes[part_number] = self._sent_bytes.get(part_number, 0) + count_bytes
 
-    def taken_back(self, part_number: int) -> None:
-        """A part's attempt failed: nothing of it counts as sent any more."""
-        self._in_flight.pop(part_number, None)
+    def discard_sent(self, part_number: int) -> None:
+        """Count nothing of a part as sent: its attempt has failed."""
+        self._sent_bytes.pop(part_number, None)
 
-    def acknowledged(self, part_number: int, size_bytes: int) -> None:
-        """A part has arrived, whole."""
-        self._in_flight.pop(part_number, None)
+    def acknowledge(self, part_number: int, size_bytes: int) -> None:
+        """Count a part as acknowledged."""
+        self._sent_bytes.pop(part_number, None)
         self.acknowledged_bytes += size_bytes
         self.parts_done += 1
 
-    def ends(self, *, total_bytes: int, parts_total: int) -> None:
-        """The end of the source is known now."""
+    def set_totals(self, *, total_bytes: int, parts_total: int) -> None:
+        """Set the totals of a stream, whose end is known now."""
         self.total_bytes = total_bytes
         self.parts_total = parts_total
 
     def snapshot(self) -> Progress:
-        """The present moment."""
+        """Return the current progress."""
         return Progress(
-            sent_bytes=self.acknowledged_bytes + sum(self._in_flight.values()),
+            sent_bytes=self.acknowledged_bytes + sum(self._sent_bytes.values()),
             acknowledged_bytes=self.acknowledged_bytes,
             total_bytes=self.total_bytes,
             parts_done=self.parts_done,
@@ -80,26 +89,26 @@ class ProgressTracker:
 
 
 class ProgressReporter:
-    """Tells a callback how an upload stands, at most ten times a second, and never twice the same."""
+    """Reports the progress of an upload to a callback: at most ten times a second, and only changes."""
 
     _INTERVAL_SECONDS: Final = 0.1
 
-    def __init__(self, ledger: ProgressTracker, on_progress: OnProgress | None) -> None:
-        self._ledger = ledger
+    def __init__(self, tracker: ProgressTracker, on_progress: OnProgress | None) -> None:
+        self._tracker = tracker
         self._on_progress = on_progress
-        self._told: Progress | None = None
+        self._last: Progress | None = None
 
     async def run(self) -> None:
-        """Tell until cancelled. A slow callback holds up nothing but itself."""
+        """Report until cancelled. A slow callback delays nothing but later reports."""
         while self._on_progress is not None:
-            await self.tell()
+            await self.report()
             await anyio.sleep(self._INTERVAL_SECONDS)
 
-    async def tell(self) -> None:
-        """Tell the present moment, if it is news."""
-        now = self._ledger.snapshot()
-        if self._on_progress is not None and now != self._told:
-            answer = self._on_progress(now)
-            if isawaitable(answer):
-                await answer
-            self._told = now
+    async def report(self) -> None:
+        """Report the current progress, if it has changed."""
+        progress = self._tracker.snapshot()
+        if self._on_progress is not None and progress != self._last:
+            result = self._on_progress(progress)
+            if isawaitable(result):
+                await result
+            self._last = progress

@@ -1,4 +1,4 @@
-"""Sizes and times as people write and read them."""
+"""Parse and format sizes and durations."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ _FACTORS: Final = {
 
 
 def parse_size(text: str) -> int:
-    """Bytes in ``50MiB``, ``50M`` (the same), ``50MB`` (decimal) or plain ``52428800``.
+    """Parse a size such as ``50MiB``, ``50M`` (the same), ``50MB`` (decimal) or ``52428800``.
 
-    :raises ConfigurationError: it is none of these
+    :returns: the number of bytes
+    :raises ConfigurationError: the text is not a size
     """
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-zA-Z]*)\s*", text)
     factor = _FACTORS.get(match[2].lower()) if match else None
@@ -29,7 +30,7 @@ def parse_size(text: str) -> int:
 
 
 def format_size(count_bytes: int) -> str:
-    """``52428800`` as ``50 MiB``; exact below 1 KiB, else three digits."""
+    """Format a size: ``50 MiB`` for ``52428800``. Exact below 1 KiB, else four digits."""
     for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
         if count_bytes >= unit:
             return f"{count_bytes / unit:.4g} {name}"
@@ -37,7 +38,7 @@ def format_size(count_bytes: int) -> str:
 
 
 def format_duration(seconds: float) -> str:
-    """``5400`` as ``1.5 h``; three digits, in the largest unit of which there is one."""
+    """Format a duration: ``1.5 h`` for ``5400``. Three digits, in the largest unit that fits."""
     for unit_seconds, name in ((86400, "days"), (3600, "h"), (60, "min")):
         if seconds >= unit_seconds:
             return f"{float(f'{seconds / unit_seconds:.3g}'):,g} {name}"

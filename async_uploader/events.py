@@ -1,51 +1,130 @@
-"""What happens in an upload, as it happens: for pictures, traces and statistics.
+"""What happens in an upload, reported while it happens: for displays, traces and statistics.
 
-``upload(..., on_event=...)`` is told of one upload, :func:`listen` of all of this process. Events are told in the
-event loop, synchronously and in order; a listener must not block. What it raises ends the upload, as an error of
-``on_progress`` does.
+``upload(..., on_event=...)`` reports the events of one upload, :func:`listen` those of all uploads of this
+process. Events arrive in the event loop, synchronously and in chronological order; a listener must not block. An
+exception that a listener raises ends the upload, as an exception of ``on_progress`` does.
 
 ::
 
     UploadEvent
-    ├── UploadBegan          the source was looked at, and a plan was made
-    ├── ContainerReady       the video that is filled is known
+    ├── UploadBegan          the plan is made; nothing was sent yet
+    ├── ContainerReady       the container is known
     ├── PartBegan            one attempt to send a part
-    ├── PartEnded            … and what it came to
-    ├── RetryScheduled       something failed, and will be tried again
-    ├── RateLimitWait        a request has to wait for the account's window
-    ├── ConcurrencyChanged   how many parts may be in flight
-    └── UploadEnded          the last one
+    ├── PartEnded            the outcome of that attempt
+    ├── RetryScheduled       a request failed and will be retried
+    ├── RateLimitWait        a request waits for the account's rate limit
+    ├── ConcurrencyChanged   the maximum number of parts in flight
+    └── UploadEnded          the last event
+
+All enumerations are enumerations of strings: ``event.outcome == "stored"`` is the same as
+``event.outcome is PartOutcome.STORED``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from typing import Final
 
 import msgspec
 
+from ._errors import error_type
+
 __all__ = (
     "ConcurrencyChanged",
     "ContainerReady",
+    "ContainerState",
     "OnEvent",
+    "Operation",
     "PartBegan",
     "PartEnded",
+    "PartOutcome",
     "RateLimitWait",
+    "RequestKind",
     "RetryScheduled",
     "UploadBegan",
     "UploadEnded",
     "UploadEvent",
+    "UploadOutcome",
     "listen",
 )
 
 
-class UploadEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that happened in an upload.
+class RequestKind(StrEnum):
+    """Kinds of requests that the service counts separately for its rate limits. ``AUTH`` has no limit."""
 
-    :ivar upload: numbers the uploads of this process
-    :ivar source: the source's name
-    :ivar at_seconds: when, on the event loop's clock
+    UPLOAD = "upload"
+    WRITE = "write"
+    READ = "read"
+    AUTH = "auth"
+
+
+class Operation(StrEnum):
+    """What a request does.
+
+    An upload uses ``PART``, ``CREATE`` (a container), ``FIND`` (a container of an earlier run), ``STATUS``,
+    ``VIDEO`` (read the video), ``UPDATE`` (remove the metadata for resuming) and ``DELETE``.
+    """
+
+    PART = "part"
+    CREATE = "create"
+    FIND = "find"
+    STATUS = "status"
+    VIDEO = "video"
+    DELETE = "delete"
+    IMPORT = "import"
+    UPDATE = "update"
+    VIDEOS = "videos"
+    TOKEN = "token"  # noqa: S105 - not a secret
+    TOKENS = "tokens"
+
+
+class PartOutcome(StrEnum):
+    """The outcome of one attempt to send a part."""
+
+    #: The service has the part.
+    STORED = "stored"
+    #: The service may have the part: the response was lost, or its status was 5xx. The part is retried.
+    UNKNOWN = "unknown"
+    #: The service does not have the part. The part is retried.
+    NOT_STORED = "not stored"
+    #: The service refused the part, or the source failed.
+    REFUSED = "refused"
+    #: The service already had this part, although this upload had not sent it.
+    CONFLICT = "conflict"
+    #: The upload was cancelled, or another part failed.
+    CANCELLED = "cancelled"
+
+
+class UploadOutcome(StrEnum):
+    """The outcome of an upload."""
+
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class ContainerState(StrEnum):
+    """What happened to the container of an upload that failed or was cancelled."""
+
+    #: The same upload with ``resume`` continues.
+    KEPT = "kept"
+    DELETED = "deleted"
+    #: It could not be deleted. The service deletes it after 7 days.
+    NOT_DELETED = "not deleted"
+    #: The caller named it, another program writes to it, or an upload token created it.
+    UNCHANGED = "unchanged"
+    #: It does not exist any more.
+    MISSING = "missing"
+
+
+class UploadEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """Base class of all events.
+
+    :ivar upload: number of the upload in this process, from 1
+    :ivar source: display name of the source
+    :ivar at_seconds: time of the event in seconds, by the clock of the event loop (``loop.time()``)
     """
 
     upload: int = 0
@@ -54,13 +133,13 @@ class UploadEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UploadBegan(UploadEvent, frozen=True, kw_only=True):
-    """A plan was made; nothing was sent yet.
+    """The plan is made; nothing was sent yet.
 
-    :ivar total_bytes: the source's size; None while its end is not known
-    :ivar parts_total: None likewise
-    :ivar part_bytes: bytes in a part; in the first ones, if they grow
-    :ivar concurrency: parts in flight at most
-    :ivar adapts: how many are in flight is found out while the upload runs
+    :ivar total_bytes: size of the source in bytes; None if it is not known yet
+    :ivar parts_total: number of parts; None if it is not known yet
+    :ivar part_bytes: size of a part in bytes; of the first parts, if parts grow
+    :ivar concurrency: maximum number of parts in flight
+    :ivar adapts: whether the concurrency adapts to the network, up to that maximum
     """
 
     total_bytes: int | None
@@ -71,15 +150,17 @@ class UploadBegan(UploadEvent, frozen=True, kw_only=True):
 
 
 class ContainerReady(UploadEvent, frozen=True, kw_only=True):
-    """The video that is filled is known: it was created, named by the caller, or begun by an earlier process.
+    """The container is known: it was created, named by the caller, or found for a resumed upload.
 
-    The plan stands now: an earlier process may have made another one, or the account's limits larger parts.
+    The plan is final now. It can differ from that of :class:`UploadBegan`: a resumed upload keeps its part size,
+    and the rate limit of the account may require larger parts.
 
-    :ivar parts_total: None while the source's end is not known
-    :ivar part_bytes: bytes in a part; in the first ones, if they grow
-    :ivar parts_done: parts that the service has already
-    :ivar acknowledged_bytes: bytes of them
-    :ivar resumable: if this process ends now, the same upload with ``resume`` goes on
+    :ivar video_id: the container
+    :ivar parts_total: number of parts; None if it is not known yet
+    :ivar part_bytes: size of a part in bytes; of the first parts, if parts grow
+    :ivar parts_done: number of parts that the service already has
+    :ivar acknowledged_bytes: size of these parts in bytes
+    :ivar resumable: whether the same upload with ``resume`` continues if this process ends now
     """
 
     video_id: str
@@ -91,9 +172,11 @@ class ContainerReady(UploadEvent, frozen=True, kw_only=True):
 
 
 class PartBegan(UploadEvent, frozen=True, kw_only=True):
-    """One attempt to send a part; its turn has come.
+    """An attempt to send a part begins, after all waits.
 
-    :ivar attempt: counts from 1
+    :ivar part_number: number of the part, from 1
+    :ivar size_bytes: size of the part in bytes
+    :ivar attempt: number of the attempt, from 1
     """
 
     part_number: int
@@ -102,16 +185,17 @@ class PartBegan(UploadEvent, frozen=True, kw_only=True):
 
 
 class PartEnded(UploadEvent, frozen=True, kw_only=True):
-    """What an attempt has come to.
+    """An attempt to send a part has ended.
 
-    :ivar began_at_seconds: when its :class:`PartBegan` was told
-    :ivar connection: the local port that it went out from; None if it did not get so far
-    :ivar outcome: ``"stored"``, ``"unknown"`` (it may have arrived), ``"not stored"``, ``"refused"``,
-        ``"conflict"`` (somebody else writes to the video) or ``"cancelled"``
-    :ivar error: why, as a sentence; None for what was accepted
-    :ivar error_type: the same in a word, for counting: the status of the service's answer (``"503"``), or the name
-        of the error's class
-    :ivar sent_bytes: bytes of the part that have left; more than it has, if a refused token had it sent twice
+    :ivar part_number: number of the part, from 1
+    :ivar size_bytes: size of the part in bytes
+    :ivar attempt: number of the attempt, from 1
+    :ivar began_at_seconds: ``at_seconds`` of its :class:`PartBegan`
+    :ivar connection: local port of the connection; None if there was none
+    :ivar outcome: the outcome
+    :ivar error: why the part was not accepted; None if it was, or if the attempt was cancelled
+    :ivar sent_bytes: bytes of the part that were sent; more than its size if an expired token required a second
+        request
     """
 
     part_number: int
@@ -119,71 +203,99 @@ class PartEnded(UploadEvent, frozen=True, kw_only=True):
     attempt: int
     began_at_seconds: float
     connection: int | None
-    outcome: str
-    error: str | None
-    error_type: str | None = None
+    outcome: PartOutcome
+    error: Exception | None
     sent_bytes: int = 0
+
+    @property
+    def error_type(self) -> str | None:
+        """The error as one word: the status of a response (``"503"``), or the name of the error's class."""
+        return None if self.error is None else error_type(self.error)
 
 
 class RetryScheduled(UploadEvent, frozen=True, kw_only=True):
-    """Something failed, and will be tried again.
+    """A request failed and will be retried.
 
-    :ivar what: ``"part 12"``, or what else was asked: ``"create"``, ``"status"``, ``"video"``
-    :ivar part_number: None for what is no part
-    :ivar reason: the error, as a sentence
-    :ivar wait_seconds: from now
-    :ivar error_type: the error in a word, as in :class:`PartEnded`
+    :ivar operation: what the request does
+    :ivar part_number: number of the part, for :attr:`Operation.PART`; else None
+    :ivar error: why it failed
+    :ivar wait_seconds: seconds until the retry
     """
 
-    what: str
+    operation: Operation
     part_number: int | None
-    reason: str
+    error: Exception
     wait_seconds: float
-    error_type: str | None = None
+
+    @property
+    def request(self) -> str:
+        """Name of the request for a message, such as ``"part 12"`` or ``"create"``."""
+        return str(self.operation) if self.part_number is None else f"{self.operation} {self.part_number}"
+
+    @property
+    def error_type(self) -> str:
+        """The error as one word, as in :class:`PartEnded`."""
+        return error_type(self.error)
 
 
 class RateLimitWait(UploadEvent, frozen=True, kw_only=True):
-    """A request has to wait for the account's window, or for its even share of it.
+    """A request waits for the account's rate limit, or for its even share of the limit.
 
-    :ivar kind: what the service counts apart: ``"upload"``, ``"write"`` or ``"read"``
+    :ivar kind: the limit that it waits for
+    :ivar wait_seconds: expected wait in seconds
     """
 
-    kind: str
+    kind: RequestKind
     wait_seconds: float
 
 
 class ConcurrencyChanged(UploadEvent, frozen=True, kw_only=True):
-    """So many parts may be in flight from now on, of all uploads that share the line. Told first as they begin."""
+    """The maximum number of parts in flight has changed. Also reported once when an upload begins.
 
-    connections: int
+    :ivar concurrency: the new maximum, for all uploads together that share it
+    """
+
+    concurrency: int
 
 
 class UploadEnded(UploadEvent, frozen=True, kw_only=True):
     """The last event of an upload.
 
-    :ivar video_id: the video; None where there is none
-    :ivar error: why there is no finished video, as a sentence; None if there is one
-    :ivar error_type: the same in a word, as in :class:`PartEnded`: that of the cause, where there is one
-    :ivar resumable: the same upload with ``resume`` goes on, or returns the finished video (``keep_finished``)
-    :ivar advice: what became of the container of an upload that failed or was cancelled, as a sentence
+    :ivar video_id: the video or its container; None if there is none
+    :ivar outcome: the outcome
+    :ivar error: why the upload failed; None if it finished or was cancelled
+    :ivar resumable: whether the same upload with ``resume`` continues, or returns the finished video
+        (``keep_finished``)
+    :ivar container: what happened to the container; None if the upload finished, or if there was no container
+    :ivar advice: the same as a sentence, as in ``UploadFailed.advice``; may be empty
     """
 
     video_id: str | None
-    error: str | None
-    error_type: str | None = None
+    outcome: UploadOutcome
+    error: Exception | None
     resumable: bool = False
+    container: ContainerState | None = None
     advice: str = ""
 
+    @property
+    def error_type(self) -> str | None:
+        """The error as one word, as in :class:`PartEnded`; of an ``UploadFailed``, that of its cause."""
+        return None if self.error is None else error_type(self.error)
 
+
+#: A listener: a plain callable.
 OnEvent = Callable[[UploadEvent], object]
 
-#: Who is told of every upload; changed by :func:`listen` alone.
+#: The listeners of all uploads. Only :func:`listen` changes it.
 LISTENERS: Final[list[OnEvent]] = []
 
 
 @contextmanager
 def listen(listener: OnEvent) -> Iterator[None]:
-    """Be told of all uploads that this process begins inside the ``with`` block."""
+    """Report the events of all uploads that start in this process inside the ``with`` block.
+
+    :param listener: called with each event
+    """
     LISTENERS.append(listener)
     try:
         yield

@@ -1,16 +1,16 @@
-"""OpenTelemetry: spans and metrics of this process's uploads. Needs ``pip install 'async-uploader[otel]'``.
+"""OpenTelemetry spans and metrics of the uploads of this process.
 
-::
+Install the extra ``otel``: ``pip install 'async-uploader[otel]'``. ::
 
     with instrument():
         asyncio.run(upload("movie.mp4"))
 
-A trace is ``upload`` > ``part`` > ``attempt``, below the span in which the upload was begun. Attributes have the
-field's names where there are such (``file.size``, ``http.request.resend_count``, ``error.type``), and others that
-begin with ``apivideo.``.
+The spans are ``upload`` > ``part`` > ``attempt``. The parent of ``upload`` is the span that is current when the
+upload starts. Attributes have the names of the semantic conventions if there are any (``file.size``,
+``http.request.resend_count``, ``error.type``); the others begin with ``apivideo.``.
 
-Nothing here can end an upload: what a tracer or a meter raises, is logged. And nothing here is secret: it is what
-:mod:`async_uploader.events` tell.
+Exceptions raised by tracers and meters are logged, and do not affect uploads. Spans and metrics contain no
+secrets: they are made from :mod:`async_uploader.events` alone.
 """
 
 from __future__ import annotations
@@ -35,41 +35,43 @@ __all__ = ("Instrumentation", "instrument")
 
 log: Final = logging.getLogger("async_uploader.telemetry")
 
-Attributes = dict[str, str | int | float | bool]
+_Attributes = dict[str, str | int | float | bool]
 
 _SCOPE: Final = "async_uploader"
-# Where the field has a convention for errors without a type of their own, it is this.
+# The semantic conventions' value of `error.type` for errors without a type.
 _OTHER: Final = "_OTHER"
-# Parts take from some milliseconds to minutes, uploads to hours.
+# Parts take from milliseconds to minutes, uploads up to hours.
 _SECONDS: Final = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000)
-#: Outcomes after which a part is tried again.
-_OPEN: Final = ("unknown", "not stored")
+_RETRIED: Final = (events.PartOutcome.UNKNOWN, events.PartOutcome.NOT_STORED)
 
 
 def instrument(
     *, tracer_provider: trace.TracerProvider | None = None, meter_provider: metrics.MeterProvider | None = None
 ) -> Instrumentation:
-    """Trace and count every upload that this process begins from now on.
+    """Trace and measure all uploads that start in this process from now on.
 
-    :param tracer_provider: default: the process's own
-    :param meter_provider: default: the process's own
-    :returns: what ends it: a context manager that also has ``uninstrument()``
+    :param tracer_provider: default: the global one
+    :param meter_provider: default: the global one
+    :returns: a context manager that ends the instrumentation; it also has ``uninstrument()``
     """
     return Instrumentation(
         trace.get_tracer(_SCOPE, __version__, tracer_provider),
-        _Numbers(metrics.get_meter(_SCOPE, __version__, meter_provider)),
+        metrics.get_meter(_SCOPE, __version__, meter_provider),
     )
 
 
 class Instrumentation:
-    """What :func:`instrument` has begun. Uploads that are under way when it ends are followed to their own end."""
+    """The instrumentation of this process, made by :func:`instrument`.
 
-    def __init__(self, tracer: trace.Tracer, numbers: _Numbers) -> None:
+    Uploads that are running when it ends are still recorded to their end.
+    """
+
+    def __init__(self, tracer: trace.Tracer, meter: metrics.Meter) -> None:
         self._tracer = tracer
-        self._numbers = numbers
+        self._instruments = _Instruments(meter)
         self._uploads: dict[int, _Upload] = {}
         self._listening = ExitStack()
-        self._listening.enter_context(events.listen(self._told))
+        self._listening.enter_context(events.listen(self._on_event))
 
     def __enter__(self) -> Self:
         return self
@@ -78,15 +80,15 @@ class Instrumentation:
         self.uninstrument()
 
     def uninstrument(self) -> None:
-        """Leave out uploads that begin from now on. A second time does nothing."""
+        """Ignore uploads that start from now on. A second call does nothing."""
         self._listening.close()
 
-    def _told(self, event: events.UploadEvent) -> None:
+    def _on_event(self, event: events.UploadEvent) -> None:
         try:
             if isinstance(event, events.UploadBegan):
-                self._uploads[event.upload] = _Upload(event, self._tracer, self._numbers)
+                self._uploads[event.upload] = _Upload(event, self._tracer, self._instruments)
             elif upload := self._uploads.get(event.upload):
-                upload.told(event)
+                upload.record(event)
         except Exception:
             log.exception("An event of an upload could not be recorded.")
         finally:
@@ -94,33 +96,33 @@ class Instrumentation:
                 self._uploads.pop(event.upload, None)
 
 
-class _Numbers:
-    """The instruments; their attributes have few values, so no names of files or videos."""
+class _Instruments:
+    """All instruments. Their attributes have few values, so no names of files or videos."""
 
     def __init__(self, meter: metrics.Meter) -> None:
         self.upload_seconds: metrics.Histogram = meter.create_histogram(
             "apivideo.upload.duration",
             "s",
-            "From the plan to the finished video, or to the failure",
+            "Time from the plan to the finished video, or to the failure",
             explicit_bucket_boundaries_advisory=_SECONDS,
         )
         self.part_seconds: metrics.Histogram = meter.create_histogram(
             "apivideo.part.duration",
             "s",
-            "From a part's first attempt to the end of its last",
+            "Time from the first attempt of a part to the end of its last attempt",
             explicit_bucket_boundaries_advisory=_SECONDS,
         )
         self.stored_bytes: metrics.Counter = meter.create_counter(
-            "apivideo.upload.stored", "By", "Bytes that the service has taken"
+            "apivideo.upload.stored", "By", "Bytes of stored parts"
         )
         self.wasted_bytes: metrics.Counter = meter.create_counter(
-            "apivideo.upload.wasted", "By", "Bytes sent in vain"
+            "apivideo.upload.wasted", "By", "Bytes sent in failed attempts"
         )
         self.attempts: metrics.Counter = meter.create_counter(
             "apivideo.part.attempts", "{attempt}", "Attempts to send a part"
         )
         self.retries: metrics.Counter = meter.create_counter(
-            "apivideo.upload.retries", "{retry}", "What was tried again"
+            "apivideo.upload.retries", "{retry}", "Retried requests"
         )
         self.active_parts: metrics.UpDownCounter = meter.create_up_down_counter(
             "apivideo.part.active", "{part}", "Parts in flight"
@@ -129,9 +131,10 @@ class _Numbers:
 
 @dataclass(slots=True, kw_only=True)
 class _Part:
-    """A part that was begun, and did not come to its end yet.
+    """A part that has begun and not ended.
 
-    :ivar ended_at_seconds: of its latest attempt, as are the outcome, the error and its type
+    :ivar attempt: the span of the attempt in flight
+    :ivar ended_at_seconds: end of the latest attempt; ``outcome``, ``error`` and ``error_type`` belong to it, too
     """
 
     span: trace.Span
@@ -140,22 +143,35 @@ class _Part:
     attempt: trace.Span | None = None
     ended_at_seconds: float = 0.0
     sent_bytes: int = 0
-    outcome: str = "unknown"
+    outcome: events.PartOutcome = events.PartOutcome.UNKNOWN
+    # Text, not the exception: its traceback would keep the frames of the attempt alive.
     error: str | None = None
     error_type: str = _OTHER
 
+    def attributes(self) -> _Attributes:
+        """The outcome, for spans and metrics."""
+        attributes: _Attributes = {"apivideo.outcome": str(self.outcome)}
+        if self.outcome not in (events.PartOutcome.STORED, events.PartOutcome.CANCELLED):
+            attributes["error.type"] = self.error_type
+        return attributes
+
+    @property
+    def failure(self) -> str | None:
+        """Description of the error, unless the part was stored all the same."""
+        return None if self.outcome is events.PartOutcome.STORED else self.error
+
 
 class _Upload:
-    """One upload's spans, and the numbers that it adds to."""
+    """The spans of one upload, and its measurements."""
 
-    def __init__(self, event: events.UploadBegan, tracer: trace.Tracer, numbers: _Numbers) -> None:
+    def __init__(self, event: events.UploadBegan, tracer: trace.Tracer, instruments: _Instruments) -> None:
         self._tracer = tracer
-        self._numbers = numbers
+        self._instruments = instruments
         self._began_at_seconds = event.at_seconds
-        # Read once, so that the spans of an upload fit together whatever is done to the wall clock meanwhile.
+        # Read once, so that the spans of an upload are consistent even if the wall clock is changed meanwhile.
         self._epoch_ns = time.time_ns() - round(event.at_seconds * 1e9)
         self._parts: dict[int, _Part] = {}
-        attributes: Attributes = {
+        attributes: _Attributes = {
             "file.name": event.source,
             "apivideo.upload.part_size": event.part_bytes,
             "apivideo.upload.concurrency": event.concurrency,
@@ -165,9 +181,10 @@ class _Upload:
         if event.parts_total is not None:
             attributes["apivideo.upload.parts"] = event.parts_total
         self._span = tracer.start_span("upload", attributes=attributes, start_time=self._time_ns(event.at_seconds))
-        self._below = trace.set_span_in_context(self._span)
+        self._context = trace.set_span_in_context(self._span)
 
-    def told(self, event: events.UploadEvent) -> None:
+    def record(self, event: events.UploadEvent) -> None:
+        """Record an event other than the first one. Types of later versions are ignored."""
         match event:
             case events.ContainerReady():
                 self._container_ready(event)
@@ -176,25 +193,25 @@ class _Upload:
             case events.PartEnded():
                 self._part_ended(event)
             case events.RetryScheduled():
-                self._retry(event)
+                self._retry_scheduled(event)
             case events.RateLimitWait():
-                attributes: Attributes = {
-                    "apivideo.rate_limit.kind": event.kind,
+                attributes: _Attributes = {
+                    "apivideo.rate_limit.kind": str(event.kind),
                     "apivideo.wait": event.wait_seconds,
                 }
-                self._note(self._span, "apivideo.rate_limit_wait", attributes, event)
+                self._add_event(self._span, "apivideo.rate_limit_wait", attributes, event)
             case events.ConcurrencyChanged():
-                attributes = {"apivideo.upload.connections": event.connections}
-                self._note(self._span, "apivideo.concurrency_changed", attributes, event)
+                attributes = {"apivideo.upload.concurrency": event.concurrency}
+                self._add_event(self._span, "apivideo.concurrency_changed", attributes, event)
             case events.UploadEnded():
-                self._ended(event)
+                self._upload_ended(event)
             case _:
-                pass  # what later versions tell
+                pass
 
     def _time_ns(self, at_seconds: float) -> int:
         return self._epoch_ns + round(at_seconds * 1e9)
 
-    def _note(self, span: trace.Span, name: str, attributes: Attributes, event: events.UploadEvent) -> None:
+    def _add_event(self, span: trace.Span, name: str, attributes: _Attributes, event: events.UploadEvent) -> None:
         span.add_event(name, attributes, self._time_ns(event.at_seconds))
 
     def _container_ready(self, event: events.ContainerReady) -> None:
@@ -204,13 +221,13 @@ class _Upload:
 
     def _part_began(self, event: events.PartBegan) -> None:
         now_ns = self._time_ns(event.at_seconds)
-        attributes: Attributes = {
+        attributes: _Attributes = {
             "apivideo.part.number": event.part_number,
             "apivideo.part.size": event.size_bytes,
         }
         part = self._parts.get(event.part_number)
         if part is None:
-            span = self._tracer.start_span("part", self._below, attributes=attributes, start_time=now_ns)
+            span = self._tracer.start_span("part", self._context, attributes=attributes, start_time=now_ns)
             part = _Part(span=span, size_bytes=event.size_bytes, began_at_seconds=event.at_seconds)
             self._parts[event.part_number] = part
         if event.attempt > 1:
@@ -222,80 +239,69 @@ class _Upload:
             attributes={"http.request.method": "POST", **attributes},
             start_time=now_ns,
         )
-        self._numbers.active_parts.add(1)
+        self._instruments.active_parts.add(1)
 
     def _part_ended(self, event: events.PartEnded) -> None:
         part = self._parts[event.part_number]
-        part.ended_at_seconds, part.outcome, part.error = event.at_seconds, event.outcome, event.error
+        part.ended_at_seconds, part.outcome = event.at_seconds, event.outcome
+        part.error = None if event.error is None else str(event.error)
         part.error_type = event.error_type or _OTHER
         part.sent_bytes += event.sent_bytes
         if event.connection is not None and part.attempt is not None:
             part.attempt.set_attribute("network.local.port", event.connection)
-        self._attempt_ended(part, event.at_seconds)
-        if event.outcome not in _OPEN:
-            self._part_done(event.part_number, event.at_seconds)
+        self._end_attempt(part, event.at_seconds)
+        if event.outcome not in _RETRIED:
+            self._end_part(event.part_number, event.at_seconds)
 
-    def _attempt_ended(self, part: _Part, at_seconds: float) -> None:
+    def _end_attempt(self, part: _Part, at_seconds: float) -> None:
         if part.attempt is None:
             return
         span, part.attempt = part.attempt, None
-        self._numbers.active_parts.add(-1)
-        attributes = _outcome(part)
-        self._numbers.attempts.add(1, attributes)
+        self._instruments.active_parts.add(-1)
+        self._instruments.attempts.add(1, part.attributes())
         if part.error is not None and part.error_type.isdigit():
             span.set_attribute("http.response.status_code", int(part.error_type))
-        self._end(span, attributes, at_seconds, error=part.error)
+        self._end(span, part.attributes(), at_seconds, failure=part.failure)
 
-    def _part_done(self, number: int, at_seconds: float) -> None:
+    def _end_part(self, number: int, at_seconds: float) -> None:
         part = self._parts.pop(number)
-        attributes = _outcome(part)
-        stored_bytes = part.size_bytes if part.outcome == "stored" else 0
-        self._numbers.stored_bytes.add(stored_bytes)
-        self._numbers.wasted_bytes.add(max(part.sent_bytes - stored_bytes, 0))
-        self._numbers.part_seconds.record(at_seconds - part.began_at_seconds, attributes)
-        self._end(part.span, attributes, at_seconds, error=part.error)
+        stored_bytes = part.size_bytes if part.outcome is events.PartOutcome.STORED else 0
+        self._instruments.stored_bytes.add(stored_bytes)
+        self._instruments.wasted_bytes.add(max(part.sent_bytes - stored_bytes, 0))
+        self._instruments.part_seconds.record(at_seconds - part.began_at_seconds, part.attributes())
+        self._end(part.span, part.attributes(), at_seconds, failure=part.failure)
 
-    def _retry(self, event: events.RetryScheduled) -> None:
+    def _retry_scheduled(self, event: events.RetryScheduled) -> None:
         part = None if event.part_number is None else self._parts.get(event.part_number)
-        kind = event.what if event.part_number is None else "part"
-        error_type = event.error_type or _OTHER
-        self._numbers.retries.add(1, {"apivideo.request": kind, "error.type": error_type})
-        attributes: Attributes = {
-            "apivideo.request": event.what,
-            "apivideo.retry.reason": event.reason,
+        labels = {"apivideo.request": str(event.operation), "error.type": event.error_type}
+        self._instruments.retries.add(1, labels)
+        attributes: _Attributes = {
+            "apivideo.request": event.request,
+            "apivideo.retry.reason": str(event.error),
             "apivideo.wait": event.wait_seconds,
-            "error.type": error_type,
+            "error.type": event.error_type,
         }
-        self._note(self._span if part is None else part.span, "apivideo.retry", attributes, event)
+        self._add_event(self._span if part is None else part.span, "apivideo.retry", attributes, event)
 
-    def _ended(self, event: events.UploadEnded) -> None:
+    def _upload_ended(self, event: events.UploadEnded) -> None:
+        is_finished = event.outcome is events.UploadOutcome.FINISHED
         for number, part in list(self._parts.items()):
-            self._attempt_ended(part, event.at_seconds)
-            if event.error is None:
-                # The service's status said that it had arrived with the attempt whose answer was lost.
-                part.outcome, part.error = "stored", None
-                self._part_done(number, part.ended_at_seconds)
-            else:
-                self._part_done(number, event.at_seconds)
-        outcome = {None: "finished", "cancelled": "cancelled"}.get(event.error, "failed")
-        attributes: Attributes = {"apivideo.outcome": outcome}
-        if outcome == "failed":
+            self._end_attempt(part, event.at_seconds)
+            if is_finished:
+                # The status of the video shows that the attempt whose response was lost has stored the part.
+                part.outcome, part.error = events.PartOutcome.STORED, None
+            self._end_part(number, part.ended_at_seconds if is_finished else event.at_seconds)
+        attributes: _Attributes = {"apivideo.outcome": str(event.outcome)}
+        if event.error is not None:
             attributes["error.type"] = event.error_type or _OTHER
         if event.video_id is not None:
             self._span.set_attribute("apivideo.video_id", event.video_id)
-        self._numbers.upload_seconds.record(event.at_seconds - self._began_at_seconds, attributes)
-        self._end(self._span, attributes, event.at_seconds, error=event.error if outcome == "failed" else None)
+        self._instruments.upload_seconds.record(event.at_seconds - self._began_at_seconds, attributes)
+        failure = None if event.error is None else str(event.error)
+        self._end(self._span, attributes, event.at_seconds, failure=failure)
 
-    def _end(self, span: trace.Span, attributes: Attributes, at_seconds: float, *, error: str | None) -> None:
+    def _end(self, span: trace.Span, attributes: _Attributes, at_seconds: float, *, failure: str | None) -> None:
         span.set_attributes(attributes)
-        if error is not None and attributes["apivideo.outcome"] != "stored":
-            span.set_status(trace.Status(trace.StatusCode.ERROR, error))
+        if failure is not None:
+            span.set_status(trace.Status(trace.StatusCode.ERROR, failure))
         span.end(self._time_ns(at_seconds))
-
-
-def _outcome(part: _Part) -> Attributes:
-    """How a part, or an attempt at it, has ended, for spans and numbers."""
-    attributes: Attributes = {"apivideo.outcome": part.outcome}
-    if part.outcome not in ("stored", "cancelled"):
-        attributes["error.type"] = part.error_type
-    return attributes

@@ -1,9 +1,9 @@
-"""Measure, compare, tell.
+"""Measure uploads, and compare them with other clients and with the goals.
 
-python -m benchmarks            the goals; some minutes
-python -m benchmarks --full     everything
-python -m benchmarks --quick    small and three runs: for trying the suite itself
-python -m benchmarks --only sink-TLS far    some of the cases; the others keep the results that they have
+python -m benchmarks            the cases of the goals, in about 20 minutes
+python -m benchmarks --full     all cases
+python -m benchmarks --quick    small sources and three runs, to try the suite itself
+python -m benchmarks --only sink-TLS far    some cases; the results of the others are kept
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from .cases import FULL, QUICK, USUAL, Bench, Scale
 from .children import own_peak_rss_bytes, run_child
-from .goals import judge
+from .goals import evaluate
 from .machine import describe
 from .nginx import Nginx
 from .sink import Sink
@@ -29,12 +29,14 @@ RESULTS: Final = Path(__file__).resolve().parent / "results"
 
 
 def main() -> None:
-    """Run, and leave JSON, a table and plots."""
+    """Run the cases, and write JSON, a table and plots."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_const", dest="scale", const=FULL, default=USUAL)
     parser.add_argument("--quick", action="store_const", dest="scale", const=QUICK)
-    parser.add_argument("--only", nargs="+", metavar="CASE", help="the cases to run")
-    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER", help="where the results go")
+    parser.add_argument("--only", nargs="+", metavar="CASE", help="the cases to run (default: all)")
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, metavar="FOLDER", help="the directory for the results"
+    )
     arguments = parser.parse_args()
     arguments.results.mkdir(parents=True, exist_ok=True)
     print(_measure(arguments.scale, arguments.only, arguments.results))
@@ -42,7 +44,7 @@ def main() -> None:
 
 def _measure(scale: Scale, only: list[str] | None, folder: Path) -> str:
     machine = describe()
-    results, titles = _earlier(folder) if only else ({}, {})
+    results, titles = _previous(folder) if only else ({}, {})
     text = ""
     with ExitStack() as stack:
         sources = stack.enter_context(Sources())
@@ -59,14 +61,14 @@ def _measure(scale: Scale, only: list[str] | None, folder: Path) -> str:
                 continue
             titles[case.key] = case.title
             results[case.key] = case.run(scale.runs)
-            # After each case: whoever interrupts, keeps what there is.
+            # After each case, so that an interrupted run keeps its results.
             text = _write(folder, results, titles, machine, scale)
     run_child([sys.executable, "-m", "benchmarks.plots", str(folder / "results.json"), str(folder)])
     return text
 
 
-def _earlier(folder: Path) -> tuple[dict[str, Samples], dict[str, str]]:
-    """What is there of other cases: it stays."""
+def _previous(folder: Path) -> tuple[dict[str, Samples], dict[str, str]]:
+    """The results and titles of the previous run."""
     path = folder / "results.json"
     cases = json.loads(path.read_text())["cases"] if path.exists() else {}
     return {key: case["samples"] for key, case in cases.items()}, {
@@ -77,16 +79,16 @@ def _earlier(folder: Path) -> tuple[dict[str, Samples], dict[str, str]]:
 def _write(
     folder: Path, results: dict[str, Samples], titles: dict[str, str], machine: dict[str, Any], scale: Scale
 ) -> str:
-    outcomes = judge(results, scale)
+    goals = evaluate(results, scale)
     document = {
         "machine": machine,
         "runs": scale.runs,
-        "least_visible_rss_mb": own_peak_rss_bytes() / 1e6,
-        "goals": [{"goal": one.goal, "measured": one.measured, "met": one.met} for one in outcomes],
+        "min_measurable_rss_mb": own_peak_rss_bytes() / 1e6,
+        "goals": [{"goal": one.goal, "measured": one.measured, "met": one.met} for one in goals],
         "cases": {key: {"title": titles[key], "samples": samples} for key, samples in results.items()},
     }
     (folder / "results.json").write_text(json.dumps(document, indent=1) + "\n")
-    text = markdown(results, outcomes, titles=titles, runs=scale.runs, machine=machine)
+    text = markdown(results, goals, titles=titles, runs=scale.runs, machine=machine)
     (folder / "table.md").write_text(text)
     return text
 

@@ -1,4 +1,4 @@
-"""What is measured against what."""
+"""What is measured: each case compares clients, options or sizes."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ from .units import GIB, KIB, MIB, size_text
 OURS: Final = script("ours")
 OFFICIAL: Final = script("official")
 TUTORIAL: Final = script("tutorial")
-FLOOR: Final = script("floor")
+STDLIB: Final = script("stdlib")
 
-FIXED: Final = "ours, 4 at once"
-MANY: Final = "ours, 32 at once"
+FIXED: Final = "ours, 4 connections"
+MANY: Final = "ours, 32 connections"
 DEFAULTS: Final = "ours, defaults"
 
 FAR_CONNECTION_RATE: Final = 25 * MIB
-FAR_ANSWER_SECONDS: Final = 0.1
+FAR_RESPONSE_SECONDS: Final = 0.1
 SHARED_LINK_RATE: Final = 50 * MIB
 RATE_LIMIT: Final = 100
 LIMITED_PARTS: Final = 201
+_PROTOCOLS: Final = {"TLS": "TLS", "plain": "plain HTTP"}
 _PART_BYTES: Final = 50 * MIB
 _SMALL_PART_BYTES: Final = 5 * MIB
 _SMALL_FILE_BYTES: Final = 64 * KIB
@@ -41,15 +42,15 @@ _SMALL_FILE_BYTES: Final = 64 * KIB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
-    """How much of everything.
+    """The sizes of the cases.
 
-    :param growth: sizes of files, from the smallest to the largest
-    :param window_seconds: of the rate limit, instead of a minute
+    :param growth: file sizes, from the smallest to the largest
+    :param window_seconds: the rate limit window; shorter than the service's minute
     """
 
     runs: int = 5
     main_bytes: int = 2 * GIB
-    line_bytes: int = 512 * MIB
+    network_bytes: int = 512 * MIB
     cold_bytes: int = 512 * MIB
     growth: tuple[int, ...] = (1 * GIB, 16 * GIB)
     connections: tuple[int, ...] = ()
@@ -58,12 +59,12 @@ class Scale:
 
     @property
     def limit_bound_seconds(self) -> float:
-        """How long the parts of the limited case take at least: all windows but the last have to pass."""
+        """The theoretical minimum for the rate limit case: all windows except the last have to pass."""
         return (math.ceil(LIMITED_PARTS / RATE_LIMIT) - 1) * self.window_seconds
 
 
 QUICK: Final = Scale(
-    runs=3, main_bytes=256 * MIB, line_bytes=128 * MIB, cold_bytes=128 * MIB, growth=(128 * MIB, 512 * MIB),
+    runs=3, main_bytes=256 * MIB, network_bytes=128 * MIB, cold_bytes=128 * MIB, growth=(128 * MIB, 512 * MIB),
     window_seconds=2.0,
 )  # fmt: skip
 USUAL: Final = Scale()
@@ -74,7 +75,7 @@ FULL: Final = Scale(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """The cases of a scale, with the servers and sources that they need."""
+    """The cases of a scale, and the servers and sources that they need."""
 
     scale: Scale
     sources: Sources
@@ -83,12 +84,14 @@ class Bench:
     cold: Path
 
     def cases(self) -> Iterator[Case]:
-        """All, the most telling first. Each makes its sources when it comes, and drops them when it is done."""
+        """All cases, the most important ones first. Each creates its sources when it is reached."""
         yield self._startup()
         for transport, target in (("TLS", self.sink.tls), ("plain", self.sink.plain)):
-            yield self._peers(f"sink-{transport}", f"{transport}, a server that drops the bytes", target)
+            yield self._peers(
+                f"sink-{transport}", f"{_PROTOCOLS[transport]} to a server that discards the bytes", target
+            )
         for transport, target in (("TLS", self.nginx.tls), ("plain", self.nginx.plain)):
-            yield self._peers(f"nginx-{transport}", f"{transport}, nginx", target, has_tutorial=True)
+            yield self._peers(f"nginx-{transport}", f"{_PROTOCOLS[transport]} to nginx", target, has_tutorial=True)
         yield self._far()
         yield self._shared()
         yield self._limited()
@@ -104,9 +107,9 @@ class Bench:
         upload = [sys.executable, "-m", "async_uploader", "upload", str(one_byte), "--no-resume"]
         return Case(
             key="startup",
-            title="start-up, whole process",
+            title="Start-up (whole process)",
             entries=[
-                Entry(name="python alone", target=self.sink.tls, command=lambda _: [sys.executable, "-c", ""]),
+                Entry(name="Python", target=self.sink.tls, command=lambda _: [sys.executable, "-c", ""]),
                 Entry(
                     name="import aiohttp",
                     target=self.sink.tls,
@@ -118,7 +121,7 @@ class Bench:
                     command=lambda _: [sys.executable, "-c", "import async_uploader"],
                 ),
                 Entry(
-                    name="and its Client",
+                    name="import its Client",
                     target=self.sink.tls,
                     command=lambda _: [sys.executable, "-c", "from async_uploader import Client"],
                 ),
@@ -128,13 +131,12 @@ class Bench:
 
     def _peers(self, key: str, title: str, target: Target, *, has_tutorial: bool = False) -> Case:
         source = self.sources.file(self.scale.main_bytes)
-        cut = tuple(self.sources.parts(source, _PART_BYTES))
-        fixed = Job(source=source, cut=cut)
+        fixed = Job(source=source, part_files=tuple(self.sources.parts(source, _PART_BYTES)))
         peers: dict[str, tuple[Peer, Job]] = {
             **({"tutorial, requests": (TUTORIAL, fixed)} if has_tutorial else {}),
             "official client": (OFFICIAL, fixed),
-            "curl -Z, 4 at once": (curl, fixed),
-            "floor, 4 threads": (FLOOR, fixed),
+            "curl -Z, 4 connections": (curl, fixed),
+            "standard library, 4 threads": (STDLIB, fixed),
             FIXED: (OURS, fixed),
             MANY: (OURS, Job(source=source, part_bytes=None, connections=32)),
             DEFAULTS: (OURS, Job(source=source, part_bytes=None, connections=None)),
@@ -164,15 +166,16 @@ class Bench:
         )
 
     def _far(self) -> Case:
-        source = self.sources.file(self.scale.line_bytes)
-        target = self._emulated(connection_rate=FAR_CONNECTION_RATE, latency=FAR_ANSWER_SECONDS)
+        source = self.sources.file(self.scale.network_bytes)
+        target = self._emulated(connection_rate=FAR_CONNECTION_RATE, latency=FAR_RESPONSE_SECONDS)
         fixed = {
             f"ours, {count} x {size} MiB": Job(source=source, part_bytes=size * MIB, connections=count)
             for count, size in ((16, 16), (32, 16), (32, 8))
         }
         return Case(
             key="far",
-            title=f"{size_text(self.scale.line_bytes)} to a far server: 25 MiB/s a connection, 0.1 s an answer",
+            title=f"{size_text(self.scale.network_bytes)} to a distant server: 25 MiB/s per connection, "
+            "responses after 0.1 s",
             entries=[
                 self._entry("official client", OFFICIAL, Job(source=source), target),
                 self._entry(DEFAULTS, OURS, Job(source=source, part_bytes=None, connections=None), target),
@@ -181,22 +184,22 @@ class Bench:
         )
 
     def _shared(self) -> Case:
-        source = self.sources.file(self.scale.line_bytes)
+        source = self.sources.file(self.scale.network_bytes)
         target = self._emulated(connection_rate=FAR_CONNECTION_RATE, link_rate=SHARED_LINK_RATE)
         return Case(
             key="shared",
-            title=f"{size_text(self.scale.line_bytes)} over a link of 50 MiB/s, 25 MiB/s a connection",
+            title=f"{size_text(self.scale.network_bytes)} over a link of 50 MiB/s, 25 MiB/s per connection",
             entries=[self._entry(DEFAULTS, OURS, Job(source=source, part_bytes=None, connections=None), target)],
         )
 
     def _limited(self) -> Case:
-        """Small parts on purpose: those of the plan would not come near the limit."""
+        """Parts of 5 MiB, because the uploader's plan would not reach the limit."""
         source = self.sources.file(LIMITED_PARTS * _SMALL_PART_BYTES)
         target = self._emulated(rate_limit=RATE_LIMIT, rate_window=self.scale.window_seconds)
         window = f"{self.scale.window_seconds:g} s"
         return Case(
             key="limited",
-            title=f"{LIMITED_PARTS} parts of 5 MiB where {RATE_LIMIT} are allowed every {window}",
+            title=f"{LIMITED_PARTS} parts of 5 MiB, with a rate limit of {RATE_LIMIT} per {window}",
             entries=[
                 self._entry(
                     "ours, parts of 5 MiB",
@@ -212,7 +215,7 @@ class Bench:
     def _growth(self) -> Case:
         return Case(
             key="growth",
-            title="size, over TLS, 4 at once (of zeros; small ones several times over)",
+            title="File size, over TLS with 4 connections (files of zeros; several uploads of the small ones)",
             entries=[
                 self._entry(
                     size_text(size),
@@ -241,7 +244,7 @@ class Bench:
         source = self.sources.file(self.scale.main_bytes)
         return Case(
             key="connections",
-            title=f"connections, {size_text(self.scale.main_bytes)} over TLS, nginx",
+            title=f"Number of connections, {size_text(self.scale.main_bytes)} over TLS to nginx",
             entries=[
                 self._entry(str(n), OURS, Job(source=source, part_bytes=None, connections=n), self.nginx.tls)
                 for n in self.scale.connections
@@ -254,7 +257,7 @@ class Bench:
             job = Job(source=self.sources.many(count, _SMALL_FILE_BYTES), part_bytes=None, connections=None)
             entries.append(self._entry(f"ours, {count:,} files", OURS, job, self.sink.tls))
             entries.append(self._entry(f"official, {count:,} files", OFFICIAL, job, self.sink.tls))
-        return Case(key="files", title="files of 64 KiB, over TLS", entries=entries)
+        return Case(key="files", title="Many files of 64 KiB, over TLS", entries=entries)
 
     def _emulated(self, **settings: float) -> Target:
         return Emulated(self.sources.folder, **settings)

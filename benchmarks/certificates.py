@@ -1,4 +1,4 @@
-"""A certificate authority for the runs of one suite, in a process of its own.
+"""Creates a certificate authority and a server certificate for one run of the suite.
 
 python -m benchmarks.certificates FOLDER
 """

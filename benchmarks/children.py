@@ -1,8 +1,8 @@
-"""A finished child process, and what the operating system has accounted to it.
+"""Runs a child process, and measures it with the operating system's accounting.
 
-The figures are those of ``wait4``: they include start and end, and need no cooperation. A child begins its life
-with its parent's peak of memory on its account, so the parent has to stay small: it imports the standard library
-only, and leaves plots and certificates to children of their own.
+The figures come from ``wait4``: they include the start and the end of the process, and need no cooperation. A
+child inherits its parent's peak memory, so the parent has to stay small. It imports the standard library only, and
+creates plots and certificates in children.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from typing import Any, Final
 from .units import KIB
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-_LONGEST_SECONDS: Final = 900.0
+_MAX_SECONDS: Final = 900.0
 
 
 class ChildFailed(Exception):
-    """A child ended with an error; the message has the end of what it said."""
+    """A child exited with an error. The message has the end of its standard error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Child:
-    """What one child took.
+    """What one child used.
 
-    :param report: the JSON object that it printed; empty if it printed none
+    :param report: the JSON object that it printed last; empty if it printed none
     """
 
     process_seconds: float
@@ -43,7 +43,7 @@ class Child:
 
 
 def run_child(command: Sequence[str], *, environment: Mapping[str, str] | None = None) -> Child:
-    """Run a command to its end.
+    """Run a command until it ends.
 
     :raises ChildFailed: it failed, or took longer than 15 minutes
     """
@@ -52,13 +52,13 @@ def run_child(command: Sequence[str], *, environment: Mapping[str, str] | None =
         process = subprocess.Popen(
             command,
             cwd=ROOT,
-            # Compiled once, as what is installed is.
+            # Let children write bytecode, as an installation does.
             env={**os.environ, "PYTHONDONTWRITEBYTECODE": "", **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=errors,
         )
-        guard = threading.Timer(_LONGEST_SECONDS, process.kill)
+        guard = threading.Timer(_MAX_SECONDS, process.kill)
         guard.start()
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
@@ -66,8 +66,8 @@ def run_child(command: Sequence[str], *, environment: Mapping[str, str] | None =
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             errors.seek(0)
-            said = errors.read().decode(errors="replace")[-2000:]
-            raise ChildFailed(f"{command[0]} ended with {process.returncode}: {said}")
+            message = errors.read().decode(errors="replace")[-2000:]
+            raise ChildFailed(f"{command[0]} ended with {process.returncode}: {message}")
         output.seek(0)
         return Child(
             process_seconds=seconds,
@@ -78,7 +78,7 @@ def run_child(command: Sequence[str], *, environment: Mapping[str, str] | None =
 
 
 def own_peak_rss_bytes() -> int:
-    """This process's peak of memory: no child can be seen to need less."""
+    """The peak memory of this process. It is the least that can be measured for a child."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
 
 

@@ -1,4 +1,4 @@
-"""The emulator as a target: a process of its own for each run, with a line as slow as asked for."""
+"""The emulator as a target, over a simulated network. Each run has its own emulator process."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _STOP_SECONDS: Final = 30.0
 
 
 class Emulated:
-    """An emulator with these settings, those of :class:`async_uploader.emulator.Emulator`.
+    """An emulator with the given settings of :class:`async_uploader.emulator.Emulator`.
 
-    :param folder: where it keeps what it receives, until the run has ended
+    :param folder: where it stores parts during a run
     """
 
     def __init__(self, folder: Path, **settings: float) -> None:
@@ -41,13 +41,13 @@ class Emulated:
     def __exit__(self, *_: object) -> None:
         assert self._process is not None
         try:
-            said, _none = self._process.communicate("", timeout=_STOP_SECONDS)
+            output, _errors = self._process.communicate("", timeout=_STOP_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
             raise
-        self._statistics = json.loads(said) if said else {}
+        self._statistics = json.loads(output) if output else {}
 
     def statistics(self) -> Statistics:
-        """Bytes, connections and uploads as the emulator has counted them."""
+        """Bytes, connections and uploads that the emulator counted."""
         return self._statistics

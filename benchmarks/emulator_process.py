@@ -1,6 +1,6 @@
-"""The emulator's own process.
+"""Runs an emulator in its own process.
 
-python -m benchmarks.emulator_process '{"latency": 0.1}'    serves until its input ends, then prints its statistics
+python -m benchmarks.emulator_process '{"latency": 0.1}'    runs until its input ends, then prints statistics
 """
 
 from __future__ import annotations

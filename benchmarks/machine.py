@@ -1,4 +1,4 @@
-"""What was measured with, and on. Names nothing that tells one machine from another of its kind."""
+"""Versions and hardware of the measurement. Nothing identifies the machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PACKAGES = ("async-uploader", "aiohttp", "aiofiles", "anyio", "api.video", "req
 
 
 def describe() -> dict[str, str | int | float]:
-    """Versions and shape, and how busy the machine was before."""
+    """Versions, hardware, and the load before the measurement."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "cores": os.cpu_count() or 0,
@@ -40,8 +40,8 @@ def _installed(name: str) -> str:
 
 def _version(*command: str) -> str:
     try:
-        said = subprocess.run(command, capture_output=True, text=True, check=False)
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError:
         return ""
-    found = re.search(r"\d+(\.\d+)+", said.stdout + said.stderr)
+    found = re.search(r"\d+(\.\d+)+", result.stdout + result.stderr)
     return found[0] if found else ""

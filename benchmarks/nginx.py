@@ -1,7 +1,7 @@
-"""A standard server to measure against: nginx takes the parts, stores them on tmpfs and drops them.
+"""nginx as a target. It stores parts on tmpfs, and discards them.
 
-It costs as much CPU as a fast client does. Where they share the cores, as they do on one machine, what is measured
-is both.
+It uses about as much CPU time as a fast client. If client and server share the cores of one machine, the results
+measure both.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Final, Self
 
-from . import answers
+from . import responses
 from .targets import Address, Fixed
 
 _START_SECONDS: Final = 10.0
@@ -38,14 +38,14 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
-    upstream answers {{ server unix:{folder}/answers.sock; keepalive 64; }}
+    upstream responses {{ server unix:{folder}/responses.sock; keepalive 64; }}
     server {{
         listen 127.0.0.1:{plain_port} reuseport;
         listen 127.0.0.1:{tls_port} ssl reuseport;
         ssl_certificate {certificates}/server.pem;
         ssl_certificate_key {certificates}/server.pem;
         location / {{
-            proxy_pass http://answers;
+            proxy_pass http://responses;
             proxy_pass_request_body off;
             proxy_http_version 1.1;
             proxy_set_header Content-Length "";
@@ -55,7 +55,7 @@ http {{
         }}
     }}
     server {{
-        listen unix:{folder}/answers.sock;
+        listen unix:{folder}/responses.sock;
         location = /auth/api-key {{ return 200 '{pair}'; }}
         location = /videos {{ return 201 '{video}'; }}
         location ~ /status$ {{ return 200 '{status}'; }}
@@ -66,10 +66,10 @@ http {{
 
 
 class Nginx:
-    """One nginx with a plain and a TLS port, as an own process. Use as a context manager.
+    """An nginx process with a plain and a TLS port. Use as a context manager.
 
-    :param folder: is made, on tmpfs
-    :param certificates: has what :mod:`.certificates` makes
+    :param folder: a new directory on tmpfs
+    :param certificates: the directory that :mod:`.certificates` has written to
     """
 
     def __init__(self, folder: Path, *, certificates: Path) -> None:
@@ -80,7 +80,7 @@ class Nginx:
     def __enter__(self) -> Self:
         program = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
         if program is None:
-            raise SystemExit("nginx is needed: apt-get install nginx-light")
+            raise SystemExit("nginx is not installed. Install it with `apt-get install nginx-light`.")
         self._folder.mkdir()
         self._folder.chmod(0o755)
         self._plain_port, self._tls_port = _free_ports()
@@ -92,9 +92,9 @@ class Nginx:
                 plain_port=self._plain_port,
                 tls_port=self._tls_port,
                 certificates=self._certificates,
-                pair=answers.PAIR,
-                video=answers.VIDEO,
-                status=answers.STATUS,
+                pair=responses.PAIR,
+                video=responses.VIDEO,
+                status=responses.STATUS,
             )
         )
         self._process = subprocess.Popen(
@@ -116,23 +116,23 @@ class Nginx:
             except OSError:
                 assert self._process is not None
                 if self._process.poll() is not None or time.monotonic() > deadline:
-                    raise SystemExit(f"nginx did not start: {self._said()}") from None
+                    raise SystemExit(f"nginx did not start: {self._error_log()}") from None
                 time.sleep(0.02)
             else:
                 return
 
-    def _said(self) -> str:
+    def _error_log(self) -> str:
         log = self._folder / "error.log"
-        return log.read_text() if log.exists() else "it left no log"
+        return log.read_text() if log.exists() else "there is no error log"
 
     @property
     def plain(self) -> Fixed:
-        """The port for ``http://``."""
+        """The target for ``http://``."""
         return Fixed(Address(url=f"http://127.0.0.1:{self._plain_port}"))
 
     @property
     def tls(self) -> Fixed:
-        """The port for ``https://``."""
+        """The target for ``https://``."""
         return Fixed(Address(url=f"https://127.0.0.1:{self._tls_port}", ca=self._certificates / "ca.pem"))
 
 

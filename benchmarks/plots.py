@@ -1,4 +1,4 @@
-"""Plots of results, in a process of its own: a library for plots is large.
+"""Draws the results, in a process of its own: matplotlib is large.
 
 python -m benchmarks.plots RESULTS.json FOLDER
 """
@@ -19,18 +19,17 @@ from .suite import Samples, spread
 
 _FIGURES = {
     "seconds": "seconds",
-    "cpu_seconds_a_gib": "CPU seconds a GiB",
+    "cpu_seconds_per_gib": "CPU seconds per GiB",
     "peak_rss_mb": "peak resident memory, MB",
 }
 _OURS, _OTHERS = "#1f6feb", "#9aa4af"
-_LINES = ("growth", "connections", "files")
 
 
 def main() -> None:
-    """A plot a case."""
+    """Draw a plot for each case."""
     results = json.loads(Path(sys.argv[1]).read_text())
     folder = Path(sys.argv[2])
-    # The same results make the same files.
+    # Equal results give equal files.
     mpl.rcParams["svg.hashsalt"] = "async-uploader"
     for key, case in results["cases"].items():
         figures = [name for name in _FIGURES if _has(case["samples"], name)]

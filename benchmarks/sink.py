@@ -1,4 +1,4 @@
-"""A target that throws bodies away: so the client is what is measured."""
+"""A server that discards bodies as a target, so that mainly the client is measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .targets import Address, Fixed
 
 
 class Sink:
-    """The sink as a process of its own, plain and TLS. Use as a context manager."""
+    """The server as a process of its own, with a plain and a TLS port. Use as a context manager."""
 
     def __init__(self, *, certificates: Path) -> None:
         self._certificates = certificates

@@ -1,9 +1,9 @@
-"""A server that throws bodies away: so the client is what is measured.
+"""A server that discards bodies, so that mainly the client is measured.
 
-Over plain HTTP the kernel drops the bytes without copying them; over TLS they are decrypted, which takes about as
-much CPU as a client's encryption. Four processes share the ports; each connection has a thread.
+Over plain HTTP, the kernel drops the bytes without copying them. Over TLS they are decrypted, which takes about as
+much CPU time as the client's encryption. Four processes share the ports. Each connection has a thread.
 
-python -m benchmarks.sink_process CERTIFICATES    prints its two ports, and serves until its input ends
+    python -m benchmarks.sink_process CERTIFICATES    prints its two ports, and runs until its input ends
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from . import answers
+from . import responses
 from .units import KIB, MIB
 
 _PROCESSES: Final = 4
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _EXPECT: Final = re.compile(rb"\r\nexpect: *100-continue", re.IGNORECASE)
-# Linux: the bytes are taken, and copied nowhere.
+# Linux: receive the bytes without copying them.
 _DROP: Final = socket.MSG_TRUNC
 
 
@@ -34,7 +34,7 @@ class _Connection:
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._block = bytearray(256 * KIB)
-        self._came = b""
+        self._received = b""
 
     def serve(self) -> None:
         with suppress(OSError), self._socket:
@@ -43,21 +43,21 @@ class _Connection:
                 if _EXPECT.search(head):
                     self._socket.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
                 self._drop(int(length[1]) if length else 0)
-                self._answer(head.split(b" ", 2)[1])
+                self._respond(head.split(b" ", 2)[1])
 
     def _head(self) -> bytes:
-        while b"\r\n\r\n" not in self._came:
+        while b"\r\n\r\n" not in self._received:
             more = self._socket.recv(64 * KIB)
             if not more:
                 return b""
-            self._came += more
-        head, self._came = self._came.split(b"\r\n\r\n", 1)
+            self._received += more
+        head, self._received = self._received.split(b"\r\n\r\n", 1)
         return head + b"\r\n"
 
     def _drop(self, count_bytes: int) -> None:
-        # What follows a body in the same bytes is the next request; nobody here sends one so early.
-        count_bytes -= len(self._came)
-        self._came = b""
+        # There is no pipelining: what was received after the head belongs to this body.
+        count_bytes -= len(self._received)
+        self._received = b""
         is_tls = isinstance(self._socket, ssl.SSLSocket)
         while count_bytes > 0:
             if is_tls:
@@ -68,13 +68,13 @@ class _Connection:
                 raise ConnectionError
             count_bytes -= count
 
-    def _answer(self, path: bytes) -> None:
+    def _respond(self, path: bytes) -> None:
         if path == b"/auth/api-key":
-            status, text = "200 OK", answers.PAIR
+            status, text = "200 OK", responses.PAIR
         elif path.endswith(b"/status"):
-            status, text = "200 OK", answers.STATUS
+            status, text = "200 OK", responses.STATUS
         else:
-            status, text = "201 Created", answers.VIDEO
+            status, text = "201 Created", responses.VIDEO
         self._socket.sendall(
             f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(text)}\r\n\r\n{text}".encode()

@@ -1,4 +1,4 @@
-"""The files that are sent: on a disk but in memory, so that it is not measured, and gone afterwards."""
+"""Temporary source files. They are in the page cache, so that the disk is not measured."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from typing import BinaryIO, Final, Self
 from .units import MIB
 
 _TMPFS: Final = Path("/dev/shm")
-# Small, see `children`: what is at its peak here is on each child's account.
+# Small, because a child inherits the peak memory of this process; see `children`.
 _BLOCK_BYTES: Final = MIB
 
 
 class Sources:
-    """Files in a temporary directory, each made once. Use as a context manager.
+    """Files in a temporary directory, each created once. Use as a context manager.
 
-    They are files of a disk (``TMPDIR`` or the system's) that the kernel has in memory, like a user's that was
+    The files are on a disk (``TMPDIR`` or the system's default) and in the page cache, like a file that was
     rendered or copied just now.
 
-    :ivar folder: on tmpfs, for what servers store
+    :ivar folder: a directory on tmpfs, for what servers store
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Sources:
 
     def __enter__(self) -> Self:
         self.folder = Path(tempfile.mkdtemp(prefix="benchmarks-", dir=_TMPFS if _TMPFS.is_dir() else None))
-        # Workers of a server that is started by root may run as somebody else.
+        # nginx started by root runs its workers as another user.
         self.folder.chmod(0o755)
         self._files = Path(tempfile.mkdtemp(prefix="benchmarks-"))
         return self
@@ -42,17 +42,17 @@ class Sources:
             shutil.rmtree(folder, ignore_errors=True)
 
     def file(self, size_bytes: int) -> Path:
-        """A file of random bytes, all of them in memory."""
+        """A file of random bytes, in the page cache."""
         path = self._files / f"random-{size_bytes}.mp4"
         if not path.exists():
             _fill(path, size_bytes)
-            os.sync()  # or it is written while something is measured
+            os.sync()  # otherwise it is written during a measurement
         return path
 
     def sparse(self, size_bytes: int) -> Path:
-        """A file without content, which reads as zeros and takes no memory: for the sizes beyond it.
+        """A file without allocated blocks, for sizes beyond the memory. It reads as zeros.
 
-        On tmpfs. Of a disk's file the system would keep all zeros that were read, and make room for them again.
+        It is on tmpfs: of a file on disk, the page cache would keep the zeros, and evict other pages for them.
         """
         path = self.folder / f"sparse-{size_bytes}.mp4"
         if not path.exists():
@@ -61,7 +61,7 @@ class Sources:
         return path
 
     def many(self, count: int, size_bytes: int) -> Path:
-        """A folder of so many files."""
+        """A directory with ``count`` files."""
         folder = self._files / f"many-{count}-{size_bytes}"
         if not folder.exists():
             folder.mkdir()
@@ -70,7 +70,7 @@ class Sources:
         return folder
 
     def parts(self, source: Path, part_bytes: int) -> list[Path]:
-        """The source's parts as files of their own."""
+        """The parts of a source as files."""
         folder = source.with_suffix(f".parts-{part_bytes}")
         if not folder.exists():
             folder.mkdir()
@@ -82,7 +82,7 @@ class Sources:
         return sorted(folder.iterdir())
 
     def drop(self, path: Path) -> None:
-        """Remove a file, or a folder, and what was cut from it."""
+        """Delete a file or directory, and its parts."""
         for one in path.parent.glob(f"{path.stem}*"):
             if one.is_dir():
                 shutil.rmtree(one)
@@ -92,7 +92,7 @@ class Sources:
 
 @contextmanager
 def on_cold_disk(size_bytes: int) -> Iterator[Path]:
-    """A file on a real disk (``TMPDIR`` or the system's). Evict it with :func:`evict` before each run."""
+    """A file on a disk (``TMPDIR`` or the system's default). Call :func:`evict` before each run."""
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
         path = Path(folder) / f"cold-{size_bytes}.mp4"
         _fill(path, size_bytes)
@@ -100,7 +100,7 @@ def on_cold_disk(size_bytes: int) -> Iterator[Path]:
 
 
 def evict(path: Path) -> None:
-    """Have the system forget a file's bytes, so that they come from the disk again."""
+    """Remove a file from the page cache."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

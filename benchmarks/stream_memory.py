@@ -1,10 +1,10 @@
-"""What a stream of unknown length takes in memory and in temporary files, against the documented bound.
+"""Memory and temporary files of a stream of unknown length, compared with the documented bounds.
 
-A producer that is as fast as it is read feeds ``Client.upload``, over a line of 2 MB/s a connection: so parts are
-cut faster than they leave, and something has to hold the producer back.
+A fast producer feeds ``Client.upload`` over a network with 2 MB/s per connection. Parts are produced faster than
+they are sent, so the client has to limit the producer.
 
-python -m benchmarks.stream_memory           200 MB
-python -m benchmarks.stream_memory --full    10 GB, in about ten minutes
+    python -m benchmarks.stream_memory           200 MB
+    python -m benchmarks.stream_memory --full    10 GB, in about ten minutes
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _CHUNK_BYTES: Final = 256 * KIB
 _BUFFER_BYTES: Final = 16 * MIB
 _CONNECTIONS: Final = 8
 _PART_BYTES: Final = 5 * MIB
-_LOOK_SECONDS: Final = 0.02
+_SAMPLE_INTERVAL_SECONDS: Final = 0.02
 
 
 def main() -> None:
-    """Measure in a child, so that its peak is its own; then compare."""
+    """Measure in child processes, each with its own peak, and compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_const", dest="size_bytes", const=10**10, default=2 * 10**8)
-    parser.add_argument("--size-bytes", type=int, help="so many bytes instead")
+    parser.add_argument("--size-bytes", type=int, help="size of the stream")
     parser.add_argument("--url", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.url:
@@ -53,19 +53,19 @@ def main() -> None:
         "streamed": arguments.size_bytes,
         "peak resident memory of a 1-byte stream": idle["peak_rss_bytes"],
         "peak resident memory": busy["peak_rss_bytes"],
-        "  above the 1-byte stream's": busy["peak_rss_bytes"] - idle["peak_rss_bytes"],
-        "  bound: buffer_bytes, a block a connection, two to disk": _BUFFER_BYTES + (_CONNECTIONS + 2) * MIB,
+        "  difference": busy["peak_rss_bytes"] - idle["peak_rss_bytes"],
+        "  bound: buffer_bytes, 1 block per connection, 2 for disk": _BUFFER_BYTES + (_CONNECTIONS + 2) * MIB,
         "peak of temporary files": busy["peak_file_bytes"],
         "  bound: (connections + 2) parts": parts_bytes,
-        "produced, but not sent: at most": busy["peak_ahead_bytes"],
-        "  bound: (connections + 2) parts, and a chunk": parts_bytes + _CHUNK_BYTES,
+        "peak of bytes produced, but not acknowledged": busy["peak_ahead_bytes"],
+        "  bound: (connections + 2) parts, and 1 chunk": parts_bytes + _CHUNK_BYTES,
     }
     for name, count in rows.items():
         print(f"{name:<58}{count / 1e6:>12,.1f} MB")
 
 
 def _measured(folder: Path, size_bytes: int) -> dict[str, int]:
-    """One stream, in processes of its own."""
+    """Upload one stream, with client and emulator in processes of their own."""
     target = Emulated(folder, connection_rate=_CONNECTION_RATE)
     with target as address:
         command = [sys.executable, "-m", "benchmarks.stream_memory", "--url", address.url]
@@ -74,7 +74,7 @@ def _measured(folder: Path, size_bytes: int) -> dict[str, int]:
 
 
 class _Producer:
-    """Gives bytes as fast as they are taken."""
+    """Yields bytes as fast as they are consumed."""
 
     def __init__(self, size_bytes: int) -> None:
         self._size_bytes = size_bytes
@@ -89,11 +89,11 @@ class _Producer:
 
 
 class _FileWatch:
-    """The peak of what this process keeps in temporary files, most of which have no name."""
+    """Samples the size of this process's unnamed temporary files, and keeps the maximum."""
 
     def __init__(self) -> None:
         self.peak_bytes = 0
-        self._over = threading.Event()
+        self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Self:
@@ -101,14 +101,14 @@ class _FileWatch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._stopped.set()
         self._thread.join()
 
     def _run(self) -> None:
-        while not self._over.wait(_LOOK_SECONDS):
-            self.peak_bytes = max(self.peak_bytes, self._look())
+        while not self._stopped.wait(_SAMPLE_INTERVAL_SECONDS):
+            self.peak_bytes = max(self.peak_bytes, self._open_file_bytes())
 
-    def _look(self) -> int:
+    def _open_file_bytes(self) -> int:
         total = 0
         for number in os.listdir("/proc/self/fd"):
             with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Interleaved runs: A B C A B C ..., so that what else the machine does hits all alike."""
+"""Runs entries in turn (A B C A B C …), so that other load on the machine affects all of them equally."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from .children import run_child
 from .targets import Address, Target
 from .units import GIB, MIB
 
-#: One run's figures, by name. Missing is what does not apply.
+#: The figures of one run, by name. Figures that do not apply are missing.
 Sample = dict[str, float]
-#: The samples of a case by entry, in the order of the runs.
+#: The samples of a case by entry, one per run.
 Samples = dict[str, list[Sample]]
 
-_RATED_FROM_BYTES: Final = 64 * MIB
-_WORST: Final = ("peak_rss_mb", "stall_ms")
+_MIN_BYTES_FOR_RATES: Final = 64 * MIB
+_MAXIMA: Final = ("peak_rss_mb", "stall_ms")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One thing that is measured.
 
-    :param command: makes a command line for an address
-    :param payload_bytes: what is uploaded
-    :param before: is called before each run
-    :param times: how often a run does it, for what is so short that the machine's moods show. Of memory and stalls
-        the worst counts, of all else the mean
+    :param command: returns the command line for an address
+    :param payload_bytes: how many bytes are uploaded
+    :param before: called before each run
+    :param times: how often a run repeats the command, to average short durations; memory and stalls are maxima,
+        all other figures are means
     """
 
     name: str
@@ -40,15 +40,15 @@ class Entry:
     times: int = 1
 
     def run(self) -> Sample:
-        """One run."""
+        """Run once."""
         samples = [self._once() for _ in range(self.times)]
         run: Sample = {}
         for figure in samples[0]:
             values = [sample[figure] for sample in samples]
-            run[figure] = max(values) if figure in _WORST else statistics.fmean(values)
-        if self.payload_bytes >= _RATED_FROM_BYTES:
-            run["mib_a_second"] = self.payload_bytes / MIB / run["seconds"]
-            run["cpu_seconds_a_gib"] = run["cpu_seconds"] / (self.payload_bytes / GIB)
+            run[figure] = max(values) if figure in _MAXIMA else statistics.fmean(values)
+        if self.payload_bytes >= _MIN_BYTES_FOR_RATES:
+            run["mib_per_second"] = self.payload_bytes / MIB / run["seconds"]
+            run["cpu_seconds_per_gib"] = run["cpu_seconds"] / (self.payload_bytes / GIB)
         return run
 
     def _once(self) -> Sample:
@@ -70,9 +70,9 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """Things that are compared with each other.
+    """Entries that are compared with each other.
 
-    :param done: is called after the last run, to tidy up
+    :param done: called after the last run, to clean up
     """
 
     key: str
@@ -81,7 +81,7 @@ class Case:
     done: Callable[[], None] | None = None
 
     def run(self, runs: int) -> Samples:
-        """All entries, so many times."""
+        """Run all entries ``runs`` times."""
         samples: Samples = {entry.name: [] for entry in self.entries}
         try:
             for number in range(1, runs + 1):
@@ -114,13 +114,13 @@ class Spread:
 
 
 def spread(samples: Sequence[Sample], figure: str) -> Spread | None:
-    """The spread of one figure; None where it does not apply."""
+    """The spread of one figure. None if no sample has it."""
     values = [sample[figure] for sample in samples if figure in sample]
     return Spread.of(values) if values else None
 
 
 def ratio(samples: Samples, one: str, other: str, *, figure: str = "seconds") -> Spread | None:
-    """One entry's figure over the other's, each within the same round; None if one of them was not measured."""
+    """The ratio of one entry to another, within each round. None if one was not measured."""
     pairs = zip(samples.get(one, ()), samples.get(other, ()), strict=False)
     values = [first[figure] / second[figure] for first, second in pairs]
     return Spread.of(values) if values else None

@@ -1,49 +1,49 @@
-"""The results as Markdown."""
+"""Formats the results as Markdown."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .goals import Outcome, Results
+from .goals import Goal, Results
 from .suite import Samples, spread
 
 _FIGURES = {
     "seconds": ("s", ".2f"),
-    "mib_a_second": ("MiB/s", ".0f"),
-    "cpu_seconds_a_gib": ("CPU s/GiB", ".2f"),
+    "mib_per_second": ("MiB/s", ".0f"),
+    "cpu_seconds_per_gib": ("CPU s/GiB", ".2f"),
     "peak_rss_mb": ("RSS MB", ".0f"),
     "stall_ms": ("stall ms", ".0f"),
     "connections": ("connections", ".0f"),
     "uploads": ("uploads", ".0f"),
-    "bytes_again": ("bytes twice", ".0f"),
-    "bytes_into_429": ("into 429", ".0f"),
+    "bytes_again": ("bytes sent again", ".0f"),
+    "bytes_into_429": ("bytes into 429", ".0f"),
 }
 
 
 def markdown(
     results: Results,
-    outcomes: Sequence[Outcome],
+    goals: Sequence[Goal],
     *,
     titles: Mapping[str, str],
     runs: int,
     machine: Mapping[str, object],
 ) -> str:
-    """The goals, then a table a case."""
-    shape = (
+    """A table of the goals, then one table per case."""
+    setup = (
         f"{machine['cores']} cores shared by client and server, {machine['memory_gib']} GiB, "
         f"Linux {machine['kernel']}, Python {machine['python']}, {machine['openssl']}, nginx {machine['nginx']}, "
         f"curl {machine['curl']}; loopback, sources in the page cache; load before: {machine['load_before']}"
     )
     blocks = [
-        f"Medians (ranges) of {runs} interleaved runs, ratios within the run. {shape}.",
-        _goals(outcomes),
+        f"Medians (ranges) of {runs} interleaved runs; ratios within a run. {setup}.",
+        _goals(goals),
         *(f"{titles[key]}\n\n{_case(samples)}" for key, samples in results.items()),
     ]
     return "\n\n".join(blocks) + "\n"
 
 
-def _goals(outcomes: Sequence[Outcome]) -> str:
-    return _table(["goal", "measured", ""], [[one.goal, one.measured, one.verdict] for one in outcomes])
+def _goals(goals: Sequence[Goal]) -> str:
+    return _table(["goal", "measured", ""], [[one.goal, one.measured, one.status] for one in goals])
 
 
 def _case(samples: Samples) -> str:

@@ -1,4 +1,4 @@
-"""Where a run sends to: an address for its time, and what the other side has counted."""
+"""Servers to upload to, and what they count."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Statistics = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """A service to upload to.
+    """The address of a service.
 
     :param ca: the certificate to trust; None for plain HTTP
     """
@@ -22,25 +22,25 @@ class Address:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a client of ours needs to know of it."""
+        """The environment variables for the uploader."""
         trusted = {} if self.ca is None else {"SSL_CERT_FILE": str(self.ca)}
         return {"APIVIDEO_API_KEY": "local-key", "APIVIDEO_BASE_URL": self.url, **trusted}
 
 
 class Target(Protocol):
-    """A service that is there inside its context. It is entered once for each run."""
+    """A service. Its context is entered once per run."""
 
     def __enter__(self) -> Address: ...
 
     def __exit__(self, *_: object) -> None: ...
 
     def statistics(self) -> Statistics:
-        """What it counted in the run that has ended last."""
+        """What the service counted in the last run."""
         ...
 
 
 class Fixed:
-    """A target that is there all the time, and keeps no statistics."""
+    """A target that runs permanently and has no statistics."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
@@ -49,8 +49,8 @@ class Fixed:
         return self._address
 
     def __exit__(self, *_: object) -> None:
-        """Runs leave nothing behind."""
+        """Nothing to clean up."""
 
     def statistics(self) -> Statistics:
-        """None."""
+        """Empty."""
         return {}

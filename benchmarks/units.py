@@ -1,4 +1,4 @@
-"""Sizes, spelled once."""
+"""Units of size."""
 
 from __future__ import annotations
 

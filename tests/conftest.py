@@ -11,7 +11,8 @@ from typing import Final
 
 import pytest
 
-from .forking import Forks
+from harness.forking import Forks
+
 from .npm import packages
 
 MIB = 1024 * 1024

@@ -9,60 +9,60 @@ import pytest
 from async_uploader._flow.concurrency import ConcurrencyController, ConcurrencyPolicy, State
 from async_uploader._limits import GIB, MIB
 from async_uploader._plan import plan_parts
-from benchmarks.lines import LINES, Line, planned_bytes, simulate
+from harness.networks import NETWORKS, Network, planned_part_bytes, simulate
 
 SIZE = 2048 * MIB
 PART = plan_parts(SIZE).part_bytes
 
 
-@pytest.mark.parametrize("name", LINES)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_adaptive_concurrency_is_near_the_best_fixed_number(name: str) -> None:
-    line = LINES[name]
-    size_bytes = min(SIZE, int(100 * line.link_rate))  # a longer upload shows nothing new
+    network = NETWORKS[name]
+    size_bytes = min(SIZE, int(100 * network.link_rate))  # a longer upload shows nothing new
     best = min(
         simulate(
-            line, size_bytes=size_bytes, part_bytes=planned_bytes(line, size_bytes), connections=count
+            network, size_bytes=size_bytes, part_bytes=planned_part_bytes(network, size_bytes), connections=count
         ).seconds
         for count in (2, 4, 8, 16, 32)
     )
-    run = simulate(line, size_bytes=size_bytes)
-    growing_seconds = 0.15 + 24 * line.rtt_seconds
-    noticing_seconds = 5 if line.changes_at_seconds < run.seconds else 0
-    lost_seconds = 5 if line.life_seconds < run.seconds * 5 else 0  # depends on which parts are lost
+    run = simulate(network, size_bytes=size_bytes)
+    growing_seconds = 0.15 + 24 * network.rtt_seconds
+    noticing_seconds = 5 if network.changes_at_seconds < run.seconds else 0
+    lost_seconds = 5 if network.lifetime_seconds < run.seconds * 5 else 0  # depends on which parts are lost
     assert run.seconds <= best * 1.1 + growing_seconds + noticing_seconds + lost_seconds
 
 
 @pytest.mark.parametrize("limit", [40, 100, 1000])
 @pytest.mark.parametrize("size_bytes", [20 * MIB, 4 * GIB, 30 * GIB])
 def test_no_upload_exceeds_the_rate_limit(limit: int, size_bytes: int) -> None:
-    line = replace(LINES["100 uploads a minute"], uploads_a_minute=limit)
-    run = simulate(line, size_bytes=size_bytes)
+    network = replace(NETWORKS["100 uploads per minute"], uploads_per_minute=limit)
+    run = simulate(network, size_bytes=size_bytes)
     assert run.refused == 0
-    assert run.seconds <= line.bound_seconds(size_bytes, run.parts) * 1.1 + 20
+    assert run.seconds <= network.bound_seconds(size_bytes, run.parts) * 1.1 + 20
 
 
-@pytest.mark.parametrize("life_seconds", [15.0, 30.0])
-def test_lost_connections_are_mostly_replaced(life_seconds: float) -> None:
-    line = replace(LINES["connections that last 30 s"], life_seconds=life_seconds)
-    assert simulate(line, size_bytes=SIZE).settled >= 16
+@pytest.mark.parametrize("lifetime_seconds", [15.0, 30.0])
+def test_lost_connections_are_mostly_replaced(lifetime_seconds: float) -> None:
+    network = replace(NETWORKS["connections that last 30 s"], lifetime_seconds=lifetime_seconds)
+    assert simulate(network, size_bytes=SIZE).final_connections >= 16
 
 
 def test_steady_link_that_gets_faster_grows_again() -> None:
-    line = LINES["link that gets faster"]
-    run = simulate(line, size_bytes=4 * SIZE)
-    assert run.peak == 32
-    assert run.seconds <= line.bound_seconds(4 * SIZE, run.parts) + 6
+    network = NETWORKS["link that gets faster"]
+    run = simulate(network, size_bytes=4 * SIZE)
+    assert run.peak_connections == 32
+    assert run.seconds <= network.bound_seconds(4 * SIZE, run.parts) + 6
 
 
 @pytest.mark.parametrize("link_rate", [2 * MIB, 20 * MIB, 50 * MIB])
 def test_shared_link_gets_few_connections(link_rate: float) -> None:
-    run = simulate(Line(connection_rate=25 * MIB, link_rate=link_rate), size_bytes=SIZE, part_bytes=PART)
-    assert run.peak <= 6
-    assert run.settled <= 5
+    run = simulate(Network(connection_rate=25 * MIB, link_rate=link_rate), size_bytes=SIZE, part_bytes=PART)
+    assert run.peak_connections <= 6
+    assert run.final_connections <= 5
 
 
 def test_independent_connections_are_all_used() -> None:
-    assert simulate(Line(connection_rate=5 * MIB), size_bytes=SIZE, part_bytes=PART).settled == 32
+    assert simulate(Network(connection_rate=5 * MIB), size_bytes=SIZE, part_bytes=PART).final_connections == 32
 
 
 def test_single_failures_are_forgiven() -> None:
@@ -230,6 +230,6 @@ def test_probing_5_waits_until_the_extra_parts_have_ended() -> None:
 
 def test_baseline_1_opens_the_next_connections_early_on_a_distant_link() -> None:
     """The first connections are measured in the meantime."""
-    run = simulate(LINES["far server, real round trips"], size_bytes=512 * MIB)
+    run = simulate(NETWORKS["distant server, real round trips"], size_bytes=512 * MIB)
     saved_seconds = 5 * 0.08  # in round trips
     assert run.seconds <= 0.64 + 0.2 + (12 + 10 + 9) * 0.08 - saved_seconds

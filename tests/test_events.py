@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from async_uploader import UploadFailed, events, upload
+from async_uploader import TransportError, UploadFailed, events, upload
 from async_uploader._limits import MIB
 from async_uploader.emulator import Emulator, Fault
 
@@ -53,8 +53,9 @@ async def test_events_of_an_upload(source: Path) -> None:
     began = [event for event in received if isinstance(event, events.PartBegan)]
     assert len(began) == len(attempts)
     (retry,) = (event for event in received if isinstance(event, events.RetryScheduled))
-    assert (retry.what, retry.part_number) == ("part 2", 2)
-    assert "connection was lost" in retry.reason
+    assert (retry.operation, retry.part_number, retry.request) == ("part", 2, "part 2")
+    assert isinstance(retry.error, TransportError)
+    assert "connection was lost" in str(retry.error)
     assert {event.kind for event in received if isinstance(event, events.RateLimitWait)} == {"upload"}
     (ready,) = (event for event in received if isinstance(event, events.ContainerReady))
     assert (ready.video_id, ready.parts_done, ready.parts_total) == (video.video_id, 0, 3)
@@ -63,6 +64,7 @@ async def test_events_of_an_upload(source: Path) -> None:
         source="a.mp4",
         at_seconds=received[-1].at_seconds,
         video_id=video.video_id,
+        outcome=events.UploadOutcome.FINISHED,
         error=None,
     )
 
@@ -74,7 +76,8 @@ async def test_failure_and_cancellation_are_reported(source: Path) -> None:
         with pytest.raises(UploadFailed) as failed:
             await upload(source, api_key=KEY, base_url=emulator.url, on_event=received.append)
     assert isinstance(received[-1], events.UploadEnded)
-    assert received[-1].error == str(failed.value)
+    assert received[-1].error is failed.value
+    assert (received[-1].outcome, received[-1].container) == ("failed", "deleted")
     assert any(isinstance(event, events.PartEnded) and event.outcome == "refused" for event in received)
 
     in_flight = asyncio.Event()
@@ -91,7 +94,8 @@ async def test_failure_and_cancellation_are_reported(source: Path) -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
     assert isinstance(received[-1], events.UploadEnded)
-    assert received[-1].error == "cancelled"
+    assert received[-1].outcome is events.UploadOutcome.CANCELLED
+    assert received[-1].error is None
     assert any(isinstance(event, events.PartEnded) and event.outcome == "cancelled" for event in received)
 
 

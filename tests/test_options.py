@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 from yarl import URL
 
-from async_uploader import Client, ConfigurationError, upload
+from async_uploader import Client, ConfigurationError, UploadItem, upload
 from async_uploader._api.base_url import environment_proxy, parse_base_url
 from async_uploader._options import container_payload, split_options
 from async_uploader._units import format_size, parse_size
+from async_uploader.emulator import Emulator
 
 MIB = 1024 * 1024
 
@@ -32,7 +34,7 @@ MIB = 1024 * 1024
         ({"stall_timeout": math.nan}, "stall_timeout must be"),
         ({"stall_timeout": math.inf}, "stall_timeout must be"),
         ({"ranges": "byte"}, "ranges must be 'part' or 'bytes', not 'byte'"),
-        ({"resume": "yes"}, "resume must be True, False or 'local'"),
+        ({"resume": "yes"}, "resume must be 'off', 'local' or 'anywhere', not 'yes'"),
         ({"video_id": "../x"}, "video_id must be letters and digits"),
         ({"title": "  "}, "title must be text that is not empty, not '  '"),
         ({"title": 7}, "title must be text"),
@@ -50,9 +52,45 @@ def test_bad_option(options: Mapping[str, Any], sentence: str) -> None:
     assert isinstance(caught.value, ValueError)
 
 
-def test_a_keyword_that_is_not_there_is_a_type_error() -> None:
+def test_an_unknown_keyword_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'titel'"):
         split_options({"titel": "x"})
+    with pytest.raises(TypeError, match="unexpected keyword argument 'resume'"):
+        container_payload({"resume": "off"})
+
+
+def _refused(is_refused: bool) -> AbstractContextManager[object]:
+    return pytest.raises(ConfigurationError, match="cannot be resumed") if is_refused else nullcontext()
+
+
+@pytest.mark.parametrize(("old", "mode"), [(True, "anywhere"), (False, "off")])
+@pytest.mark.parametrize("way", ["upload", "client", "session", "many"])
+async def test_old_values_of_resume(tmp_path: Path, old: bool, mode: str, way: str) -> None:
+    """They still work, with a warning that points to the caller."""
+    path = tmp_path / "movie.mp4"
+    path.write_bytes(b"a video")
+    options: Any = {"resume": old}
+    async with Emulator() as emulator, Client(api_key="local-key", base_url=emulator.url) as client:
+
+        async def call() -> None:
+            if way == "upload":
+                await upload(path, api_key="local-key", base_url=emulator.url, **options)
+            elif way == "client":
+                await client.upload(path, **options)
+            elif way == "many":
+                async for result in client.upload_many([UploadItem(source=path, options=options)]):
+                    assert result.video, result.error
+            else:
+                async with client.upload_session(**options) as session:
+                    await session.upload_last_part(b"a video")
+
+        says = f"resume={old} is deprecated; use resume='{mode}'"
+        is_refused = way == "session" and old  # a stream cannot be resumed
+        with pytest.warns(DeprecationWarning, match=says) as caught, _refused(is_refused):
+            await call()
+        if way != "many":
+            assert [Path(one.filename).name for one in caught] == ["test_options.py"]
+        assert split_options({"resume": mode})[0].resume == mode
 
 
 def test_details_as_the_service_spells_them() -> None:
@@ -132,7 +170,7 @@ def test_bad_credentials(settings: dict[str, Any], sentence: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "sentence"),
-    [("title", "cannot set title"), ("tags", "cannot set tags"), ("video_id", "makes its own video")],
+    [("title", "cannot set title"), ("tags", "cannot set tags"), ("video_id", "creates its own video")],
 )
 async def test_an_upload_token_says_nothing_about_the_container(tmp_path: Path, name: str, sentence: str) -> None:
     value: Any = ["x"] if name == "tags" else "x"

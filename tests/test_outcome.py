@@ -1,4 +1,4 @@
-"""The table of outcomes, row by row."""
+"""Every row of the tables in ``_outcome``."""
 
 from __future__ import annotations
 
@@ -7,16 +7,23 @@ import os
 
 import pytest
 
-from async_uploader import ApiError, AuthenticationError, SourceError, TransportError, UploaderError, VideoStatus
+from async_uploader import (
+    ApiError,
+    AuthenticationError,
+    ConflictError,
+    SourceError,
+    TransportError,
+    UploaderError,
+    VideoStatus,
+)
 from async_uploader._outcome import (
-    Conflict,
     Fate,
     Outcome,
     classify,
-    fate,
+    container_fate,
+    is_complete,
     is_empty,
-    is_whole,
-    may_have_acted,
+    may_have_succeeded,
     received_parts,
 )
 from async_uploader._plan import plan_parts
@@ -38,7 +45,7 @@ ALREADY = (
 
 
 @pytest.mark.parametrize(
-    ("error", "maybe_received", "verdict"),
+    ("error", "maybe_received", "outcome"),
     [
         (None, False, Outcome.STORED),
         (None, True, Outcome.STORED),
@@ -53,22 +60,22 @@ ALREADY = (
         (refused(400, "uploaded-file-too-large"), True, Outcome.REFUSED),
         (refused(413), False, Outcome.REFUSED),
         (AuthenticationError(status=401, title="No"), False, Outcome.REFUSED),
-        (SourceError("gone"), False, Outcome.REFUSED),
+        (SourceError("deleted"), False, Outcome.REFUSED),
         (UploaderError("?"), False, Outcome.REFUSED),
     ],
 )
-def test_verdict(error: UploaderError | None, maybe_received: bool, verdict: Outcome) -> None:
-    assert classify(error, maybe_received=maybe_received) is verdict
+def test_classify(error: UploaderError | None, maybe_received: bool, outcome: Outcome) -> None:
+    assert classify(error, maybe_received=maybe_received) is outcome
 
 
 def unreadable(number: int) -> SourceError:
-    error = SourceError("it cannot be read any more")
+    error = SourceError("it can no longer be read")
     error.__cause__ = OSError(number, os.strerror(number))
     return error
 
 
 @pytest.mark.parametrize(
-    ("cause", "ends"),
+    ("cause", "fate"),
     [
         *[(refused(400, slug), Fate.DISCARD) for slug in sorted(CATALOGUE) if slug.startswith("uploaded-file-")],
         *[(refused(400, slug), Fate.DISCARD) for slug in sorted(CATALOGUE) if slug.startswith("video-")],
@@ -80,36 +87,36 @@ def unreadable(number: int) -> SourceError:
         (refused(400, "resource-not-found"), Fate.KEEP),
         *[(refused(status), Fate.KEEP) for status in (302, 400, 403, 404, 408, 413, 421, 429, 500, 503)],
         (refused(400, "invalid-payload"), Fate.KEEP),
-        (refused(400, "a-word-of-tomorrow"), Fate.KEEP),
+        (refused(400, "a-future-problem"), Fate.KEEP),
         (refused(403, "account-suspended"), Fate.KEEP),
         (AuthenticationError(status=401, title="No"), Fate.KEEP),
         (TransportError("cut", maybe_received=True), Fate.KEEP),
         (UploaderError("?"), Fate.KEEP),
-        (RuntimeError("of a listener"), Fate.KEEP),
-        (Conflict("someone else"), Fate.LEAVE),
+        (RuntimeError("in a callback"), Fate.KEEP),
+        (ConflictError("another client"), Fate.LEAVE),
         (SourceError("changed"), Fate.DISCARD),
         (unreadable(errno.ENOENT), Fate.DISCARD),
         (unreadable(errno.EIO), Fate.KEEP),
         (unreadable(errno.ESTALE), Fate.KEEP),
     ],
 )
-def test_fate(cause: Exception, ends: Fate) -> None:
-    assert fate(cause) is ends
+def test_container_fate(cause: Exception, fate: Fate) -> None:
+    assert container_fate(cause) is fate
 
 
 @pytest.mark.parametrize(
-    ("error", "maybe"),
+    ("error", "expected"),
     [
         (refused(400, "invalid-attribute"), False),
         (refused(429), False),
         (refused(503), True),
         (TransportError("refused", maybe_received=False), False),
         (TransportError("cut", maybe_received=True), True),
-        (UploaderError("200 with something that is not a video"), True),
+        (UploaderError("200 with a body that is not a video"), True),
     ],
 )
-def test_may_have_acted(error: UploaderError, maybe: bool) -> None:
-    assert may_have_acted(error) is maybe
+def test_may_have_succeeded(error: UploaderError, expected: bool) -> None:
+    assert may_have_succeeded(error) is expected
 
 
 @pytest.mark.parametrize(
@@ -123,15 +130,15 @@ def test_may_have_acted(error: UploaderError, maybe: bool) -> None:
         ({"status": "uploading", "receivedBytes": [{"from": 0, "to": 9, "total": 10}]}, False),
         ({"status": "uploading", "filesize": 10}, False),
         ({"status": "uploaded"}, False),
-        ({"status": "a word of tomorrow"}, False),
+        ({"status": "a future status"}, False),
     ],
 )
-def test_empty(ingest: dict[str, object], empty: bool) -> None:
-    assert is_empty(VideoStatus.from_answer({"ingest": ingest})) is empty
+def test_is_empty(ingest: dict[str, object], empty: bool) -> None:
+    assert is_empty(VideoStatus.from_response({"ingest": ingest})) is empty
 
 
 @pytest.mark.parametrize(
-    ("ingest", "whole"),
+    ("ingest", "complete"),
     [
         ({"status": "uploading", "filesize": None}, None),
         ({"status": "uploading", "filesize": 4}, None),
@@ -139,12 +146,12 @@ def test_empty(ingest: dict[str, object], empty: bool) -> None:
         ({"status": "ingested"}, True),
         ({"status": "uploaded", "filesize": 11}, False),
         ({"status": "merging", "filesize": 10}, True),
-        ({"status": "a word of tomorrow"}, None),
+        ({"status": "a future status"}, None),
         ({}, None),
     ],
 )
-def test_whole(ingest: dict[str, object], whole: bool | None) -> None:
-    assert is_whole(VideoStatus.from_answer({"ingest": ingest}), total_bytes=10) is whole
+def test_is_complete(ingest: dict[str, object], complete: bool | None) -> None:
+    assert is_complete(VideoStatus.from_response({"ingest": ingest}), total_bytes=10) is complete
 
 
 @pytest.mark.parametrize(
@@ -159,7 +166,7 @@ def test_whole(ingest: dict[str, object], whole: bool | None) -> None:
         ({}, "bytes", set()),
     ],
 )
-def test_received(ingest: dict[str, object], ranges: str, numbers: set[int]) -> None:
-    status = VideoStatus.from_answer({"ingest": ingest})
+def test_received_parts(ingest: dict[str, object], ranges: str, numbers: set[int]) -> None:
+    status = VideoStatus.from_response({"ingest": ingest})
     parts = plan_parts(15 * MIB, part_bytes=5 * MIB).parts()
     assert received_parts(status, parts, ranges=ranges) == numbers

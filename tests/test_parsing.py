@@ -117,12 +117,12 @@ def test_an_unreadable_field_does_not_affect_the_others(
     path = data.draw(st.sampled_from(list(paths_of(response))))
     mutated = changed(response, path, data.draw(JSON))
     try:
-        model = kind.from_answer(mutated)
+        model = kind.from_response(mutated)
     except UploaderError:
         assert path == (REQUIRED[kind],)
         return
     check_works(model)
-    before, after = field_values(kind.from_answer(response)), field_values(model)
+    before, after = field_values(kind.from_response(response)), field_values(model)
     changed_path = "/" + "/".join(map(str, path))
     lists = [place for place in before if place.endswith("#") and changed_path.startswith(place[:-1])]
     for place in lists:
@@ -141,10 +141,10 @@ def test_an_unreadable_field_does_not_affect_the_others(
 )
 def test_any_object_is_a_model_or_an_uploader_error(kind: type[Model], response: dict[str, Any]) -> None:
     if isinstance(response.get(str(REQUIRED[kind])), str) or REQUIRED[kind] is None:
-        check_works(kind.from_answer(response))
+        check_works(kind.from_response(response))
     else:
         with pytest.raises(UploaderError, match=str(REQUIRED[kind])):
-            kind.from_answer(response)
+            kind.from_response(response)
 
 
 ODD_INGEST: Final = [
@@ -161,14 +161,14 @@ ODD_INGEST: Final = [
 @pytest.mark.parametrize(("odd", "spans"), ODD_INGEST)
 @pytest.mark.parametrize("filesize", [11, "11", 11.0])
 def test_an_unreadable_field_of_ingest(odd: dict[str, Any], spans: tuple[Any, ...], filesize: object) -> None:
-    status = VideoStatus.from_answer({"ingest": {"status": "uploaded", "filesize": filesize, **odd}})
+    status = VideoStatus.from_response({"ingest": {"status": "uploaded", "filesize": filesize, **odd}})
     assert (status.ingest.status, status.ingest.filesize) == ("uploaded", 11)
     assert tuple((span.first, span.last) for span in status.ingest.received_bytes) == spans
     assert not (status.ingest.received_parts and status.ingest.received_parts.parts)
 
 
 def test_lists_that_php_encodes_as_objects() -> None:
-    status = VideoStatus.from_answer({"ingest": {"receivedParts": {"parts": {"0": 1, "2": "3", "3": None}}}})
+    status = VideoStatus.from_response({"ingest": {"receivedParts": {"parts": {"0": 1, "2": "3", "3": None}}}})
     assert status.ingest.received_parts is not None
     assert status.ingest.received_parts.parts == (1, 3)
 
@@ -177,7 +177,7 @@ def test_lists_that_php_encodes_as_objects() -> None:
     "number", [True, "x", "٣", "1" * 5000, 10**400, float("nan"), float("inf"), -(2**64), [1]]
 )
 def test_an_invalid_number_is_none(number: object) -> None:
-    status = VideoStatus.from_answer(
+    status = VideoStatus.from_response(
         {"ingest": {"filesize": number}, "encoding": {"metadata": {"bitrate": number}}}
     )
     assert status.ingest.filesize is None

@@ -1,4 +1,4 @@
-"""How sources are cut."""
+"""How sources are split into parts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from async_uploader import ConfigurationError
 from async_uploader._limits import GIB, MAX_PART_BYTES, MAX_PARTS, MAX_VIDEO_BYTES, MIB, MIN_PART_BYTES
-from async_uploader._plan import Allowance, fit, plan_parts
+from async_uploader._plan import Allowance, fit_to_allowance, plan_parts
 
 
 @pytest.mark.parametrize(
@@ -19,30 +19,30 @@ from async_uploader._plan import Allowance, fit, plan_parts
         pytest.param(1, 5 * MIB, [1], id="one byte"),
         pytest.param(5 * MIB, 5 * MIB, [5 * MIB], id="exactly one part"),
         pytest.param(5 * MIB - 1, 5 * MIB, [5 * MIB - 1], id="just under one part"),
-        pytest.param(10 * MIB, 5 * MIB, [5 * MIB] * 2, id="an exact multiple closes with a full part"),
-        pytest.param(10 * MIB + 1, 5 * MIB, [5 * MIB, 5 * MIB, 1], id="a last part of one byte"),
-        pytest.param(15 * MIB - 1, 5 * MIB, [5 * MIB, 5 * MIB, 5 * MIB - 1], id="a last part just under"),
+        pytest.param(10 * MIB, 5 * MIB, [5 * MIB] * 2, id="exact multiple ends with a full part"),
+        pytest.param(10 * MIB + 1, 5 * MIB, [5 * MIB, 5 * MIB, 1], id="last part of one byte"),
+        pytest.param(
+            15 * MIB - 1, 5 * MIB, [5 * MIB, 5 * MIB, 5 * MIB - 1], id="last part just under the part size"
+        ),
     ],
 )
-def test_sizes(total_bytes: int, part_bytes: int, sizes: list[int]) -> None:
+def test_part_sizes(total_bytes: int, part_bytes: int, sizes: list[int]) -> None:
     parts = list(plan_parts(total_bytes, part_bytes=part_bytes).parts())
     assert [part.size_bytes for part in parts] == sizes
     assert [part.last for part in parts] == [False] * (len(sizes) - 1) + [True]
 
 
-def test_ten_thousand_parts_are_the_most() -> None:
-    most = MIN_PART_BYTES * MAX_PARTS
-    assert plan_parts(most, part_bytes=MIN_PART_BYTES).parts_total == MAX_PARTS
+def test_limit_of_10_000_parts() -> None:
+    max_bytes = MIN_PART_BYTES * MAX_PARTS
+    assert plan_parts(max_bytes, part_bytes=MIN_PART_BYTES).parts_total == MAX_PARTS
     with pytest.raises(
         ConfigurationError, match=r"more than 10,000 parts of 5 MiB; choose a part size of at least 6 MiB"
     ):
-        plan_parts(most + 1, part_bytes=MIN_PART_BYTES)
+        plan_parts(max_bytes + 1, part_bytes=MIN_PART_BYTES)
 
 
 @given(st.integers(1, MAX_VIDEO_BYTES), st.integers(1, 64))
-def test_a_planned_source_is_cut_without_gaps_inside_the_service_s_bounds(
-    total_bytes: int, concurrency: int
-) -> None:
+def test_planned_parts_have_no_gaps_and_respect_limits(total_bytes: int, concurrency: int) -> None:
     plan = plan_parts(total_bytes, concurrency=concurrency)
     assert MIN_PART_BYTES <= plan.part_bytes <= MAX_PART_BYTES
     assert plan.parts_total is not None
@@ -56,7 +56,7 @@ def test_a_planned_source_is_cut_without_gaps_inside_the_service_s_bounds(
 
 
 @pytest.mark.parametrize("concurrency", [1, 3, 4, 8, 16])
-def test_planned_parts_end_together(concurrency: int) -> None:
+def test_planned_parts_are_a_multiple_of_the_concurrency(concurrency: int) -> None:
     plan = plan_parts(3_000_000_001, concurrency=concurrency)
     assert plan.parts_total is not None
     assert plan.parts_total % concurrency == 0
@@ -64,13 +64,13 @@ def test_planned_parts_end_together(concurrency: int) -> None:
     assert sizes[0] - sizes[-1] < plan.parts_total
 
 
-class Fitted(NamedTuple):
-    """What an account may still upload, how many files share it, and how many parts there should be."""
+class AllowanceCase(NamedTuple):
+    """An allowance, the number of files that share it, and the expected number of parts."""
 
     total_bytes: int
-    left: int
+    remaining: int
     limit: int
-    line_bytes_a_second: int | None
+    bytes_per_second: int | None
     files: int
     parts: int
 
@@ -78,29 +78,31 @@ class Fitted(NamedTuple):
 @pytest.mark.parametrize(
     "case",
     [
-        pytest.param(Fitted(GIB, 100, 100, None, 1, 64), id="room for all"),
-        pytest.param(Fitted(GIB, 40, 40, None, 1, 32), id="a small account: still a multiple of the connections"),
-        pytest.param(Fitted(GIB, 36, 100, None, 1, 32), id="what the upload before has left"),
-        pytest.param(Fitted(GIB, 3, 100, None, 1, 64), id="next to nothing left, and the line is not known"),
-        pytest.param(Fitted(GIB, 3, 100, 100 * MIB, 1, 13), id="next to nothing left on a fast line"),
-        pytest.param(Fitted(GIB, 3, 100, 5 * MIB, 1, 64), id="on a slow line there is time"),
-        pytest.param(Fitted(50 * MIB, 100, 100, None, 16, 4), id="many files share connections"),
-        pytest.param(Fitted(50 * MIB, 0, 100, 100 * MIB, 16, 1), id="and on a fast line are not cut at all"),
-        pytest.param(Fitted(10 * GIB, 0, 100, 1000 * MIB, 16, 52), id="but no part is over 200 MiB"),
-        pytest.param(Fitted(1, 0, 100, 1000 * MIB, 16, 1), id="one byte"),
+        pytest.param(AllowanceCase(GIB, 100, 100, None, 1, 64), id="enough for the usual parts"),
+        pytest.param(AllowanceCase(GIB, 40, 40, None, 1, 32), id="low limit: still a multiple of the concurrency"),
+        pytest.param(AllowanceCase(GIB, 36, 100, None, 1, 32), id="window partly used by another upload"),
+        pytest.param(AllowanceCase(GIB, 3, 100, None, 1, 64), id="window almost exhausted, throughput unknown"),
+        pytest.param(AllowanceCase(GIB, 3, 100, 100 * MIB, 1, 13), id="window almost exhausted, fast network"),
+        pytest.param(AllowanceCase(GIB, 3, 100, 5 * MIB, 1, 64), id="window almost exhausted, slow network"),
+        pytest.param(AllowanceCase(50 * MIB, 100, 100, None, 16, 4), id="many files share the connections"),
+        pytest.param(
+            AllowanceCase(50 * MIB, 0, 100, 100 * MIB, 16, 1), id="many files on a fast network: one part each"
+        ),
+        pytest.param(AllowanceCase(10 * GIB, 0, 100, 1000 * MIB, 16, 52), id="no part over 200 MiB"),
+        pytest.param(AllowanceCase(1, 0, 100, 1000 * MIB, 16, 1), id="one byte"),
     ],
 )
-def test_parts_fit_what_the_account_may_still_upload(case: Fitted) -> None:
-    rate = case.line_bytes_a_second
-    allowance = Allowance(left=case.left, limit=case.limit, window_bytes=rate and rate * 60)
-    plan = fit(plan_parts(case.total_bytes), allowance, files=case.files)
+def test_parts_fit_the_allowance(case: AllowanceCase) -> None:
+    rate = case.bytes_per_second
+    allowance = Allowance(remaining=case.remaining, limit=case.limit, window_bytes=rate and rate * 60)
+    plan = fit_to_allowance(plan_parts(case.total_bytes), allowance, files=case.files)
     assert plan.parts_total == case.parts
     assert MIN_PART_BYTES <= plan.part_bytes <= MAX_PART_BYTES
 
 
-def test_a_part_size_that_was_asked_for_stays() -> None:
+def test_requested_part_size_is_kept() -> None:
     plan = plan_parts(GIB, part_bytes=5 * MIB)
-    assert fit(plan, Allowance(left=0, limit=1, window_bytes=1e12), files=100) == plan
+    assert fit_to_allowance(plan, Allowance(remaining=0, limit=1, window_bytes=1e12), files=100) == plan
 
 
 @example(GIB, 3, 100, 5e-324, 1)
@@ -111,10 +113,12 @@ def test_a_part_size_that_was_asked_for_stays() -> None:
     st.floats(0, 1e12) | st.none(),
     st.integers(1, 256),
 )
-def test_fitted_parts_are_never_smaller_nor_too_many(
-    total_bytes: int, left: int, limit: int, window_bytes: float | None, files: int
+def test_fitted_parts_are_never_smaller_than_planned(
+    total_bytes: int, remaining: int, limit: int, window_bytes: float | None, files: int
 ) -> None:
     usual = plan_parts(total_bytes)
-    plan = fit(usual, Allowance(left=left, limit=limit, window_bytes=window_bytes), files=files)
+    plan = fit_to_allowance(
+        usual, Allowance(remaining=remaining, limit=limit, window_bytes=window_bytes), files=files
+    )
     assert usual.part_bytes <= plan.part_bytes <= MAX_PART_BYTES
     assert sum(part.size_bytes for part in plan.parts()) == total_bytes

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from async_uploader._flow.rate_limit import RateLimiter, RequestKind
+from async_uploader._flow.rate_limit import RateLimiter
 from async_uploader._flow.rate_window import RateWindow
+from async_uploader.events import RequestKind
 
 
 def headers(limit: int, remaining: int, reset: int) -> dict[str, str]:

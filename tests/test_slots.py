@@ -20,7 +20,7 @@ MakeFile = Callable[..., Path]
 
 
 def _connections(received: list[events.UploadEvent]) -> list[int]:
-    return [event.connections for event in received if isinstance(event, events.ConcurrencyChanged)]
+    return [event.concurrency for event in received if isinstance(event, events.ConcurrencyChanged)]
 
 
 async def test_an_upload_starts_with_the_concurrency_of_the_last_one(make_file: MakeFile) -> None:
@@ -67,7 +67,7 @@ async def test_a_listener_that_raises_ends_only_its_own_upload(make_file: MakeFi
     paths = [make_file(30 * MIB, f"{number}.mp4") for number in range(3)]
 
     def fail(event: events.UploadEvent) -> None:
-        if isinstance(event, events.ConcurrencyChanged) and event.connections > 2:
+        if isinstance(event, events.ConcurrencyChanged) and event.concurrency > 2:
             raise RuntimeError("too many")
 
     async with (

@@ -1,4 +1,4 @@
-"""Reading a part: from memory at once, from the disk in a thread, with the same bytes either way."""
+"""Reads of a part, from the page cache and from the disk."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ PART = Part(number=2, offset=700, size_bytes=4321, last=False)
 Preadv = Callable[[int, Sequence[memoryview], int, int], int]
 
 
-def all_of_it(real: Preadv) -> Preadv:
-    """Everything is in memory."""
+def all_cached(real: Preadv) -> Preadv:
+    """All bytes are in the page cache."""
     return real
 
 
-def nothing(_: Preadv) -> Preadv:
-    """Nothing is."""
+def nothing_cached(_: Preadv) -> Preadv:
+    """No bytes are in the page cache."""
 
     def preadv(*_: object) -> int:
         raise BlockingIOError(errno.EAGAIN, "not yet")
@@ -34,8 +34,8 @@ def nothing(_: Preadv) -> Preadv:
     return preadv
 
 
-def the_start(real: Preadv) -> Preadv:
-    """A block and a half are."""
+def start_cached(real: Preadv) -> Preadv:
+    """The first block and a half are in the page cache."""
 
     def preadv(file: int, buffers: Sequence[memoryview], offset: int, flags: int) -> int:
         end = PART.offset + BLOCK_BYTES * 3 // 2
@@ -44,8 +44,8 @@ def the_start(real: Preadv) -> Preadv:
     return preadv
 
 
-def not_here(_: Preadv) -> Preadv:
-    """A file system that cannot tell."""
+def unsupported(_: Preadv) -> Preadv:
+    """The file system does not support RWF_NOWAIT."""
 
     def preadv(*_: object) -> int:
         raise OSError(errno.EOPNOTSUPP, "not supported")
@@ -53,13 +53,13 @@ def not_here(_: Preadv) -> Preadv:
     return preadv
 
 
-@pytest.mark.parametrize("in_memory", [all_of_it, nothing, the_start, not_here])
-async def test_a_part_is_read_to_the_byte(
-    in_memory: Callable[[Preadv], Preadv], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("page_cache", [all_cached, nothing_cached, start_cached, unsupported])
+async def test_reads_exactly_the_bytes_of_a_part(
+    page_cache: Callable[[Preadv], Preadv], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     content = os.urandom(9000)
     (tmp_path / "a.mp4").write_bytes(content)
-    monkeypatch.setattr(os, "preadv", in_memory(os.preadv))
+    monkeypatch.setattr(os, "preadv", page_cache(os.preadv))
     with ThreadPoolExecutor(2) as threads:
         source = await FileSource.open(tmp_path / "a.mp4", threads=threads)
         block, read = memoryview(bytearray(BLOCK_BYTES)), b""
@@ -69,7 +69,7 @@ async def test_a_part_is_read_to_the_byte(
     assert read == content[PART.offset : PART.end]
 
 
-async def test_a_disk_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_disk_error_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.mp4").write_bytes(bytes(9000))
 
     def preadv(*_: object) -> int:

@@ -24,9 +24,11 @@ from async_uploader import (
     Progress,
     SourceError,
     SourceFailed,
+    Uploaded,
     UploaderError,
     UploadFailed,
     UploadItem,
+    UploadOptions,
     UploadResult,
 )
 from async_uploader._limits import MAX_PART_BYTES, MAX_VIDEO_BYTES, MIN_PART_BYTES
@@ -196,9 +198,9 @@ async def test_an_empty_source_creates_no_container(emulator: Emulator, client: 
 @pytest.mark.parametrize(
     ("source", "sentence"),
     [
-        ([1, 2], "The stream gave int instead of bytes"),
-        (["text"], r"gave str instead of bytes; open it in binary mode \('rb'\)"),
-        (io.StringIO("text"), "gave str instead of bytes"),
+        ([1, 2], "The stream returned int instead of bytes"),
+        (["text"], r"returned str instead of bytes; open it in binary mode \('rb'\)"),
+        (io.StringIO("text"), "returned str instead of bytes"),
     ],
     ids=["numbers", "text", "text file"],
 )
@@ -214,7 +216,8 @@ async def test_a_source_that_yields_no_bytes_creates_no_container(
     ("options", "sentence"),
     [
         ({"ranges": "bytes"}, "the size of stream is not known; use ranges='part'"),
-        ({"resume": True}, "cannot be resumed; remove resume"),
+        ({"resume": "local"}, "cannot be resumed; remove resume"),
+        ({"resume": "anywhere"}, "cannot be resumed; remove resume"),
         ({"max_latency": 0}, "max_latency must be a number of seconds above 0"),
     ],
 )
@@ -300,9 +303,9 @@ def test_stream_parts_grow_and_the_biggest_video_fits() -> None:
     assert sizes == sorted(sizes)
     assert max(sizes) == MAX_PART_BYTES
     assert sum(sizes) >= MAX_VIDEO_BYTES
-    fast = Allowance(left=0, limit=100, window_bytes=60 * 40 * MIB)
+    fast = Allowance(remaining=0, limit=100, window_bytes=60 * 40 * MIB)
     assert [plan.size_of(number, fast) for number in (1, 100, 200)] == [30 * MIB, 30 * MIB, 50 * MIB]
-    slow = Allowance(left=0, limit=100, window_bytes=60 * MIB)
+    slow = Allowance(remaining=0, limit=100, window_bytes=60 * MIB)
     assert [plan.size_of(number, slow) for number in (1, 100)] == [5 * MIB, 25 * MIB]
     live = plan_stream(buffer_bytes=64 * MIB, live=True)
     assert sum(live.size_of(number) for number in range(1, 10_001)) >= MAX_VIDEO_BYTES
@@ -463,6 +466,29 @@ async def test_closing_the_client_cancels_its_batches(emulator: Emulator, make_f
 async def test_misuse_of_upload_many_raises(client: Client, items: Any) -> None:
     with pytest.raises(TypeError):
         _ = [one async for one in client.upload_many(items)]
+
+
+@pytest.mark.parametrize(
+    "options", [{"resume": "local"}, {"part_size": 5 * MIB}, {"on_video": print, "title": "x"}], ids=str
+)
+async def test_an_option_that_does_not_apply_to_a_url(client: Client, emulator: Emulator, options: Any) -> None:
+    """It is refused, and not ignored."""
+    item = UploadItem(source="https://example.org/movie.mp4", options=options)
+    (result,) = [one async for one in client.upload_many([item])]
+    assert isinstance(result.error, ConfigurationError)
+    name = min(options)
+    assert str(result.error) == (
+        f"{name} does not apply to a URL, which the service imports itself; remove {name}."
+    )
+    assert not emulator.videos
+
+
+async def test_default_options_of_a_url(client: Client) -> None:
+    options: UploadOptions = {"resume": "off", "part_size": None, "title": "Copy"}
+    item = UploadItem(source="https://example.org/movie.mp4", options=options)
+    (result,) = [one async for one in client.upload_many([item])]
+    assert isinstance(result, Uploaded)
+    assert result.video.title == "Copy"
 
 
 # Imports

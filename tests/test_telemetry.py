@@ -1,4 +1,4 @@
-"""Spans and metrics of uploads, as an OpenTelemetry SDK gets them; and what is logged."""
+"""Spans, metrics and log messages of uploads."""
 
 from __future__ import annotations
 
@@ -28,15 +28,14 @@ from async_uploader._limits import MIB
 from async_uploader.emulator import Emulator, Fault
 from async_uploader.emulator._credentials import Credentials
 from async_uploader.telemetry import Instrumentation, instrument
-
-from .forking import Forks
+from harness.forking import Forks
 
 KEY = "a-key-that-must-not-be-shown"
 PART = 5 * MIB
 
 
 class Open(SpanProcessor):
-    """Counts the spans that have begun and not ended."""
+    """Remembers the spans that have started and not ended."""
 
     def __init__(self) -> None:
         self.spans: set[Span] = set()
@@ -50,7 +49,7 @@ class Open(SpanProcessor):
 
 @dataclass
 class Seen:
-    """What has been recorded."""
+    """Everything that was recorded."""
 
     tracing: TracerProvider
     exporter: InMemorySpanExporter
@@ -59,12 +58,12 @@ class Seen:
     instrumentation: Instrumentation
 
     def spans(self, name: str) -> list[ReadableSpan]:
-        """Of this name, in the order in which they began."""
+        """Return the spans of this name, in the order in which they started."""
         found = [span for span in self.exporter.get_finished_spans() if span.name == name]
         return sorted(found, key=lambda span: span.start_time or 0)
 
     def metric(self, name: str) -> dict[frozenset[tuple[str, Any]], Any]:
-        """A metric's points by their attributes; of a histogram how many there are."""
+        """Return the values of a metric by their attributes; for a histogram, the counts."""
         data = self.reader.get_metrics_data() or MetricsData([])
         return {
             frozenset((point.attributes or {}).items()): getattr(point, "count", None)
@@ -77,7 +76,7 @@ class Seen:
         }
 
     def text(self) -> str:
-        """All of it."""
+        """Return all spans and metrics as text."""
         spans = "".join(span.to_json() for span in self.exporter.get_finished_spans())
         data = self.reader.get_metrics_data()
         return spans + (data.to_json() if data else "")
@@ -112,13 +111,13 @@ def noted(span: ReadableSpan, name: str) -> list[Mapping[str, Any]]:
 
 
 def is_below(child: ReadableSpan, parent: ReadableSpan) -> bool:
-    """In the tree, and in time."""
+    """Whether a span is the parent of another, and encloses it in time."""
     times = [parent.start_time or 0, child.start_time or 0, child.end_time or 0, parent.end_time or 0]
     return child.parent is not None and child.parent.span_id == parent.context.span_id and times == sorted(times)
 
 
-async def test_a_trace_tells_the_story(movie: Path, seen: Seen) -> None:
-    """Upload, parts and attempts, below the caller's span, with the retry where it belongs."""
+async def test_spans_of_an_upload(movie: Path, seen: Seen) -> None:
+    """Upload, parts and attempts are below the span of the caller, and the retry is at its part."""
     fault = Fault.parse("part=2,attempt=1:status=503")
     async with Emulator(faults=[fault], rate_limit=2, rate_window=1.5) as emulator:
         with seen.tracing.get_tracer("theirs").start_as_current_span("request"):
@@ -169,7 +168,7 @@ async def test_a_trace_tells_the_story(movie: Path, seen: Seen) -> None:
 
 
 async def test_metrics_add_up(movie: Path, seen: Seen) -> None:
-    """Durations, bytes, attempts, retries by reason; nothing is in flight in the end."""
+    """Durations, bytes, attempts and retries; no part is in flight at the end."""
     async with Emulator(faults=[Fault.parse("part=2,attempt=1:status=503")]) as emulator:
         await upload(movie, api_key="local-key", base_url=emulator.url, part_size=PART)
     stored = frozenset({("apivideo.outcome", "stored")})
@@ -191,18 +190,18 @@ async def test_metrics_add_up(movie: Path, seen: Seen) -> None:
         ("upload,part=2:cut,when=stored", 0),
         ("upload,part=2,times=1:status=401,when=late", PART),
     ],
-    ids=["lost", "only the answer is lost", "a token has expired"],
+    ids=["request lost", "response lost", "token expired"],
 )
-async def test_bytes_sent_in_vain(fault: str, wasted_bytes: int, movie: Path, seen: Seen) -> None:
-    """What left and was not kept; what was kept although nobody said so, was not in vain."""
+async def test_wasted_bytes(fault: str, wasted_bytes: int, movie: Path, seen: Seen) -> None:
+    """Bytes of failed attempts; not those of a stored part whose response was lost."""
     async with Emulator(faults=[Fault.parse(fault)]) as emulator:
         await upload(movie, api_key="local-key", base_url=emulator.url, part_size=PART)
     assert seen.metric("apivideo.upload.wasted") == {frozenset(): wasted_bytes}
     assert seen.metric("apivideo.upload.stored") == {frozenset(): 12 * MIB}
 
 
-async def test_a_listener_that_fails_at_once(movie: Path, seen: Seen) -> None:
-    """It ends the upload before anything is sent, and the trace, too."""
+async def test_a_listener_that_fails_on_the_first_event(movie: Path, seen: Seen) -> None:
+    """It ends the upload and its span before anything is sent."""
 
     def fails(_: events.UploadEvent) -> None:
         raise RuntimeError("no more")
@@ -215,8 +214,8 @@ async def test_a_listener_that_fails_at_once(movie: Path, seen: Seen) -> None:
     assert attributes(root)["error.type"] == "RuntimeError"
 
 
-async def test_a_lost_answer_is_a_stored_part(movie: Path, seen: Seen) -> None:
-    """The status told that it had arrived: no second attempt, and its bytes count."""
+async def test_a_lost_response_is_a_stored_part(movie: Path, seen: Seen) -> None:
+    """The status lists the part: there is no second attempt, and its bytes count as stored."""
     async with Emulator(faults=[Fault.parse("upload,part=2:cut,when=stored")]) as emulator:
         await upload(movie, api_key="local-key", base_url=emulator.url, part_size=PART)
     (part,) = (span for span in seen.spans("part") if attributes(span)["apivideo.part.number"] == 2)
@@ -229,7 +228,7 @@ async def test_a_lost_answer_is_a_stored_part(movie: Path, seen: Seen) -> None:
 
 
 async def test_failures(movie: Path, seen: Seen) -> None:
-    """A part that is refused is an error of all three spans, and what it stopped is none."""
+    """A refused part is an error of its three spans; the parts that it cancels are not errors."""
     async with Emulator(faults=[Fault.parse("part=2:status=400")]) as emulator:
         with pytest.raises(UploadFailed) as failed:
             await upload(movie, api_key="local-key", base_url=emulator.url, part_size=PART)
@@ -245,7 +244,7 @@ async def test_failures(movie: Path, seen: Seen) -> None:
 
 
 async def test_attempts_run_out(movie: Path, seen: Seen) -> None:
-    """A part that waited for its next attempt when all ended, ends with the upload."""
+    """A part that waits for a retry ends with its upload."""
     async with Emulator(faults=[Fault.parse("part=2:status=503")]) as emulator:
         with pytest.raises(UploadFailed):
             await upload(movie, api_key="local-key", base_url=emulator.url, part_size=PART, max_attempts=2)
@@ -256,7 +255,7 @@ async def test_attempts_run_out(movie: Path, seen: Seen) -> None:
 
 
 async def test_cancellation(movie: Path, seen: Seen) -> None:
-    """It is no error, and leaves no span open and nothing in flight."""
+    """It is not an error, and leaves no span open and no part in flight."""
     in_flight = asyncio.Event()
 
     def listener(event: events.UploadEvent) -> None:
@@ -278,7 +277,7 @@ async def test_cancellation(movie: Path, seen: Seen) -> None:
 
 
 async def test_no_container(movie: Path, seen: Seen) -> None:
-    """What fails before there is a part, is a trace of one span; the retries are on it."""
+    """A failure before the first part is one span, with its retries."""
     async with Emulator(faults=[Fault.parse("create:status=503")]) as emulator:
         with pytest.raises(UploaderError):
             await upload(movie, api_key="local-key", base_url=emulator.url, max_attempts=2)
@@ -292,7 +291,7 @@ async def test_no_container(movie: Path, seen: Seen) -> None:
 
 
 async def test_resumed_and_streamed(movie: Path, seen: Seen) -> None:
-    """What is known of an upload that goes on, and of one whose end is not known."""
+    """A resumed upload has its number of resumed parts; a stream has no size."""
     async with Emulator(faults=[Fault.parse("part=3:status=402")]) as emulator:
         options: dict[str, Any] = {"api_key": "local-key", "base_url": emulator.url}
         for _ in range(2):
@@ -309,8 +308,8 @@ async def test_resumed_and_streamed(movie: Path, seen: Seen) -> None:
     assert not {"file.size", "apivideo.upload.parts"} & set(stream)
 
 
-async def test_only_what_begins_inside(movie: Path, seen: Seen) -> None:
-    """An upload that had begun before is left out; one that goes on after is followed to its end."""
+async def test_only_uploads_that_start_inside(movie: Path, seen: Seen) -> None:
+    """An upload that started before is ignored; one that ends afterwards is recorded to its end."""
     began, go_on = asyncio.Event(), asyncio.Event()
 
     async def on_progress(_: object) -> None:
@@ -342,8 +341,8 @@ async def test_only_what_begins_inside(movie: Path, seen: Seen) -> None:
     assert not events.LISTENERS
 
 
-async def test_a_tracer_that_fails_ends_no_upload(movie: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Nor does a listener of somebody else's keep a span open."""
+async def test_a_failing_tracer_ends_no_upload(movie: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its exceptions are logged."""
 
     class Broken(SpanProcessor):
         def on_start(self, *_: object, **__: object) -> None:
@@ -360,7 +359,7 @@ async def test_a_tracer_that_fails_ends_no_upload(movie: Path, caplog: pytest.Lo
 
 
 async def test_listeners_do_not_hide_events_from_each_other(movie: Path) -> None:
-    """One that fails ends the upload; those after it are told all the same."""
+    """A failing listener ends the upload; those after it still get the event."""
 
     def fails(event: events.UploadEvent) -> None:
         if isinstance(event, events.PartEnded):
@@ -400,7 +399,7 @@ async def test_nothing_secret(
     issued: list[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Not in spans, metrics or logs, on any path: keys, bearer, refresh and upload tokens."""
+    """Spans, metrics and logs never contain keys, bearer, refresh or upload tokens."""
     caplog.set_level(logging.DEBUG, "async_uploader")
     async with Emulator(api_key=KEY) as emulator:
         async with Client(api_key=KEY, base_url=emulator.url) as client:
@@ -421,7 +420,7 @@ async def test_nothing_secret(
 
 @pytest.fixture
 def issued(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every bearer and refresh token that the service gives out."""
+    """All bearer and refresh tokens that the emulator issues."""
     tokens: list[str] = []
     issue = Credentials._issue
 
@@ -435,7 +434,7 @@ def issued(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_without_opentelemetry() -> None:
-    """It says what to install."""
+    """The error says what to install."""
     script = (
         "import sys; sys.modules['opentelemetry'] = sys.modules['opentelemetry.metrics'] = None\n"
         "try: import async_uploader.telemetry\n"
@@ -466,13 +465,13 @@ assert all(name == "asyncio" or name.startswith("async_uploader") for name in ch
         ((), ""),
         (
             ("create,times=1:status=503",),
-            "movie.mp4, create: The service answered 503: Service Unavailable. Again",
+            "movie.mp4, create: The service answered 503: Service Unavailable. Retrying",
         ),
     ],
     ids=["all is well", "a retry"],
 )
-def test_logging_as_it_comes(faults: tuple[str, ...], says: str, movie: Path, forks: Forks) -> None:
-    """Who configures nothing, sees warnings, once, and else nothing."""
+def test_logging_without_configuration(faults: tuple[str, ...], says: str, movie: Path, forks: Forks) -> None:
+    """Without configuration, each warning is printed once, and nothing else."""
     done = forks.run("-c", RETRIED, str(movie), *faults, cwd=movie.parent, env=os.environ)
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr.startswith(says)
@@ -480,7 +479,7 @@ def test_logging_as_it_comes(faults: tuple[str, ...], says: str, movie: Path, fo
 
 
 def test_one_tree_of_loggers() -> None:
-    """Every module logs below ``async_uploader``, so that one name sets them all."""
+    """All loggers are below ``async_uploader``, so that one level controls them all."""
     root = Path(sys.modules["async_uploader"].__file__ or "").parent
     names = [
         name
@@ -492,7 +491,7 @@ def test_one_tree_of_loggers() -> None:
 
 
 def test_every_name_is_documented() -> None:
-    """Spans, attributes, events and metrics; a table may leave out what a row repeats."""
+    """Spans, attributes, events and metrics are documented; a table may abbreviate repeated prefixes."""
     program = Path(sys.modules["async_uploader.telemetry"].__file__ or "").read_text(encoding="utf-8")
     names = re.findall(r'"((?:apivideo|error|file|http|network)\.[a-z_.]+)"', program)
     text = (Path(__file__).parents[1] / "docs" / "observability.md").read_text(encoding="utf-8")

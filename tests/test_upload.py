@@ -230,9 +230,9 @@ async def test_an_exception_of_a_callback_ends_the_upload(
 
 SOURCES: Sequence[tuple[str, Callable[[Path], Any], str]] = [
     ("missing", lambda folder: folder / "none.mp4", "none.mp4 does not exist"),
-    ("directory", lambda folder: folder, "is a directory; name a file"),
+    ("directory", lambda folder: folder, "is a directory, not a file"),
     ("empty", lambda folder: _touched(folder / "empty.mp4"), "empty.mp4 is empty; there is nothing to upload"),
-    ("too big", lambda folder: _sparse(folder / "big.mp4", 52_428_800_001), "at most 48.83 GiB a video"),
+    ("too big", lambda folder: _sparse(folder / "big.mp4", 52_428_800_001), "at most 48.83 GiB per video"),
     ("no file", lambda _folder: "/dev/null", "is not a regular file"),
     ("NUL", lambda _folder: "a\0b", "cannot be read"),
     ("too long", lambda _folder: "a" * 5000, "cannot be read: File name too long"),
@@ -276,7 +276,7 @@ async def test_a_source_of_the_wrong_type_is_a_type_error(client: Client) -> Non
         ("create:status=403", AuthenticationError, "403"),
         ("create:status=500", ApiError, "500"),
         ("create:status=200,body=html", UploaderError, "not a video; check the base URL"),
-        ("create:cut", TransportError, "No answer from the service: it closed the connection."),
+        ("create:cut", TransportError, "No response from the service: it closed the connection."),
         ("auth:problem=authentication-invalid-user-credentials", AuthenticationError, "Check the API key"),
         ("part=1:problem=uploaded-file-too-large", UploadFailed, r"^Part 1 of 1: The service answered 4\d\d: "),
     ],

@@ -10,17 +10,18 @@ from typing import ClassVar, Final, Literal, TypeVar, Unpack
 import anyio
 
 from async_uploader._errors import ApiError, ConfigurationError, UploaderError
-from async_uploader._flow.rate_limit import RequestKind
 from async_uploader._flow.retries import RetryRunner
 from async_uploader._limits import MAX_PAGE_SIZE, MAX_UPLOAD_TOKEN_TTL_SECONDS
 from async_uploader._models import UploadToken, Video, VideoStatus
-from async_uploader._options import ContainerDetails, container_payload
+from async_uploader._options import container_payload
+from async_uploader._types import ContainerDetails, OnStatus
+from async_uploader.events import Operation, RequestKind
 
+from .client_state import ClientState
 from .service import Service
 
 T = TypeVar("T")
 M = TypeVar("M", Video, UploadToken)
-OnStatus = Callable[[VideoStatus], Awaitable[object] | object]
 
 _MAX_POLL_SECONDS: Final = 10.0
 
@@ -31,9 +32,10 @@ class AccountApi:
     # Tests override it in a subclass.
     _first_poll_seconds: ClassVar[float] = 1.0
 
-    def __init__(self, service: Service, retries: RetryRunner) -> None:
-        self._service = service
-        self._retries = retries
+    # Set by the subclass: a constructor with these parameters would be part of the public `Client`.
+    _state: ClientState
+    _service: Service
+    _retries: RetryRunner
 
     async def create_video(self, **details: Unpack[ContainerDetails]) -> Video:
         """Create an empty container. ``title`` is required; :meth:`upload` lists the other details.
@@ -45,7 +47,7 @@ class AccountApi:
         payload = container_payload(details)
         if "title" not in payload:
             raise ConfigurationError("A video needs a title.")
-        return await self._write("create", lambda: self._service.create_video(payload))
+        return await self._write(Operation.CREATE, lambda: self._service.create_video(payload))
 
     async def import_video(self, source: str, **details: Unpack[ContainerDetails]) -> Video:
         """Let the service download a video from a URL, or copy a video of the account.
@@ -59,7 +61,7 @@ class AccountApi:
             raise ConfigurationError("The source to import must be a URL or a videoId, not empty.")
         title = source.partition("?")[0].rstrip("/").rpartition("/")[2] or source
         payload = {"title": title, **container_payload(details), "source": source}
-        return await self._write("import", lambda: self._service.create_video(payload))
+        return await self._write(Operation.IMPORT, lambda: self._service.create_video(payload))
 
     async def update_video(self, video_id: str, **details: Unpack[ContainerDetails]) -> Video:
         """Change the given details of a video or container.
@@ -69,21 +71,21 @@ class AccountApi:
         :raises ApiError: it does not exist (404), or the service refused the request
         """
         payload = container_payload(details)
-        return await self._write("update", lambda: self._service.update_video(video_id, payload))
+        return await self._write(Operation.UPDATE, lambda: self._service.update_video(video_id, payload))
 
     async def get_video(self, video_id: str) -> Video:
         """Get a video or container with its details.
 
         :raises ApiError: it does not exist (404), or the service refused the request
         """
-        return await self._read("video", lambda: self._service.get_video(video_id))
+        return await self._read(Operation.VIDEO, lambda: self._service.get_video(video_id))
 
     async def get_status(self, video_id: str) -> VideoStatus:
         """Get the status of a video: the received parts, and the progress of its encodings.
 
         :raises ApiError: there is no such video (404), or the service refused the request
         """
-        return await self._read("status", lambda: self._service.get_status(video_id))
+        return await self._read(Operation.STATUS, lambda: self._service.get_status(video_id))
 
     async def list_videos(
         self,
@@ -116,14 +118,14 @@ class AccountApi:
             "sortOrder": sort_order,
         }
         query = {name: value for name, value in filters.items() if value}
-        return await self._all_pages("videos", self._service.list_videos, query, limit=limit)
+        return await self._all_pages(Operation.VIDEOS, self._service.list_videos, query, limit=limit)
 
     async def delete_video(self, video_id: str) -> None:
         """Delete a video or container permanently.
 
         :raises ApiError: it does not exist (404), or the service refused the request
         """
-        await self._delete("delete", lambda: self._service.delete_video(video_id))
+        await self._delete(Operation.DELETE, lambda: self._service.delete_video(video_id))
 
     async def wait_until_playable(
         self, video_id: str, *, timeout: float | None = None, on_status: OnStatus | None = None
@@ -165,7 +167,7 @@ class AccountApi:
             raise ConfigurationError(
                 f"ttl_seconds must be from 0 (unlimited) to {MAX_UPLOAD_TOKEN_TTL_SECONDS:,}, not {ttl_seconds!r}."
             )
-        return await self._write("token", lambda: self._service.create_upload_token(ttl_seconds))
+        return await self._write(Operation.TOKEN, lambda: self._service.create_upload_token(ttl_seconds))
 
     async def list_upload_tokens(self, *, limit: int | None = None) -> list[UploadToken]:
         """List the upload tokens of the account.
@@ -173,29 +175,31 @@ class AccountApi:
         :param limit: maximum number of tokens; default: all
         :raises ApiError: the service refused the request
         """
-        return await self._all_pages("tokens", self._service.list_upload_tokens, {}, limit=limit)
+        return await self._all_pages(Operation.TOKENS, self._service.list_upload_tokens, {}, limit=limit)
 
     async def get_upload_token(self, token: str) -> UploadToken:
         """Get an upload token.
 
         :raises ApiError: it does not exist (404), or the service refused the request
         """
-        return await self._read("token", lambda: self._service.get_upload_token(token))
+        return await self._read(Operation.TOKEN, lambda: self._service.get_upload_token(token))
 
     async def delete_upload_token(self, token: str) -> None:
         """Delete an upload token, so that it cannot be used any more.
 
         :raises ApiError: it does not exist (404), or the service refused the request
         """
-        await self._delete("token", lambda: self._service.delete_upload_token(token))
+        await self._delete(Operation.TOKEN, lambda: self._service.delete_upload_token(token))
 
-    async def _read(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
-        return await self._retries.run(RequestKind.READ, request, what=what)
+    async def _read(self, operation: Operation, request: Callable[[], Awaitable[T]]) -> T:
+        self._state.check()
+        return await self._retries.run(RequestKind.READ, request, operation=operation)
 
-    async def _write(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
-        return await self._retries.run(RequestKind.WRITE, request, what=what)
+    async def _write(self, operation: Operation, request: Callable[[], Awaitable[T]]) -> T:
+        self._state.check()
+        return await self._retries.run(RequestKind.WRITE, request, operation=operation)
 
-    async def _delete(self, what: str, request: Callable[[], Awaitable[None]]) -> None:
+    async def _delete(self, operation: Operation, request: Callable[[], Awaitable[None]]) -> None:
         is_retry = False
 
         async def once() -> None:
@@ -209,11 +213,11 @@ class AccountApi:
             finally:
                 is_retry = True
 
-        await self._write(what, once)
+        await self._write(operation, once)
 
     async def _all_pages(
         self,
-        what: str,
+        operation: Operation,
         get_page: Callable[[Mapping[str, str | list[str]]], Awaitable[tuple[list[M], int | None]]],
         query: Mapping[str, str | list[str]],
         *,
@@ -224,7 +228,7 @@ class AccountApi:
         while (pages is None or page < pages) and (limit is None or len(found) < limit):
             page += 1
             paged = {**query, "currentPage": str(page), "pageSize": str(MAX_PAGE_SIZE)}
-            items, pages = await self._read(what, partial(get_page, paged))
+            items, pages = await self._read(operation, partial(get_page, paged))
             known = len(found)
             found |= {_id_of(item): item for item in items}
             if len(found) == known:  # no new items: the number of pages is wrong

@@ -29,7 +29,7 @@ from async_uploader._counter import Counter
 from async_uploader._errors import UploaderError
 from async_uploader._flow.tcp_info import tcp_info
 from async_uploader._limits import KIB, MIB
-from async_uploader._sources.file import Reader
+from async_uploader._sources.protocol import Reader
 
 from .part_request import PartObserver
 
@@ -55,7 +55,7 @@ class BlockPool:
 
     def part(self) -> AbstractContextManager[None]:
         """Count a part in flight while the ``with`` block lasts."""
-        return self._parts.plus()
+        return self._parts.incremented()
 
     def take(self) -> memoryview:
         """Return a block for exclusive use: a small one if many parts are in flight."""

@@ -7,7 +7,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from async_uploader._flow.throughput import BodyInTransit
-from async_uploader._sources.file import PartSource
+from async_uploader._sources.protocol import PartSource
 
 
 class PartRequest(Struct, frozen=True, kw_only=True):

@@ -10,8 +10,8 @@ from msgspec import Struct
 
 from async_uploader._errors import TransportError, UploaderError
 from async_uploader._limits import TOKEN_TTL_SECONDS
-from async_uploader._models import UploadToken, Video, VideoStatus, number, whole_number
-from async_uploader._parsing import credential, identifier
+from async_uploader._models import UploadToken, Video, VideoStatus
+from async_uploader._parsing import credential, identifier, number, whole_number
 
 from .credentials import TokenPair
 from .http import Response
@@ -44,7 +44,7 @@ def read_part_response(response: Response, video_id: str | None) -> PartResponse
     return PartResponse(
         status=response.status,
         video_id=found_id,
-        video=Video.from_answer(content) if is_video else None,
+        video=Video.from_response(content) if is_video else None,
     )
 
 
@@ -58,7 +58,7 @@ def read_video(response: Response, *, is_read: bool = False) -> Video:
     content = response.json()
     if identifier(content.get("videoId")) is None:
         raise _unreadable(response, "a video", is_read=is_read)
-    return Video.from_answer(content)
+    return Video.from_response(content)
 
 
 def read_status(response: Response) -> VideoStatus:
@@ -69,7 +69,7 @@ def read_status(response: Response) -> VideoStatus:
     content = response.json()
     if not content:
         raise _unreadable(response, "a status", is_read=True)
-    return VideoStatus.from_answer(content)
+    return VideoStatus.from_response(content)
 
 
 def read_upload_token(response: Response, *, is_read: bool = False) -> UploadToken:
@@ -82,7 +82,7 @@ def read_upload_token(response: Response, *, is_read: bool = False) -> UploadTok
     content = response.json()
     if credential(content.get("token")) is None:
         raise _unreadable(response, "an upload token", is_read=is_read)
-    return UploadToken.from_answer(content)
+    return UploadToken.from_response(content)
 
 
 def read_token_pair(response: Response) -> TokenPair:

@@ -13,10 +13,11 @@ from typing import Any, Final, Self
 from urllib.parse import quote
 
 from async_uploader._errors import ConfigurationError
-from async_uploader._flow.rate_limit import RateLimiter, RequestKind
+from async_uploader._flow.rate_limit import RateLimiter
 from async_uploader._models import UploadToken, Video, VideoStatus
 from async_uploader._options import DEFAULT_STALL_TIMEOUT_SECONDS
 from async_uploader._plan import Part
+from async_uploader.events import RequestKind
 
 from .credentials import ApiKey, DelegatedToken
 from .http import Http, Response
@@ -147,7 +148,9 @@ class Service:
     async def list_videos(self, query: Mapping[str, str | list[str]]) -> tuple[list[Video], int | None]:
         """``GET /videos``: one page, and the number of pages if the service says so."""
         self._require_api_key()
-        return read_list_page(await self._call(RequestKind.READ, "GET", "videos", query=query), Video.from_answer)
+        return read_list_page(
+            await self._call(RequestKind.READ, "GET", "videos", query=query), Video.from_response
+        )
 
     async def delete_video(self, video_id: str) -> None:
         """``DELETE /videos/{videoId}``."""
@@ -212,7 +215,7 @@ class Service:
         """``GET /upload-tokens``: one page, and the number of pages if the service says so."""
         self._require_api_key()
         return read_list_page(
-            await self._call(RequestKind.READ, "GET", "upload-tokens", query=query), UploadToken.from_answer
+            await self._call(RequestKind.READ, "GET", "upload-tokens", query=query), UploadToken.from_response
         )
 
     async def get_upload_token(self, token: str) -> UploadToken:

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from enum import StrEnum
 from functools import partial
 from typing import Final
 
@@ -22,21 +21,13 @@ from async_uploader._errors import ApiError
 from async_uploader._limits import RATE_WINDOW_SECONDS, READS_A_MINUTE, UPLOADS_A_MINUTE, WRITES_A_MINUTE
 from async_uploader._parsing import header_count, header_seconds, retry_after_seconds
 from async_uploader._plan import Allowance
+from async_uploader.events import RequestKind
 
 from .rate_window import RateWindow
 from .throughput import RecentThroughput
 
 # Longer than any window of the service, and than most outages. An upload that waits longer appears to hang.
 MAX_WAIT_SECONDS: Final = 3600.0
-
-
-class RequestKind(StrEnum):
-    """Kinds of requests with separate limits. ``AUTH`` has none."""
-
-    UPLOAD = "upload"
-    WRITE = "write"
-    READ = "read"
-    AUTH = "auth"
 
 
 # How many requests of a kind an account may send per upload; the same in production and sandbox.
@@ -142,7 +133,7 @@ class RateLimiter:
         remaining = window.limit if now >= window.resets_at else window.remaining
         rate = self._throughput.bytes_per_second(now)
         return Allowance(
-            left=max(0, remaining - self.demand()),
+            remaining=max(0, remaining - self.demand()),
             limit=window.limit,
             window_bytes=None if rate is None else rate * window.length_seconds,
         )

@@ -16,14 +16,14 @@ import anyio
 import tenacity
 from msgspec import Struct
 
-from async_uploader._dispatcher import EventDispatcher, error_type
+from async_uploader._dispatcher import EventDispatcher
 from async_uploader._errors import ApiError, TransportError, is_transient
 from async_uploader._limits import RATE_WINDOW_SECONDS
 from async_uploader._options import DEFAULT_MAX_ATTEMPTS, MAX_ATTEMPTS
 from async_uploader._units import format_duration
-from async_uploader.events import RateLimitWait, RetryScheduled
+from async_uploader.events import Operation, RateLimitWait, RequestKind, RetryScheduled
 
-from .rate_limit import MAX_WAIT_SECONDS, RateLimiter, RequestKind
+from .rate_limit import MAX_WAIT_SECONDS, RateLimiter
 
 log: Final = logging.getLogger("async_uploader")
 
@@ -92,14 +92,14 @@ class RetryRunner:
         """The same runner, without events: an exception of a listener must not replace the error being handled."""
         return type(self)(self.limiter, self._policy, subject=self._subject, sleep=self._sleep)
 
-    async def run(self, kind: RequestKind, request: Callable[[], Awaitable[T]], *, what: str) -> T:
+    async def run(self, kind: RequestKind, request: Callable[[], Awaitable[T]], *, operation: Operation) -> T:
         """Send a request, with retries. Each attempt waits for the rate limit.
 
         :param request: sends it once
-        :param what: names the request in the log
+        :param operation: what the request does
         :raises UploaderError: the error of the last attempt
         """
-        return await self.retry(partial(self.run_once, kind, request), what=what)
+        return await self.retry(partial(self.run_once, kind, request), operation=operation)
 
     async def run_once(
         self,
@@ -123,14 +123,14 @@ class RetryRunner:
         self,
         attempt: Callable[[], Awaitable[T]],
         *,
-        what: str,
+        operation: Operation,
         part_number: int | None = None,
         progress: Callable[[], int] = lambda: 0,
         sleep: Callable[[float], Awaitable[None]] | None = None,
     ) -> T:
         """Call ``attempt`` until it succeeds or must not be retried.
 
-        :param what: names the request in the log
+        :param operation: what the request does
         :param part_number: the part that it sends, if any
         :param progress: a number that grows while the upload progresses
         :param sleep: waits for the backoff instead of the runner's own ``sleep``
@@ -147,8 +147,13 @@ class RetryRunner:
             return error is not None and self._policy.should_retry(error, state.attempt_number)
 
         def report(state: tenacity.RetryCallState) -> None:
-            if (error := _error_of(state)) is not None:
-                self._report_retry(what, part_number, error, state.upcoming_sleep)
+            error = _error_of(state)
+            assert isinstance(error, Exception), "no other exception is transient"
+            self._report_retry(
+                RetryScheduled(
+                    operation=operation, part_number=part_number, error=error, wait_seconds=state.upcoming_sleep
+                )
+            )
 
         retrying = tenacity.AsyncRetrying(
             retry=should_retry, wait=self._backoff_seconds, before_sleep=report, sleep=sleep or self._sleep
@@ -177,21 +182,13 @@ class RetryRunner:
             subject = f"{self._subject}: the" if self._subject else "The"
             log.warning("%s account's rate limit is used up; waiting %s.", subject, format_duration(wait_seconds))
         if self._events is not None:
-            self._events.emit(RateLimitWait(kind=str(kind), wait_seconds=wait_seconds))
+            self._events.emit(RateLimitWait(kind=kind, wait_seconds=wait_seconds))
 
-    def _report_retry(self, what: str, part_number: int | None, error: BaseException, wait_seconds: float) -> None:
-        subject = f"{self._subject}, {what}" if self._subject else what
-        log.warning("%s: %s Retrying in %.1f s.", subject, error, wait_seconds)
+    def _report_retry(self, event: RetryScheduled) -> None:
+        subject = f"{self._subject}, {event.request}" if self._subject else event.request
+        log.warning("%s: %s Retrying in %.1f s.", subject, event.error, event.wait_seconds)
         if self._events is not None:
-            self._events.emit(
-                RetryScheduled(
-                    what=what,
-                    part_number=part_number,
-                    reason=str(error),
-                    wait_seconds=wait_seconds,
-                    error_type=error_type(error),
-                )
-            )
+            self._events.emit(event)
 
 
 def _error_of(state: tenacity.RetryCallState) -> BaseException | None:

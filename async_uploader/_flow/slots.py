@@ -9,7 +9,7 @@ from typing import Final
 import anyio
 
 from async_uploader._counter import Counter
-from async_uploader._plan import MOST_CONNECTIONS
+from async_uploader._plan import MAX_ADAPTIVE_CONCURRENCY
 
 from .concurrency import ConcurrencyController, ConcurrencyPolicy
 from .rate_limit import RateLimiter
@@ -35,7 +35,7 @@ class UploadSlots:
     """
 
     def __init__(self, limiter: RateLimiter, concurrency: int | None = None) -> None:
-        self.max_concurrency: int = concurrency or MOST_CONNECTIONS
+        self.max_concurrency: int = concurrency or MAX_ADAPTIVE_CONCURRENCY
         self.meter = ThroughputMeter()
         self.ready_workers = Counter()
         self.rate_limited = Counter()
@@ -65,7 +65,7 @@ class UploadSlots:
         if not self.active_uploads and self._controller is not None:
             self._controller.begin(anyio.current_time())
             self._slots.total_tokens = self._controller.connections
-        return self._uploads.plus()
+        return self._uploads.incremented()
 
     async def acquire(self, holder: object) -> None:
         """Wait for a slot and take it for ``holder``."""

@@ -1,1 +1,1 @@
-"""What is known of earlier runs: the journal, its worker, and the resume points of a source."""
+"""Resumes interrupted uploads: the journal, the locks, and the ways to find what an earlier run left."""

@@ -1,34 +1,47 @@
-"""What the journal of this machine still remembers: to be looked at, and to be forgotten."""
+"""The public functions that list and forget unfinished uploads."""
 
-from __future__ import annotations
+# No `from __future__ import annotations`: see `_public`.
 
 import sqlite3
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 import anyio.to_thread
 
 from async_uploader._errors import ConfigurationError, UploaderError
+from async_uploader._public import public
 
-from .journal import Entry, Journal, reason_of
+from .entry import Entry
+from .journal import Journal, reason_of
 
 T = TypeVar("T")
 
 
+@public
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnfinishedUpload:
-    """An upload that was begun on this machine with ``resume``, and has not ended.
+    """An upload in the journal of this machine: interrupted, or finished and kept by ``keep_finished``.
 
-    The counts are the journal's; the service may have more. ``started_at`` is in seconds since the epoch. A
-    ``finished`` one is remembered until its result was delivered (``keep_finished``).
+    The counts are those of the journal; the service may have received more.
+
+    :ivar video_id: id of its container
+    :ivar path: absolute path of its source
+    :ivar base_url: URL of the service
+    :ivar started_at: time of its start, in UTC
+    :ivar parts_done: number of acknowledged parts
+    :ivar parts_total: number of all parts
+    :ivar acknowledged_bytes: size of the acknowledged parts in bytes
+    :ivar total_bytes: size of the source in bytes
+    :ivar finished: whether the video is finished; its entry is kept until :func:`forget_unfinished`
     """
 
     video_id: str
     path: Path
     base_url: str
-    started_at: float
+    started_at: datetime
     parts_done: int
     parts_total: int
     acknowledged_bytes: int
@@ -37,21 +50,23 @@ class UnfinishedUpload:
 
 
 async def list_unfinished(*, finished: bool = False) -> list[UnfinishedUpload]:
-    """The uploads that can be resumed, oldest first.
+    """List the interrupted uploads of this machine, oldest first.
 
-    :param finished: list finished uploads that the journal still remembers (``keep_finished``), too. Default False
+    :param finished: also list finished uploads that are still in the journal (``keep_finished``). Default False
+    :returns: the uploads
     :raises UploaderError: the journal cannot be read
     """
-    return [_shown(entry) for entry in await _read(Journal.unfinished) if finished or entry.video is None]
+    return [_describe(entry) for entry in await _run(Journal.unfinished) if finished or entry.video is None]
 
 
 async def forget_unfinished(video_id: str) -> UnfinishedUpload:
-    """Forget one, by its container, finished or not.
+    """Remove an upload from the journal of this machine, so that it is not resumed.
 
-    The container itself stays; :meth:`Client.delete_video` deletes it.
+    Its container stays: delete it with :meth:`Client.delete_video`.
 
-    :returns: what was known of it
-    :raises ConfigurationError: there is none of this id
+    :param video_id: id of its container
+    :returns: the upload that was removed
+    :raises ConfigurationError: the journal has no upload with this id
     :raises UploaderError: the journal cannot be written
     """
 
@@ -61,52 +76,51 @@ async def forget_unfinished(video_id: str) -> UnfinishedUpload:
             journal.forget(entry.id)
         return found[0] if found else None
 
-    entry = await _read(forget)
+    entry = await _run(forget)
     if entry is None:
-        raise ConfigurationError(f"There is no unfinished upload into video {video_id!r}.")
-    return _shown(entry)
+        raise ConfigurationError(f"There is no unfinished upload to video {video_id!r}.")
+    return _describe(entry)
 
 
 async def forget_all(video_ids: Iterable[str]) -> None:
-    """Forget many at once, in one transaction; those that the journal does not know are skipped.
+    """Remove many uploads from the journal in one transaction. Unknown ids are ignored.
 
     :raises UploaderError: the journal cannot be written
     """
     wanted = list(video_ids)
-    await _read(lambda journal: journal.forget_videos(wanted))
+    await _run(lambda journal: journal.forget_videos(wanted))
 
 
 async def finished_among(video_ids: Iterable[str]) -> frozenset[str]:
-    """Those of these containers whose finished uploads the journal still remembers (``keep_finished``).
+    """Those of these videos whose finished uploads are still in the journal (``keep_finished``).
 
     :raises UploaderError: the journal cannot be read
     """
-    finished = {entry.video_id for entry in await _read(Journal.unfinished) if entry.video is not None}
+    finished = {entry.video_id for entry in await _run(Journal.unfinished) if entry.video is not None}
     return frozenset(finished.intersection(video_ids))
 
 
-async def _read(call: Callable[[Journal], T]) -> T:
-    def work() -> T:
+async def _run(call: Callable[[Journal], T]) -> T:
+    def run() -> T:
         journal = Journal()
         try:
             return call(journal)
         except (sqlite3.Error, OSError) as exc:
-            where = "" if journal.shown == "The journal" else f" {journal.shown}"
-            raise UploaderError(f"The journal{where} cannot be used: {reason_of(exc)}.") from exc
+            raise UploaderError(f"{journal.display_name} cannot be used: {reason_of(exc)}.") from exc
         finally:
             journal.close()
 
-    return await anyio.to_thread.run_sync(work)
+    return await anyio.to_thread.run_sync(run)
 
 
-def _shown(entry: Entry) -> UnfinishedUpload:
+def _describe(entry: Entry) -> UnfinishedUpload:
     missing = entry.missing if entry.video is None else []
     parts_total, total_bytes = sum(1 for _ in entry.plan.parts()), entry.fingerprint.identity.size_bytes
     return UnfinishedUpload(
         video_id=entry.video_id,
         path=entry.path,
         base_url=entry.account.base_url,
-        started_at=entry.started_at,
+        started_at=datetime.fromtimestamp(entry.started_at, UTC),
         parts_done=parts_total - len(missing),
         parts_total=parts_total,
         acknowledged_bytes=total_bytes - sum(part.size_bytes for part in missing),

@@ -1,4 +1,7 @@
-"""Bytes in pieces, from whatever a caller has: file objects, pipes, iterables. Read, and never closed or moved."""
+"""Chunks of bytes from what a caller passes as a stream: file objects, pipes, iterables.
+
+Objects of the caller are never closed, and file objects are left at the position they had.
+"""
 
 from __future__ import annotations
 
@@ -28,16 +31,17 @@ _CHUNK_BYTES: Final = MIB
 
 
 def chunks_of(source: object) -> tuple[Chunks, str, int | None]:
-    """The bytes of a source that is no file of its own; what to call it; how many there are, if that is known.
+    """Open a source as a stream.
 
-    :raises TypeError: it is none of what can be uploaded
+    :returns: its chunks, its name, and its size in bytes (None if it is not known in advance)
+    :raises TypeError: the source has a type that cannot be uploaded
     """
     if isinstance(source, str | os.PathLike):
         return _pipe_chunks(source), Path(source).name, None
     if isinstance(source, bytes | bytearray | memoryview):
         return _one_chunk(memoryview(source).cast("B")), "stream", memoryview(source).nbytes
     if hasattr(source, "read"):
-        return _file_chunks(source), _name_of(source), _size_ahead(source)
+        return _file_chunks(source), _name_of(source), _remaining_bytes(source)
     if isinstance(source, AsyncIterable):
         return _async_chunks(source), "stream", None
     if isinstance(source, Iterable):
@@ -58,16 +62,16 @@ async def _async_chunks(source: AsyncIterable[Any]) -> Chunks:
 
 
 async def _sync_chunks(source: Iterable[Any]) -> Chunks:
-    # A thread of its own: what blocks in it, holds up nobody else.
+    # In a dedicated thread, so that an iterator that blocks delays nothing else.
     iterator, end = iter(source), object()
-    with _own_thread() as in_thread:
+    with _dedicated_thread() as in_thread:
         while (chunk := await in_thread(partial(next, iterator, end))) is not end:
             yield _checked(chunk)
 
 
 async def _pipe_chunks(path: str | os.PathLike[str]) -> Chunks:
-    with _own_thread() as in_thread:
-        # In a thread: opening a named pipe waits for its writer.
+    with _dedicated_thread() as in_thread:
+        # In a thread: opening a named pipe blocks until there is a writer.
         file = await in_thread(partial(open, path, "rb", buffering=0))
     try:
         async with aclosing(_file_chunks(file)) as chunks:
@@ -78,45 +82,45 @@ async def _pipe_chunks(path: str | os.PathLike[str]) -> Chunks:
 
 
 async def _file_chunks(file: Any) -> Chunks:
-    # read1() gives what is there, where read() would wait for a whole block of a pipe.
+    # read1() returns the available bytes, while read() would block for a full chunk from a pipe.
     read = getattr(file, "read1", file.read)
     pipe = _pipe_of(file)
-    can_seek = hasattr(file, "seekable") and await _called(file.seekable)
-    start = await _called(file.tell) if can_seek else None
+    can_seek = hasattr(file, "seekable") and await _call(file.seekable)
+    start = await _call(file.tell) if can_seek else None
     try:
-        with _own_thread() as in_thread:
+        with _dedicated_thread() as in_thread:
             while True:
                 if pipe is not None:
-                    # So that it can be cancelled: a thread that waits in read() cannot.
+                    # This wait can be cancelled; a thread that blocks in read() cannot.
                     await anyio.wait_readable(pipe)
                 chunk = await in_thread(partial(read, _CHUNK_BYTES))
                 if isawaitable(chunk):
                     chunk = await chunk
                 if not chunk and chunk is not None:
                     return
-                if chunk is not None:  # None: a raw stream that would block
+                if chunk is not None:  # None: a non-blocking stream has no bytes yet
                     yield _checked(chunk)
     finally:
         if start is not None:
-            # The bytes are what counts: a file object that was closed meanwhile fails no upload here.
+            # The bytes were read, so a file object that was closed in the meantime must not fail the upload.
             with anyio.CancelScope(shield=True), suppress(Exception):
-                await _called(file.seek, start)
+                await _call(file.seek, start)
 
 
-async def _called(method: Callable[..., Any], *arguments: object) -> Any:
-    """The answer of a method of a file object, which may be an asynchronous one."""
-    answer = method(*arguments)
-    return await answer if isawaitable(answer) else answer
+async def _call(method: Callable[..., Any], *arguments: object) -> Any:
+    """Call a method of a file object, which may be asynchronous."""
+    result = method(*arguments)
+    return await result if isawaitable(result) else result
 
 
 @contextmanager
-def _own_thread() -> Iterator[Callable[[Callable[[], Any]], Awaitable[Any]]]:
+def _dedicated_thread() -> Iterator[Callable[[Callable[[], Any]], Awaitable[Any]]]:
     thread = ThreadPoolExecutor(1, thread_name_prefix="async_uploader-stream")
     loop = asyncio.get_running_loop()
 
     async def in_thread(call: Callable[[], Any]) -> Any:
-        ended = await loop.run_in_executor(thread, partial(_ended, call))
-        return ended.result()
+        result = await loop.run_in_executor(thread, partial(_captured, call))
+        return result.unwrap()
 
     try:
         yield in_thread
@@ -125,23 +129,24 @@ def _own_thread() -> Iterator[Callable[[Callable[[], Any]], Awaitable[Any]]]:
 
 
 class _Result(Struct, frozen=True):
-    """How a call has ended."""
+    """The value or the exception of a call."""
 
     value: Any = None
     error: BaseException | None = None
 
-    def result(self) -> Any:
+    def unwrap(self) -> Any:
+        """Return the value, or raise the exception."""
         if self.error is not None:
             raise self.error
         return self.value
 
 
-def _ended(call: Callable[[], Any]) -> _Result:
-    # Carried over as a value. A future cannot hold StopIteration: who waits for it would wait for ever. And it
-    # makes a cancellation of its own out of the CancelledError of concurrent.futures.
+def _captured(call: Callable[[], Any]) -> _Result:
+    # A future cannot hold StopIteration: awaiting it would never end. And asyncio turns a CancelledError of
+    # concurrent.futures into a cancellation of the waiting task.
     try:
         return _Result(value=call())
-    except BaseException as exc:  # noqa: BLE001 - raised again where it is waited for
+    except BaseException as exc:  # noqa: BLE001 - unwrap() raises it
         return _Result(error=exc)
 
 
@@ -149,31 +154,31 @@ def _checked(chunk: object) -> Chunk:
     if isinstance(chunk, bytes):
         return chunk
     if isinstance(chunk, bytearray | memoryview):
-        # The producer may use its buffer again as soon as it is asked for more.
+        # The producer may reuse its buffer for the next chunk.
         return bytes(chunk)
     hint = "; open it in binary mode ('rb')" if isinstance(chunk, str) else ""
-    raise SourceError(f"The stream gave {type(chunk).__name__} instead of bytes{hint}.")
+    raise SourceError(f"The stream returned {type(chunk).__name__} instead of bytes{hint}.")
 
 
 def _is_seekable(file: Any) -> bool:
-    """Whether a file object can be asked for its size here and now: not an asynchronous one."""
+    """Whether a file object can seek, and is not asynchronous."""
     seekable = getattr(file, "seekable", None)
     return callable(seekable) and not iscoroutinefunction(seekable) and seekable() is True
 
 
-def _size_ahead(file: Any) -> int | None:
-    """How many bytes there are now from where a file object stands; None if it cannot tell."""
+def _remaining_bytes(file: Any) -> int | None:
+    """The number of bytes from the position of a file object to its end; None if it cannot seek."""
     if not _is_seekable(file):
         return None
     here: int = file.tell()
     file.seek(0, os.SEEK_END)
-    end: int = file.tell()  # what seek() returns is not the same everywhere
+    end: int = file.tell()  # not every file object returns the position from seek()
     file.seek(here)
     return max(end - here, 0)
 
 
 def _pipe_of(file: Any) -> int | None:
-    """The descriptor, if it can be waited for: of a pipe, a socket or a terminal, not of a file on disk."""
+    """The descriptor of a pipe, a socket or a terminal, which can be awaited; None for a file on disk."""
     try:
         descriptor = file.fileno()
         mode = os.fstat(descriptor).st_mode
@@ -190,18 +195,18 @@ def _name_of(file: Any) -> str:
 
 
 async def is_pipe(path: str | os.PathLike[str], *, threads: ThreadPoolExecutor) -> bool:
-    """Whether a path leads to something that can be read only once: a named pipe, ``/dev/stdin`` of a pipe."""
+    """Whether a path leads to a pipe, which can be read only once: a named pipe, or ``/dev/stdin`` of a pipe."""
     try:
         status = await aiofiles.os.stat(path, executor=threads)
     except (OSError, ValueError):
-        return False  # FileSource.open() says what is wrong
+        return False  # FileSource.open() raises the error
     return stat.S_ISFIFO(status.st_mode)
 
 
 def path_of(file: object) -> str | None:
-    """The path of a file object that stands at its beginning, if the path still leads to the same file.
+    """The path of a file object that is at its start, if the path still leads to the same file.
 
-    Then it can be read by a descriptor of our own, in parts that need not be kept.
+    Such a file can be uploaded as a :class:`.FileSource`, whose parts need not be kept in memory.
     """
     name = getattr(file, "name", None)
     try:

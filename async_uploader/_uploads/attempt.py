@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import anyio
 
-from async_uploader._dispatcher import EventDispatcher, error_type
+from async_uploader._dispatcher import EventDispatcher
 from async_uploader._flow.throughput import BodyInTransit, ThroughputMeter
 from async_uploader._outcome import Outcome
 from async_uploader._plan import Part
 from async_uploader._progress import ProgressTracker
-from async_uploader.events import PartBegan, PartEnded
+from async_uploader.events import PartBegan, PartEnded, PartOutcome
 
 
 class PartAttempt:
@@ -46,24 +46,23 @@ class PartAttempt:
 
     def body_started(self, body: BodyInTransit) -> None:
         """See :class:`~async_uploader._api.part_request.PartObserver`."""
-        self._progress.taken_back(self._part.number)
+        self._progress.discard_sent(self._part.number)
         self._meter.add(body)
 
     def sent(self, count_bytes: int) -> None:
         """See :class:`~async_uploader._api.part_request.PartObserver`."""
         self._sent_bytes += count_bytes
-        self._progress.sent(self._part.number, count_bytes)
+        self._progress.add_sent(self._part.number, count_bytes)
 
     def body_ended(self, body: BodyInTransit) -> None:
         """See :class:`~async_uploader._api.part_request.PartObserver`."""
         self._meter.remove(body)
         self._local_port = body.local_port or self._local_port
 
-    def end(self, outcome: Outcome | None, error: BaseException | None = None) -> None:
+    def end(self, outcome: Outcome | None, error: Exception | None = None) -> None:
         """Report the outcome; None if the attempt was cancelled. An attempt that never began is not reported."""
         if self._began_at_seconds is None:
             return
-        reported_error = None if outcome is None else error
         self._events.emit(
             PartEnded(
                 part_number=self._part.number,
@@ -71,9 +70,8 @@ class PartAttempt:
                 attempt=self._number,
                 began_at_seconds=self._began_at_seconds,
                 connection=self._local_port,
-                outcome="cancelled" if outcome is None else outcome.name.lower().replace("_", " "),
-                error=None if reported_error is None else str(reported_error),
-                error_type=None if reported_error is None else error_type(reported_error),
+                outcome=PartOutcome.CANCELLED if outcome is None else PartOutcome[outcome.name],
+                error=error,
                 sent_bytes=self._sent_bytes,
             )
         )

@@ -8,9 +8,9 @@ from typing import Final, TypeVar
 
 import anyio
 
-from async_uploader._flow.rate_limit import RequestKind
 from async_uploader._models import Video
-from async_uploader._outcome import is_whole
+from async_uploader._outcome import is_complete
+from async_uploader.events import Operation, RequestKind
 
 from . import failures
 from .job import Context, Job
@@ -34,7 +34,7 @@ class Completion:
     async def run(self) -> Video:
         """Wait until the video is assembled and has the source's size; returns it.
 
-        :raises Conflict: the service assembled a video of another size
+        :raises ConflictError: the service assembled a video of another size
         :raises UploaderError: the video was not assembled within ``stall_timeout``
         """
         if self._context.service.delegated:
@@ -44,17 +44,17 @@ class Completion:
         await self._wait_until_assembled(video_id)
         if self._state.video is not None:
             return self._state.video
-        return await self._read("video", partial(self._context.service.get_video, video_id))
+        return await self._read(Operation.VIDEO, partial(self._context.service.get_video, video_id))
 
     async def _from_responses(self) -> Video:
         """With an upload token, the status cannot be read: a response must have reported completion."""
         if self._state.video is not None:
             return self._state.video
         if self._state.is_reported_complete:
-            return Video.from_answer({"videoId": self._state.video_id})
+            return Video.from_response({"videoId": self._state.video_id})
         if self._state.is_resumed and self._context.resume:
             # A part is missing that the journal lists as acknowledged. The next run sends every part again.
-            await self._context.resume.doubt()
+            await self._context.resume.forget_parts()
         raise failures.no_finished_video()
 
     async def _wait_until_assembled(self, video_id: str) -> None:
@@ -62,8 +62,8 @@ class Completion:
         deadline = anyio.current_time() + self._job.options.stall_timeout
         total_bytes = self._state.progress.total_bytes
         while True:
-            status = await self._read("status", partial(self._context.service.get_status, video_id))
-            is_assembled = is_whole(status, total_bytes=total_bytes)
+            status = await self._read(Operation.STATUS, partial(self._context.service.get_status, video_id))
+            is_assembled = is_complete(status, total_bytes=total_bytes)
             if is_assembled:
                 return
             if is_assembled is False:
@@ -73,5 +73,5 @@ class Completion:
             await anyio.sleep(interval_seconds)
             interval_seconds = min(interval_seconds * 2, _MAX_INTERVAL_SECONDS)
 
-    async def _read(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
-        return await self._context.retries.run(RequestKind.READ, request, what=what)
+    async def _read(self, operation: Operation, request: Callable[[], Awaitable[T]]) -> T:
+        return await self._context.retries.run(RequestKind.READ, request, operation=operation)

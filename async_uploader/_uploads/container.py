@@ -2,7 +2,7 @@
 
 ``POST /videos`` is not idempotent, and its response can be lost to a broken connection, to cancellation or to
 kill -9. An upload with ``resume`` therefore puts marks, or an intent that is in the journal, into the container's
-metadata, and finds the container by them (:mod:`._resume.resume`). Without ``resume``, only cancellation is
+metadata, and finds the container by them (:mod:`._resume.session`). Without ``resume``, only cancellation is
 handled: the container is deleted.
 """
 
@@ -17,10 +17,10 @@ from typing import Any, Final
 import anyio
 
 from async_uploader._errors import UploaderError
-from async_uploader._flow.rate_limit import RequestKind
 from async_uploader._models import Video
-from async_uploader._outcome import is_gone, may_have_acted
+from async_uploader._outcome import is_not_found, may_have_succeeded
 from async_uploader._plan import Plan
+from async_uploader.events import Operation, RequestKind
 
 from .job import Context
 
@@ -51,28 +51,28 @@ class Container:
         """
         resume = self._context.resume
         if resume is not None:
-            if (adopted := await resume.adopt()) is not None:
+            if (adopted := await resume.find_unused_container()) is not None:
                 return adopted
-            metadata = [*payload.get("metadata", []), *await resume.announce(plan)]
+            metadata = [*payload.get("metadata", []), *await resume.prepare_container(plan)]
             payload = {**payload, "metadata": metadata} if metadata else payload
         try:
             attempt = partial(self._find_or_create, payload)
-            return await self._context.retries.run(RequestKind.WRITE, attempt, what="create")
+            return await self._context.retries.run(RequestKind.WRITE, attempt, operation=Operation.CREATE)
         except UploaderError:
             if resume and not self._maybe_created:
-                await resume.withdraw()
+                await resume.withdraw_intent()
             raise
 
     async def _find_or_create(self, payload: Mapping[str, Any]) -> str:
         """One attempt. A retry first looks for the container, because only the response may have been lost."""
         resume = self._context.resume
-        if self._was_requested and resume and (video_id := await resume.made()) is not None:
+        if self._was_requested and resume and (video_id := await resume.find_created_container()) is not None:
             return video_id
         self._was_requested = True
         try:
             return await self._request(payload)
         except UploaderError as exc:
-            self._maybe_created |= may_have_acted(exc)
+            self._maybe_created |= may_have_succeeded(exc)
             raise
 
     async def _request(self, payload: Mapping[str, Any]) -> str:
@@ -104,7 +104,7 @@ class Container:
                 log.info("The video that was just created could not be deleted: %s", exc)
             else:
                 if self._context.resume:
-                    await self._context.resume.withdraw()
+                    await self._context.resume.withdraw_intent()
 
     async def discard(self, video_id: str) -> bool:
         """Delete the container within half a second, even if the task is cancelled.
@@ -125,9 +125,9 @@ class Container:
         retries = self._context.retries.without_events()
         request = partial(self._context.service.delete_video, video_id)
         try:
-            await retries.run(RequestKind.WRITE, request, what="delete")
+            await retries.run(RequestKind.WRITE, request, operation=Operation.DELETE)
         except UploaderError as exc:
-            if not is_gone(exc):  # an earlier attempt deleted it, and its response was lost
+            if not is_not_found(exc):  # an earlier attempt deleted it, and its response was lost
                 raise
 
 

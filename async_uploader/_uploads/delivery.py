@@ -17,10 +17,10 @@ from async_uploader._api.part_request import PartRequest
 from async_uploader._api.responses import PartResponse
 from async_uploader._api.service import byte_range, part_range
 from async_uploader._errors import ApiError, UploaderError
-from async_uploader._flow.rate_limit import RequestKind
 from async_uploader._options import MAX_CONCURRENCY
-from async_uploader._outcome import ALREADY_WHOLE, Outcome, classify, is_whole, received_parts
-from async_uploader._sources.file import PartSource
+from async_uploader._outcome import ALREADY_COMPLETE, Outcome, classify, is_complete, received_parts
+from async_uploader._sources.protocol import PartSource
+from async_uploader.events import Operation, RequestKind
 
 from . import failures
 from .attempt import PartAttempt
@@ -73,7 +73,7 @@ class PartDelivery:
         try:
             return await self._context.retries.retry(
                 self._attempt,
-                what=f"part {self._part.number}",
+                operation=Operation.PART,
                 part_number=self._part.number,
                 progress=lambda: self._state.progress.acknowledged_bytes,
                 sleep=self._back_off,
@@ -102,7 +102,7 @@ class PartDelivery:
             meter=self._job.slots.meter,
         )
         send = partial(self._send, attempt)
-        rate_limited = self._job.slots.rate_limited.plus()
+        rate_limited = self._job.slots.rate_limited.incremented()
         try:
             response = await self._context.retries.run_once(RequestKind.UPLOAD, send, waiting=rate_limited)
         except UploaderError as exc:
@@ -124,7 +124,7 @@ class PartDelivery:
             video_id=self._state.video_id,
             expect_continue=self._attempts > 1 or self._may_have_been_sent(),
         )
-        with self._state.sending.plus():
+        with self._state.sending.incremented():
             return await self._context.service.send_part(request, attempt)
 
     def _content_range(self) -> str:
@@ -152,22 +152,22 @@ class PartDelivery:
             return False
         status = await self._context.retries.run_once(RequestKind.READ, partial(service.get_status, video_id))
         return bool(
-            is_whole(status, total_bytes=self._state.progress.total_bytes)
+            is_complete(status, total_bytes=self._state.progress.total_bytes)
             or received_parts(status, [self._part], ranges=self._job.options.ranges)
         )
 
     def _is_stored_despite(self, error: UploaderError, attempt: PartAttempt) -> bool:
         """Classify the error of an attempt. Returns True if it means that the part is already stored.
 
-        :raises Conflict: another program writes to the video, or a retry could create a second video
+        :raises ConflictError: another program writes to the video, or a retry could create a second video
         """
-        self._state.progress.taken_back(self._part.number)
+        self._state.progress.discard_sent(self._part.number)
         outcome = classify(error, maybe_received=self._maybe_received)
         attempt.end(outcome, error)
         match outcome:
             case Outcome.STORED:
                 log.info("%s was already stored.", self._name)
-                self._state.is_reported_complete |= isinstance(error, ApiError) and error.slug == ALREADY_WHOLE
+                self._state.is_reported_complete |= isinstance(error, ApiError) and error.slug == ALREADY_COMPLETE
                 return True
             case Outcome.CONFLICT:
                 raise failures.foreign_writer(error) from error
@@ -180,7 +180,7 @@ class PartDelivery:
 
     async def _record(self, response: PartResponse | None) -> None:
         state, part = self._state, self._part
-        state.progress.acknowledged(part.number, part.size_bytes)
+        state.progress.acknowledge(part.number, part.size_bytes)
         self._context.retries.limiter.part_stored(part.size_bytes)
         parts_done, parts_total = state.progress.parts_done, state.progress.parts_total
         log.info("%s: stored (%s of %s).", self._name, parts_done, parts_total or "?")
@@ -191,7 +191,7 @@ class PartDelivery:
         if response is not None and state.video_id is None:
             await self._record_container(response)
         elif self._context.resume:
-            await self._context.resume.acknowledged(part.number, video)
+            await self._context.resume.record_part(part.number, video)
 
     async def _record_container(self, response: PartResponse) -> None:
         """The first part of an upload token has created the container."""
@@ -199,7 +199,7 @@ class PartDelivery:
             raise failures.no_video_id()
         self._state.video_id = response.video_id
         if self._context.resume:
-            await self._context.resume.record(
+            await self._context.resume.record_container(
                 response.video_id,
                 ranges=self._job.options.ranges,
                 part_bytes=self._job.plan.part_bytes,

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from typing import Final
 
-from async_uploader._errors import SourceError, SourceFailed, UploaderError, UploadFailed
+from async_uploader._errors import ConflictError, SourceError, SourceFailed, UploaderError, UploadFailed
 from async_uploader._models import VideoStatus
-from async_uploader._outcome import Conflict, Fate, fate
+from async_uploader._outcome import Fate, container_fate
 from async_uploader._units import format_size
+from async_uploader.events import ContainerState
 
 from .state import TransferState
 
-RESUMABLE: Final = "Upload it again to resume."
 NO_JOURNAL: Final = "The journal cannot be used, so this upload cannot be resumed. "
-DELETED: Final = "The unfinished video was deleted."
-NOT_DELETED: Final = "The unfinished video could not be deleted; the service removes it after 7 days."
-KEPT: Final = "The video was not deleted."
-GONE: Final = "This video no longer exists; upload the source again to create a new one."
+ADVICE: Final = {
+    ContainerState.KEPT: "Upload it again to resume.",
+    ContainerState.DELETED: "The unfinished video was deleted.",
+    ContainerState.NOT_DELETED: "The unfinished video could not be deleted; the service removes it after 7 days.",
+    ContainerState.UNCHANGED: "The video was not deleted.",
+    ContainerState.MISSING: "This video no longer exists; upload the source again to create a new one.",
+}
 
 
 def upload_failed(cause: Exception, state: TransferState) -> UploadFailed:
@@ -38,26 +41,26 @@ def upload_failed(cause: Exception, state: TransferState) -> UploadFailed:
         parts_total=progress.parts_total,
         acknowledged_bytes=progress.acknowledged_bytes,
         total_bytes=progress.total_bytes,
-        resumable=fate(cause) is Fate.KEEP and state.video_id is not None,
+        resumable=container_fate(cause) is Fate.KEEP and state.video_id is not None,
     )
 
 
-def foreign_writer(error: UploaderError) -> Conflict:
+def foreign_writer(error: UploaderError) -> ConflictError:
     """The service already has a part that this upload never sent."""
-    return Conflict(f"{error} This upload did not send it: another program is writing to this video.")
+    return ConflictError(f"{error} This upload did not send it: another program is writing to this video.")
 
 
-def possible_second_video(error: UploaderError) -> Conflict:
+def possible_second_video(error: UploaderError) -> ConflictError:
     """The response to the only part was lost, and an upload token cannot look for the video."""
-    return Conflict(
+    return ConflictError(
         f"{error} The only part may have created a video. An upload token cannot check this, and sending the part "
         "again could create a second video. Check the account before you upload it again."
     )
 
 
-def wrong_size(status: VideoStatus, total_bytes: int | None) -> Conflict:
+def wrong_size(status: VideoStatus, total_bytes: int | None) -> ConflictError:
     """The service assembled a video of another size."""
-    return Conflict(
+    return ConflictError(
         f"The service assembled {status.ingest.filesize:,} bytes, but the source has {total_bytes:,} bytes."
     )
 

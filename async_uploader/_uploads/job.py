@@ -13,10 +13,10 @@ from async_uploader._flow.retries import RetryRunner
 from async_uploader._flow.slots import UploadSlots
 from async_uploader._options import TransferOptions
 from async_uploader._plan import Plan
-from async_uploader._sources.file import Source
+from async_uploader._sources.protocol import UploadSource
 
 if TYPE_CHECKING:
-    from async_uploader._resume.resume import Resume
+    from async_uploader._resume.session import ResumeSession
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -26,7 +26,7 @@ class Job(Struct, frozen=True, kw_only=True):
     :param slots: limits the parts in flight; shared with other uploads
     """
 
-    source: Source
+    source: UploadSource
     plan: Plan
     options: TransferOptions
     payload: Mapping[str, Any]
@@ -42,7 +42,7 @@ class Context(Struct, frozen=True, kw_only=True):
     service: Service
     retries: RetryRunner
     events: EventDispatcher
-    resume: Resume | None = None
+    resume: ResumeSession | None = None
 
     @property
     def can_resume(self) -> bool:

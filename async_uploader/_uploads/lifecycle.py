@@ -11,8 +11,8 @@ another program writes to the container         (any)              is not touche
 the container no longer exists                  (any)              is forgotten
 ==============================================  =================  ===========================
 
-:func:`._outcome.fate` maps errors to these rows. An upload can be resumed if ``resume`` is on and a later run can
-find the container: by the journal or by its marks (:attr:`._resume.resume.Resume.can_resume`).
+:func:`._outcome.container_fate` maps errors to these rows. An upload can be resumed if ``resume`` is on and a
+later run can find the container: by the journal or its marks (:attr:`._resume.session.ResumeSession.can_resume`).
 
 A container that the caller named (``video_id``) is never deleted. An upload token cannot delete any.
 """
@@ -26,13 +26,18 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
-from async_uploader._dispatcher import error_type
 from async_uploader._errors import UploadFailed
-from async_uploader._flow.rate_limit import RequestKind
 from async_uploader._models import Video
-from async_uploader._outcome import Fate, fate
-from async_uploader._plan import fit
-from async_uploader.events import UploadBegan, UploadEnded
+from async_uploader._outcome import Fate, container_fate
+from async_uploader._plan import fit_to_allowance
+from async_uploader.events import (
+    ContainerState,
+    Operation,
+    RequestKind,
+    UploadBegan,
+    UploadEnded,
+    UploadOutcome,
+)
 
 from . import failures
 from .container import Container
@@ -41,7 +46,7 @@ from .state import TransferState
 from .transfer import Transfer
 
 if TYPE_CHECKING:
-    from async_uploader._resume.resume import ResumePoint
+    from async_uploader._resume.points import ResumePoint
 
 log: Final = logging.getLogger("async_uploader")
 
@@ -53,6 +58,9 @@ class Upload:
         self._job = job
         self._context = context
         self._container = Container(context)
+        # What happened to the container of an upload that failed or was cancelled, and a sentence about it.
+        self._container_state: ContainerState | None = None
+        self._advice = ""
 
     async def run(self) -> Video:
         """Upload the source, and emit the first and the last event.
@@ -74,56 +82,59 @@ class Upload:
             )
             video = await self._upload_or_resume()
         except BaseException as exc:
-            events.emit(_ended_by(exc))
+            events.emit(self._ended_by(exc))
             raise
         is_recorded = self._context.resume is not None and self._context.resume.is_recorded
-        events.emit(UploadEnded(video_id=video.video_id, error=None, resumable=is_recorded))
+        events.emit(
+            UploadEnded(video_id=video.video_id, outcome=UploadOutcome.FINISHED, error=None, resumable=is_recorded)
+        )
         return video
 
     async def _upload_or_resume(self) -> Video:
         resume = self._context.resume
-        begun = await resume.begun() if resume else None
-        if begun is not None and begun.whole:
-            video = begun.video or await self._get_video(begun.video_id)
+        point = await resume.find_resume_point() if resume else None
+        if point is not None and point.is_complete:
+            video = point.video or await self._get_video(point.video_id)
         else:
-            video = await self._fill(begun)
+            video = await self._fill(point)
         if resume:
-            video = await resume.finished(video)
+            video = await resume.finish(video)
         if self._job.options.on_video is not None:
             returned = self._job.options.on_video(video)
             if isawaitable(returned):
                 await returned
         if resume:
             # Last: after a crash before this line, the next run finds the finished video in the journal.
-            await resume.delivered()
+            await resume.mark_delivered()
         return video
 
     async def _get_video(self, video_id: str) -> Video:
         request = partial(self._context.service.get_video, video_id)
-        return await self._context.retries.run(RequestKind.READ, request, what="video")
+        return await self._context.retries.run(RequestKind.READ, request, operation=Operation.VIDEO)
 
-    async def _fill(self, begun: ResumePoint | None) -> Video:
-        if begun is not None:
-            job = _resumed(self._job, begun)
-            state = TransferState(job, video_id=begun.video_id, received=begun.received, is_resumed=True)
+    async def _fill(self, point: ResumePoint | None) -> Video:
+        if point is not None:
+            job = _resumed(self._job, point)
+            state = TransferState(job, video_id=point.video_id, received=point.received, is_resumed=True)
         else:
             job, video_id = await self._create()
             state = TransferState(job, video_id=video_id)
         try:
             return await self._transfer(job, state)
         except UploadFailed as exc:
-            exc.resumable, exc.advice = await self._clean_up(state.video_id, fate(exc.__cause__ or exc))
+            await self._clean_up(state.video_id, container_fate(exc.__cause__ or exc))
+            exc.resumable, exc.advice = self._is_resumable, self._advice
             raise
         except BaseException as exc:
-            is_kept, advice = await self._clean_up(state.video_id, Fate.KEEP)
-            exc.add_note(advice)  # the advice of the last event
-            if self._context.resume and not is_kept and state.video_id:
-                log.warning("%s: %s", self._job.source.name, advice)
+            await self._clean_up(state.video_id, Fate.KEEP)
+            exc.add_note(self._advice)
+            if self._context.resume and not self._is_resumable and state.video_id:
+                log.warning("%s: %s", self._job.source.name, self._advice)
             raise
 
     async def _transfer(self, job: Job, state: TransferState) -> Video:
         if self._context.resume and state.video_id:
-            await self._context.resume.record(
+            await self._context.resume.record_container(
                 state.video_id,
                 ranges=job.options.ranges,
                 part_bytes=job.plan.part_bytes,
@@ -139,50 +150,55 @@ class Upload:
             video_id = await self._container.create(job.payload, job.plan)
         # The response to the creation contains the rate limit, so fit again; unless the container's marks already
         # contain the plan.
-        is_marked = self._context.resume is not None and self._context.resume.is_marked
+        is_marked = self._context.resume is not None and self._context.resume.uses_marks
         return (job if is_marked else self._fitted(job)), video_id
 
     def _fitted(self, job: Job) -> Job:
         allowance = self._context.retries.limiter.allowance()
-        return replace(job, plan=fit(job.plan, allowance, files=job.slots.active_uploads))
+        return replace(job, plan=fit_to_allowance(job.plan, allowance, files=job.slots.active_uploads))
 
-    async def _clean_up(self, video_id: str | None, fate: Fate) -> tuple[bool, str]:
-        """Keep or delete the container of an upload that ended without a video.
-
-        :returns: whether the upload can be resumed, and a sentence about the container
-        """
+    async def _clean_up(self, video_id: str | None, fate: Fate) -> None:
+        """Keep or delete the container of an upload that ended without a video."""
         is_kept = fate is Fate.KEEP and self._context.resume is not None
         if is_kept and self._context.can_resume:
-            return True, failures.RESUMABLE
-        if self._context.resume:
-            await self._context.resume.forget()
-        if video_id is None:
-            return False, ""
-        return False, (failures.NO_JOURNAL if is_kept else "") + await self._discard(video_id, fate)
+            self._container_state = ContainerState.KEPT
+        else:
+            if self._context.resume:
+                await self._context.resume.forget()
+            if video_id is not None:
+                self._container_state = await self._discard(video_id, fate)
+        if self._container_state is not None:
+            self._advice = failures.ADVICE[self._container_state]
+            if is_kept and not self._is_resumable:
+                self._advice = failures.NO_JOURNAL + self._advice
 
-    async def _discard(self, video_id: str, fate: Fate) -> str:
-        """Delete a container that can no longer be used, if that is allowed; returns a sentence about it."""
+    async def _discard(self, video_id: str, fate: Fate) -> ContainerState:
+        """Delete a container that can no longer be used, if that is allowed."""
         if fate is Fate.GONE:
-            return failures.GONE
+            return ContainerState.MISSING
         if fate is Fate.LEAVE or self._context.service.delegated or self._job.options.video_id is not None:
-            return failures.KEPT
-        return failures.DELETED if await self._container.discard(video_id) else failures.NOT_DELETED
+            return ContainerState.UNCHANGED
+        is_deleted = await self._container.discard(video_id)
+        return ContainerState.DELETED if is_deleted else ContainerState.NOT_DELETED
+
+    @property
+    def _is_resumable(self) -> bool:
+        return self._container_state is ContainerState.KEPT
+
+    def _ended_by(self, exc: BaseException) -> UploadEnded:
+        """The last event of an upload that failed or was cancelled."""
+        error = exc if isinstance(exc, Exception) else None
+        return UploadEnded(
+            video_id=getattr(exc, "video_id", None),
+            outcome=UploadOutcome.FAILED if error else UploadOutcome.CANCELLED,
+            error=error,
+            resumable=self._is_resumable,
+            container=self._container_state,
+            advice=self._advice,
+        )
 
 
-def _ended_by(error: BaseException) -> UploadEnded:
-    """The last event of an upload that failed or was cancelled."""
-    is_error = isinstance(error, Exception)
-    advice = getattr(error, "advice", "") or "".join(getattr(error, "__notes__", ()))
-    return UploadEnded(
-        video_id=getattr(error, "video_id", None),
-        error=str(error) if is_error else "cancelled",
-        error_type=error_type(error) if is_error else None,
-        resumable=failures.RESUMABLE in advice,
-        advice=advice,
-    )
-
-
-def _resumed(job: Job, begun: ResumePoint) -> Job:
+def _resumed(job: Job, point: ResumePoint) -> Job:
     """The job with the part size and the ranges that the earlier run used."""
-    plan = replace(job.plan, part_bytes=begun.part_bytes)
-    return replace(job, plan=plan, options=replace(job.options, ranges=begun.ranges))
+    plan = replace(job.plan, part_bytes=point.part_bytes)
+    return replace(job, plan=plan, options=replace(job.options, ranges=point.ranges))

@@ -6,45 +6,19 @@ import asyncio
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Self
+from typing import Self, cast
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from async_uploader._errors import UploaderError
 from async_uploader._models import Video
-from async_uploader._options import UploadOptions
 from async_uploader._parsing import sentence
+from async_uploader._public import public
+from async_uploader._types import Failed, Source, Uploaded, UploadItem, UploadResult
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UploadItem:
-    """One of many: what ``Client.upload()`` takes. A source that is an ``http(s)`` URL is imported instead."""
-
-    source: object
-    options: UploadOptions = field(default_factory=UploadOptions)
-
-    @classmethod
-    def of(cls, item: object) -> UploadItem:
-        """The item itself, or a bare source as one."""
-        return item if isinstance(item, UploadItem) else cls(source=item)
-
-    @property
-    def is_url(self) -> bool:
-        """Whether the service fetches it by itself."""
-        return isinstance(self.source, str) and self.source.startswith(("http://", "https://"))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UploadResult:
-    """How one of many has ended: with a video, or with an error."""
-
-    item: UploadItem
-    video: Video | None = None
-    error: UploaderError | None = None
-
-
+@public
 class Uploads:
     """The results of many uploads, in the order in which the uploads end.
 
@@ -72,8 +46,10 @@ class Uploads:
         *,
         files: int,
         check: Callable[[UploadItem], object],
+        check_client: Callable[[], None],
     ) -> None:
         self._upload = upload
+        self._check_client = check_client
         self._check = check
         self._misuse: TypeError | None = None
         self._items = items
@@ -92,6 +68,7 @@ class Uploads:
 
     async def __anext__(self) -> UploadResult:
         if self._task is None:
+            self._check_client()  # the task would belong to another event loop
             self._task = asyncio.create_task(self._run(), name="async_uploader: many uploads")
         try:
             return await self._ended.receive()
@@ -128,7 +105,7 @@ class Uploads:
     async def _feed(self, send_item: MemoryObjectSendStream[UploadItem]) -> None:
         async with send_item:
             async for item in _iterate(self._items):
-                await send_item.send(UploadItem.of(item))
+                await send_item.send(_as_item(item))
 
     async def _work(self, receive_item: MemoryObjectReceiveStream[UploadItem]) -> None:
         async with receive_item:
@@ -139,7 +116,7 @@ class Uploads:
                     self._misuse = self._misuse or exc
                     continue
                 except UploaderError as exc:
-                    result = UploadResult(item=item, error=exc)
+                    result: UploadResult = Failed(item=item, error=exc)
                 else:
                     result = await self._result(item)
                 with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
@@ -147,9 +124,9 @@ class Uploads:
 
     async def _result(self, item: UploadItem) -> UploadResult:
         try:
-            return UploadResult(item=item, video=await self._upload(item))
+            return Uploaded(item=item, video=await self._upload(item))
         except UploaderError as exc:
-            return UploadResult(item=item, error=exc)
+            return Failed(item=item, error=exc)
         except asyncio.CancelledError as exc:
             if (task := asyncio.current_task()) is None or task.cancelling():
                 raise
@@ -169,11 +146,15 @@ async def _iterate(items: Iterable[object] | AsyncIterable[object]) -> AsyncIter
             yield item
 
 
-def _unexpected(item: UploadItem, cause: BaseException) -> UploadResult:
+def _as_item(item: object) -> UploadItem:
+    return item if isinstance(item, UploadItem) else UploadItem(source=cast("Source", item))
+
+
+def _unexpected(item: UploadItem, cause: BaseException) -> Failed:
     reason = (sentence(str(cause)) or "no reason given").rstrip(".")
     error = UploaderError(f"The upload ended with an unexpected {type(cause).__name__}: {reason}.")
     error.__cause__ = cause
-    return UploadResult(item=item, error=error)
+    return Failed(item=item, error=error)
 
 
 def _first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:

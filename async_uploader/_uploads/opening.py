@@ -15,10 +15,13 @@ from async_uploader._options import TransferOptions
 from async_uploader._plan import Allowance, Plan, plan_parts, plan_stream
 from async_uploader._sources.chunks import Chunks, chunks_of, is_pipe, path_of
 from async_uploader._sources.file import FileSource
-from async_uploader._sources.stream import Budget, StreamSource
+from async_uploader._sources.part_buffer import MemoryBudget
+from async_uploader._sources.stream import StreamSource
 
 # Reads are short: with more threads they would only wait for the disk.
 _READING_THREADS: Final = 8
+
+_SESSION_NAME: Final = "recording"
 
 OpenSource = FileSource | StreamSource
 
@@ -33,7 +36,7 @@ class SourceOpener:
     def __init__(self, buffer_bytes: int, *, allowance: Callable[[], Allowance | None]) -> None:
         self._buffer_bytes = buffer_bytes
         self._allowance = allowance
-        self._budget = Budget(buffer_bytes)
+        self._budget = MemoryBudget(buffer_bytes)
         self._threads = ThreadPoolExecutor(_READING_THREADS, thread_name_prefix="async_uploader-read")
 
     def close(self) -> None:
@@ -60,14 +63,22 @@ class SourceOpener:
             allowance=self._allowance,
         )
 
+    @staticmethod
+    def check_session(options: TransferOptions) -> None:
+        """Check the options of a session, before it has anything to close.
+
+        :raises ConfigurationError: an option does not apply to a session
+        """
+        _check_stream(_SESSION_NAME, options, size_bytes=None)
+
     def open_session(self, chunks: Chunks, options: TransferOptions) -> StreamSource:
         """A stream of which every chunk becomes a part, as far as the limits for parts allow."""
         return StreamSource(
             chunks,
-            name="recording",
+            name=_SESSION_NAME,
             budget=self._budget,
             threads=self._threads,
-            cut_at_chunks=True,
+            split_at_chunks=True,
             max_latency_seconds=options.max_latency,
         )
 
@@ -79,15 +90,10 @@ class SourceOpener:
         if isinstance(source, FileSource):
             if options.max_latency is not None:
                 raise ConfigurationError("max_latency applies only to streams; remove it to upload a file.")
-        elif options.resume is True:
-            raise ConfigurationError(f"A stream ({source.shown}) cannot be resumed; remove resume.")
+        else:
+            _check_stream(source.display_name, options, size_bytes=source.size_bytes)
         if source.size_bytes is not None:
             return plan_parts(source.size_bytes, part_bytes=options.part_size, concurrency=options.concurrency)
-        if options.ranges == "bytes":
-            raise ConfigurationError(
-                f"Byte ranges require a known total size, and the size of {source.shown} is not known; "
-                "use ranges='part'."
-            )
         return plan_stream(
             buffer_bytes=self._buffer_bytes,
             part_bytes=options.part_size,
@@ -101,6 +107,19 @@ class SourceOpener:
         :raises ConfigurationError: an option does not apply to a session
         """
         return replace(self.plan(source, options), part_bytes=options.part_size or MAX_PART_BYTES, grows=False)
+
+
+def _check_stream(name: str, options: TransferOptions, *, size_bytes: int | None) -> None:
+    """Check the options of a stream, which can be read only once.
+
+    :raises ConfigurationError: an option does not apply to it
+    """
+    if options.resume != "off":
+        raise ConfigurationError(f"A stream ({name}) cannot be resumed; remove resume.")
+    if options.ranges == "bytes" and size_bytes is None:
+        raise ConfigurationError(
+            f"Byte ranges require a known total size, and the size of {name} is not known; use ranges='part'."
+        )
 
 
 def check_type(source: object) -> None:

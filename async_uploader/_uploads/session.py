@@ -9,8 +9,10 @@ import anyio
 
 from async_uploader._errors import UploaderError
 from async_uploader._models import Video
+from async_uploader._public import public
 
 
+@public
 class UploadSession:
     """Uploads the parts that you pass to it. Created by ``Client.upload_session()``; for one task at a time."""
 

@@ -38,7 +38,7 @@ class TransferState:
         self.progress = ProgressTracker(total_bytes=job.plan.total_bytes, parts_total=job.plan.parts_total)
         for part in job.plan.parts() if received else ():
             if part.number in received:
-                self.progress.acknowledged(part.number, part.size_bytes)
+                self.progress.acknowledge(part.number, part.size_bytes)
 
     @property
     def parts_left(self) -> int:

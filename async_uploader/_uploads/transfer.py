@@ -16,7 +16,7 @@ import anyio
 from async_uploader._cancelled import is_being_cancelled
 from async_uploader._models import Video
 from async_uploader._progress import ProgressReporter
-from async_uploader._sources.file import PartSource
+from async_uploader._sources.protocol import PartSource
 from async_uploader.events import ConcurrencyChanged
 
 from . import failures
@@ -51,7 +51,7 @@ class Transfer:
                 group.start_soon(self._guarded, reporter.run)
                 group.start_soon(self._guarded, self._adapt)
                 group.start_soon(self._guarded, self._fill)
-        await self._guarded(reporter.tell)
+        await self._guarded(reporter.report)
         if self._failure is not None:
             raise failures.upload_failed(self._failure, self._state) from self._failure
         assert self._video is not None
@@ -79,7 +79,7 @@ class Transfer:
 
     def _on_concurrency(self, concurrency: int) -> None:
         try:
-            self._context.events.emit(ConcurrencyChanged(connections=concurrency))
+            self._context.events.emit(ConcurrencyChanged(concurrency=concurrency))
         except Exception as exc:  # noqa: BLE001 - one upload's listener must not fail the upload that adapts for all
             self._fail(exc)
 
@@ -89,14 +89,14 @@ class Transfer:
         self._scope.cancel()
 
     async def _send_all(self) -> None:
-        async with aclosing(self._job.source.pieces(self._job.plan, received=self._state.received)) as parts:
+        async with aclosing(self._job.source.parts(self._job.plan, received=self._state.received)) as parts:
             if self._state.video_id is None:
                 # Two first parts would create two videos: the first part goes alone and returns the videoId.
                 await self._deliver_next(parts)
             # No more workers than parts: most files of a large batch have one part.
             concurrency = self._job.plan.concurrency
             count = min(concurrency, self._state.parts_left or concurrency)
-            with self._job.slots.ready_workers.plus(count):
+            with self._job.slots.ready_workers.incremented(count):
                 async with anyio.create_task_group() as workers:
                     for _ in range(count):
                         workers.start_soon(self._guarded, partial(self._work, parts))
@@ -119,7 +119,7 @@ class Transfer:
             source = await anext(parts)
             part, progress = source.part, self._state.progress
             if progress.parts_total is None and part.last:
-                progress.ends(total_bytes=part.end, parts_total=part.number)
+                progress.set_totals(total_bytes=part.end, parts_total=part.number)
             delivery = PartDelivery(source, job=self._job, context=self._context, state=self._state)
             await delivery.acquire_slot()
             return delivery

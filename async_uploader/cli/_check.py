@@ -1,4 +1,4 @@
-"""Sees that every source can be sent, before anything is."""
+"""Checks all sources and output files of an ``upload`` command before anything is sent."""
 
 from __future__ import annotations
 
@@ -10,32 +10,31 @@ from typing import Final
 
 import anyio
 
-from async_uploader._client import Client
-from async_uploader._errors import ConfigurationError, SourceError, UploaderError
+from async_uploader import Client, ConfigurationError, SourceError, UploaderError
 
 from ._item import Item
 from ._params import usage_error
-from ._results import Results, key_of
+from ._results import ResultsFile, source_key
 from ._sources import StandardInput
 from ._upload_flags import UploadFlags
 
-# Most of a check is waiting for a thread that looks at a file.
-_AT_ONCE: Final = 16
+# Most of a check is spent waiting for a thread that looks at a file.
+_CONCURRENT_CHECKS: Final = 16
 
 
-async def find_problems(
+async def find_source_errors(
     items: Sequence[Item],
     flags: UploadFlags,
     *,
     client: Client,
     stdin: StandardInput | None,
-    results: Results | None,
+    results: ResultsFile | None,
 ) -> list[UploaderError]:
-    """What is wrong with the sources that are not done yet, in their order.
+    """The errors of all sources that are not finished yet, in order.
 
-    :raises ConfigurationError: what is wrong is the options of the command
+    :raises ConfigurationError: the options of the command are wrong, and not a source
     """
-    found: dict[int, UploaderError] = {}
+    errors: dict[int, UploaderError] = {}
     numbered = iter(enumerate(items))
 
     async def check() -> None:
@@ -43,21 +42,21 @@ async def find_problems(
             try:
                 if item.problem:
                     raise SourceError(item.problem)
-                if results is None or not results.is_done(key_of(item)):
-                    await _check(item, flags, client=client, stdin=stdin)
+                if results is None or not results.is_finished(source_key(item)):
+                    await _check_source(item, flags, client=client, stdin=stdin)
             except (ConfigurationError, SourceError) as exc:
-                found[number] = exc
+                errors[number] = exc
 
     async with anyio.create_task_group() as group:
-        for _ in range(_AT_ONCE):
+        for _ in range(_CONCURRENT_CHECKS):
             group.start_soon(check)
-    return [_placed(found[number], items[number]) for number in sorted(found)]
+    return [_with_location(errors[number], items[number]) for number in sorted(errors)]
 
 
-def check_outputs(items: Sequence[Item], flags: UploadFlags) -> None:
-    """See that no file is replaced or written to that is read, or written for something else.
+def check_output_paths(items: Sequence[Item], flags: UploadFlags) -> None:
+    """Check that ``--report`` replaces no file that the command reads or writes otherwise.
 
-    :raises UsageError: one would be
+    :raises UsageError: it would
     """
     if flags.report is None:
         return
@@ -70,32 +69,33 @@ def check_outputs(items: Sequence[Item], flags: UploadFlags) -> None:
         status = os.stat(report)
         if stat.S_ISREG(status.st_mode):
             for item in items:
-                if not item.is_url and _is_file(item.source, status):
-                    raise usage_error(f"--report would replace a source, {item.source}; name another file.")
+                if not item.is_url and _is_same_file(item.source, status):
+                    raise usage_error(f"--report would replace the source {item.source}. Name another file.")
 
 
-def _is_file(path: str, status: os.stat_result) -> bool:
+def _is_same_file(path: str, status: os.stat_result) -> bool:
     with suppress(OSError):
         return os.path.samestat(os.stat(path), status)
     return False
 
 
-def _placed(error: UploaderError, item: Item) -> UploaderError:
-    if item.place:
-        return SourceError(f"{item.place}: {error}")
+def _with_location(error: UploaderError, item: Item) -> UploaderError:
+    if item.location:
+        return SourceError(f"{item.location}: {error}")
     if isinstance(error, ConfigurationError):
         raise error
     return error
 
 
-async def _check(item: Item, flags: UploadFlags, *, client: Client, stdin: StandardInput | None) -> None:
+async def _check_source(item: Item, flags: UploadFlags, *, client: Client, stdin: StandardInput | None) -> None:
     if not item.is_url:
-        await client.check_source(stdin or item.source, **item.over(flags.upload_options()))
+        options = item.merged_options(flags.upload_options(is_stream=item.is_stream))
+        await client.check_source(stdin or item.source, **options)
         if flags.local and stdin is None and stat.S_ISFIFO(os.stat(item.source).st_mode):
             raise SourceError(
-                f"{item.source} is a pipe, which --local could not compare; let it flow into - instead."
+                f"{item.source} is a FIFO, which --local cannot verify. Use - (standard input) instead."
             )
     elif flags.local:
-        raise SourceError(f"{item.source} is a URL, of which --local has nothing to compare.")
+        raise SourceError(f"{item.source} is a URL, which --local cannot verify.")
     elif client.delegated:
-        raise SourceError(f"{item.source} is a URL, which an upload token cannot import; use an API key.")
+        raise SourceError(f"{item.source} is a URL, which an upload token cannot import. Use an API key.")

@@ -1,4 +1,4 @@
-"""The commands: each one a few calls of the library."""
+"""The commands. Each one consists of a few calls of the library."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
-from async_uploader import __version__
-from async_uploader._errors import UploaderError
+from async_uploader import UploaderError, __version__
 from async_uploader._units import format_size
 
 from ._examples import APP, EMULATOR, IMPORT, UPLOAD
@@ -27,57 +26,57 @@ from ._flags import (
     VideoFlags,
     VideoJsonFlags,
 )
+from ._log import set_up_logging
 from ._loop import Interrupted, run_async
-from ._output import OutputError, line_of, set_up_logging, show, show_columns, show_json
-from ._params import command
-from ._signals import advise
+from ._output import OutputError, format_video, print_columns, print_json, print_line
+from ._params import Group, command
+from ._signals import set_interrupt_advice
 from ._upload_flags import ImportFlags, UploadFlags
 
 if TYPE_CHECKING:
-    from async_uploader._client import Client
-    from async_uploader._models import UploadToken, Video, VideoStatus
-    from async_uploader._resume.unfinished import UnfinishedUpload
+    from async_uploader import Client, UnfinishedUpload, UploadToken, Video, VideoStatus
 
 T = TypeVar("T")
 
-#: Closing thousands of connections takes longer than anything that another command closes.
+#: Closing thousands of connections takes longer than the cleanup of other commands.
 _EMULATOR_GRACE_SECONDS: Final = 5.0
 
 _SETTINGS = {"help_option_names": ["--help", "-h"], "max_content_width": 110}
 
 
-@click.group(context_settings=_SETTINGS, epilog=APP)
-@click.version_option(__version__, message="async-uploader %(version)s", help="Show the version and end.")
+@click.group(cls=Group, context_settings=_SETTINGS, epilog=APP)
+@click.version_option(__version__, message="async-uploader %(version)s", help="Print the version")
 @click.option(
     "--config",
     metavar="FILE",
     envvar="APIVIDEO_UPLOADER_CONFIG",
     type=click.Path(path_type=Path),
-    help="Read defaults of options from this TOML file. Default: config.toml in async-uploader, in the user's "
-    "configuration directory. Environment: APIVIDEO_UPLOADER_CONFIG.",
+    help="Read the defaults of options from this TOML file (default: async-uploader/config.toml in the user's "
+    "configuration directory). Environment: APIVIDEO_UPLOADER_CONFIG.",
 )
 @click.pass_context
 def app(context: click.Context, config: Path | None) -> None:
-    """Upload videos to api.video, in concurrent parts.
+    """Upload videos to api.video in concurrent parts.
 
-    The API key is read from APIVIDEO_API_KEY: from the environment, or from a file .env where the command runs.
+    Set the API key in the environment variable APIVIDEO_API_KEY, or in a file .env in the current directory.
     """
-    from ._config import load
+    from ._config import load_settings
 
     assert isinstance(context.command, click.Group)
-    context.default_map = load(context.command.commands, config)
+    context.default_map = load_settings(context.command.commands, config)
 
 
-@app.group()
+@app.group(cls=Group)
 def tokens() -> None:
-    """Tokens that let their bearer upload, and nothing else."""
+    """Manage upload tokens, which allow uploads and nothing else."""
 
 
 @command(app, UploadFlags, examples=UPLOAD)
 def upload(flags: UploadFlags) -> int:
-    """Upload files, standard input, directories, or what a manifest names; each becomes a video.
+    """Upload files, directories, a manifest or standard input.
 
-    Everything is checked before anything is sent. With several sources, one that fails does not stop the others.
+    Each file becomes a video. All sources are checked before anything is sent. If one of several uploads
+    fails, the others continue.
     """
     from ._upload import upload as run
 
@@ -87,171 +86,180 @@ def upload(flags: UploadFlags) -> int:
 
 @command(app, ImportFlags, name="import", examples=IMPORT)
 def import_(flags: ImportFlags) -> None:
-    """Have the service fetch a video from a URL, or clone one of the account's."""
+    """Import a video from a URL, or clone a video.
+
+    The service transfers the file itself.
+    """
     from ._display import Display
-    from ._painting import drawn
+    from ._rendering import render_progress
 
     display = Display(quiet=flags.quiet)
 
-    async def ask(client: Client) -> Video:
+    async def request(client: Client) -> Video:
         video = await client.import_video(flags.source, **flags.details())
-        advise(f"the service goes on with video {video.video_id}; the same command would import it again")
+        set_interrupt_advice(
+            f"The service continues to import video {video.video_id}; the same command would import it again."
+        )
         if flags.wait:
-            with drawn(display), display.encoding(flags.source) as on_status:
+            with render_progress(display), display.show_encoding(flags.source) as on_status:
                 await client.wait_until_playable(video.video_id, timeout=flags.wait_timeout, on_status=on_status)
         return video
 
-    video = _ask(flags, ask)
+    video = _run_request(flags, request)
     try:
         if flags.json:
-            show_json(video.raw)
+            print_json(video.raw)
         else:
-            show(line_of(video.raw, flags.source))
+            print_line(format_video(video.raw, flags.source))
     except OutputError as exc:
-        advice = f"Video {video.video_id} was made; the same command would make another one."
+        advice = f"Video {video.video_id} was created; the same command would create another one."
         raise OutputError(exc.reason, advice) from exc
 
 
 @command(app, VideoJsonFlags)
 def status(flags: VideoJsonFlags) -> None:
-    """Show how far the service is with a video."""
-    answer = _ask(flags, lambda client: client.get_status(flags.video_id))
+    """Show the upload and encoding status of a video."""
+    video_status = _run_request(flags, lambda client: client.get_status(flags.video_id))
     if flags.json:
-        show_json(answer.raw)
+        print_json(video_status.raw)
     else:
-        show_columns(_status_rows(answer))
+        print_columns(_status_rows(video_status))
 
 
-def _status_rows(answer: VideoStatus) -> list[tuple[str, object]]:
-    ingest, encoding = answer.ingest, answer.encoding
+def _status_rows(status: VideoStatus) -> list[tuple[str, object]]:
+    ingest, encoding = status.ingest, status.encoding
     rows: list[tuple[str, object]] = [("ingest", ingest.status or "nothing received")]
     if ingest.filesize is not None:
         rows.append(("size", f"{ingest.filesize} bytes"))
     if ingest.received_parts is not None:
         rows.append(("parts", f"{len(ingest.received_parts.parts)} of {ingest.received_parts.total or '?'}"))
-    rows += [("bytes", f"{one.first}-{one.last} of {one.total or '?'}") for one in ingest.received_bytes]
+    rows += [("bytes", f"{each.first}-{each.last} of {each.total or '?'}") for each in ingest.received_bytes]
     rows.append(("playable", "yes" if encoding.playable else "no"))
-    rows += [(f"{one.type or '?'} {one.quality or '?'}", one.status or "?") for one in encoding.qualities]
+    rows += [(f"{each.type or '?'} {each.quality or '?'}", each.status or "?") for each in encoding.qualities]
     return rows
 
 
 @command(app, VideoFlags)
 def delete(flags: VideoFlags) -> None:
-    """Delete a video for good."""
-    _ask(flags, lambda client: client.delete_video(flags.video_id))
+    """Delete a video permanently."""
+    _run_request(flags, lambda client: client.delete_video(flags.video_id))
 
 
 @command(app, ListFlags)
 def uploads(flags: ListFlags) -> None:
-    """Show the uploads that were interrupted on this machine, and what they lack.
+    """List the interrupted uploads of this machine.
 
-    Also those that are finished but whose command has failed: the same command returns their videos.
+    The list includes finished uploads whose command failed: the same command returns their videos.
     """
     from async_uploader import list_unfinished
 
     set_up_logging(flags.verbose)
-    found = run_async(partial(list_unfinished, finished=True))
+    entries = run_async(partial(list_unfinished, finished=True))
     if flags.json:
-        show_json([_unfinished_json(one) for one in found])
+        print_json([_unfinished_json(entry) for entry in entries])
         return
-    for one in found:
-        show(f"{one.video_id}  {_state(one)}  {one.path}  {one.base_url}")
+    for entry in entries:
+        print_line(f"{entry.video_id}  {_unfinished_state(entry)}  {entry.path}  {entry.base_url}")
 
 
-def _state(one: UnfinishedUpload) -> str:
-    if one.finished:
+def _unfinished_state(entry: UnfinishedUpload) -> str:
+    if entry.finished:
         return "finished; the same command returns it without uploading"
-    lacking = format_size(one.total_bytes - one.acknowledged_bytes)
-    parts = f"{one.parts_done} of {one.parts_total} parts are there"
-    return f"{parts}, {lacking} of {format_size(one.total_bytes)} to go"
+    remaining = format_size(entry.total_bytes - entry.acknowledged_bytes)
+    return f"{entry.parts_done} of {entry.parts_total} parts, {remaining} of {format_size(entry.total_bytes)} left"
 
 
-def _unfinished_json(one: UnfinishedUpload) -> dict[str, object]:
-    return {**asdict(one), "path": str(one.path)}
+def _unfinished_json(entry: UnfinishedUpload) -> dict[str, object]:
+    return {**asdict(entry), "path": str(entry.path), "started_at": entry.started_at.timestamp()}
 
 
 @command(app, ForgetFlags)
 def forget(flags: ForgetFlags) -> None:
-    """Forget an interrupted upload; the same file will be uploaded from its beginning.
+    """Remove an interrupted upload from the journal. The next upload of its file starts over.
 
-    Its video stays, unless --delete is given: then it is deleted at the service first.
+    The unfinished video stays on the service unless you add --delete.
     """
     from async_uploader import forget_unfinished
 
     if flags.delete:
-        _ask(flags, lambda client: _delete_if_there(client, flags.video_id))
+        _run_request(flags, lambda client: _delete_if_exists(client, flags.video_id))
     set_up_logging(flags.verbose)
     run_async(lambda: forget_unfinished(flags.video_id))
 
 
-async def _delete_if_there(client: Client, video_id: str) -> None:
-    """Delete a video. If an interrupted command has deleted it already, there is nothing left to do."""
-    from async_uploader._outcome import is_gone
+async def _delete_if_exists(client: Client, video_id: str) -> None:
+    """Delete a video, unless an interrupted command has deleted it already."""
+    from async_uploader._outcome import is_not_found
 
     try:
         await client.delete_video(video_id)
     except UploaderError as exc:
-        if not is_gone(exc):
+        if not is_not_found(exc):
             raise
 
 
 @command(tokens, NewTokenFlags, name="create")
 def create_token(flags: NewTokenFlags) -> None:
-    """Make a token and show it."""
-    token = _ask(flags, lambda client: client.create_upload_token(ttl_seconds=flags.ttl))
+    """Create an upload token and print it."""
+    token = _run_request(flags, lambda client: client.create_upload_token(ttl_seconds=flags.ttl))
     try:
         if flags.json:
-            show_json(token.raw)
+            print_json(token.raw)
         else:
-            show(token.token)
+            print_line(token.token)
     except OutputError as exc:
-        # Nobody knows this token now, so nobody would ever delete it. It opens the account to uploads, so standard
-        # error, which often goes into a log, is no place for it.
-        raise OutputError(exc.reason, _withdrawn(flags, token)) from exc
+        # A token that nobody knows would never be deleted. It is a secret, so it cannot go to standard error,
+        # which is often logged.
+        raise OutputError(exc.reason, _delete_unprinted(flags, token)) from exc
 
 
-def _withdrawn(flags: NewTokenFlags, token: UploadToken) -> str:
+def _delete_unprinted(flags: NewTokenFlags, token: UploadToken) -> str:
+    """Delete a token that could not be printed.
+
+    :returns: a sentence about the result
+    """
     try:
-        _ask(flags, lambda client: client.delete_upload_token(token.token))
+        _run_request(flags, lambda client: client.delete_upload_token(token.token))
     except UploaderError:
-        return "The new token could not be deleted again; see 'tokens list'."
-    return "The new token was deleted again."
+        return "The new token could not be deleted; see 'async-uploader tokens list'."
+    return "The new token was deleted."
 
 
 @command(tokens, JsonFlags, name="list")
 def list_tokens(flags: JsonFlags) -> None:
-    """Show all tokens and when they expire."""
-    found: list[UploadToken] = list(_ask(flags, lambda client: client.list_upload_tokens()))
+    """List the upload tokens and their expiry."""
+    found: list[UploadToken] = list(_run_request(flags, lambda client: client.list_upload_tokens()))
     if flags.json:
-        show_json([token.raw for token in found])
+        print_json([token.raw for token in found])
     elif found:
-        show_columns([(token.token, token.expires_at or "for ever") for token in found])
+        print_columns([(token.token, token.raw.get("expiresAt") or "never expires") for token in found])
 
 
 @command(tokens, TokenFlags, name="delete")
 def delete_token(flags: TokenFlags) -> None:
-    """Make a token useless."""
-    _ask(flags, lambda client: client.delete_upload_token(flags.token))
+    """Revoke an upload token."""
+    _run_request(flags, lambda client: client.delete_upload_token(flags.token))
 
 
-def _ask(flags: ServiceFlags, request: Callable[[Client], Awaitable[T]]) -> T:
+def _run_request(flags: ServiceFlags, request: Callable[[Client], Awaitable[T]]) -> T:
+    """Send a request with a client of its own."""
     set_up_logging(flags.verbose)
 
-    async def ask() -> T:
-        from async_uploader._client import Client
+    async def run() -> T:
+        from async_uploader import Client
 
         async with Client(**flags.client_options()) as client:
             return await request(client)
 
-    return run_async(ask)
+    return run_async(run)
 
 
 @command(app, EmulatorFlags, examples=EMULATOR)
 def emulator(flags: EmulatorFlags) -> None:
-    """Run a local service with the rules of api.video, to test against.
+    """Run an emulator of api.video for tests.
 
-    The first line of standard output is the address. Ctrl-C, SIGTERM or SIGHUP stops it, with exit code 0, and
-    removes everything that it received, unless --data is given.
+    The first line of standard output has its address. Ctrl-C, SIGTERM and SIGHUP stop it with exit code 0, and
+    remove all received files unless you use --data.
     """
     from ._local import serve
 

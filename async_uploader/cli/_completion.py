@@ -1,4 +1,4 @@
-"""What a shell offers when the user presses Tab; run by the scripts that click makes for bash, zsh and fish."""
+"""Shell completion: the candidates that the scripts of click (bash, zsh, fish) ask for."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 
-def files(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The shell's own file names."""
+def complete_files(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """File names, completed by the shell."""
     from click.shell_completion import CompletionItem
 
     return [CompletionItem(incomplete, type="file")]
 
 
-def unfinished(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The videos of uploads that were interrupted on this machine, with their files."""
+def complete_unfinished(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The videoIds of interrupted uploads on this machine, with their paths as help."""
     from functools import partial
 
     import anyio
@@ -25,12 +25,14 @@ def unfinished(_context: click.Context, _param: click.Parameter, incomplete: str
 
     from async_uploader import list_unfinished
 
-    found = anyio.run(partial(list_unfinished, finished=True))
+    entries = anyio.run(partial(list_unfinished, finished=True))
     return [
-        CompletionItem(one.video_id, help=str(one.path)) for one in found if one.video_id.startswith(incomplete)
+        CompletionItem(entry.video_id, help=str(entry.path))
+        for entry in entries
+        if entry.video_id.startswith(incomplete)
     ]
 
 
-def ranges(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
-    """The ways to number parts."""
+def complete_ranges(_context: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    """The values of ``--ranges``."""
     return [name for name in ("part", "bytes") if name.startswith(incomplete)]

@@ -1,4 +1,4 @@
-"""The options that say what a video is to be; ``upload`` and ``import`` have them."""
+"""The options that describe a video, shared by `upload` and `import`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ._flags import JsonFlags
 from ._params import PANELS, flags, option, usage_error
 
 if TYPE_CHECKING:
-    from async_uploader._options import ContainerDetails
+    from async_uploader import ContainerDetails
 
 K = TypeVar("K")
 
@@ -18,44 +18,56 @@ _DETAILS, *_ = PANELS
 
 @flags
 class DetailFlags(JsonFlags):
-    """What a video is to be; the fields are those of ``ContainerDetails``."""
+    """Details of a video. The fields are those of ``ContainerDetails``."""
 
-    title: Annotated[str | None, option(panel=_DETAILS, help="What it is called. Default: the source's name.")] = (
+    title: Annotated[
+        str | None, option(panel=_DETAILS, help="Title of the video (default: the name of the source)")
+    ] = None
+    description: Annotated[str | None, option(panel=_DETAILS, help="Description of the video (default: none)")] = (
         None
     )
-    description: Annotated[str | None, option(panel=_DETAILS, help="A few words on it. Default: none.")] = None
     tags: Annotated[
-        list[str] | None, option("--tag", panel=_DETAILS, help="A word to find it by. May be repeated.")
+        list[str] | None,
+        option("--tag", panel=_DETAILS, help="Tag of the video (default: none). May be repeated."),
     ] = None
     metadata: Annotated[
         list[str] | None,
-        option(metavar="KEY=VALUE", panel=_DETAILS, help="Something that you know of it. May be repeated."),
+        option(
+            metavar="KEY=VALUE",
+            panel=_DETAILS,
+            help="Metadata entry of the video (default: none). May be repeated.",
+        ),
     ] = None
     public: Annotated[
-        bool | None, option("--public/--private", panel=_DETAILS, help="Who may see it. Default: everybody.")
+        bool | None,
+        option("--public/--private", panel=_DETAILS, help="Visibility of the video (default: public)"),
     ] = None
     panoramic: Annotated[
         bool | None,
-        option("--panoramic/--no-panoramic", panel=_DETAILS, help="Whether it is a 360° video. Default: no."),
+        option("--panoramic/--no-panoramic", panel=_DETAILS, help="Mark as a 360° video (default: no)"),
     ] = None
     mp4_support: Annotated[
         bool | None,
-        option("--mp4-support/--no-mp4-support", panel=_DETAILS, help="Offer an MP4 as well. Default: yes."),
+        option("--mp4-support/--no-mp4-support", panel=_DETAILS, help="Also offer an MP4 file (default: yes)"),
     ] = None
     player_id: Annotated[
-        str | None, option(panel=_DETAILS, help="The player to show it with, by its id. Default: the account's.")
+        str | None, option(panel=_DETAILS, help="Player of the video, by its id (default: the account's player)")
     ] = None
     language: Annotated[
         str | None,
-        option(panel=_DETAILS, help="What is spoken in it, as a language tag: en, pt-BR. Default: found out."),
+        option(panel=_DETAILS, help="Spoken language, as a tag such as en or pt-BR (default: detected)"),
     ] = None
     transcript: Annotated[
         bool | None,
-        option("--transcript/--no-transcript", panel=_DETAILS, help="Write down what is said. Default: no."),
+        option("--transcript/--no-transcript", panel=_DETAILS, help="Create a transcript (default: no)"),
     ] = None
     transcript_summary: Annotated[
         bool | None,
-        option("--transcript-summary/--no-transcript-summary", panel=_DETAILS, help="And sum it up. Default: no."),
+        option(
+            "--transcript-summary/--no-transcript-summary",
+            panel=_DETAILS,
+            help="Create a summary of the transcript (default: no)",
+        ),
     ] = None
     transcript_summary_attributes: Annotated[
         list[str] | None,
@@ -63,13 +75,15 @@ class DetailFlags(JsonFlags):
             "--transcript-summary-attribute",
             metavar="NAME",
             panel=_DETAILS,
-            help="A part of the summary: abstract or takeaways. May be repeated.",
+            help="Part of the summary: abstract or takeaways (default: the service's choice). May be repeated.",
         ),
     ] = None
     watermark: Annotated[
         list[str] | None,
         option(
-            metavar="KEY=VALUE", panel=_DETAILS, help="Which watermark and where: id=…, top=…. May be repeated."
+            metavar="KEY=VALUE",
+            panel=_DETAILS,
+            help="Watermark id or position, such as id=… or top=5px (default: none). May be repeated.",
         ),
     ] = None
     clip: Annotated[
@@ -77,28 +91,28 @@ class DetailFlags(JsonFlags):
         option(
             metavar="KEY=VALUE",
             panel=_DETAILS,
-            help="Keep a piece: startTimecode=HH:MM:SS, endTimecode=HH:MM:SS. May be repeated. Default: "
-            "all of it.",
+            help="Keep only a clip: startTimecode=HH:MM:SS, endTimecode=HH:MM:SS (default: the whole video). "
+            "May be repeated.",
         ),
     ] = None
 
     def details(self) -> ContainerDetails:
-        """Keywords of :meth:`~async_uploader.Client.import_video`: those that were given."""
-        from async_uploader._options import ContainerDetails
+        """Keyword arguments of :meth:`~async_uploader.Client.import_video`: only those that were given."""
+        from async_uploader import ContainerDetails
 
         return self.given(ContainerDetails)
 
     def given(self, keywords: type[K]) -> K:
-        """Those of a typed dictionary's keywords that were given."""
+        """The keys of a ``TypedDict`` that were given as options, with their values."""
         given: dict[str, Any] = {}
-        for name in keywords.__annotations__:  # of a TypedDict: with those that it inherits
+        for name in keywords.__annotations__:  # a TypedDict's own and inherited keys
             value = getattr(self, name, None)
             if value is not None:
-                given[name] = _pairs(name, value) if name in ("metadata", "watermark", "clip") else value
+                given[name] = _parse_pairs(name, value) if name in ("metadata", "watermark", "clip") else value
         return cast("K", given)
 
 
-def _pairs(name: str, texts: Iterable[str]) -> dict[str, str]:
+def _parse_pairs(name: str, texts: Iterable[str]) -> dict[str, str]:
     pairs: dict[str, str] = {}
     for text in texts:
         key, equals, value = text.partition("=")

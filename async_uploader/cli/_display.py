@@ -1,4 +1,4 @@
-"""How uploads look while they run: what is known of each. Bars (`_bars`) or lines (`_lines`) are made of it."""
+"""The state of the progress display. `_bar_renderer` shows it on a terminal, `_log_renderer` in a log."""
 
 from __future__ import annotations
 
@@ -10,78 +10,91 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from async_uploader import events
-from async_uploader._progress import Progress
+from async_uploader import Progress, events
 from async_uploader._units import format_size
 
-from ._output import has_room_for_bars, printable, say
-from ._pace import Pace
-from ._words import arrived
+from ._estimator import ProgressEstimator
+from ._format import format_acknowledged
+from ._output import has_room_for_bars, print_message, printable
 
 if TYPE_CHECKING:
-    from async_uploader._models import VideoStatus
+    from async_uploader import VideoStatus
 
-# A shorter wait for the rate limit is over before it is read.
-_NOTABLE_SECONDS: Final = 1.0
-# The account's window is a minute: one closed window is told of once.
+# A shorter wait for the rate limit ends before anybody can read about it.
+_MIN_REPORTED_WAIT_SECONDS: Final = 1.0
+# One message for each window of the account's rate limit, which is a minute.
 _WINDOW_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
-    """How an upload stands, or all of them together. Never acknowledged > sent > total."""
+class ProgressSnapshot:
+    """The progress of an upload, or of all together. Invariant: acknowledged <= sent <= total.
+
+    :param count_done: finished parts of an upload, or finished sources
+    :param count: number of parts or sources; None if it is unknown
+    """
 
     sent_bytes: int
     acknowledged_bytes: int
     total_bytes: int | None
-    done: int
+    count_done: int
     count: int | None
 
     @property
-    def moved_bytes(self) -> int:
-        """The mean of both: what is sent runs ahead, into buffers; what is acknowledged comes in jumps."""
+    def transferred_bytes(self) -> int:
+        """The mean of sent and acknowledged bytes: the former run ahead into buffers, the latter grow in steps."""
         return (self.sent_bytes + self.acknowledged_bytes) // 2
 
     @property
-    def left_bytes(self) -> int | None:
-        """What is still to be moved; None where nobody knows."""
-        return None if self.total_bytes is None else self.total_bytes - self.moved_bytes
+    def remaining_bytes(self) -> int | None:
+        """Bytes still to transfer; None if the total is unknown."""
+        return None if self.total_bytes is None else self.total_bytes - self.transferred_bytes
 
 
 class Display:
-    """All sources' progress, on standard error.
+    """The progress of all sources, and messages about it on standard error.
 
-    :param quiet: show nothing
-    :param sizes: of the sources, in bytes; None for one that is not known
+    The event loop changes it; methods that the rendering thread calls say so.
+
+    :param quiet: print nothing
+    :param sizes: the sizes of the sources in bytes; None for an unknown size
+    :ivar rows: the uploads and encodings that are in progress
+    :ivar rate_limited_until: when the longest wait for the rate limit ends, on the monotonic clock
     """
 
     def __init__(self, *, quiet: bool, sizes: Sequence[int | None] = (None,)) -> None:
         self.quiet = quiet
         self.has_bars = not quiet and has_room_for_bars(sys.stderr)
         self.rows: list[Row] = []
-        self.pace = Pace(time.monotonic())
-        self.limited_until = 0.0
-        self._limit_told_at: float | None = None
-        self._files: dict[int, FileDisplay] = {}
+        self.estimator = ProgressEstimator(time.monotonic())
+        self.rate_limited_until = 0.0
+        self._rate_limit_reported_at: float | None = None
+        self._files: dict[int, FileProgress] = {}
         self._sizes = [size or 0 for size in sizes]
         self._total_bytes = sum(self._sizes)
-        self._finished_bytes = self._ended_new_bytes = self._ended = 0
+        self._finished_bytes = self._ended_transferred_bytes = self._ended = 0
 
     @property
     def count(self) -> int:
-        """How many sources there are."""
+        """Number of sources."""
         return len(self._sizes)
 
-    def file(self, number: int, name: str) -> FileDisplay:
-        """One file's upload.
+    def print(self, text: str) -> None:
+        """Print a line, unless the display is quiet."""
+        if not self.quiet:
+            print_message(text)
 
-        :param number: its place among the sources
+    def add_file(self, number: int, name: str) -> FileProgress:
+        """Add the upload of a file.
+
+        :param number: the number of the source
+        :param name: its display name
         """
-        file = self._files[number] = FileDisplay(self, name)
+        file = self._files[number] = FileProgress(self, name)
         return file
 
-    def ended(self, number: int) -> None:
-        """One of all sources is through, with a display of its own or without."""
+    def end_source(self, number: int) -> None:
+        """Record that a source has ended, whether it has a row or not."""
         file = self._files.pop(number, None)
         self._ended += 1
         if file is not None and file.is_uploaded:
@@ -89,95 +102,94 @@ class Display:
         else:
             self._total_bytes -= self._sizes[number]
         if file is not None:
-            self._ended_new_bytes += file.new_bytes()
-            self.leave(file)
+            self._ended_transferred_bytes += file.transferred_bytes()
+            self.remove_row(file)
 
-    def files(self) -> list[FileDisplay]:
-        """What is on its way. May be asked by any thread."""
-        return [row for row in list(self.rows) if isinstance(row, FileDisplay)]
-
-    def new_bytes(self) -> int:
-        """How much has been moved by this command. May be asked by any thread."""
-        return self._ended_new_bytes + sum(file.new_bytes() for file in list(self._files.values()))
-
-    def stopped(self) -> None:
-        """Nothing is uploaded any more: the last lines of the uploads that were interrupted."""
-        for file in self._files.values():
-            file.stopped()
-
-    def leave(self, row: Row) -> None:
-        """Nothing more will be shown of it."""
+    def remove_row(self, row: Row) -> None:
+        """Remove a row whose upload or encoding has ended."""
         row.ended_at = time.monotonic()
         with suppress(ValueError):
             self.rows.remove(row)
 
-    def standing(self) -> Standing:
-        """Of all together. May be asked by any thread."""
-        files = [file.standing() for file in list(self._files.values())]
+    def active_files(self) -> list[FileProgress]:
+        """The uploads that are in progress. Called by any thread."""
+        return [row for row in list(self.rows) if isinstance(row, FileProgress)]
+
+    def transferred_bytes(self) -> int:
+        """Bytes that this command has transferred. Called by any thread."""
+        return self._ended_transferred_bytes + sum(file.transferred_bytes() for file in list(self._files.values()))
+
+    def snapshot(self) -> ProgressSnapshot:
+        """The progress of all sources together. Called by any thread."""
+        files = [file.snapshot() for file in list(self._files.values())]
         total = self._total_bytes
         acknowledged = min(self._finished_bytes + sum(each.acknowledged_bytes for each in files), total)
         sent = min(self._finished_bytes + sum(each.sent_bytes for each in files), total)
-        return Standing(
+        return ProgressSnapshot(
             sent_bytes=max(sent, acknowledged),
             acknowledged_bytes=acknowledged,
             total_bytes=total or None,
-            done=self._ended,
+            count_done=self._ended,
             count=self.count,
         )
 
-    def say(self, text: str) -> None:
-        """A line, unless nothing is to be shown."""
-        if not self.quiet:
-            say(text)
+    def print_unfinished(self) -> None:
+        """Print how far each unfinished upload has got."""
+        for file in self._files.values():
+            file.print_unfinished()
 
-    def limited(self, seconds: float) -> None:
-        """A request has to wait for the account's window."""
+    def show_rate_limit(self, wait_seconds: float) -> None:
+        """Show that a request waits for the account's rate limit."""
         now = time.monotonic()
-        if seconds < _NOTABLE_SECONDS:
+        if wait_seconds < _MIN_REPORTED_WAIT_SECONDS:
             return
-        self.limited_until = now + seconds
-        if self._limit_told_at is None or now - self._limit_told_at > _WINDOW_SECONDS:
-            self._limit_told_at = now
-            self.say(f"The account's rate limit is reached; going on in {seconds:.0f} s.")
+        self.rate_limited_until = now + wait_seconds
+        reported_at = self._rate_limit_reported_at
+        if reported_at is None or now - reported_at > _WINDOW_SECONDS:
+            self._rate_limit_reported_at = now
+            self.print(f"Rate limit of the account reached; waiting {wait_seconds:.0f} s.")
 
     @contextmanager
-    def encoding(self, name: str) -> Iterator[EncodingDisplay]:
-        """One video's encoding; says in the end that it can be played."""
-        encoding = EncodingDisplay(self, name)
+    def show_encoding(self, name: str) -> Iterator[EncodingProgress]:
+        """Show the encoding of a video, and finally that it is playable.
+
+        :param name: the display name of its source
+        """
+        encoding = EncodingProgress(self, name)
         self.rows.append(encoding)
         try:
             yield encoding
-            self.say(f"{name}: can be played")
+            self.print(f"{name}: playable")
         finally:
-            self.leave(encoding)
+            self.remove_row(encoding)
 
 
-class FileDisplay:
-    """One file's progress; its methods are an ``on_progress`` and an ``on_event``.
+class FileProgress:
+    """The progress of one file; has an ``on_progress`` and an ``on_event`` callback.
 
-    :ivar ended_at: when it was through; None before
-    :ivar waits: until when, by what is going to be tried again
+    :ivar ended_at: when the upload ended, on the monotonic clock; None before
+    :ivar retries_at: the time of the next attempt, by request
     """
 
     def __init__(self, display: Display, name: str) -> None:
         self._display = display
         self.name = name
-        self._began = time.monotonic()
-        self._last: Progress | None = None
+        self._began_at = time.monotonic()
+        self._progress: Progress | None = None
         self._resumed_bytes = self._retries = 0
         self._total_bytes: int | None = None
         self._parts_total: int | None = None
-        self.pace = Pace(self._began)
+        self.estimator = ProgressEstimator(self._began_at)
         self.is_uploaded = False
         self.ended_at: float | None = None
-        self.waits: dict[str, float] = {}
+        self.retries_at: dict[str, float] = {}
 
     def on_progress(self, progress: Progress) -> None:
-        """How far it is."""
-        self._last = progress
+        """Remember the latest progress."""
+        self._progress = progress
 
     def on_event(self, event: events.UploadEvent) -> None:
-        """What happens to it beside that."""
+        """Update the state by an event of the upload."""
         match event:
             case events.UploadBegan():
                 self._display.rows.append(self)
@@ -186,58 +198,59 @@ class FileDisplay:
                 self._resumed_bytes, self._parts_total = event.acknowledged_bytes, event.parts_total
             case events.RetryScheduled():
                 self._retries += 1
-                self.waits[event.what] = time.monotonic() + event.wait_seconds
+                self.retries_at[event.request] = time.monotonic() + event.wait_seconds
             case events.PartBegan():
-                self.waits.pop(f"part {event.part_number}", None)
+                self.retries_at.pop(f"part {event.part_number}", None)
             case events.RateLimitWait():
-                self._display.limited(event.wait_seconds)
+                self._display.show_rate_limit(event.wait_seconds)
 
-    def standing(self) -> Standing:
-        """How it stands. May be asked by any thread."""
-        last = self._last
-        if last is None:
-            return Standing(
+    def snapshot(self) -> ProgressSnapshot:
+        """The current progress. Called by any thread."""
+        progress = self._progress
+        if progress is None:
+            return ProgressSnapshot(
                 sent_bytes=0,
                 acknowledged_bytes=0,
                 total_bytes=self._total_bytes,
-                done=0,
+                count_done=0,
                 count=self._parts_total,
             )
-        return Standing(
-            sent_bytes=last.sent_bytes,
-            acknowledged_bytes=last.acknowledged_bytes,
-            total_bytes=last.total_bytes,
-            done=last.parts_done,
-            count=last.parts_total,
+        return ProgressSnapshot(
+            sent_bytes=progress.sent_bytes,
+            acknowledged_bytes=progress.acknowledged_bytes,
+            total_bytes=progress.total_bytes,
+            count_done=progress.parts_done,
+            count=progress.parts_total,
         )
 
-    def new_bytes(self) -> int:
-        """How much has been moved by this command; what an earlier one had sent says nothing about the pace."""
-        return max(0, self.standing().moved_bytes - self._resumed_bytes)
+    def transferred_bytes(self) -> int:
+        """Bytes that this command has transferred, without those of an interrupted earlier one."""
+        return max(0, self.snapshot().transferred_bytes - self._resumed_bytes)
 
-    def stopped(self) -> None:
-        """The last line of an upload that was interrupted."""
-        if self._last is not None and not self.is_uploaded:
-            self._display.say(f"{self.name}: stopped at {arrived(self._last)}")
+    def print_unfinished(self) -> None:
+        """Print how far the upload has got, if it has not finished."""
+        if self._progress is not None and not self.is_uploaded:
+            self._display.print(f"{self.name}: stopped after {format_acknowledged(self._progress)}")
 
-    def uploaded(self) -> None:
-        """The last line of an upload that worked."""
-        if self._last is None:
+    def finish_upload(self) -> None:
+        """Print a summary of the finished upload."""
+        if self._progress is None:
             return
         self.is_uploaded = True
-        size, parts, tries = self._last.acknowledged_bytes, self._last.parts_done, self._retries
-        seconds = time.monotonic() - self._began
-        again = f"; {tries} request{' was' if tries == 1 else 's were'} tried again" if tries else ""
-        self._display.say(
+        size, parts, retries = self._progress.acknowledged_bytes, self._progress.parts_done, self._retries
+        seconds = time.monotonic() - self._began_at
+        throughput = format_size(int((size - self._resumed_bytes) / seconds))
+        self._display.print(
             f"{self.name}: uploaded {format_size(size)}, {parts} part{'' if parts == 1 else 's'}, "
-            f"in {seconds:.1f} s ({format_size(int((size - self._resumed_bytes) / seconds))}/s){again}"
+            f"in {seconds:.1f} s ({throughput}/s)"
+            + (f"; {retries} {'retry' if retries == 1 else 'retries'}" if retries else "")
         )
 
 
-class EncodingDisplay:
-    """How the service gets on with a video; itself an ``on_status``. A row, or a line for each news.
+class EncodingProgress:
+    """The encoding of one video; is an ``on_status`` callback.
 
-    :ivar news: what the service last said
+    :ivar states: the state of the ingest and of each quality, as text
     """
 
     def __init__(self, display: Display, name: str) -> None:
@@ -245,24 +258,24 @@ class EncodingDisplay:
         self.name = name
         self.ended_at: float | None = None
         self.encoded = self.qualities = 0
-        self.news: list[str] = []
-        self._told: set[str] = set()
+        self.states: list[str] = []
+        self._printed: set[str] = set()
 
     def __call__(self, status: VideoStatus) -> None:
         qualities = status.encoding.qualities
-        self.news = [f"{one.type} {one.quality} {one.status}" for one in qualities]
+        self.states = [f"{each.type} {each.quality} {each.status}" for each in qualities]
         if status.ingest.status:
-            self.news.insert(0, status.ingest.status)
-        self.encoded, self.qualities = sum(one.status == "encoded" for one in qualities), len(qualities)
-        for each in () if self._display.has_bars else self.news:
-            if each not in self._told:
-                self._display.say(f"{self.name}: {each}")
-        self._told.update(self.news)
+            self.states.insert(0, status.ingest.status)
+        self.encoded, self.qualities = sum(each.status == "encoded" for each in qualities), len(qualities)
+        for state in () if self._display.has_bars else self.states:
+            if state not in self._printed:
+                self._display.print(f"{self.name}: {state}")
+        self._printed.update(self.states)
 
 
-Row: TypeAlias = FileDisplay | EncodingDisplay
+Row: TypeAlias = FileProgress | EncodingProgress
 
 
-def title(name: str) -> str:
-    """A source's name in a row."""
+def row_title(name: str) -> str:
+    """The name of a source in its row: the file name, with control characters escaped."""
     return printable(Path(name).name)

@@ -1,10 +1,10 @@
-"""What stands at the end of a command's help; each line of it can be typed as it is."""
+"""The examples at the end of the help. Tests parse each command line."""
 
 from __future__ import annotations
 
 from typing import Final
 
-# \b keeps click from joining the lines that follow.
+# \b tells click not to wrap the lines that follow.
 APP: Final = """\b
 Examples:
   async-uploader upload movie.mp4 --title Holidays
@@ -12,9 +12,9 @@ Examples:
   async-uploader emulator --port 8080
 
 \b
-Completion in the shell, in ~/.bashrc or ~/.zshrc (bash_source or zsh_source):
+Shell completion, in ~/.bashrc (in ~/.zshrc, write zsh_source):
   eval "$(_ASYNC_UPLOADER_COMPLETE=bash_source async-uploader)"
-and in ~/.config/fish/completions/async-uploader.fish:
+in ~/.config/fish/completions/async-uploader.fish:
   _ASYNC_UPLOADER_COMPLETE=fish_source async-uploader | source"""
 
 UPLOAD: Final = """\b
@@ -29,12 +29,12 @@ Examples:
 IMPORT: Final = """\b
 Examples:
   async-uploader import https://example.com/movie.mp4 --title Holidays --wait
-  async-uploader import vi4k0jvEUuaTdRAEjQ4Jfagz --title "The same again\""""
+  async-uploader import vi4k0jvEUuaTdRAEjQ4Jfagz --title "A copy\""""
 
 EMULATOR: Final = """\b
 Examples:
   async-uploader emulator --port 8080 --data videos
   async-uploader emulator --rate-limit 10 --rate-window 5
   async-uploader emulator --connection-rate 2MiB --fault 'part=3,attempt=1:cut,when=middle'
-and then, with the address that it shows:
+In another terminal, with the address that it prints:
   APIVIDEO_API_KEY=local-key async-uploader upload movie.mp4 --base-url http://127.0.0.1:8080"""

@@ -1,4 +1,4 @@
-"""The options of all commands, each declared once; those of ``upload`` and ``import`` are in `_upload_flags`."""
+"""The options of all commands, each declared once. Those of `upload` and `import` are in `_upload_flags`."""
 
 from __future__ import annotations
 
@@ -15,132 +15,140 @@ from ._params import PANELS, argument, flags, option, usage_error
 
 @flags
 class CommonFlags:
-    """What every command takes."""
+    """Options of every command."""
 
     verbose: Annotated[
-        int, option("--verbose", "-v", count=True, panel=_OUTPUT, help="Say what happens; -vv: everything.")
+        int,
+        option(
+            "--verbose",
+            "-v",
+            count=True,
+            panel=_OUTPUT,
+            help="Log each step to standard error; -vv also logs requests and tracebacks",
+        ),
     ] = 0
 
 
 @flags
 class ServiceFlags(CommonFlags):
-    """What every command takes that talks to the service."""
+    """Options of every command that sends requests to the service."""
 
     base_url: Annotated[
         str | None,
         option(
             metavar="URL",
             panel=_SERVICE,
-            help="The service: a URL, or 'production' or 'sandbox'. Environment: APIVIDEO_BASE_URL. "
-            "Default: production.",
+            help="Service to use: a URL, 'production' or 'sandbox' (default: production). "
+            "Environment: APIVIDEO_BASE_URL.",
         ),
     ] = None
-    sandbox: Annotated[bool, option("--sandbox", panel=_SERVICE, help="The same as --base-url sandbox.")] = False
+    sandbox: Annotated[bool, option("--sandbox", panel=_SERVICE, help="Same as --base-url sandbox")] = False
     allow_plain_http: Annotated[
         bool,
         option(
             "--allow-plain-http",
             panel=_SERVICE,
-            help="Accept http:// to another machine, where credentials travel in clear.",
+            help="Allow http:// to another machine; credentials are sent unencrypted",
         ),
     ] = False
 
     def __post_init__(self) -> None:
         for name in ("base_url", "upload_token"):
-            if getattr(self, name, None) == "":  # an unset variable of a script, and no wish for the default
+            # Usually an unset variable in a script. Using the default instead could upload to production.
+            if getattr(self, name, None) == "":
                 raise usage_error(f"--{name.replace('_', '-')} is empty.")
         if self.sandbox and self.base_url is not None:
             raise usage_error("--sandbox and --base-url cannot be used together.")
 
     def client_options(self) -> dict[str, Any]:
-        """Keywords of :class:`~async_uploader.Client`."""
+        """Keyword arguments of :class:`~async_uploader.Client`."""
         base_url = "sandbox" if self.sandbox else self.base_url
         return {"base_url": base_url, "allow_plain_http": self.allow_plain_http}
 
 
 @flags
 class JsonFlags(ServiceFlags):
-    """What every command takes that shows something."""
+    """Options of commands that print a response of the service."""
 
     json: Annotated[
-        bool, option("--json", panel=_OUTPUT, help="Show the service's own answer, as one JSON document.")
+        bool, option("--json", panel=_OUTPUT, help="Print the service's response as one JSON document")
     ] = False
 
 
 @flags
 class VideoFlags(ServiceFlags):
-    """One video, by its id."""
+    """Options of commands for one video."""
 
     video_id: Annotated[str, argument(metavar="VIDEO_ID")]
 
 
 @flags
 class ListFlags(CommonFlags):
-    """A list of what this machine knows."""
+    """Options of `uploads`, which reads only the local journal."""
 
-    json: Annotated[bool, option("--json", panel=_OUTPUT, help="Show it as one JSON document.")] = False
+    json: Annotated[bool, option("--json", panel=_OUTPUT, help="Print the list as one JSON document")] = False
 
 
 @flags
 class ForgetFlags(VideoFlags):
-    """An upload to forget, by its video."""
+    """Options of `forget`."""
 
-    video_id: Annotated[str, argument(metavar="VIDEO_ID", shell_complete=_completion.unfinished)]
-    delete: Annotated[bool, option("--delete", help="Delete the video at the service as well.")] = False
+    video_id: Annotated[str, argument(metavar="VIDEO_ID", shell_complete=_completion.complete_unfinished)]
+    delete: Annotated[bool, option("--delete", help="Also delete the video from the service")] = False
 
 
 @flags
 class VideoJsonFlags(VideoFlags, JsonFlags):
-    """The same, and shown."""
+    """Options of commands that print one video."""
 
 
 @flags
 class TokenFlags(ServiceFlags):
-    """One upload token."""
+    """Options of commands for one upload token."""
 
     token: Annotated[str, argument(metavar="TOKEN")]
 
 
 @flags
 class NewTokenFlags(JsonFlags):
-    """What an upload token is made from."""
+    """Options of `tokens create`."""
 
     ttl: Annotated[
-        int, option(metavar="SECONDS", min=0, help="How long it is good for; 0: for ever. Default: 0.")
+        int, option(metavar="SECONDS", min=0, help="Lifetime of the token; 0 means no expiry (default: 0)")
     ] = 0
 
 
 @flags
 class EmulatorFlags(CommonFlags):
-    """What ``emulator`` takes; the fields beside ``verbose`` are those of ``Emulator``."""
+    """Options of `emulator`. All fields but `verbose` are parameters of ``Emulator``."""
 
-    host: Annotated[str, option(help="The address to listen on. Default: 127.0.0.1, for this machine only.")] = (
-        "127.0.0.1"
-    )
+    host: Annotated[str, option(help="Address to listen on (default: 127.0.0.1)")] = "127.0.0.1"
     port: Annotated[
-        int, option(min=0, max=65535, help="The port; 0: any that is free. Default: 0.", metavar="N")
+        int,
+        option(min=0, max=65535, help="Port to listen on; 0 selects a free port (default: 0)", metavar="N"),
     ] = 0
     data: Annotated[
-        Path | None, option(metavar="DIR", help="Keep videos here, also for the next start. Default: nowhere.")
+        Path | None,
+        option(metavar="DIR", help="Keep videos in this directory across restarts (default: not kept)"),
     ] = None
-    api_key: Annotated[str, option(metavar="KEY", help="The key that it accepts. Default: local-key.")] = (
-        "local-key"
-    )
+    api_key: Annotated[str, option(metavar="KEY", help="API key to accept (default: local-key)")] = "local-key"
     rate_limit: Annotated[
         int | None,
         option(
             metavar="N",
             min=1,
-            help="Uploads in a window; twice as many writes, five times as many reads. Default: any number.",
+            help="Uploads per window; writes are limited to 2 N, reads to 5 N (default: unlimited)",
         ),
     ] = None
-    rate_window: Annotated[float, option(metavar="SECONDS", help="The length of a window. Default: 60.")] = 60.0
+    rate_window: Annotated[
+        float, option(metavar="SECONDS", help="Length of the rate limit window (default: 60)")
+    ] = 60.0
     connection_rate: Annotated[
         int | None,
         option(
             metavar="BYTES_PER_SECOND",
             parser=parse_size,
-            help="How fast it reads from one connection, as 2MiB. Default: as it can.",
+            help="Maximum rate of each connection, such as 2MiB (default: unlimited)",
         ),
     ] = None
     link_rate: Annotated[
@@ -148,21 +156,18 @@ class EmulatorFlags(CommonFlags):
         option(
             metavar="BYTES_PER_SECOND",
             parser=parse_size,
-            help="How fast it reads from all of them together. Default: as it can.",
+            help="Maximum rate of all connections together, such as 10MiB (default: unlimited)",
         ),
     ] = None
-    latency: Annotated[
-        float, option(metavar="SECONDS", help="How long it waits before it answers. Default: 0.")
-    ] = 0.0
-    token_ttl: Annotated[
-        int, option(metavar="SECONDS", help="How long a bearer token is good for. Default: 3600.")
-    ] = 3600
+    latency: Annotated[float, option(metavar="SECONDS", help="Delay before each response (default: 0)")] = 0.0
+    token_ttl: Annotated[int, option(metavar="SECONDS", help="Lifetime of bearer tokens (default: 3600)")] = 3600
     faults: Annotated[
         list[str] | None,
         option(
             "--fault",
             metavar="SPEC",
-            help="A fault to inject, as WHERE:WHAT; see docs/emulator.md. May be repeated.",
+            help="Inject a fault, such as 'part=3,attempt=1:cut' (default: none). May be repeated. "
+            "The syntax is in docs/emulator.md.",
         ),
     ] = None
 
@@ -171,8 +176,8 @@ class EmulatorFlags(CommonFlags):
         option(
             "--allow-host",
             metavar="NAME",
-            help="Also serve requests for this host name. Default: localhost, loopback addresses, and the address "
-            "it listens on, only. May be repeated.",
+            help="Accept requests for this host name, too (default: localhost, loopback addresses and --host). "
+            "May be repeated.",
         ),
     ] = None
 
@@ -190,6 +195,6 @@ class EmulatorFlags(CommonFlags):
     ] = False
 
     def settings(self) -> dict[str, Any]:
-        """Keywords of ``Emulator``; the faults are still as they were written."""
+        """Keyword arguments of ``Emulator``, with the faults still unparsed."""
         settings = {name: value for name, value in vars(self).items() if name != "verbose"}
         return {**settings, "faults": self.faults or (), "allowed_hosts": self.allowed_hosts or ()}

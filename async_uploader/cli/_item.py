@@ -1,12 +1,14 @@
-"""One thing to upload, as a command or a line of a manifest names it."""
+"""One source of an upload, as a command or a line of a manifest names it."""
 
 from __future__ import annotations
 
 import os
+import stat
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, cast
 
-from async_uploader._options import ContainerDetails, UploadOptions
+from async_uploader import ContainerDetails, UploadOptions
 
 K = TypeVar("K", ContainerDetails, UploadOptions)
 
@@ -16,47 +18,56 @@ STDIN_NAME: Final = "stdin"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One thing to upload.
+    """One source of an upload.
 
     :param source: a path or a URL; ``-`` for standard input
-    :param place: where it was named, if that was a line of a manifest
-    :param details: what that line tells about the video
-    :param problem: what is known to be wrong with it
+    :param location: the line of the manifest that names it; empty if there is no manifest
+    :param details: the details of the video in that line
+    :param problem: why it cannot be uploaded, if that is known already
     """
 
     source: str
-    place: str = ""
+    location: str = ""
     details: ContainerDetails = field(default_factory=ContainerDetails)
     problem: str = ""
 
     @property
     def is_url(self) -> bool:
-        """Whether the service fetches it by itself."""
+        """Whether the service imports the source itself."""
         return is_url(self.source)
 
     @property
-    def shown(self) -> str:
-        """The source for a message."""
+    def is_stream(self) -> bool:
+        """Whether the source can be read only once: standard input, or a FIFO."""
+        if self.source == STDIN:
+            return True
+        with suppress(OSError, ValueError):
+            return stat.S_ISFIFO(os.stat(self.source).st_mode)
+        return False
+
+    @property
+    def display_name(self) -> str:
+        """The source in messages."""
         return STDIN_NAME if self.source == STDIN else self.source
 
     @property
-    def path(self) -> str:
-        """What tells it from others: the absolute path, or the URL."""
+    def absolute_path(self) -> str:
+        """The identity of the source in the results file: its absolute path, or its URL."""
         return self.source if self.is_url or self.source == STDIN else os.path.abspath(self.source)
 
     @property
     def real_path(self) -> str:
-        """The same for all names of a file: without symbolic links, as the journal has it."""
+        """The path without symbolic links, which is the same for all names of a file."""
         return self.source if self.is_url or self.source == STDIN else os.path.realpath(self.source)
 
-    def over(self, options: K) -> K:
-        """What a command says of all videos, and over it what is said of this one; metadata is joined."""
-        told: dict[str, Any] = {**cast("dict[str, Any]", options), **self.details}
-        if "metadata" in told:
-            told["metadata"] = {**cast("dict[str, Any]", options).get("metadata", {}), **told["metadata"]}
-        return cast("K", told)
+    def merged_options(self, options: K) -> K:
+        """The options of the command, overridden by the details of this source; metadata is merged."""
+        merged: dict[str, Any] = {**cast("dict[str, Any]", options), **self.details}
+        if "metadata" in merged:
+            merged["metadata"] = {**cast("dict[str, Any]", options).get("metadata", {}), **merged["metadata"]}
+        return cast("K", merged)
 
 
 def is_url(source: str) -> bool:
-    """Whether a source is no file."""
+    """Whether a source is an http(s) URL."""
     return source.startswith(("http://", "https://"))

@@ -1,4 +1,4 @@
-"""The local service: as a command of its own, and inside ``upload --local``."""
+"""The emulator: as the command ``emulator``, and inside ``upload --local``."""
 
 from __future__ import annotations
 
@@ -13,25 +13,30 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from async_uploader._errors import UploaderError, UploadFailed
+from async_uploader import UploaderError, UploadFailed
 from async_uploader._units import format_size
 from async_uploader.emulator import Emulator, Fault
 from async_uploader.emulator._storage.temporary_directory import remove_all
 
 from ._flags import EmulatorFlags
-from ._output import show
+from ._output import print_line
 from ._params import usage_error
-from ._signals import BEFORE_EXIT
+from ._signals import EXIT_HOOKS
 from ._sources import StandardInput
 
 KEY = "local-key"
 
-BEFORE_EXIT.append(remove_all)
+EXIT_HOOKS.append(remove_all)
 
 
 @asynccontextmanager
-async def running(*, faults: Sequence[str] = (), **settings: Any) -> AsyncIterator[Emulator]:
-    """A local service; settings that are impossible are wrong usage."""
+async def running_emulator(*, faults: Sequence[str] = (), **settings: Any) -> AsyncIterator[Emulator]:
+    """Run an emulator.
+
+    :param faults: specifications of faults to inject
+    :param settings: other parameters of ``Emulator``
+    :raises UsageError: a setting or a fault is invalid
+    """
     async with AsyncExitStack() as stack:
         try:
             emulator = Emulator(**settings, faults=[Fault.parse(spec) for spec in faults])
@@ -42,15 +47,17 @@ async def running(*, faults: Sequence[str] = (), **settings: Any) -> AsyncIterat
 
 
 @asynccontextmanager
-async def embedded(*, sizes: Callable[[], Sequence[int | None]], **settings: Any) -> AsyncIterator[Emulator]:
-    """A local service for the uploads of this process: one that has no room for them ends them.
+async def embedded_emulator(
+    *, sizes: Callable[[], Sequence[int | None]], **settings: Any
+) -> AsyncIterator[Emulator]:
+    """Run an emulator for the uploads of this process. If its disk is full, the uploads are cancelled.
 
-    :param sizes: gives the sources' sizes in bytes, None for those that have none yet
-    :raises UploadFailed: its disk is full
+    :param sizes: returns the sizes of the sources in bytes, None for an unknown size
+    :raises UploadFailed: the disk is full
     """
-    # Its own warning would say the same as the error.
+    # The error below has the same text as the emulator's own warning.
     logging.getLogger("async_uploader.emulator").setLevel(logging.ERROR)
-    async with running(**settings) as emulator:
+    async with running_emulator(**settings) as emulator:
         with anyio.CancelScope() as scope:
             watcher = asyncio.create_task(_cancel_when_full(emulator, scope))
             try:
@@ -58,11 +65,11 @@ async def embedded(*, sizes: Callable[[], Sequence[int | None]], **settings: Any
             except UploaderError as exc:
                 if emulator.shortage is None:
                     raise
-                raise _full(emulator, sizes()) from exc
+                raise _disk_full_error(emulator, sizes()) from exc
             finally:
                 watcher.cancel()
         if scope.cancelled_caught:
-            raise _full(emulator, sizes())
+            raise _disk_full_error(emulator, sizes())
 
 
 async def _cancel_when_full(emulator: Emulator, scope: anyio.CancelScope) -> None:
@@ -70,47 +77,50 @@ async def _cancel_when_full(emulator: Emulator, scope: anyio.CancelScope) -> Non
     scope.cancel()
 
 
-def _full(emulator: Emulator, sizes: Sequence[int | None]) -> UploadFailed:
+def _disk_full_error(emulator: Emulator, sizes: Sequence[int | None]) -> UploadFailed:
     assert emulator.shortage is not None
     known = [size for size in sizes if size is not None]
-    total = f"The copies need {format_size(sum(known))} there. " if known else ""
+    total = f"The copies need {format_size(sum(known))}. " if known else ""
     return UploadFailed(
-        f"The local service has no room. {emulator.shortage} {total}"
-        "Set TMPDIR, or give --data, to use a disk with more room.",
+        f"The emulator has no disk space left. {emulator.shortage} {total}"
+        "Set TMPDIR, or use --data, to select a disk with more space.",
         video_id=None,
     )
 
 
 async def serve(flags: EmulatorFlags) -> None:
-    """Run it until cancelled."""
+    """Run the emulator until the task is cancelled."""
     _raise_descriptor_limit()
-    async with running(**flags.settings()) as emulator:
-        show(f"listening on {emulator.url}")
+    async with running_emulator(**flags.settings()) as emulator:
+        print_line(f"listening on {emulator.url}")
         if emulator.ca_file is not None:
-            show(emulator.ca_file)
+            print_line(emulator.ca_file)
         await anyio.sleep_forever()
 
 
 def _raise_descriptor_limit() -> None:
-    """Have as many connections as this process may: the usual limit is there for programs that use select()."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError, ValueError):  # some systems say that there is no limit, and have one
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    """Allow as many connections as possible. The usual soft limit protects programs that use select()."""
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # some systems report no limit, and have one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
 
 
-async def compare(emulator: Emulator, video_id: str, source: str | StandardInput) -> str:
-    """See that the copy is the source, to the byte.
+async def verify_copy(emulator: Emulator, video_id: str, source: str | StandardInput) -> str:
+    """Verify that the emulator's copy equals the source.
 
-    :return: the SHA-256 of both
-    :raises UploadFailed: it is not
+    :returns: the SHA-256 of both, in hexadecimal
+    :raises UploadFailed: they differ
     """
-    here = source.sha256 if isinstance(source, StandardInput) else await anyio.to_thread.run_sync(_sha256, source)
-    there = (await emulator.finished(video_id, timeout=None)).sha256
-    if here != there:
+    expected = (
+        source.sha256 if isinstance(source, StandardInput) else await anyio.to_thread.run_sync(_sha256, source)
+    )
+    actual = (await emulator.finished(video_id, timeout=None)).sha256
+    if actual != expected:
         raise UploadFailed(
-            f"The local service's copy differs: its SHA-256 is {there}, the source's {here}.", video_id=video_id
+            f"The emulator's copy differs from the source: its SHA-256 is {actual}, not {expected}.",
+            video_id=video_id,
         )
-    return here
+    return actual
 
 
 def _sha256(path: str) -> str:

@@ -1,4 +1,4 @@
-"""Runs a command's coroutine so that Ctrl-C, SIGTERM and SIGHUP end it within a second, whatever it is doing."""
+"""Runs the coroutine of a command so that Ctrl-C, SIGTERM and SIGHUP end it within a second."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from ._signals import SIGNALS, exit_interrupted, exit_on_signals
 
 T = TypeVar("T")
 
-# A thread that hangs in a read cannot be cancelled; after this long the process ends without it.
+# A thread that hangs in a read cannot be cancelled. After this time the process exits without it.
 _GRACE_SECONDS: Final = 0.8
 
 
 class Interrupted(Exception):
-    """A signal has cancelled the command, and everything is closed."""
+    """A signal cancelled the command, and its cleanup is complete."""
 
 
 def run_async(work: Callable[[], Awaitable[T]], *, grace_seconds: float = _GRACE_SECONDS) -> T:
     """Run ``work()`` to its end.
 
-    The first signal cancels it. A second one, or closing that takes too long, ends the process on the spot.
+    The first signal cancels it. A second signal, or a cleanup that takes too long, ends the process at once.
 
-    :param grace_seconds: how long closing may take after the first signal
-    :raises Interrupted: a signal has cancelled it
+    :param grace_seconds: time for the cleanup after the first signal; default: 0.8
+    :raises Interrupted: a signal cancelled it
     """
     results: list[T] = []
 
-    async def cancellable() -> None:
+    async def run_cancellable() -> None:
         with anyio.CancelScope() as scope:
             _cancel_on_signals(scope, grace_seconds)
             results.append(await work())
 
     try:
-        anyio.run(cancellable)
+        anyio.run(run_cancellable)
     finally:
         exit_on_signals()
     if not results:

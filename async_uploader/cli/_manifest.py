@@ -1,10 +1,10 @@
-"""A manifest: many sources in one file, a line each, with what is to be told about each video.
+"""Reads a manifest: a file that lists many sources, one per line, with the details of their videos.
 
-CSV with a header line (separated by comma, semicolon or tab), or a JSON object a line; by the file's suffix, or
-else by its first character. The columns are ``source`` (``path``, ``file`` and ``url`` mean the same) and the
-names of :class:`~async_uploader.ContainerDetails`, as Python or as the service spells them. An empty cell, or
-``null``, says nothing. In CSV, ``tags`` are separated by ``|``, and flags are true or false; mappings are JSON
-objects, or one column for each key: ``metadata.place``.
+A manifest is CSV with a header (separated by comma, semicolon or tab) or one JSON object per line. The suffix of
+the file selects the format, otherwise its first character. The columns are ``source`` (or ``path``, ``file``,
+``url``) and the keys of :class:`~async_uploader.ContainerDetails`, in the spelling of Python or of the service.
+Empty cells and ``null`` are ignored. In CSV, ``tags`` are separated by ``|``, flags are true or false, and a
+mapping is a JSON object or has one column for each key, such as ``metadata.place``.
 """
 
 from __future__ import annotations
@@ -16,42 +16,47 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from functools import partial
+from io import StringIO
 from pathlib import Path
 from typing import Any, Final, TextIO, cast, get_origin, get_type_hints
 
-from async_uploader._errors import ConfigurationError, SourceError
+from async_uploader import ConfigurationError, ContainerDetails, SourceError
 from async_uploader._models import camel
-from async_uploader._options import ContainerDetails, container_payload
+from async_uploader._options import container_payload
 
+from ._input_file import read_file
 from ._item import Item, is_url
+from ._output import describe_os_error
 
 Fields = dict[str, Any]
 
-_KINDS: Final[Mapping[str, Any]] = get_type_hints(ContainerDetails)
-_SOURCES: Final = ("source", "path", "file", "url")
-_NAMES: Final = {spelling.lower(): name for name in (*_SOURCES, *_KINDS) for spelling in (name, camel(name))}
-_FLAGS: Final = {
+_TYPES: Final[Mapping[str, Any]] = get_type_hints(ContainerDetails)
+_SOURCE_COLUMNS: Final = ("source", "path", "file", "url")
+_COLUMNS: Final = {
+    spelling.lower(): name for name in (*_SOURCE_COLUMNS, *_TYPES) for spelling in (name, camel(name))
+}
+_BOOLEANS: Final = {
     **dict.fromkeys(("true", "yes", "1"), True),
     **dict.fromkeys(("false", "no", "0"), False),
 }
 
 
 def read_manifest(path: Path) -> list[Item]:
-    """All its lines; one that cannot be meant has its problem.
+    """All sources of a manifest. An invalid line becomes an item with a problem.
 
     :raises SourceError: the file as a whole cannot be used
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = _csv_lines(file) if _is_csv(path, file) else _json_lines(file)
-            items = [_item(f"{path}, line {number}", fields, path.parent) for number, fields in lines]
+        file = StringIO(read_file(path).decode("utf-8-sig"), newline="")
+        lines = _csv_lines(file) if _is_csv(path, file) else _json_lines(file)
+        items = [_parse_item(f"{path}, line {number}", parse, path.parent) for number, parse in lines]
     except (UnicodeDecodeError, csv.Error, ConfigurationError) as exc:
         reason = "it is not UTF-8 text." if isinstance(exc, UnicodeDecodeError) else exc
-        raise SourceError(f"The manifest {path} cannot be used: {reason}") from exc
+        raise SourceError(f"Cannot use the manifest {path}: {reason}") from exc
     except OSError as exc:
-        raise SourceError(f"The manifest {path} cannot be read: {exc.strerror}.") from exc
+        raise SourceError(f"Cannot read the manifest {path}: {describe_os_error(exc)}.") from exc
     if not items:
-        raise SourceError(f"The manifest {path} names nothing.")
+        raise SourceError(f"The manifest {path} lists no sources.")
     return items
 
 
@@ -68,30 +73,32 @@ def _csv_lines(file: TextIO) -> Iterator[tuple[int, Callable[[], Fields]]]:
     header = file.readline()
     file.seek(0)
     rows = csv.reader(file, delimiter=max(",;\t", key=header.count), strict=True)
-    columns = [_column(text) for text in next(rows, [])]
+    columns = [_parse_column(text) for text in next(rows, [])]
     if len(set(columns)) < len(columns):
         raise ConfigurationError("its header has a column twice.")
+    # A row may span several lines; its number is that of its first line.
     number = rows.line_num + 1
     for row in rows:
         if row:
-            yield number, partial(_fields_of_cells, columns, row)
+            yield number, partial(_parse_cells, columns, row)
         number = rows.line_num + 1
 
 
-def _fields_of_cells(columns: Sequence[tuple[str, str]], cells: Sequence[str]) -> Fields:
+def _parse_cells(columns: Sequence[tuple[str, str]], cells: Sequence[str]) -> Fields:
     if len(cells) != len(columns):
-        raise ConfigurationError(f"there are {len(cells)} cells, and {len(columns)} columns.")
-    return _fields(
-        (name, key, cell if key else _value(name, cell.strip()))
+        raise ConfigurationError(f"the line has {len(cells)} cells, but the header has {len(columns)}.")
+    return _collect_fields(
+        (name, key, cell if key else _parse_cell(name, cell.strip()))
         for (name, key), cell in zip(columns, cells, strict=True)
         if cell.strip()
     )
 
 
-def _value(name: str, text: str) -> object:
-    kind = _KINDS.get(name, str)
+def _parse_cell(name: str, text: str) -> object:
+    """The value of a cell. An invalid text is returned as it is; validation reports it."""
+    kind = _TYPES.get(name, str)
     if kind is bool:
-        return _FLAGS.get(text.lower(), text)
+        return _BOOLEANS.get(text.lower(), text)
     if get_origin(kind) is Sequence:
         return [part for part in map(str.strip, text.split("|")) if part]
     if get_origin(kind) is Mapping:
@@ -103,20 +110,20 @@ def _value(name: str, text: str) -> object:
 def _json_lines(file: TextIO) -> Iterator[tuple[int, Callable[[], Fields]]]:
     for number, line in enumerate(file, start=1):
         if line.strip():
-            yield number, partial(_fields_of_json, line)
+            yield number, partial(_parse_json_line, line)
 
 
-def _fields_of_json(line: str) -> Fields:
+def _parse_json_line(line: str) -> Fields:
     try:
         document = json.loads(line)
     except ValueError:
         document = None
     if not isinstance(document, dict):
         raise ConfigurationError("this is not a JSON object.")
-    return _fields((*_column(text), value) for text, value in document.items() if value is not None)
+    return _collect_fields((*_parse_column(text), value) for text, value in document.items() if value is not None)
 
 
-def _fields(values: Iterable[tuple[str, str, object]]) -> Fields:
+def _collect_fields(values: Iterable[tuple[str, str, object]]) -> Fields:
     fields: Fields = {}
     for name, key, value in values:
         if not key:
@@ -126,24 +133,24 @@ def _fields(values: Iterable[tuple[str, str, object]]) -> Fields:
     return fields
 
 
-def _column(text: str) -> tuple[str, str]:
-    """A column's name and, of one for a single key of a mapping, that key."""
+def _parse_column(text: str) -> tuple[str, str]:
+    """The name of a column and, for a column such as ``metadata.place``, its key."""
     head, dot, key = text.strip().partition(".")
-    name = _NAMES.get(head.lower(), "")
-    if not name or (dot and (not key or get_origin(_KINDS.get(name)) is not Mapping)):
-        nearest = get_close_matches(head.lower(), _NAMES, n=1, cutoff=0)[0]
-        raise ConfigurationError(f"there is no column {text!r}; did you mean {_NAMES[nearest]!r}?")
+    name = _COLUMNS.get(head.lower(), "")
+    if not name or (dot and (not key or get_origin(_TYPES.get(name)) is not Mapping)):
+        nearest = get_close_matches(head.lower(), _COLUMNS, n=1, cutoff=0)[0]
+        raise ConfigurationError(f"there is no column {text!r}; did you mean {_COLUMNS[nearest]!r}?")
     return name, key
 
 
-def _item(place: str, read: Callable[[], Fields], directory: Path) -> Item:
+def _parse_item(location: str, parse: Callable[[], Fields], directory: Path) -> Item:
     try:
-        fields = read()
-        given = [fields.pop(name) for name in _SOURCES if name in fields]
-        if len(given) != 1 or not isinstance(given[0], str):
-            raise ConfigurationError("one source must be named, in the column 'source'.")
+        fields = parse()
+        sources = [fields.pop(name) for name in _SOURCE_COLUMNS if name in fields]
+        if len(sources) != 1 or not isinstance(sources[0], str):
+            raise ConfigurationError("exactly one source is required, in the column 'source'.")
         container_payload(fields)
     except ConfigurationError as exc:
-        return Item(source="", place=place, problem=str(exc))
-    source = given[0] if is_url(given[0]) else os.path.join(directory, given[0])
-    return Item(source=source, place=place, details=cast("ContainerDetails", fields))
+        return Item(source="", location=location, problem=str(exc))
+    source = sources[0] if is_url(sources[0]) else os.path.join(directory, sources[0])
+    return Item(source=source, location=location, details=cast("ContainerDetails", fields))

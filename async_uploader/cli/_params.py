@@ -1,4 +1,4 @@
-"""Commands from dataclasses: an option is declared once, as a field, and reaches its command as an attribute."""
+"""Builds click commands from dataclasses: each option is declared once, as a field."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import click
 
 F = TypeVar("F")
 
-#: The groups of options in a command's help, in their order; before them comes what is in none.
+#: The groups of options in the help of a command, in order. Options without a group come first.
 PANELS: Final = ("The video", "Many videos", "The transfer", "The service", "Output")
 
 UsageError = click.UsageError
@@ -22,21 +22,21 @@ UsageError = click.UsageError
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
 def flags(cls: type[F]) -> type[F]:
-    """A dataclass for :func:`command`, with an ``__init__`` and nothing else.
+    """Make a class a dataclass for :func:`command`.
 
-    To write the other methods of fifteen such classes would take 20 ms of every start.
+    It gets only an ``__init__``: generating the other methods of fifteen classes takes 20 ms at every start.
     """
     return dataclass(kw_only=True, eq=False, repr=False, match_args=False)(cls)
 
 
 def usage_error(message: str) -> UsageError:
-    """Wrong arguments: exit code 2, and a pointer to the help."""
+    """An error in the arguments: exit code 2, and a hint to ``--help``."""
     return UsageError(message)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Param:
-    """How a field is written on the command line."""
+class _ParamSpec:
+    """How a field appears on the command line."""
 
     names: tuple[str, ...] = ()
     is_argument: bool = False
@@ -55,26 +55,46 @@ def option(
     max: int | None = None,  # noqa: A002
     **settings: Any,
 ) -> Any:
-    """An option of a command, as the annotation of a field; without names it is called as the field is.
+    """Annotate a field as an option.
 
-    :param panel: one of :data:`PANELS`
-    :param parser: makes the value of what is written; a ``ValueError`` has the sentence that the user reads
-    :param min: the least whole number
-    :param max: the greatest one
-    :param settings: click's own, as ``help`` and ``metavar``
+    :param names: the option's names; default: the name of the field
+    :param panel: its group, one of :data:`PANELS`; default: none
+    :param parser: converts the text to a value; the message of its ``ValueError`` is shown to the user
+    :param min: smallest integer allowed
+    :param max: largest integer allowed
+    :param settings: parameters of ``click.Option``, such as ``help`` and ``metavar``
     """
-    return _Param(names=names, panel=panel, parser=parser, min=min, max=max, settings=settings)
+    return _ParamSpec(names=names, panel=panel, parser=parser, min=min, max=max, settings=settings)
 
 
 def argument(**settings: Any) -> Any:
-    """An argument of a command, as the annotation of a field."""
-    return _Param(is_argument=True, settings=settings)
+    """Annotate a field as an argument.
+
+    :param settings: parameters of ``click.Argument``
+    """
+    return _ParamSpec(is_argument=True, settings=settings)
 
 
-class Command(click.Command):
-    """A command whose help has its options in groups.
+class _ShortHelpOption:
+    """Mixin: the help of ``--help`` is a phrase, like that of the other options."""
 
-    :param flags: the dataclass that it is made from, when it is called and not before: a start needs one of ten
+    def get_help_option(self, ctx: click.Context) -> click.Option | None:
+        option: click.Option | None = super().get_help_option(ctx)  # type: ignore[misc]
+        if option is not None:
+            option.help = "Print this help"
+        return option
+
+
+class Group(_ShortHelpOption, click.Group):
+    """A group of commands."""
+
+
+class Command(_ShortHelpOption, click.Command):
+    """A command whose help shows its options in groups.
+
+    Its parameters are created on first use: each start needs those of one command only.
+
+    :param flags: the dataclass that declares the parameters
     """
 
     def __init__(self, name: str, *, flags: type, **settings: Any) -> None:
@@ -82,20 +102,20 @@ class Command(click.Command):
         super().__init__(name, **settings)
 
     @cached_property
-    def _made(self) -> list[click.Parameter]:
-        return _params(self._flags)
+    def _created_params(self) -> list[click.Parameter]:
+        return _create_params(self._flags)
 
     @property
     def params(self) -> list[click.Parameter]:
         """All options and arguments."""
-        return self._made
+        return self._created_params
 
     @params.setter
     def params(self, _: list[click.Parameter]) -> None:
-        """click's own constructor has none to give."""
+        """Ignore the empty list that click's constructor sets."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The groups in the order of :data:`PANELS`."""
+        """Write the groups in the order of :data:`PANELS`."""
         rows: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
             if isinstance(param, click.Option) and (row := param.get_help_record(ctx)) is not None:
@@ -110,8 +130,8 @@ class _Option(click.Option):
     panel: str | None = None
 
 
-class _Parsed(click.ParamType[object]):
-    """A value that a function of ours makes, with a sentence of its own for what it cannot."""
+class _ParsedType(click.ParamType[object]):
+    """A parameter type that is defined by a parser function."""
 
     name = "text"
 
@@ -128,9 +148,11 @@ class _Parsed(click.ParamType[object]):
 def command(
     group: click.Group, flags: type[F], *, name: str | None = None, examples: str | None = None
 ) -> Callable[[Callable[[F], int | None]], Callable[[F], int | None]]:
-    """Make a function a command of ``group``: it takes a ``flags``, a dataclass, and may return an exit code.
+    """Register a function as a command. It is called with an instance of ``flags``, and may return an exit code.
 
-    :param examples: what stands at the end of its help
+    :param flags: the dataclass that declares the parameters
+    :param name: name of the command; default: the name of the function
+    :param examples: text at the end of the help; default: none
     """
 
     def register(function: Callable[[F], int | None]) -> Callable[[F], int | None]:
@@ -139,7 +161,7 @@ def command(
                 name or function.__name__,
                 flags=flags,
                 callback=lambda **values: function(
-                    flags(**{name: _given(value) for name, value in values.items()})
+                    flags(**{name: _none_if_empty(value) for name, value in values.items()})
                 ),
                 help=cleandoc(function.__doc__ or ""),
                 epilog=examples,
@@ -150,21 +172,21 @@ def command(
     return register
 
 
-def _given(value: object) -> object:
-    """What was not given is None, of lists as of everything else."""
+def _none_if_empty(value: object) -> object:
+    """Convert click's tuples to lists, and an option that was not given to None."""
     return (list(value) or None) if isinstance(value, tuple) else value
 
 
-def _params(flags: type) -> list[click.Parameter]:
+def _create_params(flags: type) -> list[click.Parameter]:
     hints = get_type_hints(flags, include_extras=True)
     defaults = {field.name: field.default for field in fields(flags)}
-    # A class's own fields come before those that it inherits: so they are in the order of the help, too.
+    # The help lists a class's own fields before those that it inherits.
     names = dict.fromkeys(name for kind in flags.__mro__ for name in get_annotations(kind))
-    return [_param(name, hints[name], defaults[name]) for name in names]
+    return [_create_param(name, hints[name], defaults[name]) for name in names]
 
 
-def _param(name: str, annotation: Any, default: object) -> click.Parameter:
-    spec: _Param = annotation.__metadata__[0]
+def _create_param(name: str, annotation: Any, default: object) -> click.Parameter:
+    spec: _ParamSpec = annotation.__metadata__[0]
     kind, is_list = _value_kind(annotation.__origin__)
     settings: dict[str, Any] = {**spec.settings, "type": _click_type(kind, spec)}
     if spec.is_argument:
@@ -178,16 +200,16 @@ def _param(name: str, annotation: Any, default: object) -> click.Parameter:
 
 
 def _value_kind(annotation: Any) -> tuple[Any, bool]:
-    """``X | None`` is an X, ``list[X]`` are many."""
+    """The type of one value, and whether there can be several: ``X | None`` is one X, ``list[X]`` is several."""
     kinds = [kind for kind in get_args(annotation) if kind is not NoneType] or [annotation]
     if get_origin(annotation) is list:
         return get_args(annotation)[0], True
     return _value_kind(kinds[0]) if kinds[0] is not annotation else (annotation, False)
 
 
-def _click_type(kind: Any, spec: _Param) -> Any:
+def _click_type(kind: Any, spec: _ParamSpec) -> Any:
     if spec.parser is not None:
-        return _Parsed(spec.parser)
+        return _ParsedType(spec.parser)
     if spec.min is not None or spec.max is not None:
         return click.IntRange(spec.min, spec.max)
     return click.Path(path_type=Path) if kind is Path else kind

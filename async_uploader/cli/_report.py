@@ -1,4 +1,4 @@
-"""``--report``: collects what uploads tell, and makes a page of it. It knows nothing but events."""
+"""``--report``: records the events of uploads, and writes an HTML page about them at the end."""
 
 from __future__ import annotations
 
@@ -9,86 +9,88 @@ from typing import Final
 
 import anyio.to_thread
 
-from async_uploader import events
-from async_uploader._errors import ConfigurationError
+from async_uploader import ConfigurationError, events
 
-from ._output import say, say_error
-from ._target import Target
+from ._output import describe_os_error, print_error, print_message
+from ._output_file import OutputFile
 
-# More would make a page that no browser likes to open; the others are counted.
+# Browsers are slow with larger pages. Further uploads are only counted.
 MAX_UPLOADS: Final = 50
 
+_NAME: Final = "the report"
 
-class Report:
-    """What has happened in uploads; itself an ``on_event``.
 
-    :ivar stories: the events of each upload, by its number, in order of time; of the first 50 uploads
-    :ivar left_out: the numbers of the others
+class ReportRecorder:
+    """Records the events of uploads; is an ``on_event`` callback.
+
+    :ivar timelines: the events of each of the first 50 uploads, in order of time, by the upload's number
+    :ivar omitted: the numbers of further uploads
     """
 
     def __init__(self) -> None:
-        self.stories: dict[int, list[events.UploadEvent]] = {}
-        self.left_out: set[int] = set()
+        self.timelines: dict[int, list[events.UploadEvent]] = {}
+        self.omitted: set[int] = set()
 
     def __call__(self, event: events.UploadEvent) -> None:
-        if event.upload in self.stories:
-            self.stories[event.upload].append(event)
-        elif len(self.stories) < MAX_UPLOADS:
-            self.stories[event.upload] = [event]
+        if event.upload in self.timelines:
+            self.timelines[event.upload].append(event)
+        elif len(self.timelines) < MAX_UPLOADS:
+            self.timelines[event.upload] = [event]
         else:
-            self.left_out.add(event.upload)
+            self.omitted.add(event.upload)
 
-    def write(self, to: Path | Target) -> None:
-        """Make the page, and write it: a file is there as a whole, or as it was before.
+    def write(self, to: Path | OutputFile) -> None:
+        """Render the page and write it.
 
-        :raises OSError: it cannot be written
+        :raises OSError: it cannot be written; a regular file is unchanged
         """
-        from ._report_page import page
+        from ._report_page import render_page
 
-        target = to if isinstance(to, Target) else Target(to, name="The report")
-        target.write(page(list(self.stories.values()), left_out=len(self.left_out)).encode())
+        file = to if isinstance(to, OutputFile) else OutputFile(to, name=_NAME)
+        file.write(render_page(list(self.timelines.values()), omitted=len(self.omitted)).encode())
 
 
 @asynccontextmanager
-async def reporting(path: Path, *, quiet: bool) -> AsyncIterator[None]:
-    """Write a report in the end, whatever that is: done, failed or interrupted.
+async def write_report(path: Path, *, quiet: bool) -> AsyncIterator[None]:
+    """Record the events of a block, and write the report when it ends, fails or is cancelled.
 
-    :param quiet: do not say where it is
-    :raises ConfigurationError: what draws it is not installed
-    :raises SourceError: it cannot be written there
+    :param quiet: do not print the path of the report
+    :raises ConfigurationError: plotly is not installed
+    :raises SourceError: the path cannot be written
     """
-    target = await anyio.to_thread.run_sync(check, path)
-    report = Report()
+    file = await anyio.to_thread.run_sync(open_report, path)
+    recorder = ReportRecorder()
     try:
-        with events.listen(report):
+        with events.listen(recorder):
             yield
     finally:
-        if report.stories:
+        if recorder.timelines:
             with anyio.CancelScope(shield=True):
-                await _write(report, target, quiet=quiet)
-        target.close()
+                await _write(recorder, file, quiet=quiet)
+        file.close()
 
 
-async def _write(report: Report, target: Target, *, quiet: bool) -> None:
-    """Write the page. The uploads are what counts: a report that cannot be written is an error message only."""
+async def _write(recorder: ReportRecorder, file: OutputFile, *, quiet: bool) -> None:
+    """Write the report. If that fails, an error is printed, but the exit code is that of the uploads."""
     try:
-        await anyio.to_thread.run_sync(report.write, target)
+        await anyio.to_thread.run_sync(recorder.write, file)
     except OSError as exc:
-        say_error(OSError(f"The report {target.path} could not be written: {exc.strerror}."))
+        print_error(OSError(f"Cannot write {_NAME} to {file.path}: {describe_os_error(exc)}."))
     else:
         if not quiet:
-            say(f"The report is in {target.path}.")
+            print_message(f"Report: {file.path}")
 
 
-def check(path: Path) -> Target:
-    """See that a report can be made, before anything is sent.
+def open_report(path: Path) -> OutputFile:
+    """Check that a report can be written, before anything is sent.
 
-    :returns: where it goes
-    :raises ConfigurationError: what draws it is not installed
-    :raises SourceError: it cannot be written there
+    :raises ConfigurationError: plotly is not installed
+    :raises SourceError: the path cannot be written
     """
     try:
-        from . import _report_page  # noqa: F401 - now, as an upload that is interrupted has no time for it
+        from . import _report_page  # noqa: F401 - imported now, as there is no time for it after Ctrl-C
     except ModuleNotFoundError:
-        raise ConfigurationError("--report needs plotly: pip install 'async-uploader[report]'.") from None
-    return Target(path, name="The report")
+        raise ConfigurationError(
+            "--report requires plotly. Install it with pip install 'async-uploader[report]'."
+        ) from None
+    return OutputFile(path, name=_NAME)

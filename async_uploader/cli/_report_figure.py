@@ -1,13 +1,13 @@
-"""The picture of one upload, as plotly.js takes it: three charts above each other on one axis of time.
+"""Builds the charts of each upload for plotly.js: attempts, parts in flight and throughput over the same time.
 
-What comes from elsewhere goes in as text: plotly reads a little HTML in what it shows.
+plotly interprets some HTML in texts, so texts from elsewhere are escaped.
 """
 
 from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from async_uploader import events
 from async_uploader._limits import MIB
@@ -15,14 +15,17 @@ from async_uploader._units import format_size
 
 E = TypeVar("E", bound=events.UploadEvent)
 
-#: What an attempt can come to, with its colour (told apart by most kinds of colour blindness, too).
+#: The events of an upload, in order of time.
+Timeline: TypeAlias = Sequence[events.UploadEvent]
+
+#: The colours of outcomes, distinguishable with most kinds of colour blindness.
 OUTCOMES: Final = {
-    "stored": "#2a9d6f",
-    "unknown": "#e9a13b",
-    "not stored": "#d1495b",
-    "refused": "#8f2d56",
-    "conflict": "#6a4c93",
-    "cancelled": "#8d99ae",
+    events.PartOutcome.STORED: "#2a9d6f",
+    events.PartOutcome.UNKNOWN: "#e9a13b",
+    events.PartOutcome.NOT_STORED: "#d1495b",
+    events.PartOutcome.REFUSED: "#8f2d56",
+    events.PartOutcome.CONFLICT: "#6a4c93",
+    events.PartOutcome.CANCELLED: "#8d99ae",
 }
 _WAIT_COLOUR: Final = "#4a7fc1"
 _ACCENT: Final = "#4a7fc1"
@@ -34,108 +37,109 @@ _CHARTS_PIXELS: Final = 320
 _MAX_ROWS_PIXELS: Final = 900
 
 
-def of_kind(story: Iterable[events.UploadEvent], kind: type[E]) -> list[E]:
-    """The events of one kind."""
-    return [event for event in story if isinstance(event, kind)]
+def events_of(timeline: Timeline, kind: type[E]) -> list[E]:
+    """The events of a class."""
+    return [event for event in timeline if isinstance(event, kind)]
 
 
-def figure(story: Sequence[events.UploadEvent]) -> dict[str, Any]:
-    """``data`` and ``layout`` of an upload's picture."""
-    start = story[0].at_seconds
-    seconds = max(story[-1].at_seconds - start, 0.001)
-    attempts = of_kind(story, events.PartEnded)
-    rows = _rows(attempts)
-    waits, retries = of_kind(story, events.RateLimitWait), of_kind(story, events.RetryScheduled)
+def build_figure(timeline: Timeline) -> dict[str, Any]:
+    """The ``data`` and ``layout`` of an upload's charts."""
+    start = timeline[0].at_seconds
+    seconds = max(timeline[-1].at_seconds - start, 0.001)
+    attempts = events_of(timeline, events.PartEnded)
+    rows = _connection_rows(attempts)
+    waits, retries = events_of(timeline, events.RateLimitWait), events_of(timeline, events.RetryScheduled)
     labels = list(dict.fromkeys(rows.values()))
     if any(retry.part_number is None for retry in retries):
         labels.append(_REQUESTS)
     if waits:
         labels.append(_RATE_LIMIT)
     data = [
-        *_bars(attempts, rows, start),
-        *_waits(waits, start),
-        *_retries(retries, attempts, rows, start),
-        *_in_flight(story, attempts, start, seconds),
+        *_attempt_bars(attempts, rows, start),
+        *_rate_limit_bars(waits, start),
+        *_retry_markers(retries, attempts, rows, start),
+        *_concurrency_lines(timeline, attempts, start, seconds),
         _throughput(attempts, start, seconds),
     ]
     return {"data": data, "layout": _layout(labels, seconds)}
 
 
-def _rows(attempts: Iterable[events.PartEnded]) -> dict[int | None, str]:
-    """A row for each connection, in the order in which they are first used."""
-    ordered = sorted(attempts, key=lambda one: one.began_at_seconds)
-    ports = dict.fromkeys(one.connection for one in ordered if one.connection is not None)
+def _connection_rows(attempts: Iterable[events.PartEnded]) -> dict[int | None, str]:
+    """The label of each connection's row, in the order of first use."""
+    ordered = sorted(attempts, key=lambda each: each.began_at_seconds)
+    ports = dict.fromkeys(each.connection for each in ordered if each.connection is not None)
     rows: dict[int | None, str] = {port: f"connection {number}" for number, port in enumerate(ports, start=1)}
-    if any(one.connection is None for one in ordered):
+    if any(each.connection is None for each in ordered):
         rows[None] = "not connected"
     return rows
 
 
-def _bars(
+def _attempt_bars(
     attempts: Sequence[events.PartEnded], rows: dict[int | None, str], start: float
 ) -> Iterator[dict[str, Any]]:
     for outcome, colour in OUTCOMES.items():
-        ones = [one for one in attempts if one.outcome == outcome]
-        if ones:
+        matching = [each for each in attempts if each.outcome is outcome]
+        if matching:
             yield {
                 "type": "bar",
                 "orientation": "h",
                 "name": outcome,
-                "y": [rows[one.connection] for one in ones],
-                "base": [round(one.began_at_seconds - start, 3) for one in ones],
-                "x": [round(one.at_seconds - one.began_at_seconds, 3) for one in ones],
+                "y": [rows[each.connection] for each in matching],
+                "base": [round(each.began_at_seconds - start, 3) for each in matching],
+                "x": [round(each.at_seconds - each.began_at_seconds, 3) for each in matching],
                 "marker": {"color": colour, "line": {"width": 1, "color": "rgba(255,255,255,.7)"}},
-                "hovertext": [_about(one, start) for one in ones],
+                "hovertext": [_describe_attempt(each, start) for each in matching],
                 "hoverinfo": "text",
             }
 
 
-def _about(one: events.PartEnded, start: float) -> str:
-    seconds = one.at_seconds - one.began_at_seconds
-    rate = f", {one.size_bytes / seconds / MIB:.1f} MiB/s" if seconds and one.outcome == "stored" else ""
+def _describe_attempt(attempt: events.PartEnded, start: float) -> str:
+    seconds = attempt.at_seconds - attempt.began_at_seconds
+    is_stored = attempt.outcome is events.PartOutcome.STORED
+    rate = f", {attempt.size_bytes / seconds / MIB:.1f} MiB/s" if seconds and is_stored else ""
     lines = [
-        f"<b>part {one.part_number}</b>, attempt {one.attempt}: {one.outcome}",
-        f"{format_size(one.size_bytes)} in {seconds:.2f} s{rate}",
-        f"from {one.began_at_seconds - start:.2f} s to {one.at_seconds - start:.2f} s",
+        f"<b>part {attempt.part_number}</b>, attempt {attempt.attempt}: {attempt.outcome}",
+        f"{format_size(attempt.size_bytes)} in {seconds:.2f} s{rate}",
+        f"from {attempt.began_at_seconds - start:.2f} s to {attempt.at_seconds - start:.2f} s",
     ]
-    if one.connection is not None:
-        lines.append(f"local port {one.connection}")
-    if one.error:
-        lines.append(_text(one.error))
+    if attempt.connection is not None:
+        lines.append(f"local port {attempt.connection}")
+    if attempt.error:
+        lines.append(_escape(str(attempt.error)))
     return "<br>".join(lines)
 
 
-def _waits(waits: Sequence[events.RateLimitWait], start: float) -> Iterator[dict[str, Any]]:
+def _rate_limit_bars(waits: Sequence[events.RateLimitWait], start: float) -> Iterator[dict[str, Any]]:
     if waits:
         yield {
             "type": "bar",
             "orientation": "h",
-            "name": "waiting for the rate limit",
+            "name": "rate limit wait",
             "y": [_RATE_LIMIT] * len(waits),
-            "base": [round(one.at_seconds - start, 3) for one in waits],
-            "x": [round(one.wait_seconds, 3) for one in waits],
+            "base": [round(each.at_seconds - start, 3) for each in waits],
+            "x": [round(each.wait_seconds, 3) for each in waits],
             "marker": {"color": _WAIT_COLOUR, "opacity": 0.5},
-            "hovertext": [f"{_text(one.kind)}: {one.wait_seconds:.1f} s" for one in waits],
+            "hovertext": [f"{_escape(each.kind)}: {each.wait_seconds:.1f} s" for each in waits],
             "hoverinfo": "text",
         }
 
 
-def _retries(
+def _retry_markers(
     retries: Sequence[events.RetryScheduled],
     attempts: Sequence[events.PartEnded],
     rows: dict[int | None, str],
     start: float,
 ) -> Iterator[dict[str, Any]]:
-    """A mark where something failed, and a dotted line for as long as it waits."""
+    """A marker for each failure, and a line for its backoff."""
     if not retries:
         return
-    # The row of the attempt that has failed: the part's last one before.
+    # The attempt that failed is the last one of the part before the retry.
     places = [
         next(
             (
-                rows[one.connection]
-                for one in reversed(attempts)
-                if one.part_number == retry.part_number and one.at_seconds <= retry.at_seconds
+                rows[each.connection]
+                for each in reversed(attempts)
+                if each.part_number == retry.part_number and each.at_seconds <= retry.at_seconds
             ),
             _REQUESTS,
         )
@@ -145,7 +149,7 @@ def _retries(
     yield {
         "type": "scatter",
         "mode": "markers",
-        "name": "tried again",
+        "name": "retry",
         "x": moments,
         "y": places,
         "error_x": {
@@ -155,34 +159,36 @@ def _retries(
             "arrayminus": [0.0] * len(retries),
             "thickness": 1.5,
             "width": 3,
-            "color": OUTCOMES["not stored"],
+            "color": OUTCOMES[events.PartOutcome.NOT_STORED],
         },
-        "marker": {"symbol": "x", "size": 9, "color": OUTCOMES["not stored"]},
+        "marker": {"symbol": "x", "size": 9, "color": OUTCOMES[events.PartOutcome.NOT_STORED]},
         "hovertext": [
-            f"<b>{_text(retry.what)}</b> again in {retry.wait_seconds:.1f} s<br>{_text(retry.reason)}"
+            f"<b>{_escape(retry.request)}</b>: retry in {retry.wait_seconds:.1f} s<br>{_escape(str(retry.error))}"
             for retry in retries
         ],
         "hoverinfo": "text",
     }
 
 
-def _in_flight(
-    story: Sequence[events.UploadEvent], attempts: Sequence[events.PartEnded], start: float, seconds: float
+def _concurrency_lines(
+    timeline: Timeline, attempts: Sequence[events.PartEnded], start: float, seconds: float
 ) -> Iterator[dict[str, Any]]:
-    changes = [(one.began_at_seconds, 1) for one in attempts] + [(one.at_seconds, -1) for one in attempts]
+    changes = [(each.began_at_seconds, 1) for each in attempts] + [(each.at_seconds, -1) for each in attempts]
     moments, counts, count = [0.0], [0], 0
     for moment, change in sorted(changes):
         count += change
         moments.append(round(moment - start, 3))
         counts.append(count)
-    yield _steps("in flight", [*moments, seconds], [*counts, count], colour=_ACCENT, fill=True)
-    allowed = of_kind(story, events.ConcurrencyChanged)
-    if allowed:
-        xs, ys = [one.at_seconds - start for one in allowed], [one.connections for one in allowed]
-        yield _steps("allowed in flight", [*xs, seconds], [*ys, ys[-1]], colour=OUTCOMES["unknown"])
+    yield _step_line("parts in flight", [*moments, seconds], [*counts, count], colour=_ACCENT, fill=True)
+    limits = events_of(timeline, events.ConcurrencyChanged)
+    if limits:
+        xs, ys = [each.at_seconds - start for each in limits], [each.concurrency for each in limits]
+        yield _step_line(
+            "concurrency limit", [*xs, seconds], [*ys, ys[-1]], colour=OUTCOMES[events.PartOutcome.UNKNOWN]
+        )
 
 
-def _steps(
+def _step_line(
     name: str, xs: Sequence[float], ys: Sequence[int], *, colour: str, fill: bool = False
 ) -> dict[str, Any]:
     return {
@@ -198,14 +204,14 @@ def _steps(
 
 
 def _throughput(attempts: Sequence[events.PartEnded], start: float, seconds: float) -> dict[str, Any]:
-    """What was stored, each part's bytes spread evenly over the time that it took."""
+    """Stored bytes per second, with the bytes of each part spread evenly over its duration."""
     width = seconds / _BINS
     bins = [0.0] * _BINS
-    for one in attempts:
-        if one.outcome != "stored":
+    for each in attempts:
+        if each.outcome is not events.PartOutcome.STORED:
             continue
-        began, ended = one.began_at_seconds - start, one.at_seconds - start
-        density = one.size_bytes / max(ended - began, 1e-6)
+        began, ended = each.began_at_seconds - start, each.at_seconds - start
+        density = each.size_bytes / max(ended - began, 1e-6)
         for number in range(min(int(began / width), _BINS - 1), min(int(ended / width), _BINS - 1) + 1):
             overlap = min(ended, (number + 1) * width) - max(began, number * width)
             bins[number] += density * max(overlap, 0.0)
@@ -217,7 +223,7 @@ def _throughput(attempts: Sequence[events.PartEnded], start: float, seconds: flo
         "x": [round((number + 0.5) * width, 3) for number in range(_BINS)],
         "y": [round(count / width / MIB, 3) for count in bins],
         "fill": "tozeroy",
-        "line": {"width": 1.5, "color": OUTCOMES["stored"]},
+        "line": {"width": 1.5, "color": OUTCOMES[events.PartOutcome.STORED]},
         "hovertemplate": "%{y:.1f} MiB/s at %{x:.1f} s<extra></extra>",
     }
 
@@ -250,6 +256,5 @@ def _layout(labels: list[str], seconds: float) -> dict[str, Any]:
     }
 
 
-def _text(told: str) -> str:
-    """As it is, and no markup."""
-    return html.escape(told, quote=False).replace("\n", " ")
+def _escape(text: str) -> str:
+    return html.escape(text, quote=False).replace("\n", " ")

@@ -1,4 +1,4 @@
-"""One self-contained page about uploads: what was planned, what came of it, and a picture of each."""
+"""Renders the report as one self-contained HTML page: plan, result and charts of each upload."""
 
 from __future__ import annotations
 
@@ -16,133 +16,141 @@ from plotly.offline import get_plotlyjs
 from async_uploader import __version__, events
 from async_uploader._units import format_size
 
-from ._report_figure import figure, of_kind
+from ._report_figure import Timeline, build_figure, events_of
 
 _TEMPLATE: Final = Path(__file__).with_name("_report.html")
 
 Row = tuple[str, str]
 
+_NOT_FAILED: Final = (events.PartOutcome.STORED, events.PartOutcome.CANCELLED)
 
-def page(stories: Sequence[Sequence[events.UploadEvent]], *, left_out: int = 0) -> str:
-    """The page, as HTML.
 
-    :param stories: the events of each upload, in order of time
-    :param left_out: how many uploads there were beside these
+def render_page(timelines: Sequence[Timeline], *, omitted: int = 0) -> str:
+    """Render the report as HTML.
+
+    :param timelines: the events of each upload, in order of time
+    :param omitted: number of further uploads; default: 0
     """
     parts = {
-        "overview": _overview(stories, left_out),
-        "sections": "".join(_section(number, story, is_open=number == 0) for number, story in enumerate(stories)),
-        "made": html.escape(_versions()),
-        "figures": _script([figure(story) for story in stories]),
+        "overview": _overview(timelines, omitted),
+        "sections": "".join(
+            _section(number, timeline, is_open=number == 0) for number, timeline in enumerate(timelines)
+        ),
+        "made": html.escape(_provenance()),
+        "figures": _embed_json([build_figure(timeline) for timeline in timelines]),
         "plotly": get_plotlyjs(),
     }
     text = _TEMPLATE.read_text(encoding="utf-8")
     head, *rest = text.split("<!--")
-    return head + "".join(_filled(piece, parts) for piece in rest)
+    return head + "".join(_fill_placeholder(piece, parts) for piece in rest)
 
 
-def _filled(piece: str, parts: dict[str, str]) -> str:
-    """``name-->and what follows``, with what the name stands for. What is put in is not read again."""
+def _fill_placeholder(piece: str, parts: dict[str, str]) -> str:
+    """Replace the placeholder at the start of ``name-->text``. The replacement itself is not searched again."""
     name, _, following = piece.partition("-->")
     return parts[name] + following
 
 
-def _script(document: Any) -> str:
-    """JSON that cannot end the script that it is in."""
+def _embed_json(document: Any) -> str:
+    """JSON for a ``<script>`` element, which it cannot end."""
     return json.dumps(document, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _versions() -> str:
+def _provenance() -> str:
     now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     python = platform.python_version()
     return f"{now}, by async-uploader {__version__}, Python {python}, plotly {plotly.__version__}"
 
 
-def _overview(stories: Sequence[Sequence[events.UploadEvent]], left_out: int) -> str:
-    if len(stories) == 1 and not left_out:
+def _overview(timelines: Sequence[Timeline], omitted: int) -> str:
+    if len(timelines) == 1 and not omitted:
         return ""
-    cells = "".join(f"<th>{name}</th>" for name in ("source", "stored", "seconds", "mean rate", "retries", ""))
+    cells = "".join(f"<th>{name}</th>" for name in ("source", "stored", "seconds", "throughput", "retries", ""))
     rows = "".join(
-        f'<tr><td><a href="#upload-{number}">{_shown(story[0].source)}</a></td>'
-        + "".join(f"<td>{html.escape(cell)}</td>" for cell in _summary(story))
+        f'<tr><td><a href="#upload-{number}">{_escape(timeline[0].source)}</a></td>'
+        + "".join(f"<td>{html.escape(cell)}</td>" for cell in _summary(timeline))
         + "</tr>"
-        for number, story in enumerate(stories)
+        for number, timeline in enumerate(timelines)
     )
-    more = f"<p>And {left_out} more uploads, of which nothing was kept.</p>" if left_out else ""
+    more = f"<p>{omitted} more uploads are not shown.</p>" if omitted else ""
     return f'<table class="overview"><tr>{cells}</tr>{rows}</table>{more}'
 
 
-def _summary(story: Sequence[events.UploadEvent]) -> tuple[str, ...]:
-    stored, seconds = _stored_bytes(story), _seconds(story)
-    retries = len(of_kind(story, events.RetryScheduled))
+def _summary(timeline: Timeline) -> tuple[str, ...]:
+    stored, seconds = _stored_bytes(timeline), _seconds(timeline)
+    retries = len(events_of(timeline, events.RetryScheduled))
     return (
         format_size(stored),
         f"{seconds:.1f}",
         f"{format_size(int(stored / seconds))}/s",
         str(retries),
-        "failed" if _error(story) else "",
+        "failed" if _error(timeline) else "",
     )
 
 
-def _section(number: int, story: Sequence[events.UploadEvent], *, is_open: bool) -> str:
-    error = _error(story)
-    failure = f'<p class="error">{_shown(error)}</p>' if error else ""
-    tables = _table("The plan", _plan(story)) + _table("What came of it", _totals(story))
+def _section(number: int, timeline: Timeline, *, is_open: bool) -> str:
+    error = _error(timeline)
+    failure = f'<p class="error">{_escape(error)}</p>' if error else ""
+    tables = _table("Plan", _plan_rows(timeline)) + _table("Result", _result_rows(timeline))
     opened = " open" if is_open else ""
     return (
-        f'<details id="upload-{number}"{opened}><summary>{_shown(story[0].source)}</summary>{failure}'
+        f'<details id="upload-{number}"{opened}><summary>{_escape(timeline[0].source)}</summary>{failure}'
         f'<div class="tables">{tables}</div><div class="figure" data-figure="{number}"></div></details>'
     )
 
 
 def _table(title: str, rows: Iterable[Row]) -> str:
-    body = "".join(f"<tr><th>{html.escape(name)}</th><td>{_shown(value)}</td></tr>" for name, value in rows)
+    body = "".join(f"<tr><th>{html.escape(name)}</th><td>{_escape(value)}</td></tr>" for name, value in rows)
     return f"<table><caption>{html.escape(title)}</caption>{body}</table>"
 
 
-def _plan(story: Sequence[events.UploadEvent]) -> Iterator[Row]:
-    for plan in of_kind(story, events.UploadBegan):
-        yield "size", "not known at the start" if plan.total_bytes is None else format_size(plan.total_bytes)
-        # What the container told of the account may have changed the plan.
-        final = next(iter(of_kind(story, events.ContainerReady)), plan)
-        yield "parts", "not known at the start" if final.parts_total is None else str(final.parts_total)
+def _plan_rows(timeline: Timeline) -> Iterator[Row]:
+    for plan in events_of(timeline, events.UploadBegan):
+        yield "size", "unknown at the start" if plan.total_bytes is None else format_size(plan.total_bytes)
+        # The account's rate limit, known once the container is created, may have changed the plan.
+        final = next(iter(events_of(timeline, events.ContainerReady)), plan)
+        yield "parts", "unknown at the start" if final.parts_total is None else str(final.parts_total)
         yield "part size", format_size(final.part_bytes)
-        adapts = "at most; how many, is found out" if plan.adapts else "at most"
-        yield "parts in flight", f"{plan.concurrency} {adapts}"
-    for ready in of_kind(story, events.ContainerReady):
+        yield "concurrency", f"adaptive, up to {plan.concurrency}" if plan.adapts else str(plan.concurrency)
+    for ready in events_of(timeline, events.ContainerReady):
         yield "video", ready.video_id
         if ready.parts_done:
-            yield "there before", f"{ready.parts_done} parts, {format_size(ready.acknowledged_bytes)}"
+            yield "stored before", f"{ready.parts_done} parts, {format_size(ready.acknowledged_bytes)}"
 
 
-def _totals(story: Sequence[events.UploadEvent]) -> Iterator[Row]:
-    attempts = of_kind(story, events.PartEnded)
-    stored, seconds = _stored_bytes(story), _seconds(story)
-    waits = of_kind(story, events.RateLimitWait)
-    failed = [one for one in attempts if one.outcome not in ("stored", "cancelled")]
-    yield "stored", f"{format_size(stored)} in {sum(one.outcome == 'stored' for one in attempts)} parts"
+def _result_rows(timeline: Timeline) -> Iterator[Row]:
+    attempts = events_of(timeline, events.PartEnded)
+    stored, seconds = _stored_bytes(timeline), _seconds(timeline)
+    waits = events_of(timeline, events.RateLimitWait)
+    failed = [each for each in attempts if each.outcome not in _NOT_FAILED]
+    yield "stored", f"{format_size(stored)} in {sum(map(_is_stored, attempts))} parts"
     yield "time", f"{seconds:.2f} s"
-    yield "mean rate", f"{format_size(int(stored / seconds))}/s"
-    retries = len(of_kind(story, events.RetryScheduled))
-    yield "tried again", f"{retries} time{'' if retries == 1 else 's'}"
-    yield "attempts in vain", f"{len(failed)}, of parts with {format_size(sum(one.size_bytes for one in failed))}"
-    yield "waits for the rate limit", f"{len(waits)}, {sum(one.wait_seconds for one in waits):.1f} s together"
-    yield "connections", str(len({one.connection for one in attempts if one.connection is not None}))
+    yield "throughput", f"{format_size(int(stored / seconds))}/s"
+    yield "retries", str(len(events_of(timeline, events.RetryScheduled)))
+    yield "failed attempts", f"{len(failed)}, {format_size(sum(each.size_bytes for each in failed))}"
+    yield "rate limit waits", f"{len(waits)}, {sum(each.wait_seconds for each in waits):.1f} s"
+    yield "connections", str(len({each.connection for each in attempts if each.connection is not None}))
 
 
-def _stored_bytes(story: Sequence[events.UploadEvent]) -> int:
-    return sum(one.size_bytes for one in of_kind(story, events.PartEnded) if one.outcome == "stored")
+def _is_stored(attempt: events.PartEnded) -> bool:
+    return attempt.outcome is events.PartOutcome.STORED
 
 
-def _seconds(story: Sequence[events.UploadEvent]) -> float:
-    return max(story[-1].at_seconds - story[0].at_seconds, 0.001)
+def _stored_bytes(timeline: Timeline) -> int:
+    return sum(each.size_bytes for each in events_of(timeline, events.PartEnded) if _is_stored(each))
 
 
-def _error(story: Sequence[events.UploadEvent]) -> str | None:
-    last = story[-1]
-    return last.error if isinstance(last, events.UploadEnded) else "It had not ended when this page was made."
+def _seconds(timeline: Timeline) -> float:
+    return max(timeline[-1].at_seconds - timeline[0].at_seconds, 0.001)
 
 
-def _shown(text: str) -> str:
-    """Text that is no markup; lone surrogates of odd file names cannot be written as UTF-8."""
+def _error(timeline: Timeline) -> str | None:
+    last = timeline[-1]
+    if not isinstance(last, events.UploadEnded):
+        return "The upload had not ended when the report was written."
+    return "cancelled" if last.outcome is events.UploadOutcome.CANCELLED else str(last.error or "") or None
+
+
+def _escape(text: str) -> str:
+    """Escape markup, and the lone surrogates of file names that are not UTF-8."""
     return html.escape(text.encode("utf-8", "backslashreplace").decode())

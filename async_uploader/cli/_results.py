@@ -1,15 +1,15 @@
-"""The file of ``--results``: what became of each source, a JSON line each, on disk before anything else happens.
+"""The file of ``--results``: one JSON line for the result of each source, written to disk at once.
 
-A line is written when its video is complete, and only then is the upload forgotten by the journal. So wherever
-kill -9 strikes, a source is either in here, or in the journal with what the service has of it, or was not begun:
-the next run skips it, goes on with it, or begins it. What kill -9 left of a last line is cut off. A last line that
-lacks nothing but its newline, as some editors leave it, is kept.
+A line is written when a video is complete, and only then does the journal forget the upload. Wherever kill -9
+strikes, a source is in this file, or in the journal with its acknowledged parts, or has not been started; the next
+run skips it, resumes it, or starts it. An incomplete last line, as kill -9 leaves it, is removed. A complete last
+line without a newline, as some editors leave it, is kept.
 
-The file is read back, so it must be a regular file. A line that is no result is an error that names it; blank
-lines, CRLF line ends and a byte order mark are harmless.
+The file is read back, so it must be a regular file. A line that is not a result is an error that names it; blank
+lines, CRLF and a byte order mark are accepted.
 
-The service fetches a URL by itself, so nothing of that is in the journal: a line is written before, too, and the
-video carries a mark in its metadata by which the next run finds it.
+The service imports URLs itself, so the journal does not know them. A line is therefore written before an import
+starts, and the metadata of the video carries a mark by which the next run finds it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import errno
 import hashlib
 import json
 import os
-import stat
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, suppress
 from io import FileIO
@@ -28,109 +27,110 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio.to_thread
 
-from async_uploader._errors import SourceError, UploaderError
+from async_uploader import SourceError, UploaderError
 
 from ._item import STDIN, Item
-from ._target import is_standard_output, kind_of
+from ._output import describe_os_error
+from ._output_file import is_standard_output, special_kind
 
 if TYPE_CHECKING:
     from async_uploader._resume.journal import Journal
 
 _START: Final = b'{"path": '
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-# Opening waits for nobody, whatever the path leads to by then.
+# Opening must not block, even if the path has become a FIFO.
 _OPEN: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
-#: What a source is known by: path (or URL), size and mtime. A file that has changed is another source.
-Key = tuple[str, int | None, int | None]
+#: The identity of a source: path (or URL), size, mtime in nanoseconds. A changed file is another source.
+SourceKey = tuple[str, int | None, int | None]
 
 
-def key_of(item: Item) -> Key:
-    """A source as it is now."""
+def source_key(item: Item) -> SourceKey:
+    """The identity of a source, with its current size and mtime."""
     try:
         status = None if item.is_url else os.stat(item.source)
     except OSError:
         status = None
-    return (item.path, status.st_size, status.st_mtime_ns) if status else (item.path, None, None)
+    return (item.absolute_path, status.st_size, status.st_mtime_ns) if status else (item.absolute_path, None, None)
 
 
-def mark_of(url: str) -> str:
-    """By what the video of a URL is known at the service."""
+def import_mark(url: str) -> str:
+    """The metadata value that identifies the video of a URL while it is being imported."""
     return hashlib.blake2b(url.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
 @asynccontextmanager
-async def opened(path: Path, service: str) -> AsyncIterator[Results]:
-    """The results of a command; nobody else writes to them meanwhile.
+async def open_results(path: Path, service: str) -> AsyncIterator[ResultsFile]:
+    """Open the results file of a command, and lock it against other processes.
 
-    :param service: where the videos are; lines of other services do not count
+    :param service: identifies the service; lines of other services are ignored
     :raises SourceError: the file cannot be used
     """
     import filelock
 
-    from async_uploader._resume.resume import JournalWorker
+    from async_uploader._resume.worker import JournalWorker
 
-    keeper = JournalWorker()
+    worker = JournalWorker()
     try:
-        lock = await keeper.lock(_lock_name(path))
+        lock = await worker.lock(_lock_name(path))
     except filelock.Timeout as exc:
-        keeper.close()
-        raise SourceError(f"{path} is being written by another process already.") from exc
+        worker.close()
+        raise SourceError(f"Another process is writing to {path}.") from exc
     try:
-        results = await anyio.to_thread.run_sync(Results, path, service)
+        results = await anyio.to_thread.run_sync(ResultsFile, path, service)
         try:
-            await keeper.journal(results.tidy)
+            await worker.run(results.forget_finished)
             yield results
         finally:
             results.close()
     finally:
         if lock is not None:
-            await keeper.unlock(lock)
-        keeper.close()
+            await worker.unlock(lock)
+        worker.close()
 
 
 def _lock_name(path: Path) -> str:
-    return f"results-{mark_of(os.path.realpath(path))}"
+    return f"results-{import_mark(os.path.realpath(path))}"
 
 
-class Results:
-    """See the module. Made by :func:`opened`."""
+class ResultsFile:
+    """The results of earlier runs, and a file to append to. Opened by :func:`open_results`."""
 
     def __init__(self, path: Path, service: str) -> None:
         self._path = path
         self._service = service
-        self._offsets: dict[Key, int] = {}
-        self._begun: set[Key] = set()
-        self._turn = asyncio.Lock()
+        self._offsets: dict[SourceKey, int] = {}
+        self._started_imports: set[SourceKey] = set()
+        self._lock = asyncio.Lock()
         self._failure: UploaderError | None = None
         with ExitStack() as stack:
             try:
-                self._file = stack.enter_context(_opened(path))
+                self._file = stack.enter_context(_open_for_append(path))
                 self._lines = stack.enter_context(path.open("rb"))
                 _sync_directory(Path(os.path.realpath(path)).parent)
                 self._read()
             except OSError as exc:
-                raise SourceError(f"{path} cannot be written: {exc.strerror}.") from exc
+                raise _write_error(path, exc) from exc
             self._files = stack.pop_all()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._files.close()
 
     def _read(self) -> None:
         for number, line in enumerate(self._lines, start=1):
-            if not line.endswith(b"\n") and _is_torn(line):
+            if not line.endswith(b"\n") and _is_incomplete(line):
                 self._file.truncate(self._lines.tell() - len(line))
                 return
             if not line.removeprefix(_BYTE_ORDER_MARK).strip():
                 continue
-            if not self._learn(line):
-                raise SourceError(f"{self._path}, line {number} is not a result of an upload; name another file.")
+            if not self._add_line(line):
+                raise SourceError(f"{self._path}, line {number} is not a result of an upload. Name another file.")
             if not line.endswith(b"\n"):
                 self._append(b"\n")
 
-    def _learn(self, line: bytes) -> bool:
-        result = _parsed(line)
+    def _add_line(self, line: bytes) -> bool:
+        result = _parse_result(line)
         if result is None:
             return False
         key = (result["path"], result["size"], result["mtime_ns"])
@@ -138,58 +138,60 @@ class Results:
             if "video" in result:
                 self._offsets[key] = self._lines.tell() - len(line)
             elif "begun" in result:
-                self._begun.add(key)
+                self._started_imports.add(key)
         return True
 
-    def tidy(self, journal: Journal) -> None:
-        """Have the journal forget what kill -9 has kept it from forgetting."""
+    def forget_finished(self, journal: Journal) -> None:
+        """Remove uploads from the journal that are finished here. kill -9 may have prevented that."""
         entries = journal.unfinished()
         files = [entry.fingerprint.identity for entry in entries]
-        # By size and time, which few files share, and then by the video: the journal may know the file by another
-        # of its paths.
+        # Compare size and mtime first, so that few lines are read; then the video, because the journal may have
+        # another path of the same file.
         times = {(file.size_bytes, file.mtime_ns) for file in files}
-        done = {self.video(key)["videoId"] for key in self._offsets if key[1:] in times}
+        finished = {self.video(key)["videoId"] for key in self._offsets if key[1:] in times}
         for entry in entries:
-            if entry.video_id in done:
+            if entry.video_id in finished:
                 journal.forget(entry.id)
 
-    def is_done(self, key: Key) -> bool:
-        """Whether a source has its video."""
+    def is_finished(self, key: SourceKey) -> bool:
+        """Whether a source has a finished video."""
         return key in self._offsets
 
-    def is_begun(self, key: Key) -> bool:
-        """Whether the service may have been asked to fetch this URL before."""
-        return key in self._begun
+    def is_import_started(self, key: SourceKey) -> bool:
+        """Whether an earlier run may have started to import this URL."""
+        return key in self._started_imports
 
-    def video(self, key: Key) -> Mapping[str, Any]:
-        """The video of a source that is done, as the service gave it.
+    def video(self, key: SourceKey) -> Mapping[str, Any]:
+        """The video of a finished source, as the service returned it.
 
-        :raises UploaderError: somebody else has written to the file meanwhile
+        :raises UploaderError: another program has changed the file
         """
         self._lines.seek(self._offsets[key])
-        result = _parsed(self._lines.readline())
+        result = _parse_result(self._lines.readline())
         if result is None or "video" not in result:
-            raise UploaderError(f"{self._path} was changed by another program while it was in use.")
+            raise UploaderError(f"{self._path} was changed by another program during the upload.")
         video: Mapping[str, Any] = result["video"]
         return video
 
-    async def add(self, key: Key, **told: object) -> None:
-        """Append a line; when this returns, it outlives a power cut.
+    async def append(self, key: SourceKey, **result: object) -> None:
+        """Append a line and write it to disk, so that it survives a power cut.
 
-        :raises UploaderError: it cannot be written; neither can any later line
+        :raises UploaderError: it cannot be written; all later lines fail, too
         """
         path, size_bytes, mtime_ns = key
-        line = {"path": path, "size": size_bytes, "mtime_ns": mtime_ns, "service": self._service, **told}
-        async with self._turn:
-            await anyio.to_thread.run_sync(self._add, json.dumps(line).encode() + b"\n")
+        line = {"path": path, "size": size_bytes, "mtime_ns": mtime_ns, "service": self._service, **result}
+        async with self._lock:
+            await anyio.to_thread.run_sync(self._append_once, json.dumps(line).encode() + b"\n")
 
-    def _add(self, line: bytes) -> None:
-        # After a failure the file may end in a part of a line, which the next line must not join.
+    def _append_once(self, line: bytes) -> None:
+        # After a failure the file may end with an incomplete line, and the next line would be appended to it.
         if self._failure is None:
             try:
                 self._append(line)
             except OSError as exc:
-                self._failure = UploaderError(f"{self._path} cannot be written: {exc.strerror}.")
+                self._failure = UploaderError(
+                    f"Cannot write the results to {self._path}: {describe_os_error(exc)}."
+                )
         if self._failure is not None:
             raise self._failure
 
@@ -199,14 +201,14 @@ class Results:
         os.fsync(self._file.fileno())
 
 
-def _opened(path: Path) -> FileIO:
-    """The file, to be read and appended to.
+def _open_for_append(path: Path) -> FileIO:
+    """Open the file for reading and appending.
 
-    :raises SourceError: it is no regular file, or standard output goes there
+    :raises SourceError: it is not a regular file, or standard output goes to it
     :raises OSError: it cannot be opened
     """
     with suppress(FileNotFoundError):
-        _refuse_special(path, os.stat(path))  # before it is opened, which is an event for some devices
+        _refuse_special(path, os.stat(path))  # before it is opened, which has an effect on some devices
     file = FileIO(os.open(path, _OPEN, 0o666), "rb+")
     try:
         _refuse_special(path, os.fstat(file.fileno()))
@@ -217,19 +219,21 @@ def _opened(path: Path) -> FileIO:
 
 
 def _refuse_special(path: Path, status: os.stat_result) -> None:
-    if stat.S_ISDIR(status.st_mode):
-        reason = os.strerror(errno.EISDIR)
-    elif kind := kind_of(status):
-        reason = f"it is {kind}, and results are read back"
+    if kind := special_kind(status):
+        reason = f"it is {kind}"
     elif is_standard_output(status):
-        reason = "standard output goes there"
+        reason = "standard output goes to it"
     else:
         return
-    raise SourceError(f"{path} cannot be written: {reason}; name a regular file for the results alone.")
+    raise SourceError(f"Cannot write the results to {path}: {reason}. Name a regular file of its own.")
 
 
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    """A line as a result; None if it is none."""
+def _write_error(path: Path, error: OSError) -> SourceError:
+    return SourceError(f"Cannot write the results to {path}: {describe_os_error(error)}.")
+
+
+def _parse_result(line: bytes) -> dict[str, Any] | None:
+    """Parse a line; None if it is not a result."""
     try:
         result = json.loads(line.removeprefix(_BYTE_ORDER_MARK).decode())
     except (ValueError, RecursionError):
@@ -238,13 +242,13 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
 
 
 def _is_result(result: Mapping[str, Any]) -> bool:
-    are_texts = all(isinstance(result.get(name), str) for name in ("path", "service"))
-    are_numbers = all(name in result and _is_count(result[name]) for name in ("size", "mtime_ns"))
-    return are_texts and are_numbers and _has_outcome(result)
+    has_texts = all(isinstance(result.get(name), str) for name in ("path", "service"))
+    has_numbers = all(name in result and _is_int_or_none(result[name]) for name in ("size", "mtime_ns"))
+    return has_texts and has_numbers and _has_outcome(result)
 
 
-def _is_count(value: object) -> bool:
-    """A whole number, or None; JSON's true is no number."""
+def _is_int_or_none(value: object) -> bool:
+    # bool is a subclass of int.
     return value is None or (isinstance(value, int) and not isinstance(value, bool))
 
 
@@ -255,10 +259,10 @@ def _has_outcome(result: Mapping[str, Any]) -> bool:
     return "begun" in result or isinstance(result.get("error"), str)
 
 
-def _is_torn(line: bytes) -> bool:
-    """Whether a last line without its newline is what a crash left of one that was being written.
+def _is_incomplete(line: bytes) -> bool:
+    """Whether a last line without a newline was being written when the process or the machine crashed.
 
-    A power cut may leave zeros where its bytes should be. A whole JSON document was not torn, whatever it is.
+    A power cut may leave zeros in place of its bytes. A complete JSON document is never removed.
     """
     with suppress(ValueError, RecursionError):
         json.loads(line.decode())
@@ -267,7 +271,7 @@ def _is_torn(line: bytes) -> bool:
 
 
 def _sync_directory(directory: Path) -> None:
-    """A file that was made in it is there after a power cut."""
+    """Make a new file in the directory survive a power cut."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

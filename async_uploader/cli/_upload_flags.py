@@ -1,4 +1,4 @@
-"""The options of ``upload`` and ``import``, each declared once; those of the video are in `_detail_flags`."""
+"""The options of `upload` and `import`, each declared once. Those that describe a video are in `_detail_flags`."""
 
 from __future__ import annotations
 
@@ -14,29 +14,33 @@ from ._flags import ServiceFlags
 from ._params import PANELS, argument, flags, option, usage_error
 
 if TYPE_CHECKING:
-    from async_uploader._options import UploadOptions
+    from async_uploader import UploadOptions
 
 _, _MANY, _TRANSFER, _SERVICE, _OUTPUT = PANELS
 
 
 @flags
 class WaitFlags(ServiceFlags):
-    """Whether to see a video through its encoding."""
+    """Options for waiting until a video is playable."""
 
     wait: Annotated[
         bool,
-        option("--wait", panel=_TRANSFER, help="Wait until the video can be played, and show how it gets on."),
+        option("--wait", panel=_TRANSFER, help="Wait until the video is playable, and show the encoding"),
     ] = False
     wait_timeout: Annotated[
         float | None,
-        option(metavar="SECONDS", panel=_TRANSFER, help="With --wait: fail after so long. Default: never."),
+        option(
+            metavar="SECONDS",
+            panel=_TRANSFER,
+            help="With --wait: fail if a video is not playable in time (default: no limit)",
+        ),
     ] = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.wait_timeout is not None:
             if not self.wait:
-                raise usage_error("--wait-timeout goes with --wait.")
+                raise usage_error("--wait-timeout requires --wait.")
             if not 0 < self.wait_timeout < math.inf:
                 raise usage_error(
                     f"--wait-timeout must be a number of seconds above 0, not {self.wait_timeout!r}."
@@ -45,11 +49,11 @@ class WaitFlags(ServiceFlags):
 
 @flags
 class QuietFlags(ServiceFlags):
-    """How much is told of what takes a while."""
+    """Options of commands that show progress."""
 
-    quiet: Annotated[
-        bool, option("--quiet", "-q", panel=_OUTPUT, help="Nothing on standard error but errors.")
-    ] = False
+    quiet: Annotated[bool, option("--quiet", "-q", panel=_OUTPUT, help="Print only errors to standard error")] = (
+        False
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,30 +63,31 @@ class QuietFlags(ServiceFlags):
 
 @flags
 class ImportFlags(DetailFlags, WaitFlags, QuietFlags):
-    """What ``import`` takes."""
+    """Options of `import`."""
 
-    source: Annotated[str, argument(metavar="URL|VIDEO_ID", help="What to fetch, or which video to clone.")]
+    source: Annotated[str, argument(metavar="URL|VIDEO_ID", help="URL to import, or id of the video to clone")]
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not (self.source.isalnum() or self.source.startswith(("http://", "https://"))):
-            raise usage_error(f"What to import must be an http(s) URL or a videoId, not {self.source!r}.")
+            raise usage_error(f"The source of an import must be an http(s) URL or a videoId, not {self.source!r}.")
 
 
 @flags
 class TransferFlags(ServiceFlags):
-    """How sources are sent."""
+    """Options that control how sources are sent."""
 
     video_id: Annotated[
-        str | None, option(panel=_TRANSFER, help="Fill this video's container. Default: a new one.")
+        str | None,
+        option(panel=_TRANSFER, help="Upload into this existing container (default: a new one)"),
     ] = None
     ranges: Annotated[
         str | None,
         option(
             metavar="part|bytes",
             panel=_TRANSFER,
-            shell_complete=_completion.ranges,
-            help="How the service is told what a part is: by its number, or by its bytes. Default: part.",
+            shell_complete=_completion.complete_ranges,
+            help="Identify parts by number or by byte range (default: part)",
         ),
     ] = None
     part_size: Annotated[
@@ -91,7 +96,7 @@ class TransferFlags(ServiceFlags):
             metavar="SIZE",
             parser=parse_size,
             panel=_TRANSFER,
-            help="Bytes in a part, as 50MiB or 52428800; from 5MiB to 200MiB. Default: planned from the size.",
+            help="Size of a part, such as 50MiB or 52428800; 5MiB-200MiB (default: planned from the file size)",
         ),
     ] = None
     concurrency: Annotated[
@@ -99,7 +104,7 @@ class TransferFlags(ServiceFlags):
         option(
             metavar="N",
             panel=_TRANSFER,
-            help="Parts in flight at once, of all sources together, 1 to 256. Default: found out, up to 32.",
+            help="Parts to upload at the same time, 1-256 (default: adaptive, up to 32)",
         ),
     ] = None
     max_attempts: Annotated[
@@ -107,7 +112,7 @@ class TransferFlags(ServiceFlags):
         option(
             metavar="N",
             panel=_TRANSFER,
-            help="Tries for one request without progress in between, 1 to 1000. Default: 8.",
+            help="Consecutive attempts without progress before an upload fails, 1-1000 (default: 8)",
         ),
     ] = None
     stall_timeout: Annotated[
@@ -115,7 +120,7 @@ class TransferFlags(ServiceFlags):
         option(
             metavar="SECONDS",
             panel=_TRANSFER,
-            help="Try a request again when not one byte of it has moved for so long. Default: 30.",
+            help="Retry a request if no byte moves for this long (default: 30)",
         ),
     ] = None
     max_latency: Annotated[
@@ -123,8 +128,7 @@ class TransferFlags(ServiceFlags):
         option(
             metavar="SECONDS",
             panel=_TRANSFER,
-            help="For a live stream: close a part early when it is so old, as soon as it has 5 MiB. "
-            "Default: never.",
+            help="For live streams: send a part after this time, once it has 5 MiB (default: no limit)",
         ),
     ] = None
     buffer: Annotated[
@@ -133,7 +137,7 @@ class TransferFlags(ServiceFlags):
             metavar="SIZE",
             parser=parse_size,
             panel=_TRANSFER,
-            help="Keep so much of streams in memory, and the rest in temporary files. Default: 64MiB.",
+            help="Memory for parts of streams; further parts go to temporary files (default: 64MiB)",
         ),
     ] = None
     resume: Annotated[
@@ -141,9 +145,8 @@ class TransferFlags(ServiceFlags):
         option(
             "--resume/--no-resume",
             panel=_TRANSFER,
-            help="Go on where the same command stopped. --resume: from another machine, too, by two metadata "
-            "entries that the video carries until it is finished. Default: on this machine, but not with "
-            "--local.",
+            help="Resume an interrupted upload (default: on this machine; off for streams and --local). With "
+            "--resume, other machines can resume it, too: the unfinished video has two metadata entries for that.",
         ),
     ] = None
 
@@ -152,9 +155,8 @@ class TransferFlags(ServiceFlags):
         option(
             metavar="TOKEN",
             panel=_SERVICE,
-            help="Upload with this token instead of the key in APIVIDEO_API_KEY. Other users of this "
-            "machine may see it "
-            "here. Environment: APIVIDEO_UPLOAD_TOKEN.",
+            help="Upload with this token instead of an API key. Other users of this machine may see command "
+            "lines. Environment: APIVIDEO_UPLOAD_TOKEN.",
         ),
     ] = None
     local: Annotated[
@@ -162,49 +164,57 @@ class TransferFlags(ServiceFlags):
         option(
             "--local",
             panel=_SERVICE,
-            help="Upload to a local service that ends with the command, and compare its copy by SHA-256.",
+            help="Upload to a temporary emulator, and verify its copy by SHA-256",
         ),
     ] = False
     data: Annotated[
         Path | None,
-        option(metavar="DIR", panel=_SERVICE, help="With --local: keep what it received here. Default: nowhere."),
+        option(
+            metavar="DIR",
+            panel=_SERVICE,
+            help="With --local: keep the received files in this directory (default: not kept)",
+        ),
     ] = None
 
     def client_options(self) -> dict[str, Any]:
-        """Keywords of :class:`~async_uploader.Client`."""
+        """Keyword arguments of :class:`~async_uploader.Client`."""
         buffer = {} if self.buffer is None else {"buffer_bytes": self.buffer}
         return {**super().client_options(), **buffer, "upload_token": self.upload_token}
 
 
 @flags
 class ManyFlags(ServiceFlags):
-    """Where many sources come from, and where it is written what became of them."""
+    """Options that select many sources and record their results."""
 
     recursive: Annotated[
         bool,
-        option("--recursive", "-r", panel=_MANY, help="Upload the files in directories, and in all those below."),
+        option("--recursive", "-r", panel=_MANY, help="Upload the files in directories and their subdirectories"),
     ] = False
     include: Annotated[
         list[str] | None,
         option(
             metavar="GLOB",
             panel=_MANY,
-            help="Of directories only files with such a name, as *.mp4; with a / in it, such a path below the "
-            "directory. May be repeated; large and small letters are the same. Default: all.",
+            help="Upload only the files of a directory that match, such as *.mp4 (default: all). A GLOB with a / "
+            "is matched against the path below the directory. Case is ignored. May be repeated.",
         ),
     ] = None
     exclude: Annotated[
         list[str] | None,
-        option(metavar="GLOB", panel=_MANY, help="But not these. May be repeated. Default: none."),
+        option(
+            metavar="GLOB",
+            panel=_MANY,
+            help="Skip the files of a directory that match (default: none). May be repeated.",
+        ),
     ] = None
     manifest: Annotated[
         Path | None,
         option(
             metavar="FILE",
             panel=_MANY,
-            help="Upload what this file names: CSV with a header, or JSON lines, with the columns source (a path "
-            "relative to the file, or a URL to import), title, description, tags (a|b), "
-            "metadata.KEY, public, … Default: SOURCE says it.",
+            help="Upload the sources that this file lists: CSV with a header, or JSON lines (default: none). "
+            "Columns: source (a path relative to FILE, or a URL to import), title, description, tags (a|b), "
+            "metadata.KEY, public, ….",
         ),
     ] = None
     results: Annotated[
@@ -212,27 +222,27 @@ class ManyFlags(ServiceFlags):
         option(
             metavar="FILE",
             panel=_MANY,
-            help="Append a JSON line here as each source ends. Sources that are done in it are not sent "
-            "again. Default: nowhere.",
+            help="Append one JSON line for each source when its upload ends (default: none). Sources that are "
+            "finished in FILE are skipped.",
         ),
     ] = None
 
     @property
-    def chooses_files(self) -> bool:
-        """Whether directories may be named."""
+    def selects_files(self) -> bool:
+        """Whether directories are accepted as sources."""
         return self.recursive or bool(self.include) or bool(self.exclude)
 
 
 @flags
 class UploadFlags(DetailFlags, ManyFlags, TransferFlags, WaitFlags, QuietFlags):
-    """What ``upload`` takes. Fields that ``UploadOptions`` has too, have its names and its meaning."""
+    """Options of `upload`. A field that ``UploadOptions`` has, too, has the same name and meaning there."""
 
     sources: Annotated[
         list[str] | None,
         argument(
             metavar="[SOURCE]...",
-            shell_complete=_completion.files,
-            help="The files to upload, or - for standard input, or directories.",
+            shell_complete=_completion.complete_files,
+            help="Files or directories to upload, or - for standard input",
         ),
     ] = None
 
@@ -241,8 +251,8 @@ class UploadFlags(DetailFlags, ManyFlags, TransferFlags, WaitFlags, QuietFlags):
         option(
             metavar="FILE.html",
             panel=_OUTPUT,
-            help="Write a page here that shows when each part was sent or tried again, what had to wait, and how "
-            "fast it was. Default: none. Needs: pip install 'async-uploader[report]'.",
+            help="Write an HTML report with a timeline of parts, retries, waits and throughput (default: none). "
+            "Requires: pip install 'async-uploader[report]'.",
         ),
     ] = None
 
@@ -251,33 +261,47 @@ class UploadFlags(DetailFlags, ManyFlags, TransferFlags, WaitFlags, QuietFlags):
         option(
             "--json",
             panel=_OUTPUT,
-            help="Show the video as the service gives it, as one JSON document; for several sources an array, "
-            'with {"source", "error"} for one that failed.',
+            help="Print the service's video as one JSON document. Several sources are printed as an array, with "
+            '{"source", "error"} for each that failed.',
         ),
     ] = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.manifest is not None:
-            self.refuse("--manifest", "sources", "recursive", "include", "exclude", "max_latency")
+            self.reject("--manifest", "sources", "recursive", "include", "exclude", "max_latency")
         elif not self.sources:
-            raise usage_error("Missing argument 'SOURCE': name what to upload, or a --manifest.")
+            raise usage_error("Missing argument 'SOURCE': name a source, or use --manifest.")
         if self.local:
-            self.refuse("--local", "base_url", "sandbox", "allow_plain_http", "upload_token", "resume")
+            self.reject("--local", "base_url", "sandbox", "allow_plain_http", "upload_token", "resume")
         elif self.data is not None:
-            raise usage_error("--data goes with --local.")
+            raise usage_error("--data requires --local.")
         if self.results is not None and self.resume is False:
-            raise usage_error("--no-resume cannot be used with --results: what is not remembered is sent twice.")
+            raise usage_error(
+                "--no-resume cannot be used with --results: unfinished sources could get two videos."
+            )
 
-    def refuse(self, beside: str, *names: str) -> None:
-        """See that options are not used where they mean nothing."""
+    def reject(self, context: str, *names: str) -> None:
+        """Refuse options that have no meaning in a context.
+
+        :param context: what they cannot be combined with, for the message
+        :raises UsageError: one of the options was given
+        """
         for name in names:
             if getattr(self, name) not in (None, False, []):
-                shown = "SOURCE" if name == "sources" else f"--{name.replace('_', '-')}"
-                raise usage_error(f"{shown} cannot be used with {beside}.")
+                written = "SOURCE" if name == "sources" else f"--{name.replace('_', '-')}"
+                raise usage_error(f"{written} cannot be used with {context}.")
 
-    def upload_options(self) -> UploadOptions:
-        """Keywords of :meth:`~async_uploader.Client.upload`: those that were given, and ``resume``."""
-        from async_uploader._options import UploadOptions
+    def upload_options(self, *, is_stream: bool = False) -> UploadOptions:
+        """Keyword arguments of :meth:`~async_uploader.Client.upload`: those that were given, and ``resume``.
 
-        return {"resume": False if self.local else "local", **self.given(UploadOptions)}
+        :param is_stream: the source can be read only once, so it is not resumed by default; default: False
+        """
+        from async_uploader import UploadOptions
+
+        options = self.given(UploadOptions)
+        if self.resume is None:
+            options["resume"] = "off" if self.local or is_stream else "local"
+        else:
+            options["resume"] = "anywhere" if self.resume else "off"
+        return options

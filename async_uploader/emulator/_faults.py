@@ -135,16 +135,6 @@ class Fault:
         """The spec of this fault; `parse` returns an equal fault."""
         return format_spec({f.name: getattr(self, f.name) for f in fields(self)}, _DEFAULTS)
 
-    def selects(self, endpoint: Endpoint, content_range: ContentRange | None, attempt: int) -> bool:
-        """Whether a request matches the selectors, as far as its headers tell."""
-        return (
-            self.endpoint in (None, endpoint)
-            and self.attempt in (None, attempt)
-            and (self.part is None or (content_range is not None and _is_part(content_range, self.part)))
-            and (self.byte is None or (isinstance(content_range, ByteRange) and _covers(content_range, self.byte)))
-            and (not self.completing or content_range is not None)
-        )
-
     def __str__(self) -> str:
         changed = [f for f in fields(self) if getattr(self, f.name) != _DEFAULTS[f.name]]
         return ",".join(f"{f.name}={getattr(self, f.name)}" for f in changed)
@@ -187,7 +177,7 @@ class FaultInjector:
             [
                 active
                 for active in self._faults
-                if active.fault.selects(endpoint, content_range, attempt) and active.selects_at_random()
+                if matches(active.fault, endpoint, content_range, attempt) and active.selects_at_random()
             ]
         )
 
@@ -232,6 +222,17 @@ class _ActiveFault:
             return False
         self.triggered_count += 1
         return True
+
+
+def matches(fault: Fault, endpoint: Endpoint, content_range: ContentRange | None, attempt: int) -> bool:
+    """Whether a request matches the selectors of a fault, as far as its headers tell."""
+    return (
+        fault.endpoint in (None, endpoint)
+        and fault.attempt in (None, attempt)
+        and (fault.part is None or (content_range is not None and _is_part(content_range, fault.part)))
+        and (fault.byte is None or (isinstance(content_range, ByteRange) and _covers(content_range, fault.byte)))
+        and (not fault.completing or content_range is not None)
+    )
 
 
 def _is_part(content_range: ContentRange, part: int | str) -> bool:

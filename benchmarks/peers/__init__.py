@@ -1,4 +1,4 @@
-"""Clients that do the same work, each a child process of one command line."""
+"""Clients that do the same job, each as a command line."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from benchmarks.units import MIB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What is to be uploaded, and how. What is None is left to the client.
+    """What to upload, and how. None leaves the choice to the client.
 
-    :param source: a file; a folder, to upload each file in it
-    :param cut: the source's parts as files of their own, for who needs that
+    :param source: a file, or a directory to upload each file in it
+    :param part_files: the source's parts as files, for clients that need them
     """
 
     source: Path
     part_bytes: int | None = 50 * MIB
     connections: int | None = 4
-    cut: tuple[Path, ...] = ()
+    part_files: tuple[Path, ...] = ()
 
     @property
     def arguments(self) -> list[str]:
-        """This job on a command line, see :mod:`.task`."""
+        """The command-line options, see :mod:`.task`."""
         line = ["--source", str(self.source)]
         if self.part_bytes is not None:
             line += ["--part-bytes", str(self.part_bytes)]
@@ -36,13 +36,13 @@ class Job:
 
 
 class Peer(Protocol):
-    """Makes the command line that does a job."""
+    """Returns the command line that does a job."""
 
     def __call__(self, job: Job, address: Address) -> list[str]: ...
 
 
 def script(name: str) -> Peer:
-    """A peer of this package, by its module's name."""
+    """The peer in a module of this package."""
 
     def command(job: Job, address: Address) -> list[str]:
         trusted = [] if address.ca is None else ["--ca", str(address.ca)]

@@ -1,4 +1,4 @@
-"""``curl -Z``: the parts as files of their own, cut beforehand, several at once. It logs in nowhere."""
+"""``curl -Z`` sends the parts as separate files, several at the same time. It does not log in."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from . import Job
 
 
 def curl(job: Job, address: Address) -> list[str]:
-    """The command line; what it does is in a configuration beside the parts."""
-    total = len(job.cut)
+    """The command line. Its configuration is in a file next to the parts."""
+    total = len(job.part_files)
     transfers = [
         "\n".join(
             [
@@ -24,9 +24,9 @@ def curl(job: Job, address: Address) -> list[str]:
                 "show-error",
             ]
         )
-        for number, path in enumerate(job.cut, 1)
+        for number, path in enumerate(job.part_files, 1)
     ]
-    configuration = job.cut[0].parent.with_suffix(".curl")
+    configuration = job.part_files[0].parent.with_suffix(".curl")
     configuration.write_text("\nnext\n".join(transfers) + "\n")
-    at_once = str(job.connections or 4)
-    return ["curl", "-q", "-Z", "--parallel-immediate", "--parallel-max", at_once, "-K", str(configuration)]
+    max_transfers = str(job.connections or 4)
+    return ["curl", "-q", "-Z", "--parallel-immediate", "--parallel-max", max_transfers, "-K", str(configuration)]

@@ -1,4 +1,4 @@
-"""The official Python client: progressive, one part after another."""
+"""The official Python client. It sends one part after another."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .task import Task, read_task, report
 
 
 def upload(task: Task) -> None:
-    """Create a container for each file, and fill it."""
+    """Create a container for each file, and upload the file."""
     chunk = {} if task.part_bytes is None else {"chunk_size": task.part_bytes}
     configuration = Configuration(ssl_ca_cert=task.ca, **chunk)
     client = AuthenticatedApiClient("local-key", configuration=configuration)
@@ -29,7 +29,7 @@ def upload(task: Task) -> None:
 
 
 def main() -> None:
-    """Do the task. Its thread pool would take a second to end, which is nobody's upload: so it is not asked to."""
+    """Do the task, and exit without waiting for the client's thread pool, which would take a second to stop."""
     task = read_task()
     started = time.perf_counter()
     upload(task)

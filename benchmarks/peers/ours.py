@@ -1,4 +1,4 @@
-"""This project, as a program would use it; a folder by ``upload_many``."""
+"""This library, with the API that programs use. Directories are uploaded with ``upload_many``."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _TICK_SECONDS: Final = 0.005
 
 
 class StallMonitor:
-    """How late the event loop wakes whoever has waited for a moment, at worst."""
+    """Measures how late the event loop wakes a task, at most."""
 
     def __init__(self) -> None:
         self.worst_seconds = 0.0
 
     async def run(self) -> None:
-        """Watch until cancelled."""
+        """Measure until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             due = loop.time() + _TICK_SECONDS
@@ -30,7 +30,7 @@ class StallMonitor:
 
 
 async def upload(task: Task) -> None:
-    """Upload everything, one file or many."""
+    """Upload the file, or all files of the directory."""
     options: UploadOptions = {}
     if task.part_bytes is not None:
         options["part_size"] = task.part_bytes
@@ -46,7 +46,7 @@ async def upload(task: Task) -> None:
 
 
 async def main() -> None:
-    """Do the task, watched."""
+    """Do the task, and measure stalls of the event loop."""
     monitor = StallMonitor()
     watching = asyncio.create_task(monitor.run())
     started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What all peers in Python share: their arguments, and how they tell what they did."""
+"""What all Python peers share: their arguments and their report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.units import MIB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A job, as a peer reads it from its command line."""
+    """A job, as read from the command line."""
 
     url: str
     source: Path
@@ -23,7 +23,7 @@ class Task:
 
     @property
     def files(self) -> list[Path]:
-        """What is to be uploaded."""
+        """The files to upload."""
         return sorted(self.source.iterdir()) if self.source.is_dir() else [self.source]
 
     def extents(self, path: Path) -> list[tuple[int, int]]:
@@ -34,7 +34,7 @@ class Task:
 
 
 def read_task() -> Task:
-    """The task of this process."""
+    """Read the task from the command line."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--url", required=True)
     parser.add_argument("--source", type=Path, required=True)
@@ -45,5 +45,5 @@ def read_task() -> Task:
 
 
 def report(**figures: float) -> None:
-    """Tell the suite."""
+    """Print figures for the suite."""
     print(json.dumps(figures))

@@ -1,4 +1,4 @@
-"""What tutorials show: a loop that reads a part and posts it with requests, one after another."""
+"""The loop that tutorials show: read a part, post it with requests, repeat."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SECONDS = 300
 
 
 def upload(task: Task) -> None:
-    """Log in, create a container for each file, post its parts."""
+    """Log in, create a container for each file, and post its parts."""
     verify = task.ca or True
     key = {"apiKey": "local-key"}
     login = requests.post(f"{task.url}/auth/api-key", json=key, verify=verify, timeout=_SECONDS)
@@ -24,14 +24,14 @@ def upload(task: Task) -> None:
         extents = task.extents(path)
         with path.open("rb") as file:
             for number, (_, size_bytes) in enumerate(extents, 1):
-                answer = requests.post(
+                response = requests.post(
                     f"{task.url}/videos/{video['videoId']}/source",
                     files={"file": (path.name, file.read(size_bytes))},
                     headers={**headers, "Content-Range": f"part {number}/{len(extents)}"},
                     verify=verify,
                     timeout=_SECONDS,
                 )
-                answer.raise_for_status()
+                response.raise_for_status()
 
 
 def main() -> None:

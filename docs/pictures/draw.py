@@ -158,7 +158,7 @@ def draw(recording: Recording, path: Path) -> None:
 
 def _draw_changes(axes: Any, recording: Recording, changes: Sequence[events.ConcurrencyChanged]) -> None:
     times = [recording.since(event.at_seconds) for event in (*changes, recording.history[-1])]
-    counts = [change.connections for change in changes]
+    counts = [change.concurrency for change in changes]
     axes.stairs(counts, times, baseline=None, color=_COLOURS["waiting"], linewidth=2)
     axes.set(ylabel="maximum\nparts in flight", ylim=(0, 36), yticks=sorted({*counts}))
     _tidy(axes)

@@ -15,8 +15,8 @@ from playwright.async_api import Page, expect
 
 from async_uploader import Client
 from async_uploader.emulator import Emulator, Fault
+from tests.emulator.conftest import PART, Api, basic, content
 
-from ..emulator.conftest import PART, Api, basic, content  # noqa: TID252 - found however pytest is started
 from .conftest import ARTEFACTS, OpenPage
 
 pytestmark = pytest.mark.anyio

@@ -1,4 +1,4 @@
-"""The command line as its users run it: a process of its own, and a real local service beside it."""
+"""Fixtures that run the command line in a process of its own, against a real emulator."""
 
 from __future__ import annotations
 
@@ -6,70 +6,20 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
-from async_uploader import Client
-from async_uploader.emulator import Emulator, VideoView
-
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
-
-T = TypeVar("T")
+from harness.forking import Forks
+from harness.service import KEY, Service, running_service
 
 MIB = 1024 * 1024
-KEY = "a-key-that-must-not-be-shown"
-
-
-@dataclass(frozen=True)
-class Service:
-    """An emulator in a thread of its own."""
-
-    emulator: Emulator
-    portal: BlockingPortal
-
-    def wait_for(self, predicate: Callable[[Emulator], object]) -> None:
-        """Return once it holds."""
-        self.portal.call(partial(self.emulator.wait_for, predicate))
-
-    def finished(self, video_id: str) -> VideoView:
-        """A video once it has come together."""
-        return self.portal.call(self.emulator.finished, video_id)
-
-    def titles(self) -> list[str]:
-        """Of all videos."""
-        return [video.title for video in self.emulator.videos.values()]
-
-    def ask(self, request: Callable[[Client], Awaitable[T]]) -> T:
-        """What the library answers."""
-
-        async def ask() -> T:
-            async with Client(api_key=KEY, base_url=self.emulator.url) as client:
-                return await request(client)
-
-        return self.portal.call(ask)
-
-    def make_token(self) -> str:
-        """An upload token."""
-        return self.ask(lambda client: client.create_upload_token()).token
-
-
-@contextmanager
-def running_service(portal: BlockingPortal, **settings: Any) -> Iterator[Service]:
-    settings = {"api_key": KEY, **settings}
-
-    async def make() -> Emulator:
-        return Emulator(**settings)
-
-    with portal.wrap_async_context_manager(portal.call(make)) as emulator:
-        yield Service(emulator, portal)
 
 
 @pytest.fixture(scope="session")
@@ -106,7 +56,7 @@ class StartCli(Protocol):
 
 
 def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
-    """What a command says until its end."""
+    """Wait for the end of a command, and return its output."""
     out, err = process.communicate(timeout=30)
     assert "Traceback" not in err, err
     return subprocess.CompletedProcess((), process.returncode, out, err)
@@ -114,7 +64,7 @@ def finish(process: subprocess.Popen[str]) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def start_cli(forks: Forks, tmp_path: Path) -> Iterator[StartCli]:
-    """Start a command in an empty directory."""
+    """Start a command in a temporary directory."""
     with ExitStack() as stack:
 
         def start(
@@ -136,7 +86,7 @@ def start_cli(forks: Forks, tmp_path: Path) -> Iterator[StartCli]:
 
 @pytest.fixture
 def cli(start_cli: StartCli) -> Cli:
-    """Run a command to its end."""
+    """Run a command until it ends."""
 
     def run(
         *arguments: object, stdin: Any = subprocess.DEVNULL, **environment: str
@@ -148,19 +98,19 @@ def cli(start_cli: StartCli) -> Cli:
 
 @pytest.fixture
 def online(cli: Cli, service: Service) -> Cli:
-    """The same, at the service and with its key."""
+    """Run a command that uses the emulator and its API key."""
     return partial(cli, APIVIDEO_BASE_URL=service.emulator.url, APIVIDEO_API_KEY=KEY)
 
 
 @pytest.fixture
 def start_online(start_cli: StartCli, service: Service) -> StartCli:
-    """Start it at the service, with its key."""
+    """Start a command that uses the emulator and its API key."""
     return partial(start_cli, APIVIDEO_BASE_URL=service.emulator.url, APIVIDEO_API_KEY=KEY)
 
 
 @pytest.fixture
 def make_file(tmp_path: Path) -> Callable[..., Path]:
-    """A file of so many bytes; random ones, or none on the disk."""
+    """Create a file of a size in bytes: random content, or sparse."""
 
     def make(name: str, size: int, *, sparse: bool = False) -> Path:
         path = tmp_path / name
@@ -176,9 +126,9 @@ def make_file(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def web(tmp_path: Path) -> Iterator[str]:
-    """A web server with one file."""
+    """The URL of a file on a web server."""
     (tmp_path / "web").mkdir()
-    (tmp_path / "web" / "far.mp4").write_bytes(b"from afar")
+    (tmp_path / "web" / "far.mp4").write_bytes(b"web video")
 
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
@@ -192,7 +142,7 @@ def web(tmp_path: Path) -> Iterator[str]:
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """The block takes no longer."""
+    """Assert that a block takes no longer."""
     began = time.monotonic()
     yield
     assert time.monotonic() - began < seconds

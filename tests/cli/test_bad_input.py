@@ -1,4 +1,4 @@
-"""What cannot be meant: one plain sentence, exit code 2, and the network is not touched."""
+"""Invalid arguments: one message, exit code 2, and no request."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ import pytest
 from anyio.from_thread import BlockingPortal
 
 from async_uploader._limits import MAX_VIDEO_BYTES
+from harness.forking import Forks
+from harness.service import KEY, running_service
 
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
-from .conftest import KEY, Cli, running_service
+from .conftest import Cli
 
 
 @dataclass(frozen=True)
 class Case:
-    """``arguments`` of a command, and a piece of what it answers."""
+    """The arguments of a command, and a part of its error message."""
 
     name: str
     arguments: str
@@ -33,30 +34,36 @@ SOURCES = [
     Case("empty", "upload empty.mp4", "empty.mp4 is empty"),
     Case("under a file", "upload good.mp4/x.mp4", "good.mp4/x.mp4 cannot be read: Not a directory"),
     Case("loop of links", "upload loop.mp4", "loop.mp4 cannot be read: Too many levels"),
-    Case("pipe that is to be compared", "upload pipe --local", "pipe is a pipe, which --local could not compare"),
-    Case("URL", "upload http://localhost/x.mp4", "use the command 'import'"),
+    Case("FIFO to verify", "upload pipe --local", "pipe is a FIFO, which --local cannot verify"),
+    Case("URL", "upload http://localhost/x.mp4", "Use the command 'import'"),
     Case("standard input is empty", "upload -", "stdin is empty"),
     Case("standard input and others", "upload - good.mp4", "Standard input (-) cannot be used with other sources"),
     Case("directory without files", "upload folder --recursive", "folder has no files to upload"),
     Case("directory without matching files", "upload more --include *.mov", "more has no files to upload"),
     Case("an empty file in a directory", "upload more -r", "more/empty.mp4 is empty"),
-    Case("twice", "upload good.mp4 ./good.mp4", "./good.mp4 is named twice"),
-    Case("missing manifest", "upload --manifest missing.csv", "missing.csv cannot be read: No such file"),
-    Case("empty manifest", "upload --manifest empty.mp4", "names nothing"),
-    Case("manifest is no text", "upload --manifest binary.csv", "binary.csv cannot be used: it is not UTF-8 text"),
+    Case("twice", "upload good.mp4 ./good.mp4", "./good.mp4 is listed twice"),
+    Case(
+        "missing manifest", "upload --manifest missing.csv", "Cannot read the manifest missing.csv: no such file"
+    ),
+    Case("empty manifest", "upload --manifest empty.mp4", "lists no sources"),
+    Case("manifest is not text", "upload --manifest binary.csv", "the manifest binary.csv: it is not UTF-8 text"),
     Case("manifest with an unknown column", "upload --manifest unknown.csv", "'titel'; did you mean 'title'?"),
-    Case("results are something else", "upload good.mp4 --results good.mp4", "good.mp4, line 1 is not a result"),
-    Case("results cannot be written", "upload good.mp4 --results folder", "folder cannot be written: Is a dir"),
-    Case("import of nonsense", "import x/y", "an http(s) URL or a videoId"),
+    Case("results file has other lines", "upload good.mp4 --results good.mp4", "good.mp4, line 1 is not a result"),
+    Case(
+        "results cannot be written",
+        "upload good.mp4 --results folder",
+        "Cannot write the results to folder: it is a dir",
+    ),
+    Case("import of an invalid source", "import x/y", "an http(s) URL or a videoId"),
     Case("over the limit", "upload huge.mp4", "huge.mp4 has 48.83 GiB"),
     Case("one bad of three", "upload good.mp4 missing.mp4 binary.csv", "missing.mp4 does not exist"),
 ]
 OPTIONS = [
     Case("part size below", "upload good.mp4 --part-size 5242879", "--part-size must be"),
     Case("part size above", "upload good.mp4 --part-size 201MiB", "--part-size must be"),
-    Case("part size nonsense", "upload good.mp4 --part-size many", "'many' is not a size"),
+    Case("part size is not a size", "upload good.mp4 --part-size many", "'many' is not a size"),
     Case("concurrency", "upload good.mp4 --concurrency 0", "--concurrency must be"),
-    Case("concurrency nonsense", "upload good.mp4 --concurrency x", "--concurrency"),
+    Case("concurrency is not a number", "upload good.mp4 --concurrency x", "--concurrency"),
     Case("max attempts", "upload good.mp4 --max-attempts 0", "--max-attempts must be"),
     Case("stall timeout", "upload good.mp4 --stall-timeout nan", "--stall-timeout must be"),
     Case("ranges", "upload good.mp4 --ranges bits", "--ranges must be 'part' or 'bytes'"),
@@ -70,27 +77,27 @@ OPTIONS = [
         "container of several", "upload good.mp4 good.mp4 --video-id vi1", "--video-id cannot be used with several"
     ),
     Case("title of a directory", "upload more --include good* --title x", "--title cannot be used with several"),
-    Case("globs without a directory", "upload good.mp4 --include *", "are for directories, and none was named"),
+    Case("globs without a directory", "upload good.mp4 --include *", "require a directory as a source"),
     Case("manifest and sources", "upload good.mp4 --manifest x", "SOURCE cannot be used with --manifest"),
     Case("results without a journal", "upload good.mp4 --results x --no-resume", "--no-resume cannot be used"),
     Case("latency of a file", "upload good.mp4 --max-latency 2", "--max-latency applies only to streams"),
     Case("latency", "upload - --max-latency 0", "--max-latency must be"),
-    Case("resuming a stream", "upload - --resume", "cannot be resumed"),
+    Case("resume a stream", "upload - --resume", "cannot be resumed"),
     Case("byte ranges of a stream", "upload pipe --ranges bytes", "is not known"),
     Case("buffer", "upload - --buffer -1", "'-1' is not a size"),
-    Case("timeout without waiting", "upload good.mp4 --wait-timeout 1", "--wait-timeout goes with --wait"),
+    Case("timeout without wait", "upload good.mp4 --wait-timeout 1", "--wait-timeout requires --wait"),
     Case("timeout", "import vi1 --wait --wait-timeout 0", "--wait-timeout must be"),
-    Case("data without local", "upload good.mp4 --data x", "--data goes with --local"),
-    Case("local elsewhere", "upload good.mp4 --local --sandbox", "--sandbox cannot be used with --local"),
+    Case("data without local", "upload good.mp4 --data x", "--data requires --local"),
+    Case("local and sandbox", "upload good.mp4 --local --sandbox", "--sandbox cannot be used with --local"),
     Case("two services", "upload good.mp4 --sandbox --base-url x", "--sandbox and --base-url"),
     Case("data is a file", "upload good.mp4 --local --data good.mp4", "The data directory"),
-    Case("resuming locally", "upload good.mp4 --local --resume", "--resume cannot be used with --local"),
-    Case("waiting with a token", "upload good.mp4 --upload-token to1 --wait", "--wait needs an API key"),
+    Case("resume a local upload", "upload good.mp4 --local --resume", "--resume cannot be used with --local"),
+    Case("wait with a token", "upload good.mp4 --upload-token to1 --wait", "--wait requires an API key"),
     Case("quiet and verbose", "upload good.mp4 -q -v", "--quiet and --verbose"),
     Case("unknown option", "upload good.mp4 --titel x", "No such option '--titel'"),
     Case("unknown command", "uplaod good.mp4", "'upload'"),
     Case("no source", "upload", "Missing argument 'SOURCE'"),
-    Case("token's life", "tokens create --ttl -1", "--ttl"),
+    Case("token lifetime", "tokens create --ttl -1", "--ttl"),
     Case("fault", "emulator --fault nonsense", "nonsense"),
     Case("port", "emulator --port 70000", "--port"),
     Case("rate", "emulator --connection-rate 0", "connection rate must be above 0"),
@@ -99,9 +106,9 @@ CREDENTIALS = [
     Case("no credentials", "upload good.mp4", "APIVIDEO_API_KEY", {"APIVIDEO_API_KEY": ""}),
     Case("no credentials for status", "status vi1", "APIVIDEO_API_KEY", {"APIVIDEO_API_KEY": ""}),
     Case(
-        "waiting with the environment's token",
+        "wait with the token of the environment",
         "upload good.mp4 --wait",
-        "--wait needs an API key",
+        "--wait requires an API key",
         {"APIVIDEO_API_KEY": "", "APIVIDEO_UPLOAD_TOKEN": "to1"},
     ),
     Case("malformed URL", "upload good.mp4 --base-url nonsense", "'nonsense' is malformed"),
@@ -118,7 +125,7 @@ CASES = SOURCES + OPTIONS + CREDENTIALS
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one command."""
+    """The outcome of one command."""
 
     returncode: int
     stdout: str
@@ -127,7 +134,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """Of all cases."""
+    """The outcomes of all cases, and the number of requests that they sent."""
 
     of: dict[str, Outcome]
     requests: int
@@ -175,8 +182,8 @@ def outcomes(forks: Forks, portal: BlockingPortal, tmp_path_factory: pytest.Temp
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_bad_input_is_refused_in_one_sentence(case: Case, outcomes: Outcomes) -> None:
-    """Exit code 2, one message, nothing on standard output, no secret, and not one request."""
+def test_invalid_input_is_refused_with_one_message(case: Case, outcomes: Outcomes) -> None:
+    """Exit code 2, one message, no standard output, no secret, no request."""
     done = outcomes.of[case.name]
     assert done.returncode == 2
     assert done.stdout == ""
@@ -188,9 +195,9 @@ def test_bad_input_is_refused_in_one_sentence(case: Case, outcomes: Outcomes) ->
     assert outcomes.requests == 0
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can read every file")
 def test_an_unreadable_file_is_refused(online: Cli, tmp_path: Path) -> None:
-    """Its permissions are the reason that is given."""
+    """The message names the permission."""
     path = tmp_path / "secret.mp4"
     path.write_bytes(b"x")
     path.chmod(0)
@@ -199,7 +206,7 @@ def test_an_unreadable_file_is_refused(online: Cli, tmp_path: Path) -> None:
     assert "secret.mp4 cannot be read: Permission denied" in done.stderr
 
 
-def test_plain_http_can_be_insisted_on(cli: Cli, tmp_path: Path) -> None:
-    """With --allow-plain-http it gets as far as the source."""
+def test_plain_http_can_be_allowed(cli: Cli, tmp_path: Path) -> None:
+    """With --allow-plain-http, the next error is that of the source."""
     done = cli("upload", "x.mp4", "--base-url", "http://192.0.2.1", "--allow-plain-http", APIVIDEO_API_KEY=KEY)
     assert "x.mp4 does not exist" in done.stderr

@@ -1,20 +1,23 @@
-"""Settings that are not typed: ``.env`` and the configuration."""
+"""Settings from files: ``.env`` and ``config.toml``."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from .conftest import KEY, MIB, Cli, Service
+from harness.service import KEY, Service
+
+from .conftest import MIB, Cli, within
 
 MakeFile = Callable[..., Path]
 
 
 @pytest.fixture
 def write_config(tmp_path: Path) -> Callable[[str], Path]:
-    """The user's own configuration."""
+    """Write the user's configuration file."""
 
     def write(text: str) -> Path:
         path = tmp_path / "config" / "async-uploader" / "config.toml"
@@ -29,17 +32,17 @@ WriteConfig = Callable[[str], Path]
 
 
 def ranges_of(service: Service) -> set[str | None]:
-    """Of all parts that were sent."""
+    """The Content-Range headers of all parts."""
     return {record.content_range for record in service.emulator.requests if record.endpoint == "upload"}
 
 
-# The configuration
+# The configuration file
 
 
-def test_defaults_from_the_configuration(
+def test_defaults_from_the_configuration_file(
     cli: Cli, service: Service, make_file: MakeFile, write_config: WriteConfig
 ) -> None:
-    """Of options of any kind, and the service; names with - or _."""
+    """It sets options of any type and the base URL; names have - or _."""
     write_config(
         f'base-url = "{service.emulator.url}"\n'
         "[upload]\n"
@@ -50,15 +53,15 @@ def test_defaults_from_the_configuration(
     assert done.returncode == 0, done.stderr
     assert f"bytes 0-{6 * MIB - 1}/{7 * MIB}" in ranges_of(service)
     (video,) = service.emulator.videos.values()
-    found = service.ask(lambda client: client.get_video(video.video_id)).raw
+    found = service.request(lambda client: client.get_video(video.video_id)).raw
     assert (found["tags"], found["public"]) == (["sea"], False)
     assert found["metadata"] == [{"key": "place", "value": "Crete"}]
 
 
-def test_what_goes_before_what(
+def test_precedence(
     cli: Cli, service: Service, make_file: MakeFile, write_config: WriteConfig, tmp_path: Path
 ) -> None:
-    """An option before the environment, that before .env, that before the configuration."""
+    """Options, then the environment, then .env, then the configuration file."""
     write_config('base-url = "http://127.0.0.1:1"\n[upload]\nranges = "bytes"\n')
     (tmp_path / ".env").write_text(f"APIVIDEO_API_KEY={KEY}\nAPIVIDEO_BASE_URL={service.emulator.url}\n")
     path = make_file("x.mp4", 10)
@@ -70,16 +73,16 @@ def test_what_goes_before_what(
     assert cli("upload", path, "--base-url", service.emulator.url, **wrong).returncode == 0
 
 
-def test_a_local_upload_is_not_disturbed(cli: Cli, make_file: MakeFile, write_config: WriteConfig) -> None:
-    """A service in the configuration is no option that contradicts others."""
+def test_a_local_upload_ignores_the_base_url(cli: Cli, make_file: MakeFile, write_config: WriteConfig) -> None:
+    """A base URL in the configuration file does not contradict --local."""
     write_config('base-url = "https://ws.example.invalid"\n')
     assert cli("upload", make_file("x.mp4", 10), "--local").returncode == 0
 
 
-def test_a_configuration_that_is_named(
+def test_another_configuration_file(
     cli: Cli, make_file: MakeFile, write_config: WriteConfig, tmp_path: Path
 ) -> None:
-    """By an option or a variable, instead of the user's own; it has to be there."""
+    """An option or a variable replaces the user's file; the file must exist."""
     write_config("this is not read")
     (tmp_path / "other.toml").write_text("[emulator]\nport = 70000\n")
     for done in (
@@ -90,33 +93,49 @@ def test_a_configuration_that_is_named(
         assert done.stderr.startswith("error: other.toml: port of [emulator]: 70000 is not in the range")
     done = cli("--config=missing.toml", "emulator")
     assert done.returncode == 2
-    assert done.stderr.startswith("error: The configuration missing.toml cannot be read: No such file")
+    assert done.stderr.startswith("error: Cannot read the configuration file missing.toml: no such file")
+
+
+def test_a_configuration_file_that_is_a_fifo(cli: Cli, tmp_path: Path) -> None:
+    """A FIFO without a writer is refused, as waiting could take forever. A pipe is read."""
+    os.mkfifo(tmp_path / "fifo")
+    with within(10):
+        refused = cli("--config=fifo", "uploads")
+    assert refused.returncode == 2
+    expected = "error: Cannot read the configuration file fifo: it is a FIFO without a writer."
+    assert refused.stderr.splitlines()[0] == expected
+    reader, writer = os.pipe()
+    os.write(writer, b"[emulator]\nport = 70000\n")
+    os.close(writer)
+    with os.fdopen(reader) as stdin:
+        done = cli("--config=/dev/stdin", "emulator", stdin=stdin)
+    assert done.stderr.startswith("error: /dev/stdin: port of [emulator]: 70000 is not in the range")
 
 
 WRONG = {
-    "no TOML": ("upload", "is not TOML: "),
+    "not TOML": ("upload", "is not valid TOML: "),
     "unknown table": ("[uplaod]\n", "there is no setting 'uplaod'; did you mean 'upload'?"),
     "unknown key": ("[upload]\nconcurency = 3\n", "'concurency'; did you mean 'concurrency'?"),
-    "what belongs to one command": ("[upload]\ntitle = 'x'\n", "there is no setting of [upload] 'title'"),
+    "an option of one command": ("[upload]\ntitle = 'x'\n", "there is no setting of [upload] 'title'"),
     "text for a number": ("[upload]\nconcurrency = 'many'\n", "[upload] must be a whole number, not 'many'."),
-    "truth for a number": ("[upload]\nconcurrency = true\n", "[upload] must be a whole number, not True."),
+    "boolean for a number": ("[upload]\nconcurrency = true\n", "[upload] must be a whole number, not True."),
     "out of range": ("[upload]\nconcurrency = 0\n", "[upload]: concurrency must be a whole number from 1"),
-    "no such value": ("[upload]\nranges = 'parts'\n", "ranges of [upload]: ranges must be 'part' or 'bytes'"),
-    "no size": ("[upload]\npart-size = 'big'\n", "part-size of [upload]: 'big' is not a size"),
-    "number for truth": ("[upload]\npublic = 1\n", "public of [upload] must be true or false, not 1."),
-    "number in a list": ("[upload]\ntag = [1]\n", "tag of [upload] must be a list of texts, not [1]."),
-    "number for a URL": ("base-url = 1\n", "base-url must be text, not 1."),
-    "a key": (f"api-key = '{KEY}'\n", "api-key cannot be kept here; put APIVIDEO_API_KEY into the environment."),
-    "a key in a table": (f"[upload]\napi_key = '{KEY}'\n", "api-key cannot be kept here"),
-    "a token": ("[upload]\nupload-token = 'to1'\n", "put APIVIDEO_UPLOAD_TOKEN into the environment"),
+    "invalid value": ("[upload]\nranges = 'parts'\n", "ranges of [upload]: ranges must be 'part' or 'bytes'"),
+    "invalid size": ("[upload]\npart-size = 'big'\n", "part-size of [upload]: 'big' is not a size"),
+    "number for a boolean": ("[upload]\npublic = 1\n", "public of [upload] must be true or false, not 1."),
+    "number in a list": ("[upload]\ntag = [1]\n", "tag of [upload] must be a list of strings, not [1]."),
+    "number for a URL": ("base-url = 1\n", "base-url must be a string, not 1."),
+    "a key": (f"api-key = '{KEY}'\n", "in a configuration file. Set the environment variable APIVIDEO_API_KEY."),
+    "a key in a table": (f"[upload]\napi_key = '{KEY}'\n", "api-key is not allowed"),
+    "a token": ("[upload]\nupload-token = 'to1'\n", "Set the environment variable APIVIDEO_UPLOAD_TOKEN."),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("text", "message"), WRONG.values(), ids=WRONG)
-def test_what_cannot_be_meant(
+def test_invalid_settings(
     online: Cli, service: Service, make_file: MakeFile, write_config: WriteConfig, text: str, message: str
 ) -> None:
-    """One sentence that names the file, the key and what was expected; nothing is sent."""
+    """The message names the file, the setting and the expected value; nothing is sent."""
     path = write_config(text)
     done = online("upload", make_file("x.mp4", 10))
     assert done.returncode == 2
@@ -132,7 +151,7 @@ def test_what_cannot_be_meant(
 
 
 def test_the_key_from_env(cli: Cli, service: Service, make_file: MakeFile, tmp_path: Path) -> None:
-    """With its service; with comments, quotes and export."""
+    """A key and a base URL; comments, quotes and export are allowed."""
     (tmp_path / ".env").write_text(
         f"# my account\nexport APIVIDEO_API_KEY='{KEY}'\nAPIVIDEO_BASE_URL=\"{service.emulator.url}\"\nOTHER=1\n"
     )
@@ -141,10 +160,10 @@ def test_the_key_from_env(cli: Cli, service: Service, make_file: MakeFile, tmp_p
     assert service.titles() == ["x.mp4"]
 
 
-def test_env_never_replaces_a_credential(
+def test_env_does_not_replace_a_credential(
     online: Cli, service: Service, make_file: MakeFile, tmp_path: Path
 ) -> None:
-    """Nor sends one elsewhere: its service counts only beside its own credential."""
+    """Nor does it send one elsewhere: its base URL counts only if it has a credential, too."""
     path = make_file("x.mp4", 10)
     for text in (
         "APIVIDEO_API_KEY=other\n",
@@ -156,8 +175,8 @@ def test_env_never_replaces_a_credential(
 
 
 @pytest.mark.parametrize("more", ["", "APIVIDEO_API_KEY=bait\n"])
-def test_where_a_key_is_sent(cli: Cli, tmp_path: Path, more: str) -> None:
-    """The key of the environment is not sent to where a .env wants it."""
+def test_env_cannot_redirect_a_key(cli: Cli, tmp_path: Path, more: str) -> None:
+    """A key of the environment is not sent to the base URL of a .env."""
     (tmp_path / ".env").write_text(f"APIVIDEO_BASE_URL=nonsense\n{more}")
     done = cli("upload", "missing.mp4", APIVIDEO_API_KEY=KEY)
     assert "missing.mp4 does not exist" in done.stderr
@@ -165,7 +184,7 @@ def test_where_a_key_is_sent(cli: Cli, tmp_path: Path, more: str) -> None:
 
 
 def test_an_env_of_a_parent_is_not_read(cli: Cli, make_file: MakeFile, tmp_path: Path) -> None:
-    """Only that of the directory where the command runs."""
+    """Only the .env of the current directory counts."""
     (tmp_path.parent / ".env").write_text(f"APIVIDEO_API_KEY={KEY}\n")
     try:
         done = cli("upload", make_file("x.mp4", 10))

@@ -1,25 +1,34 @@
-"""What a person sees while uploads run: on terminals of any size, and in a log."""
+"""The progress display: on terminals of any size, and in a log."""
 
 from __future__ import annotations
 
+import io
 import random
 import re
 import signal
 import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import pyte
 import pytest
+from rich.live import Live
 from wcwidth import wcswidth
 
-from async_uploader.cli._pace import Pace
+from async_uploader.cli._bar_renderer import BarRenderer
+from async_uploader.cli._display import Display
+from async_uploader.cli._estimator import ProgressEstimator
 from async_uploader.emulator import Fault
+from harness.forking import Forks
+from harness.service import KEY, Service
+from harness.terminal import Terminal, at_terminal
 
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
-from .conftest import KEY, MIB, Service, StartCli
-from .terminal import Terminal, at_terminal
+from .conftest import MIB, StartCli
 
 MakeFile = Callable[..., Path]
 StartService = Callable[..., AbstractContextManager[Service]]
@@ -29,7 +38,7 @@ StartService = Callable[..., AbstractContextManager[Service]]
 def upload_at(
     forks: Forks, start_service: StartService, tmp_path: Path
 ) -> Callable[..., AbstractContextManager[Terminal]]:
-    """Upload sources at a terminal, to a service with these faults and this link."""
+    """Upload sources in a terminal to an emulator with these faults and settings."""
 
     @contextmanager
     def upload(
@@ -63,7 +72,7 @@ BAR = r"(?P<stored>━*)(?P<sent>─*)·*"
     ],
 )
 def test_a_row_for_a_file(upload_at: UploadAt, make_file: MakeFile, columns: int, figures: str) -> None:
-    """What is sent and what is acknowledged in one bar; rate, time left, parts; as wide as the terminal is."""
+    """One bar for sent and acknowledged bytes; throughput, remaining time, parts; as wide as the terminal."""
     path = make_file("movie.mp4", 20 * MIB)
     options = (path, "--part-size=5MiB", "--concurrency=1")
     with upload_at(*options, settings={"link_rate": 8_000_000}, columns=columns) as seen:
@@ -81,21 +90,21 @@ def test_a_row_for_a_file(upload_at: UploadAt, make_file: MakeFile, columns: int
     assert seen.written.count(b"\x1b[32m") >= 1  # in colour
 
 
-def test_several_files_and_the_whole(upload_at: UploadAt, make_file: MakeFile) -> None:
-    """A row for each that is on its way, one for all, with the bytes of all."""
+def test_rows_for_files_and_their_total(upload_at: UploadAt, make_file: MakeFile) -> None:
+    """A row for each active upload, and one for the total."""
     paths = [make_file(f"{number}.mp4", number * 5 * MIB) for number in (1, 2, 3)]
     # One part each, of which the shortest ends first.
     with upload_at(*paths, "--part-size=20MiB", settings={"link_rate": 10_000_000}) as seen:
         assert seen.finish() == 0
-    whole = seen.lines(rf"^all +{BAR} +([\d.]+) of 30\.0 MiB +(\d)/3 files")
-    assert len({int(row[4]) for row in whole}) > 1
-    assert max(float(row[3]) for row in whole) <= 30
+    totals = seen.lines(rf"^all +{BAR} +([\d.]+) of 30\.0 MiB +(\d)/3 files")
+    assert len({int(row[4]) for row in totals}) > 1
+    assert max(float(row[3]) for row in totals) <= 30
     assert all(seen.lines(rf"^{number}\.mp4 +{BAR} +[\d.]+ of +{number * 5}\.0 MiB") for number in (1, 2, 3))
 
 
 @pytest.mark.parametrize("rows", [24, 8])
 def test_many_files_fit(upload_at: UploadAt, make_file: MakeFile, rows: int) -> None:
-    """However many there are: never more rows than the terminal has, and the whole is always the last."""
+    """There are never more rows than the terminal has, and the total is always the last."""
     paths = [make_file(f"{number}.mp4", 1000) for number in range(30)]
     settings = {"rate_limit": 15, "rate_window": 2.0}
     with upload_at(*paths, settings=settings, rows=rows) as seen:
@@ -111,32 +120,32 @@ def test_many_files_fit(upload_at: UploadAt, make_file: MakeFile, rows: int) -> 
     assert seen.last.endswith("30 of 30 uploaded")
 
 
-def test_retries_and_waits_are_said_in_words(upload_at: UploadAt, make_file: MakeFile) -> None:
-    """Above the rows for good, with the reason; and below the file's row for as long as it waits."""
+def test_retries_are_reported(upload_at: UploadAt, make_file: MakeFile) -> None:
+    """A message with the reason above the rows, and a countdown below the file's row."""
     path = make_file("movie.mp4", 15 * MIB)
     faults = ("part=2,attempt=1:status=503,retry-after=2",)
     with upload_at(path, "--part-size=5MiB", faults=faults, columns=120) as seen:
         assert seen.finish() == 0
     assert seen.lines(r"^warning: movie\.mp4, part 2: The service answered 503: .* Retrying in [\d.]+ s\.$")
-    assert seen.lines(r"^  part 2 failed; again in [12] s$")
-    assert "1 request was tried again" in seen.last
+    assert seen.lines(r"^  part 2 failed; retrying in [12] s$")
+    assert "; 1 retry" in seen.last
 
 
 def test_waiting_for_the_rate_limit(upload_at: UploadAt, make_file: MakeFile) -> None:
-    """Said once for good, and counted down below."""
+    """One message above the rows, and a countdown below them."""
     path = make_file("movie.mp4", 20 * MIB)
     settings = {"rate_limit": 2, "rate_window": 3.0}
     with upload_at(path, "--part-size=5MiB", settings=settings) as seen:
         assert seen.finish() == 0
-    assert seen.lines(r"^  waiting for the account's rate limit; going on in \d s$")
-    told = [
-        line for line in seen.screens[-1] if line.startswith("The account's rate limit is reached; going on in ")
+    assert seen.lines(r"^  rate limit reached; waiting \d s$")
+    messages = [
+        line for line in seen.screens[-1] if line.startswith("Rate limit of the account reached; waiting ")
     ]
-    assert len(told) == 1
+    assert len(messages) == 1
 
 
 def test_names_cannot_break_a_row(upload_at: UploadAt, make_file: MakeFile) -> None:
-    """Wide characters count twice, control characters are escaped, long names lose their middle."""
+    """Wide characters take two columns, control characters are escaped, long names lose their middle."""
     names = ["映画" * 20 + ".mp4", "tab\there\x1b[31m.mp4", "a name that is far too long for its column.mp4"]
     paths = [make_file(name, 2 * MIB) for name in names]
     with upload_at(*paths, settings={"link_rate": 6_000_000}) as seen:
@@ -150,7 +159,7 @@ def test_names_cannot_break_a_row(upload_at: UploadAt, make_file: MakeFile) -> N
 
 @pytest.mark.parametrize("columns", [30, 50])
 def test_narrow_terminals(upload_at: UploadAt, make_file: MakeFile, columns: int) -> None:
-    """What there is no room for is left out; a row stays a row."""
+    """Columns that do not fit are dropped, so that each file has one row."""
     path = make_file("movie.mp4", 5 * MIB)
     with upload_at(path, settings={"link_rate": 6_000_000}, columns=columns) as seen:
         assert seen.finish() == 0
@@ -159,7 +168,7 @@ def test_narrow_terminals(upload_at: UploadAt, make_file: MakeFile, columns: int
 
 
 def test_no_colour(upload_at: UploadAt, make_file: MakeFile) -> None:
-    """With NO_COLOR there are bars without colours; their shapes tell."""
+    """With NO_COLOR, bars have no colours; their shapes still differ."""
     path = make_file("movie.mp4", 5 * MIB)
     with upload_at(path, settings={"link_rate": 6_000_000}, NO_COLOR="1") as seen:
         assert seen.finish() == 0
@@ -168,7 +177,7 @@ def test_no_colour(upload_at: UploadAt, make_file: MakeFile) -> None:
 
 
 def test_a_dumb_terminal_has_no_bars(upload_at: UploadAt, make_file: MakeFile) -> None:
-    """Nor any escape sequence."""
+    """There is no escape sequence and no bar."""
     path = make_file("movie.mp4", 5 * MIB)
     with upload_at(path, settings={"link_rate": 6_000_000}, TERM="dumb") as seen:
         assert seen.finish() == 0
@@ -177,7 +186,7 @@ def test_a_dumb_terminal_has_no_bars(upload_at: UploadAt, make_file: MakeFile) -
 
 
 def test_ascii_terminals(upload_at: UploadAt, make_file: MakeFile) -> None:
-    """Bars of plain characters."""
+    """Bars have ASCII characters only."""
     path = make_file("movie.mp4", 5 * MIB)
     with upload_at(path, settings={"link_rate": 6_000_000}, PYTHONIOENCODING="ascii") as seen:
         assert seen.finish() == 0
@@ -186,7 +195,7 @@ def test_ascii_terminals(upload_at: UploadAt, make_file: MakeFile) -> None:
 
 
 def test_results_stay_on_standard_output(upload_at: UploadAt, make_file: MakeFile) -> None:
-    """While bars are drawn: a pipe gets whole lines and nothing else, the terminal none of them."""
+    """While bars are drawn, a pipe gets whole lines and nothing else; the terminal gets none of them."""
     paths = [make_file("a.mp4", 5 * MIB), make_file("b.mp4", 1000)]
     with upload_at(*paths, settings={"link_rate": 5_000_000}, stdout=subprocess.PIPE) as seen:
         assert seen.finish() == 0
@@ -196,8 +205,8 @@ def test_results_stay_on_standard_output(upload_at: UploadAt, make_file: MakeFil
     assert "/embed/" not in seen.last
 
 
-def test_the_terminal_is_left_as_it_was(upload_at: UploadAt, make_file: MakeFile) -> None:
-    """After Ctrl-C the cursor is there, and the bars are gone; after a second one at least the cursor."""
+def test_the_terminal_is_restored(upload_at: UploadAt, make_file: MakeFile) -> None:
+    """After Ctrl-C the cursor is visible and the bars are gone; after a second one at least the cursor is."""
     path = make_file("movie.mp4", 100 * MIB, sparse=True)
     for times in (1, 2):
         with upload_at(path, settings={"link_rate": 8_000_000}) as seen:
@@ -208,16 +217,16 @@ def test_the_terminal_is_left_as_it_was(upload_at: UploadAt, make_file: MakeFile
         assert not seen.screen.cursor.hidden
         assert times > 1 or not re.search("[━·]", seen.last)
         # A second signal ends the process before the video is deleted.
-        deleted = "interrupted; the unfinished video was deleted"
-        may_remain = "interrupted; the unfinished video may remain; the service removes it after 7 days"
-        # The terminal breaks lines anywhere.
+        deleted = "Interrupted. The unfinished video was deleted."
+        may_remain = "Interrupted. The unfinished video may remain; the service removes it after 7 days."
+        # The terminal wraps lines within words.
         last = "".join(seen.last.split())
         is_deleted, may_be_left = (last.endswith("".join(text.split())) for text in (deleted, may_remain))
         assert is_deleted or (times > 1 and may_be_left)
 
 
-def test_a_short_upload_draws_nothing(upload_at: UploadAt, make_file: MakeFile) -> None:
-    """Its bar would only flash up."""
+def test_a_short_upload_has_no_bar(upload_at: UploadAt, make_file: MakeFile) -> None:
+    """It would only flash up."""
     with upload_at(make_file("movie.mp4", 10)) as seen:
         assert seen.finish() == 0
     assert not seen.lines("[━·]")
@@ -229,56 +238,92 @@ def test_a_short_upload_draws_nothing(upload_at: UploadAt, make_file: MakeFile) 
 def test_a_line_every_few_seconds_in_a_log(
     start_service: StartService, start_cli: StartCli, make_file: MakeFile
 ) -> None:
-    """One line for everything, and none for what is short."""
+    """One line for all uploads; none with --quiet."""
     paths = [make_file("a.mp4", 30 * MIB), make_file("b.mp4", 1000)]
     with start_service(link_rate=9_000_000) as service:
         settings = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
         silent = start_cli("upload", paths[0], "--quiet", "--no-resume", **settings)
-        told = start_cli("upload", *paths, "--no-resume", FORCE_COLOR="1", **settings).communicate(timeout=30)[1]
+        log = start_cli("upload", *paths, "--no-resume", FORCE_COLOR="1", **settings).communicate(timeout=30)[1]
         quiet = silent.communicate(timeout=30)[1]
-    news = [line for line in told.splitlines() if " files, " in line]
-    assert len(news) == 1
-    assert re.fullmatch(r"[01] of 2 files, \d+ %, [\d.]+ of 30\.0 MiB(, [\d.]+ MiB/s, \d:\d\d left)?", news[0])
+    lines = [line for line in log.splitlines() if " files, " in line]
+    assert len(lines) == 1
+    assert re.fullmatch(r"[01] of 2 files, \d+ %, [\d.]+ of 30\.0 MiB(, [\d.]+ MiB/s, \d:\d\d left)?", lines[0])
     assert quiet == ""
-    assert "\x1b" not in told
+    assert "\x1b" not in log
 
 
-# The pace
+class _TerminalFile(io.StringIO):
+    """A file that claims to be a terminal."""
+
+    def isatty(self) -> bool:
+        return True
 
 
-def test_time_left_is_steady() -> None:
-    """On a line that stutters it counts down, near the truth, and hardly ever up."""
-    dice = random.Random(1)
-    pace, sent, shown = Pace(0.0), 0.0, []
+def test_a_line_is_printed_while_bars_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two threads that write at the same time leave no second copy of the bars."""
+    for name, value in {"TERM": "xterm", "COLUMNS": "80", "LINES": "24"}.items():
+        monkeypatch.setenv(name, value)
+    stderr = _TerminalFile()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    renderer = BarRenderer(Display(quiet=False, sizes=(1, 2)))
+    drawing = threading.Thread(target=renderer.render)
+    process_renderables = Live.process_renderables
+
+    def draw_meanwhile(live: Live, renderables: Any) -> Any:
+        processed = process_renderables(live, renderables)
+        if drawing.ident is None:
+            drawing.start()
+            drawing.join(0.2)
+        return processed
+
+    monkeypatch.setattr(Live, "process_renderables", draw_meanwhile)
+    sys.stderr.write("warning: a line\n")
+    drawing.join()
+    screen = pyte.Screen(80, 24)
+    pyte.Stream(screen).feed(stderr.getvalue().replace("\n", "\r\n"))
+    renderer.close()
+    first, second, *others = (line.rstrip() for line in screen.display)
+    assert first == "warning: a line"
+    assert second.startswith("all ")
+    assert not any(others)
+
+
+# The estimator
+
+
+def test_remaining_time_is_steady() -> None:
+    """With irregular throughput it counts down, is nearly right, and hardly ever rises."""
+    generator = random.Random(1)
+    estimator, sent, estimates = ProgressEstimator(0.0), 0.0, []
     total, rate = 600 * MIB, 10 * MIB
     for tick in range(1, 541):
         now = tick / 10
-        sent += dice.choice((0, 0, 1, 3)) * rate / 10
-        pace.update(now, int(sent), left_bytes=int(total - sent))
+        sent += generator.choice((0, 0, 1, 3)) * rate / 10
+        estimator.update(now, int(sent), remaining_bytes=int(total - sent))
         if now > 8:
-            left = pace.left_seconds
-            assert left is not None
-            assert abs(left - (60 - now)) < 0.3 * (60 - now) + 2
-            shown.append(left)
-    rises = [after - before for before, after in pairwise(shown) if after > before]
+            remaining = estimator.remaining_seconds
+            assert remaining is not None
+            assert abs(remaining - (60 - now)) < 0.3 * (60 - now) + 2
+            estimates.append(remaining)
+    rises = [after - before for before, after in pairwise(estimates) if after > before]
     assert max(rises, default=0) < 0.5
-    assert pace.bytes_per_second == pytest.approx(rate, rel=0.35)
+    assert estimator.bytes_per_second == pytest.approx(rate, rel=0.35)
 
 
-def test_what_is_taken_back_makes_no_negative_rate() -> None:
-    """The line has carried it all the same; how much is left rises."""
-    pace = Pace(0.0)
+def test_a_failed_attempt_makes_no_negative_throughput() -> None:
+    """The bytes of a failed attempt count for the throughput; the remaining bytes rise."""
+    estimator = ProgressEstimator(0.0)
     for tick in range(50):
         sent = tick * MIB if tick != 40 else 0
-        pace.update(tick / 10, sent, left_bytes=100 * MIB - sent)
-        assert (pace.bytes_per_second or 0) >= 0
-    assert pace.bytes_per_second == pytest.approx(10 * MIB, rel=1.5)
+        estimator.update(tick / 10, sent, remaining_bytes=100 * MIB - sent)
+        assert (estimator.bytes_per_second or 0) >= 0
+    assert estimator.bytes_per_second == pytest.approx(10 * MIB, rel=1.5)
 
 
-def test_a_standstill_has_no_time_left() -> None:
-    """Rather nothing than a fantasy; and what was sent before by an earlier command does not count."""
-    pace = Pace(0.0)
+def test_a_stall_has_no_remaining_time() -> None:
+    """Without any progress there is no estimate."""
+    estimator = ProgressEstimator(0.0)
     for tick in range(10):
-        pace.update(tick, 0, left_bytes=MIB)
-    assert pace.left_seconds is None
-    assert pace.bytes_per_second is None
+        estimator.update(tick, 0, remaining_bytes=MIB)
+    assert estimator.remaining_seconds is None
+    assert estimator.bytes_per_second is None

@@ -1,4 +1,4 @@
-"""Every example does what it says."""
+"""Runs the programs in `examples/`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ import psutil
 import pytest
 from imageio_ffmpeg import get_ffmpeg_exe
 
-from .conftest import KEY, MIB, Service
+from harness.service import KEY, Service
+
+from .conftest import MIB
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -41,7 +43,7 @@ def example(*arguments: str, service: Service) -> Iterator[subprocess.Popen[str]
 
 
 def test_demo(tmp_path: Path) -> None:
-    """It renders, uploads in several parts, compares and decodes."""
+    """It renders a video, uploads it in several parts, compares the copy and decodes it."""
     command = [sys.executable, "demo.py", "--directory", str(tmp_path / "demo"), "--seconds", "4"]
     done = subprocess.run(command, cwd=EXAMPLES, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -51,7 +53,7 @@ def test_demo(tmp_path: Path) -> None:
 
 
 def test_live_pipe(service: Service) -> None:
-    """The first part has arrived while ffmpeg still renders, and what came together decodes."""
+    """The first part is stored while ffmpeg still renders, and the copy can be decoded."""
     with example("live_pipe.py", "--seconds", "5", service=service) as process:
         service.wait_for(lambda emulator: any(video.pieces for video in emulator.videos.values()))
         children = psutil.Process(process.pid).children()
@@ -70,7 +72,7 @@ def test_live_pipe(service: Service) -> None:
 
 
 def test_asgi_upload(service: Service) -> None:
-    """A request's body goes straight to the service; an empty one is the visitor's fault."""
+    """The body of a request is streamed to the service; an empty body is a client error."""
     data = os.urandom(12 * MIB + 1)
     with example("-m", "uvicorn", "asgi_upload:app", "--port=0", "--no-access-log", service=service) as process:
         assert process.stderr is not None
@@ -88,7 +90,7 @@ def test_asgi_upload(service: Service) -> None:
 
 
 def test_record_session(service: Service) -> None:
-    """All pieces arrive, in their order, in parts that were joined from them."""
+    """All pieces arrive in order, joined to parts."""
     with example("record_session.py", "--pieces=13", service=service) as process:
         out, err = process.communicate(timeout=30)
         assert process.returncode == 0, err

@@ -1,4 +1,4 @@
-"""What is said to those who ask, and to those who have mistyped."""
+"""Help, error messages for typing errors, and shell completion."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from async_uploader import __version__
 from async_uploader.cli._commands import app
 from async_uploader.cli._examples import APP, EMULATOR, IMPORT, UPLOAD
 from async_uploader.emulator import Fault
+from harness.service import KEY
 
-from .conftest import KEY, MIB, Cli, StartCli
+from .conftest import MIB, Cli, StartCli
 from .test_upload import MakeFile, StartService
 
 
@@ -37,26 +38,27 @@ OPTIONS = [
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-def test_each_option_says_what_it_needs(option: click.Option) -> None:
-    """What it does; its unit, or kind; what is without it; and the variable that has it otherwise."""
-    told = option.help or ""
-    assert len(told) > 10
-    assert told.endswith((".", "…", "'."))
+def test_help_of_each_option(option: click.Option) -> None:
+    """A phrase without a period, or sentences; the unit; the default; the environment variable."""
+    text = option.help or ""
+    assert len(text) > 10
+    assert text[0].isupper()
+    assert text.endswith(".") == (". " in text)
     is_value = not option.is_flag and not option.count
     has_environment = option.name in ("base_url", "upload_token")
-    assert ("Environment: APIVIDEO_" in told) == has_environment
+    assert ("Environment: APIVIDEO_" in text) == has_environment
     if is_value and not has_environment:
-        assert "Default: " in told or "May be repeated." in told
+        assert "(default: " in text
     if isinstance(option.type, click.types.FloatParamType):
         assert option.metavar == "SECONDS"
     if option.secondary_opts:
-        assert "Default: " in told
+        assert "(default: " in text
 
 
 @pytest.mark.parametrize("name", ["", *ALL])
 @pytest.mark.parametrize("columns", ["40", "80", "200"])
 def test_help_of_every_command(cli: Cli, name: str, columns: str) -> None:
-    """It fits the terminal, examples aside."""
+    """It fits the terminal, except for the examples."""
     if columns != "80" and name not in ("", "upload"):
         return
     done = cli(*name.split(), "--help", COLUMNS=columns)
@@ -72,8 +74,8 @@ EXAMPLES = [
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
-def test_examples_can_be_typed(example: str) -> None:
-    """Each is a command line that is understood."""
+def test_examples_are_valid(example: str) -> None:
+    """Each example is a valid command line."""
     _, name, *arguments = shlex.split(example)
     command = ALL[name]
     with command.make_context(name, list(arguments)) as context:
@@ -83,7 +85,7 @@ def test_examples_can_be_typed(example: str) -> None:
 
 
 def test_the_version(cli: Cli) -> None:
-    """One line that scripts can read."""
+    """One line that scripts can parse."""
     assert cli("--version").stdout == f"async-uploader {__version__}\n"
 
 
@@ -93,13 +95,13 @@ MISTYPED = {
     "command": ("statsu vi1", "Did you mean 'status'?"),
     "command of a group": ("tokens creat", "Did you mean 'create'?"),
     "value": ("upload x.mp4 --ranges parts", "--ranges must be 'part' or 'bytes', not 'parts'"),
-    "fault": ("emulator --fault part=1:cutt", "use one of"),
+    "fault": ("emulator --fault part=1:cutt", "is not a known action"),
 }
 
 
 @pytest.mark.parametrize(("arguments", "answer"), MISTYPED.values(), ids=MISTYPED)
-def test_mistyped(cli: Cli, arguments: str, answer: str) -> None:
-    """Answered with the nearest right thing."""
+def test_typing_errors(cli: Cli, arguments: str, answer: str) -> None:
+    """The message suggests the nearest valid name."""
     done = cli(*arguments.split(), APIVIDEO_API_KEY="key")
     assert done.returncode == 2
     assert answer in done.stderr.splitlines()[0]
@@ -109,7 +111,7 @@ def test_mistyped(cli: Cli, arguments: str, answer: str) -> None:
 
 
 def completed(cli: Cli, line: str) -> list[str]:
-    """What bash is offered at the end of this line."""
+    """The candidates for bash at the end of a line."""
     words = line.split(" ")
     done = cli(_ASYNC_UPLOADER_COMPLETE="bash_complete", COMP_WORDS=line, COMP_CWORD=str(len(words) - 1))
     return done.stdout.split()
@@ -117,7 +119,7 @@ def completed(cli: Cli, line: str) -> list[str]:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts(cli: Cli, shell: str) -> None:
-    """They are shown for the shells that the help names."""
+    """There is a script for each shell that the help names."""
     done = cli(_ASYNC_UPLOADER_COMPLETE=f"{shell}_source")
     assert done.returncode == 0
     assert f"_ASYNC_UPLOADER_COMPLETE={shell}_complete" in done.stdout
@@ -126,7 +128,7 @@ def test_completion_scripts(cli: Cli, shell: str) -> None:
 
 
 def test_completions(cli: Cli) -> None:
-    """Commands, options, values, files."""
+    """Commands, options, values and files are completed."""
     assert completed(cli, "async-uploader up") == ["plain,upload", "plain,uploads"]
     assert "plain,--concurrency" in completed(cli, "async-uploader upload --co")
     assert completed(cli, "async-uploader upload --ranges b") == ["plain,bytes"]
@@ -137,7 +139,7 @@ def test_completions(cli: Cli) -> None:
 def test_unfinished_uploads_are_completed(
     start_service: StartService, start_cli: StartCli, cli: Cli, make_file: MakeFile
 ) -> None:
-    """Those that could be forgotten, and no others."""
+    """`forget` completes the ids of interrupted uploads."""
     assert completed(cli, "async-uploader forget vi") == []
     with start_service(connection_rate=5_000_000) as service:
         settings = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}

@@ -1,4 +1,4 @@
-"""Standard streams that are closed or full: no video is lost, nothing hangs, and nothing is a traceback."""
+"""Closed or full standard streams: no video is lost, nothing hangs, there is no traceback."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from typing import Any, Protocol
 import anyio
 import pytest
 
-from async_uploader.cli._delivery import Delivery
-from async_uploader.cli._output import JsonArray
+from async_uploader.cli._video_output import JsonSpool, VideoOutput
 from async_uploader.emulator import Emulator, Fault
+from harness.forking import Forks
+from harness.service import KEY, Service
+from harness.terminal import at_terminal
 
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
-from .conftest import KEY, MIB, Cli, Service, StartCli, finish, within
-from .terminal import at_terminal
+from .conftest import MIB, Cli, StartCli, finish, within
 
 MakeFile = Callable[..., Path]
 StartService = Callable[..., AbstractContextManager[Service]]
@@ -41,7 +41,7 @@ class Shell(Protocol):
 
 @pytest.fixture
 def shell(service: Service, tmp_path: Path) -> Shell:
-    """Run a command by a shell, which can close its streams."""
+    """Run a command in a shell, which can close its streams."""
 
     def run(redirections: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
         command = shlex.join([sys.executable, "-m", "async_uploader", *map(str, arguments)])
@@ -81,7 +81,7 @@ def unwritable(kind: str) -> Iterator[int]:
         os.close(descriptor)
 
 
-REASONS = {"full": "No space left on device", "closed pipe": "Broken pipe"}
+REASONS = {"full": "no space left on device", "closed pipe": "broken pipe"}
 COMMANDS: dict[str, Sequence[str]] = {
     "a line": ("a.mp4",),
     "JSON": ("a.mp4", "--json"),
@@ -90,7 +90,7 @@ COMMANDS: dict[str, Sequence[str]] = {
     "array": ("a.mp4", "b.mp4", "c.mp4", "--json"),
     "array and waiting": ("a.mp4", "b.mp4", "--json", "--wait"),
     "directory": ("folder", "-r"),
-    "directory and marks": ("folder", "-r", "--resume"),
+    "directory and resume": ("folder", "-r", "--resume"),
     "results": ("a.mp4", "b.mp4", "--results=r.jsonl"),
     "results and JSON": ("a.mp4", "--results=r.jsonl", "--json"),
 }
@@ -103,7 +103,7 @@ def files(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(os.urandom(100))
 
 
-# What becomes of the videos
+# Videos of `upload`
 
 
 @pytest.mark.usefixtures("files")
@@ -112,15 +112,15 @@ def files(tmp_path: Path) -> None:
 def test_no_video_is_lost(
     start_online: StartCli, online: Cli, service: Service, command: Sequence[str], kind: str
 ) -> None:
-    """Exit code 1, and standard error has every id. The same command returns them once; after that it uploads."""
+    """Exit code 1, and standard error has all ids. The same command prints them once; then it uploads again."""
     with unwritable(kind) as stdout:
         failed = finish(start_online("upload", *command, stdout=stdout))
     assert failed.returncode == 1
     videos = list(service.emulator.videos)
     assert set(IDS.findall(failed.stderr)) == set(videos)
     *_, message = failed.stderr.splitlines()
-    assert message.startswith(f"error: Standard output cannot be written: {REASONS[kind]}. ")
-    assert re.search("the same command shows (it|them) again without uploading", message)
+    assert message.startswith(f"error: Cannot write to standard output: {REASONS[kind]}. ")
+    assert re.search("Run the same command again to print (it|them) without uploading", message)
 
     again = online("upload", *command)
     assert again.returncode == 0, again.stderr
@@ -134,37 +134,40 @@ def test_no_video_is_lost(
 
 @pytest.mark.usefixtures("files")
 def test_no_video_is_lost_without_standard_output(shell: Shell, online: Cli, service: Service) -> None:
-    """The same where a shell has closed it."""
+    """The shell has closed standard output."""
     failed = shell(">&-", "upload", "a.mp4", "--json")
     assert (failed.returncode, failed.stdout) == (1, "")
     (video_id,) = service.emulator.videos
-    assert f"Bad file descriptor. Video {video_id} is uploaded; the same command shows it again" in failed.stderr
+    assert (
+        f"bad file descriptor. Video {video_id} is uploaded. Run the same command again to print it"
+        in failed.stderr
+    )
     assert json.loads(online("upload", "a.mp4", "--json").stdout)["videoId"] == video_id
     assert len(service.emulator.videos) == 1
 
 
-NOT_REMEMBERED: dict[str, tuple[Sequence[str], dict[str, str]]] = {
-    "not to be": (("a.mp4", "--no-resume"), {}),
-    "not to be, as JSON": (("a.mp4", "b.mp4", "--no-resume", "--json"), {}),
+NOT_KEPT: dict[str, tuple[Sequence[str], dict[str, str]]] = {
+    "no resume": (("a.mp4", "--no-resume"), {}),
+    "no resume, JSON": (("a.mp4", "b.mp4", "--no-resume", "--json"), {}),
     "unusable journal": (("a.mp4",), {"XDG_STATE_HOME": "/dev/null/state"}),
 }
 
 
 @pytest.mark.usefixtures("files")
-@pytest.mark.parametrize(("command", "settings"), NOT_REMEMBERED.values(), ids=NOT_REMEMBERED)
-def test_videos_that_nobody_remembers(
+@pytest.mark.parametrize(("command", "settings"), NOT_KEPT.values(), ids=NOT_KEPT)
+def test_videos_that_the_journal_does_not_keep(
     start_online: StartCli, service: Service, command: Sequence[str], settings: dict[str, str]
 ) -> None:
-    """The ids are on standard error, and no promise is made."""
+    """Standard error has the ids, and says that they would be uploaded again."""
     with unwritable("full") as stdout:
         failed = finish(start_online("upload", *command, stdout=stdout, **settings))
     assert failed.returncode == 1
     assert set(IDS.findall(failed.stderr)) == set(service.emulator.videos)
-    assert re.search("the same command would upload (it|them) again", failed.stderr)
+    assert re.search("The same command would upload (it|them) again", failed.stderr)
 
 
-def test_a_stream_that_nobody_remembers(start_online: StartCli, service: Service) -> None:
-    """Standard input cannot be sent again, so its id has to be known."""
+def test_a_stream_that_the_journal_does_not_keep(start_online: StartCli, service: Service) -> None:
+    """Standard error has the id of a stream, which cannot be sent again."""
     for flags in ((), ("--json",)):
         with unwritable("full") as stdout:
             process = start_online("upload", "-", *flags, stdin=subprocess.PIPE, stdout=stdout)
@@ -175,7 +178,7 @@ def test_a_stream_that_nobody_remembers(start_online: StartCli, service: Service
 
 
 def test_an_upload_token(cli: Cli, start_cli: StartCli, service: Service, make_file: MakeFile) -> None:
-    """The journal is all that knows its video."""
+    """Only the journal knows its video."""
     path = make_file("movie.mp4", 11 * MIB)
     settings = {"APIVIDEO_UPLOAD_TOKEN": service.make_token(), "APIVIDEO_BASE_URL": service.emulator.url}
     command = ("upload", path, "--json", "--part-size=5MiB")
@@ -189,8 +192,8 @@ def test_an_upload_token(cli: Cli, start_cli: StartCli, service: Service, make_f
 
 
 @pytest.mark.usefixtures("files")
-def test_a_failure_does_not_forget_the_others(start_service: StartService, cli: Cli, tmp_path: Path) -> None:
-    """Exit code 1: the same command sends again only what failed."""
+def test_a_failure_keeps_the_others(start_service: StartService, cli: Cli, tmp_path: Path) -> None:
+    """After exit code 1, the same command uploads only the failed source."""
     with start_service(faults=[Fault.parse("create,times=1:problem=invalid-attribute")]) as service:
         settings = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
         command = ("upload", "a.mp4", "b.mp4", "c.mp4", "--concurrency=1")
@@ -204,7 +207,7 @@ def test_a_failure_does_not_forget_the_others(start_service: StartService, cli: 
 
 
 def test_a_wait_that_fails(online: Cli, service: Service, make_file: MakeFile) -> None:
-    """The video is there all the same, and standard error has its id."""
+    """The video is uploaded, and standard error has its id."""
     command = ("upload", make_file("movie.mp4", 10), "--json", "--wait")
     late = online(*command, "--wait-timeout=0.000001")
     assert (late.returncode, late.stdout) == (1, "")
@@ -215,64 +218,64 @@ def test_a_wait_that_fails(online: Cli, service: Service, make_file: MakeFile) -
 
 
 def test_a_closed_pipe_after_the_first_line(start_online: StartCli, service: Service, tmp_path: Path) -> None:
-    """As `head -1` does it: the rest is uploaded and said."""
+    """As with `head -1`: the rest is uploaded, and reported on standard error."""
     for number in range(8):
         (tmp_path / f"{number}.mp4").write_bytes(b"x")
     process = start_online("upload", *(f"{number}.mp4" for number in range(8)), "--concurrency=1")
     assert process.stdout is not None
-    shown = IDS.findall(process.stdout.readline())
+    printed = IDS.findall(process.stdout.readline())
     process.stdout.close()
     assert process.stderr is not None
     err = process.stderr.read()
     assert process.wait(timeout=30) in (0, 1)  # all lines may have been in the pipe
     assert "Traceback" not in err
     assert len(service.emulator.videos) == 8
-    assert process.returncode == 0 or set(IDS.findall(err)) <= set(service.emulator.videos) - set(shown)
+    assert process.returncode == 0 or set(IDS.findall(err)) <= set(service.emulator.videos) - set(printed)
 
 
-def test_a_disk_for_temporary_files_that_is_full() -> None:
-    """A document that cannot be kept until the end is said at once."""
-    said: list[str] = []
+def test_a_full_disk_of_temporary_files() -> None:
+    """A document that cannot be kept until the end is reported at once."""
+    messages: list[str] = []
 
-    class Full(JsonArray):
+    class Full(JsonSpool):
         def __setitem__(self, number: int, document: object) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    async def deliver(documents: JsonArray) -> Delivery:
-        delivery = Delivery(documents, is_alone=False, name_of=lambda _: "a.mp4")
-        await delivery.video(0, {"videoId": "vi1"})
-        delivery.error(1, {"source": "b", "error": "x"})
-        delivery.show()
-        return delivery
+    async def print_video(spool: JsonSpool) -> VideoOutput:
+        output = VideoOutput(spool, is_single=False, name_of=lambda _: "a.mp4")
+        await output.add_video(0, {"videoId": "vi1"})
+        output.add_error(1, {"source": "b", "error": "x"})
+        output.print_document()
+        return output
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("async_uploader.cli._delivery.say", said.append)
-        with Full() as documents:
-            delivery = anyio.run(deliver, documents)
-        assert delivery.has_failed
-        assert str(delivery.failure({"vi1"})) == (
-            "Standard output cannot be written: No space left on device. "
-            "The videos above are uploaded; the same command shows them again without uploading."
+        patched.setattr("async_uploader.cli._video_output.print_message", messages.append)
+        with Full() as spool:
+            output = anyio.run(print_video, spool)
+        assert output.has_failed
+        assert str(output.failure({"vi1"})) == (
+            "Cannot write to standard output: no space left on device. "
+            "The videos above are uploaded. Run the same command again to print them without uploading."
         )
-        assert "these again: vi1" not in str(delivery.failure(()))
-    assert said == ["vi1  a.mp4"]
+        assert "again: vi1" not in str(output.failure(()))
+    assert messages == ["vi1  a.mp4"]
 
 
 # Other commands
 
 
-def test_an_import_that_cannot_be_shown(start_online: StartCli, service: Service, web: str) -> None:
-    """Its id is on standard error."""
+def test_an_import_that_cannot_be_printed(start_online: StartCli, service: Service, web: str) -> None:
+    """Standard error has its id."""
     for kind, flags in (("full", ()), ("closed pipe", ("--json",))):
         with unwritable(kind) as stdout:
             failed = finish(start_online("import", web, *flags, stdout=stdout))
         assert failed.returncode == 1
         assert IDS.findall(failed.stderr) == [list(service.emulator.videos)[-1]]
-        assert "the same command would make another one" in failed.stderr
+        assert "the same command would create another one" in failed.stderr
 
 
 def test_imports_of_a_manifest(start_online: StartCli, service: Service, tmp_path: Path, web: str) -> None:
-    """They are in no journal: their ids are said, and so is that they would be imported again."""
+    """The journal does not have them: standard error has their ids, and says that they would be imported again."""
     (tmp_path / "a.mp4").write_bytes(b"x")
     (tmp_path / "m.csv").write_text(f"source\na.mp4\n{web}\n")
     with unwritable("full") as stdout:
@@ -281,16 +284,16 @@ def test_imports_of_a_manifest(start_online: StartCli, service: Service, tmp_pat
     videos = {video.title: video_id for video_id, video in service.emulator.videos.items()}
     assert set(IDS.findall(failed.stderr)) == set(videos.values())
     imported = next(video_id for title, video_id in videos.items() if title != "a.mp4")
-    assert failed.stderr.rstrip().endswith(f"but would upload these again: {imported}.")
+    assert failed.stderr.rstrip().endswith(f"except that it uploads again: {imported}.")
 
 
-def test_a_token_that_cannot_be_shown(start_online: StartCli, online: Cli) -> None:
-    """Nobody knows it, so it is deleted; standard error is no place for it."""
+def test_a_token_that_cannot_be_printed(start_online: StartCli, online: Cli) -> None:
+    """It is deleted, and does not appear on standard error."""
     for flags in ((), ("--json",)):
         with unwritable("full") as stdout:
             failed = finish(start_online("tokens", "create", *flags, stdout=stdout))
         assert failed.returncode == 1
-        assert failed.stderr.rstrip().endswith("The new token was deleted again.")
+        assert failed.stderr.rstrip().endswith("The new token was deleted.")
         assert online("tokens", "list").stdout == ""
 
 
@@ -314,21 +317,21 @@ OTHER_COMMANDS = {
 @pytest.mark.usefixtures("files")
 @pytest.mark.parametrize(("command", "code"), OTHER_COMMANDS.items(), ids=OTHER_COMMANDS)
 def test_every_command_without_streams(shell: Shell, service: Service, command: str, code: int) -> None:
-    """Only a result that cannot be shown is a failure: nobody has to read messages, nor to type anything."""
+    """Only a result that cannot be printed is a failure; lost messages and a closed standard input are not."""
     is_endless = command == "emulator"
     expected = {"<&- >&- 2>&-": code, ">/dev/full 2>/dev/full": code}
     if not is_endless:
         expected |= {"2>&-": min(code, 0 if code == 1 else code), "2>/dev/full <&-": 0 if code == 1 else code}
     for redirections, wanted in expected.items():
-        video_id = service.ask(lambda client: client.create_video(title="x")).video_id
+        video_id = service.request(lambda client: client.create_video(title="x")).video_id
         with within(30):
             done = shell(redirections, *command.replace("VIDEO", video_id).split())
         assert done.returncode == wanted, (redirections, done.stderr)
 
 
 @pytest.mark.usefixtures("files")
-def test_no_message_gets_into_a_file(shell: Shell, online: Cli, tmp_path: Path) -> None:
-    """A file that is opened does not get the number of a stream that is closed."""
+def test_no_message_is_written_to_a_file(shell: Shell, online: Cli, tmp_path: Path) -> None:
+    """No opened file gets the descriptor of a closed stream."""
     done = shell("<&- >&- 2>&-", "upload", "a.mp4", "missing", "--results=r.jsonl", "-vv")
     assert done.returncode == 2
     done = shell("<&- >&- 2>&-", "upload", "a.mp4", "b.mp4", "--results=r.jsonl", "-vv", "--report=r.html")
@@ -339,14 +342,27 @@ def test_no_message_gets_into_a_file(shell: Shell, online: Cli, tmp_path: Path) 
     assert online("upload", "a.mp4", "b.mp4", "--results=r.jsonl").returncode == 0
 
 
-# At a terminal
+@pytest.mark.usefixtures("files")
+def test_a_report_to_a_closed_stream(shell: Shell, service: Service, tmp_path: Path) -> None:
+    """It is refused before anything is sent: the page would be lost. The null device is still accepted."""
+    (tmp_path / "stdout").symlink_to("/proc/self/fd/1")
+    (tmp_path / "stderr").symlink_to("/proc/self/fd/2")
+    done = shell(">&-", "upload", "a.mp4", "--report=stdout")
+    assert done.returncode == 2
+    assert done.stderr == "error: Cannot write the report to stdout: standard output is closed.\n"
+    assert shell("2>&-", "upload", "a.mp4", "--report=stderr").returncode == 2
+    assert not service.emulator.requests
+    assert shell("2>&-", "upload", "a.mp4", "--report=/dev/null").returncode == 0
+
+
+# In a terminal
 
 
 @pytest.mark.parametrize("flags", [(), ("--json",)])
 def test_at_a_terminal_with_bars(
     forks: Forks, start_service: StartService, make_file: MakeFile, tmp_path: Path, flags: tuple[str, ...]
 ) -> None:
-    """The bars are gone, and the message is there."""
+    """The bars are removed, and the message is printed."""
     make_file("movie.mp4", 12 * MIB)
     with start_service(link_rate=12_000_000) as service:
         where: dict[str, Any] = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
@@ -359,17 +375,20 @@ def test_at_a_terminal_with_bars(
         (video_id,) = service.emulator.videos
         assert seen.lines("[━·]")
         assert not re.search("[━·]", seen.last)
-        assert f"No space left on device. Video {video_id} is uploaded; the same command shows it" in seen.last
+        assert (
+            f"no space left on device. Video {video_id} is uploaded. Run the same command again to print it"
+            in seen.last
+        )
         with at_terminal(forks, command, tmp_path, columns=200, **where) as seen:
             assert seen.finish() == 0
         assert video_id in seen.last
         assert len(service.emulator.videos) == 1
 
 
-def test_a_terminal_that_goes_away(
+def test_a_terminal_that_is_closed(
     forks: Forks, start_service: StartService, make_file: MakeFile, cli: Cli, tmp_path: Path
 ) -> None:
-    """Its window is closed in the middle: the upload ends, and the same command shows its video."""
+    """The terminal is closed during an upload: the upload ends, and the same command prints its video."""
     make_file("movie.mp4", 12 * MIB)
     with start_service(link_rate=12_000_000) as service:
         where: dict[str, Any] = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
@@ -384,25 +403,25 @@ def test_a_terminal_that_goes_away(
         assert len(service.emulator.videos) == 1
 
 
-# Ctrl-C says what is true
+# What Ctrl-C prints
 
 
-def has_struck(emulator: Emulator) -> bool:
-    """Whether a request is stalled."""
+def has_stalled(emulator: Emulator) -> bool:
+    """Whether a fault has stalled a request."""
     return any(count for _, count in emulator._server.faults.counts())
 
 
-MAY_REMAIN = "interrupted; the unfinished video may remain; the service removes it after 7 days"
-DELETED = "interrupted; the unfinished video was deleted"
+MAY_REMAIN = "Interrupted. The unfinished video may remain; the service removes it after 7 days."
+DELETED = "Interrupted. The unfinished video was deleted."
 
 
-NOT_DELETED = "interrupted; the unfinished video could not be deleted; the service removes it after 7 days"
+NOT_DELETED = "Interrupted. The unfinished video could not be deleted; the service removes it after 7 days."
 
 
-def assert_deleted(said: str, service: Service) -> None:
-    """It is, if this is what was said; on a busy machine half a second may be too short for it."""
-    assert said in (DELETED, NOT_DELETED, MAY_REMAIN)
-    assert said != DELETED or not service.emulator.videos
+def assert_deleted(advice: str, service: Service) -> None:
+    """The video is deleted if the advice says so. On a busy machine there may be no time to delete it."""
+    assert advice in (DELETED, NOT_DELETED, MAY_REMAIN)
+    assert advice != DELETED or not service.emulator.videos
 
 
 def interrupt(process: subprocess.Popen[str], times: int = 1) -> list[str]:
@@ -415,7 +434,7 @@ def interrupt(process: subprocess.Popen[str], times: int = 1) -> list[str]:
 
 
 def test_interrupted_without_resume(start_service: StartService, start_cli: StartCli, make_file: MakeFile) -> None:
-    """It is deleted, and this is said; a second signal leaves no time to see."""
+    """The video is deleted; after a second signal it may remain."""
     path = make_file("movie.mp4", 200 * MIB, sparse=True)
     with start_service(connection_rate=10_000_000) as service:
         settings = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
@@ -431,7 +450,7 @@ def test_interrupted_without_resume(start_service: StartService, start_cli: Star
 def test_interrupted_and_not_deleted(
     start_service: StartService, start_cli: StartCli, make_file: MakeFile
 ) -> None:
-    """A service that does not delete it: this is said, and nothing else is promised."""
+    """The service does not delete the video; the message says so."""
     path = make_file("movie.mp4", 200 * MIB, sparse=True)
     with start_service(connection_rate=10_000_000, faults=[Fault.parse("delete:stall=forever")]) as service:
         settings = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
@@ -443,7 +462,7 @@ def test_interrupted_and_not_deleted(
 def test_interrupted_with_an_unusable_journal(
     start_service: StartService, start_cli: StartCli, make_file: MakeFile
 ) -> None:
-    """Nothing remembers it: it is deleted, and nothing is promised."""
+    """The upload cannot be resumed, so the video is deleted."""
     path = make_file("movie.mp4", 200 * MIB, sparse=True)
     with start_service(connection_rate=10_000_000) as service:
         settings = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
@@ -453,7 +472,7 @@ def test_interrupted_with_an_unusable_journal(
 
 
 def test_interrupted_locally(start_cli: StartCli, make_file: MakeFile, tmp_path: Path) -> None:
-    """The local service is gone, and what it had received with it."""
+    """The files of the emulator are removed."""
     path = make_file("movie.mp4", 2_000 * MIB, sparse=True)
     process = start_cli("upload", path, "--local", "--part-size=5MiB", "--concurrency=1", "-v", "--json")
     assert process.stderr is not None
@@ -462,27 +481,27 @@ def test_interrupted_locally(start_cli: StartCli, make_file: MakeFile, tmp_path:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert err.splitlines()[-1] == "interrupted; what had arrived was deleted"
+    assert err.splitlines()[-1] == "Interrupted. The received files were deleted."
 
 
 def test_interrupted_before_anything_was_created(
     start_service: StartService, start_cli: StartCli, make_file: MakeFile
 ) -> None:
-    """There is nothing to go on with, and nothing to say."""
+    """There is nothing to resume, and no advice."""
     path = make_file("movie.mp4", 10)
     for endpoint, command in (("auth", ("upload", path)), ("auth", ("upload", path, "--no-resume")),
                               ("status", ("status", "vi1")), ("tokens", ("tokens", "create"))):  # fmt: skip
         with start_service(faults=[Fault.parse(f"{endpoint}:stall=forever")]) as service:
             settings = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
             process = start_cli(*command, **settings)
-            service.wait_for(has_struck)
-            assert interrupt(process) == ["interrupted"]
+            service.wait_for(has_stalled)
+            assert interrupt(process) == ["Interrupted."]
 
 
 def test_interrupted_among_several(
     start_service: StartService, start_cli: StartCli, cli: Cli, make_file: MakeFile
 ) -> None:
-    """What is finished is not sent again by the same command, if this is what is said."""
+    """The same command skips finished sources, if the advice says so."""
     make_file("small.mp4", 10)
     make_file("big.mp4", 30 * MIB, sparse=True)
     command = ("upload", "small.mp4", "big.mp4", "--part-size=5MiB", "--json")
@@ -495,7 +514,7 @@ def test_interrupted_among_several(
         settings = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
         process = start_cli(*command, **settings)
         service.wait_for(is_half_way)
-        assert interrupt(process)[-1] == "interrupted; run the same command again to go on"
+        assert interrupt(process)[-1] == "Interrupted. Run the same command again to resume."
         videos = set(service.emulator.videos)
         process = start_cli(*command, "--no-resume", **settings)
         assert process.stderr is not None
@@ -503,8 +522,8 @@ def test_interrupted_among_several(
         service.wait_for(lambda emulator: len(emulator.videos) == 4)
         last = interrupt(process)[-1]
         # The container of the second one may not have been ready yet.
-        assert "run the same command again" not in last
-        assert last.endswith("the same command uploads finished videos again")
+        assert "Run the same command again" not in last
+        assert last.endswith("The same command would upload finished videos again.")
         done = cli(*command, **settings)
         assert done.returncode == 0, done.stderr
         assert {video["videoId"] for video in json.loads(done.stdout)} == videos
@@ -514,19 +533,19 @@ def test_interrupted_among_several(
 def test_interrupted_while_waiting(
     start_service: StartService, start_cli: StartCli, cli: Cli, make_file: MakeFile, flags: tuple[str, ...]
 ) -> None:
-    """The video is known, and the same command waits for the same one."""
+    """The same command waits for the same video."""
     command = ("upload", make_file("movie.mp4", 10), "--wait", *flags)
     with start_service() as service:
         settings = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
         service.portal.call(service.emulator.add_fault, Fault.parse("status,attempt=2:stall=forever"))
         process = start_cli(*command, **settings)
-        service.wait_for(has_struck)
+        service.wait_for(has_stalled)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
         assert process.returncode == 130
         (video_id,) = service.emulator.videos
         assert video_id in out + err
-        assert err.splitlines()[-1] == "interrupted; run the same command again to go on"
+        assert err.splitlines()[-1] == "Interrupted. Run the same command again to resume."
         service.portal.call(service.emulator.clear_faults)
         again = cli(*command, **settings)
         assert again.returncode == 0, again.stderr
@@ -535,36 +554,36 @@ def test_interrupted_while_waiting(
 
 
 def test_an_import_that_is_interrupted(start_service: StartService, start_cli: StartCli, web: str) -> None:
-    """The service has it; its id is said."""
+    """The service continues it; the message has its id."""
     with start_service(faults=[Fault.parse("status:stall=forever")]) as service:
         settings = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
         process = start_cli("import", web, "--wait", **settings)
-        service.wait_for(has_struck)
+        service.wait_for(has_stalled)
         last = interrupt(process)[-1]
         (video_id,) = service.emulator.videos
-        expected = f"the service goes on with video {video_id}; the same command would import it again"
-        assert last == f"interrupted; {expected}"
+        expected = f"The service continues to import video {video_id}; the same command would import it again."
+        assert last == f"Interrupted. {expected}"
 
 
-def test_a_reader_that_does_not_read_is_interrupted(
+def test_interrupted_with_a_reader_that_does_not_read(
     start_service: StartService, start_cli: StartCli, make_file: MakeFile
 ) -> None:
-    """What it has not taken is said, even without a journal."""
+    """Standard error has the ids that were not read, even without a journal."""
     names = [f"{number}.mp4" for number in range(60)]
     for name in names:
         make_file(name, 10)
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
-    with os.fdopen(reading, "rb") as shown, start_service() as service:
+    with os.fdopen(reading, "rb") as stdout, start_service() as service:
         settings = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
         process = start_cli("upload", *names, "--no-resume", stdout=writing, **settings)
         os.close(writing)
         assert process.stderr is not None
-        told = [process.stderr.readline() for _ in range(40)]
-        assert all(": uploaded " in line for line in told)
+        lines = [process.stderr.readline() for _ in range(40)]
+        assert all(": uploaded " in line for line in lines)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
         assert process.returncode == 130
-        known = set(IDS.findall(shown.read().decode() + err))
+        known = set(IDS.findall(stdout.read().decode() + err))
         finished = {video_id for video_id, video in service.emulator.videos.items() if video.state == "finished"}
         assert finished <= known

@@ -1,4 +1,4 @@
-"""Many sources: directories, manifests, results, and what kill -9 leaves."""
+"""Many sources: directories, manifests, results files, and kill -9."""
 
 from __future__ import annotations
 
@@ -19,33 +19,34 @@ import pytest
 from async_uploader import Client, Video
 from async_uploader._limits import MIB
 from async_uploader._models import MARK_SOURCE
-from async_uploader.cli._results import mark_of
+from async_uploader.cli._results import import_mark
 from async_uploader.emulator import Emulator, Fault
+from harness.service import KEY, Service
 
-from .conftest import KEY, Cli, Service, StartCli
+from .conftest import Cli, StartCli, within
 
 StartService = Callable[..., AbstractContextManager[Service]]
 
 
-# Which sources
+# Directories and manifests
 
 
 DIRECTORIES = {
     "all": ("--recursive", "a.mp4 b.MOV sub/c.mp4 sub/deep/d.mp4"),
     "by name, here": ("--include=*.mp4", "a.mp4"),
     "by name, anywhere": ("-r --include=*.mp4", "a.mp4 sub/c.mp4 sub/deep/d.mp4"),
-    "small and large letters": ("--include=*.mov", "b.MOV"),
+    "case is ignored": ("--include=*.mov", "b.MOV"),
     "by path": ("-r --include=sub/*.mp4", "sub/c.mp4 sub/deep/d.mp4"),
     "two globs": ("--include=a* --include=b*", "a.mp4 b.MOV"),
-    "but not": ("-r --include=*.mp4 --exclude=sub/deep/*", "a.mp4 sub/c.mp4"),
-    "only not": ("--exclude=*.mov", "a.mp4"),
+    "exclude": ("-r --include=*.mp4 --exclude=sub/deep/*", "a.mp4 sub/c.mp4"),
+    "exclude alone": ("--exclude=*.mov", "a.mp4"),
 }
 
 
 @pytest.mark.parametrize(("flags", "expected"), DIRECTORIES.values(), ids=DIRECTORIES)
 def test_directories(flags: str, expected: str, tmp_path: Path) -> None:
-    """Sorted; without hidden files, and without what is no file."""
-    from async_uploader.cli._sources import gather
+    """Files are sorted; hidden and special files are skipped."""
+    from async_uploader.cli._sources import collect_items
     from async_uploader.cli._upload_flags import UploadFlags
 
     root = tmp_path / "root"
@@ -54,7 +55,7 @@ def test_directories(flags: str, expected: str, tmp_path: Path) -> None:
         (root / name).write_bytes(b"x")
     os.mkfifo(root / "pipe.mp4")
     words = flags.split()
-    found = gather(
+    items = collect_items(
         UploadFlags(
             sources=[str(root)],
             recursive=bool({"-r", "--recursive"} & set(words)),
@@ -62,11 +63,11 @@ def test_directories(flags: str, expected: str, tmp_path: Path) -> None:
             exclude=[word.partition("=")[2] for word in words if word.startswith("--exclude")],
         )
     )
-    assert [os.path.relpath(item.source, root) for item in found] == expected.split()
+    assert [os.path.relpath(item.source, root) for item in items] == expected.split()
 
 
 def test_a_directory(online: Cli, service: Service, tmp_path: Path) -> None:
-    """An array, also of one; named by what was asked for and the path below."""
+    """JSON is an array even for one file; names are the path below the current directory."""
     (tmp_path / "folder" / "sub").mkdir(parents=True)
     (tmp_path / "folder" / "sub" / "a.mp4").write_bytes(b"x")
     done = online("upload", "folder", "--recursive", "--json", "--include=*.mp4")
@@ -78,7 +79,7 @@ def test_a_directory(online: Cli, service: Service, tmp_path: Path) -> None:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a manifest says, and what comes of it: details of its lines, problems of others, or a refusal."""
+    """The text of a manifest, and the expected details, problems of lines, or refusal."""
 
     text: str
     suffix: str = ".csv"
@@ -113,14 +114,14 @@ MANIFESTS = {
     "several lines in a cell": Manifest(
         'source,description\na.mp4,"one\ntwo"\nb.mp4\n',
         details=[{"description": "one\ntwo"}],
-        problems=["line 4: there are 1 cells, and 2 columns."],
+        problems=["line 4: the line has 1 cells, but the header has 2."],
     ),
     "values": Manifest(
         "source,public,metadata,title\na.mp4,perhaps,,\na.mp4,,nonsense,\n,,,x\n",
         problems=[
             "line 2: public must be True or False, not 'perhaps'.",
             "line 3: metadata must be a mapping of texts to texts, with no empty key, not 'nonsense'.",
-            "line 4: one source must be named, in the column 'source'.",
+            "line 4: exactly one source is required, in the column 'source'.",
         ],
     ),
     "JSON values": Manifest(
@@ -130,19 +131,19 @@ MANIFESTS = {
             "line 1: tags must be a list of texts, not 'x'.",
             "line 2: this is not a JSON object.",
             "line 3: this is not a JSON object.",
-            "line 4: one source must be named, in the column 'source'.",
+            "line 4: exactly one source is required, in the column 'source'.",
             "line 5: there is no column 'metdata'; did you mean 'metadata'?",
         ],
     ),
-    "columns that are no mappings": Manifest("source,title.x\n", refusal="'title.x'; did you mean 'title'?"),
+    "columns that are not mappings": Manifest("source,title.x\n", refusal="'title.x'; did you mean 'title'?"),
     "a column twice": Manifest("source,title,Title\n", refusal="its header has a column twice."),
-    "an open quote": Manifest('source\n"a.mp4\n', refusal="cannot be used: unexpected end of data"),
+    "an open quote": Manifest('source\n"a.mp4\n', refusal="unexpected end of data"),
 }
 
 
 @pytest.mark.parametrize("manifest", MANIFESTS.values(), ids=MANIFESTS)
 def test_manifest(manifest: Manifest, tmp_path: Path) -> None:
-    """Every line, as it is meant; every problem, with its line."""
+    """Each line is parsed; each problem has its line number."""
     from async_uploader import SourceError
     from async_uploader.cli._manifest import read_manifest
 
@@ -154,12 +155,12 @@ def test_manifest(manifest: Manifest, tmp_path: Path) -> None:
         return
     items = read_manifest(path)
     assert [item.details for item in items if not item.problem] == manifest.details
-    problems = [f"{item.place}: {item.problem}" for item in items if item.problem]
+    problems = [f"{item.location}: {item.problem}" for item in items if item.problem]
     assert problems == [f"{path}, {problem}" for problem in manifest.problems]
 
 
 def test_a_manifest_is_checked_before_anything_is_sent(online: Cli, service: Service, tmp_path: Path) -> None:
-    """Every bad line is named; relative paths are relative to the manifest."""
+    """Each invalid line is reported; paths are relative to the manifest."""
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "good.mp4").write_bytes(b"x")
     (tmp_path / "folder" / "empty.mp4").touch()
@@ -170,14 +171,31 @@ def test_a_manifest_is_checked_before_anything_is_sent(online: Cli, service: Ser
     assert done.stderr.splitlines() == [
         "error: folder/m.csv, line 3: folder/empty.mp4 is empty; there is nothing to upload.",
         "error: folder/m.csv, line 4: folder/missing.mp4 does not exist.",
-        "error: folder/m.csv, line 5: folder/./good.mp4 is named twice, first in folder/m.csv, line 2.",
+        "error: folder/m.csv, line 5: folder/./good.mp4 is listed twice; it is also in folder/m.csv, line 2.",
         "error: folder/m.csv, line 6: public must be True or False, not 'maybe'.",
     ]
     assert not service.emulator.requests
 
 
+def test_a_manifest_that_is_a_fifo(online: Cli, service: Service, tmp_path: Path) -> None:
+    """A FIFO without a writer is refused, as waiting could take forever. A pipe is read to its end."""
+    os.mkfifo(tmp_path / "fifo")
+    with within(10):
+        refused = online("upload", "--manifest=fifo")
+    assert refused.returncode == 2
+    assert refused.stderr == "error: Cannot read the manifest fifo: it is a FIFO without a writer.\n"
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    reader, writer = os.pipe()
+    with os.fdopen(reader) as stdin, os.fdopen(writer, "w") as file:
+        file.write(f"source,title\n{tmp_path}/a.mp4,From a pipe\n")
+        file.close()
+        done = online("upload", "--manifest=/dev/stdin", stdin=stdin)
+    assert done.returncode == 0, done.stderr
+    assert service.titles() == ["From a pipe"]
+
+
 def test_a_manifest_with_everything(online: Cli, service: Service, tmp_path: Path, web: str) -> None:
-    """Paths and URLs, the command's details under the line's; and all that is waited for."""
+    """Paths and URLs; details of a line override those of the command; --wait waits for all."""
     (tmp_path / "a.mp4").write_bytes(b"near")
     lines = [
         {"source": "a.mp4", "title": "A", "metadata": {"own": "1"}, "tags": ["own"]},
@@ -191,18 +209,18 @@ def test_a_manifest_with_everything(online: Cli, service: Service, tmp_path: Pat
     assert {entry["key"]: entry["value"] for entry in near["metadata"]} == {"own": "1", "common": "2"}
     assert (near["tags"], far["tags"]) == (["own"], ["common"])
     assert [service.finished(video["videoId"]).size_bytes for video in (near, far)] == [4, 9]
-    assert f"{web}: can be played" in done.stderr
+    assert f"{web}: playable" in done.stderr
 
 
-# What became of them
+# Results files
 
 
 def line_of(
-    service: Service, path: str, size: int | None = None, mtime_ns: int | None = None, **told: object
+    service: Service, path: str, size: int | None = None, mtime_ns: int | None = None, **result: object
 ) -> str:
-    """A line of results, as an earlier run has written it."""
+    """A line of a results file, as an earlier run has written it."""
     base_url = Client(api_key=KEY, base_url=service.emulator.url).base_url
-    return json.dumps({"path": path, "size": size, "mtime_ns": mtime_ns, "service": base_url, **told}) + "\n"
+    return json.dumps({"path": path, "size": size, "mtime_ns": mtime_ns, "service": base_url, **result}) + "\n"
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -210,7 +228,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 
 
 def test_results(online: Cli, service: Service, tmp_path: Path) -> None:
-    """A line as each ends. The second run sends only what failed, the third nothing, a changed file again."""
+    """One line per source. The second run sends only failed sources, the third one only a changed file."""
     for name in "abc":
         (tmp_path / f"{name}.mp4").write_bytes(name.encode())
     service.portal.call(service.emulator.add_fault, Fault.parse("create,times=1:problem=invalid-attribute"))
@@ -225,7 +243,7 @@ def test_results(online: Cli, service: Service, tmp_path: Path) -> None:
 
     second = online(*command)
     assert second.returncode == 0, second.stderr
-    assert "1 of 3 uploaded, 2 were done before" in second.stderr
+    assert "1 of 3 uploaded, 2 already finished" in second.stderr
     assert [video["title"] for video in json.loads(second.stdout)] == ["a.mp4", "b.mp4", "c.mp4"]
     assert sorted(service.titles()) == ["a.mp4", "b.mp4", "c.mp4"]
 
@@ -233,7 +251,7 @@ def test_results(online: Cli, service: Service, tmp_path: Path) -> None:
     (tmp_path / "b.mp4").write_bytes(b"changed")
     third = online(*command)
     assert third.returncode == 0, third.stderr
-    assert "1 of 3 uploaded, 2 were done before" in third.stderr
+    assert "1 of 3 uploaded, 2 already finished" in third.stderr
     assert len(read(results)) == 5
     assert sorted(service.titles()) == ["a.mp4", "b.mp4", "b.mp4", "c.mp4"]
 
@@ -242,10 +260,10 @@ def test_results(online: Cli, service: Service, tmp_path: Path) -> None:
     assert len(service.titles()) == 4
 
 
-def test_results_of_another_run_at_the_same_time(
+def test_results_file_of_another_running_command(
     start_service: StartService, start_cli: StartCli, cli: Cli, make_file: Callable[..., Path]
 ) -> None:
-    """Refused: it would not see what the first one does."""
+    """It is refused, because it would not see the results of the first one."""
     with start_service(connection_rate=1_000_000) as service:
         settings = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
         make_file("a.mp4", 10_000_000)
@@ -253,30 +271,30 @@ def test_results_of_another_run_at_the_same_time(
         service.wait_for(lambda emulator: emulator.videos)
         done = cli("upload", "a.mp4", "--results=r.jsonl", **settings)
     assert done.returncode == 2
-    assert "r.jsonl is being written by another process already" in done.stderr
+    assert "Another process is writing to r.jsonl." in done.stderr
 
 
 async def killed(client: Client, path: Path) -> str:
-    """An upload that ends like by kill -9 when it is complete, and before it is recorded or forgotten."""
-    made: list[Video] = []
+    """Complete an upload, but end before it is recorded or forgotten, as kill -9 could."""
+    videos: list[Video] = []
 
     def end(video: Video) -> None:
-        made.append(video)
+        videos.append(video)
         raise RuntimeError
 
     with suppress(RuntimeError):
         await client.upload(path, resume="local", on_video=end)
-    return made[0].video_id
+    return videos[0].video_id
 
 
 @pytest.mark.parametrize("recorded", [False, True], ids=["before its line", "before it is forgotten"])
 def test_killed_between_complete_and_recorded(
     online: Cli, service: Service, tmp_path: Path, recorded: bool
 ) -> None:
-    """Nothing is sent again, and nothing is left in the journal."""
+    """No file is sent again, and the journal has no entry left."""
     path = tmp_path / "a.mp4"
     path.write_bytes(b"x")
-    video_id = service.ask(lambda client: killed(client, path))
+    video_id = service.request(lambda client: killed(client, path))
     if recorded:
         video = {"videoId": video_id, "title": "as recorded"}
         line = line_of(service, str(path), 1, path.stat().st_mtime_ns, video=video)
@@ -291,16 +309,16 @@ def test_killed_between_complete_and_recorded(
 
 
 def test_killed_between_an_import_and_its_line(online: Cli, service: Service, tmp_path: Path, web: str) -> None:
-    """The video is found by its mark, which is taken off."""
+    """The video is found by its mark, which is then removed."""
     (tmp_path / "m.csv").write_text(f"url\n{web}\n")
     (tmp_path / "r.jsonl").write_text(line_of(service, web, begun=True))
-    mark = {MARK_SOURCE: mark_of(web), "own": "1"}
-    video_id = service.ask(lambda client: client.import_video(web, metadata=mark)).video_id
+    mark = {MARK_SOURCE: import_mark(web), "own": "1"}
+    video_id = service.request(lambda client: client.import_video(web, metadata=mark)).video_id
     done = online("upload", "--manifest=m.csv", "--results=r.jsonl", "--json")
     assert done.returncode == 0, done.stderr
     (video,) = json.loads(done.stdout)
     assert (video["videoId"], list(service.emulator.videos)) == (video_id, [video_id])
-    kept = service.ask(lambda client: client.get_video(video_id)).metadata
+    kept = service.request(lambda client: client.get_video(video_id)).metadata
     assert [entry.key for entry in kept] == [entry["key"] for entry in video["metadata"]] == ["own"]
 
 
@@ -311,10 +329,10 @@ FILES = [
 
 
 @pytest.mark.parametrize(("count", "window_uploads"), FILES)
-def test_killed_twice_on_the_way(
+def test_killed_twice_during_the_uploads(
     start_service: StartService, start_cli: StartCli, tmp_path: Path, count: int, window_uploads: int
 ) -> None:
-    """Every file is a finished video in the end, and none is two; no request is refused for its rate."""
+    """Each file becomes exactly one finished video; no request exceeds the rate limit."""
     (tmp_path / "files").mkdir()
     names = [f"{number:05}.mp4" for number in range(count)]
     for name in names:
@@ -328,7 +346,7 @@ def test_killed_twice_on_the_way(
         settings = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
         command = ("upload", "--manifest=m.csv", "--results=r.jsonl", "--quiet")
         for wanted in (count // 3, 2 * count // 3):
-            # Nobody reads what it shows, and a pipe would be full some day.
+            # Standard output is not read, and a pipe would fill up.
             process = start_cli(*command, stdout=subprocess.DEVNULL, **settings)
             is_far = partial(has_finished, wanted)
             service.portal.call(partial(service.emulator.wait_for, is_far, timeout=None))
@@ -344,24 +362,24 @@ def test_killed_twice_on_the_way(
     assert len(read(tmp_path / "r.jsonl")) == count
 
 
-def test_a_pager_that_nobody_scrolls(
+def test_a_pager_that_is_not_scrolled(
     start_service: StartService, start_cli: StartCli, make_file: Callable[..., Path]
 ) -> None:
-    """Results that cannot be shown yet hold up no upload that runs."""
+    """Results that cannot be printed yet do not block other uploads."""
     names = ["large.mp4", *(f"{number}.mp4" for number in range(60))]
     for name in names:
         make_file(name, 100 * MIB if name == "large.mp4" else 10, sparse=True)
 
-    def is_large_there(emulator: Emulator) -> bool:
+    def is_large_finished(emulator: Emulator) -> bool:
         return any(video.title == "large.mp4" and video.state == "finished" for video in emulator.videos.values())
 
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
-    with os.fdopen(reading, "rb") as shown, start_service(connection_rate=8 * MIB) as service:
+    with os.fdopen(reading, "rb") as stdout, start_service(connection_rate=8 * MIB) as service:
         settings = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
         process = start_cli("upload", *names, stdout=writing, **settings)
         os.close(writing)
-        service.portal.call(service.emulator.wait_for, is_large_there)
-        assert len(shown.read().splitlines()) == len(names)
+        service.portal.call(service.emulator.wait_for, is_large_finished)
+        assert len(stdout.read().splitlines()) == len(names)
         _, err = process.communicate()
     assert process.returncode == 0, err

@@ -1,4 +1,4 @@
-"""One file under several names, in one command and in two."""
+"""One file with several names."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from .conftest import KEY, Cli, Service
+from harness.service import KEY, Service
+
+from .conftest import Cli
 
 
-def test_named_twice(cli: Cli, service: Service, tmp_path: Path) -> None:
-    """A symbolic link, and a detour through a directory, are the same file."""
+def test_listed_twice(cli: Cli, service: Service, tmp_path: Path) -> None:
+    """A symbolic link and a path through another directory name the same file."""
     (tmp_path / "sub").mkdir()
     (tmp_path / "good.mp4").write_bytes(b"x")
     (tmp_path / "link.mp4").symlink_to("good.mp4")
@@ -19,12 +21,12 @@ def test_named_twice(cli: Cli, service: Service, tmp_path: Path) -> None:
     for other in ("link.mp4", "sub/../good.mp4", "other/../good.mp4"):
         done = cli("upload", "good.mp4", other, APIVIDEO_API_KEY=KEY, APIVIDEO_BASE_URL=service.emulator.url)
         assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr == f"error: {other} is named twice.\n"
+        assert done.stderr == f"error: {other} is listed twice.\n"
     assert not service.emulator.requests
 
 
 def test_links_in_a_directory(cli: Cli, service: Service, tmp_path: Path) -> None:
-    """A link beside its file is no second video; one to a file elsewhere is the only name there is."""
+    """A link to another file of the directory is skipped; a link to a file elsewhere is uploaded once."""
     (tmp_path / "movies").mkdir()
     (tmp_path / "movies" / "b.mp4").write_bytes(b"x")
     (tmp_path / "elsewhere.mp4").write_bytes(b"y")
@@ -37,7 +39,7 @@ def test_links_in_a_directory(cli: Cli, service: Service, tmp_path: Path) -> Non
 
 
 def test_results_of_a_link(cli: Cli, service: Service, tmp_path: Path) -> None:
-    """What a killed process could not make the journal forget, the next run does, whatever the file's name."""
+    """The next run removes the journal entry that a killed one left, whatever path the entry has."""
     (tmp_path / "good.mp4").write_bytes(b"x")
     (tmp_path / "link.mp4").symlink_to("good.mp4")
     environment = {"APIVIDEO_API_KEY": KEY, "APIVIDEO_BASE_URL": service.emulator.url}

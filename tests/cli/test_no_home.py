@@ -1,4 +1,4 @@
-"""A user whom the system does not know, without HOME: a container that is started with any number for one, say."""
+"""A user without an account and without HOME, as in a container that is started with any user id."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import KEY, Service
+from harness.service import KEY, Service
 
 _HINT = "the user has no home directory; set HOME or XDG_STATE_HOME"
-# Only the real user is unknown; the effective one can still read this Python, wherever it is installed.
+# Only the real user is unknown; the effective one can still read the installation of Python.
 _RUN = """
 import os, runpy, sys
 os.setresuid(54321, 0, 0)
@@ -21,7 +21,7 @@ runpy.run_module("async_uploader", run_name="__main__")
 """
 
 pytestmark = pytest.mark.skipif(
-    not hasattr(os, "setresuid") or os.geteuid() != 0, reason="only root can become a user whom nobody knows"
+    not hasattr(os, "setresuid") or os.geteuid() != 0, reason="only root can become an unknown user"
 )
 
 
@@ -35,7 +35,7 @@ def _run(directory: Path, *arguments: str, **environment: str) -> subprocess.Com
 
 
 def test_an_upload(service: Service, tmp_path: Path) -> None:
-    """It is done, with one warning; and nothing is written where the command runs."""
+    """It succeeds with one warning, and writes nothing to the current directory."""
     (tmp_path / "a.mp4").write_bytes(b"x")
     before = set(tmp_path.iterdir())
     settings = {"APIVIDEO_API_KEY": KEY, "APIVIDEO_BASE_URL": service.emulator.url}
@@ -49,7 +49,7 @@ def test_an_upload(service: Service, tmp_path: Path) -> None:
 
 
 def test_results(service: Service, tmp_path: Path) -> None:
-    """The file of results needs no journal."""
+    """A results file needs no journal."""
     (tmp_path / "a.mp4").write_bytes(b"x")
     settings = {"APIVIDEO_API_KEY": KEY, "APIVIDEO_BASE_URL": service.emulator.url}
     done = _run(tmp_path, "upload", "a.mp4", "--results", "done.jsonl", **settings)
@@ -59,7 +59,7 @@ def test_results(service: Service, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", [("uploads",), ("forget", "vi1")])
 def test_the_journal(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    """A plain error."""
+    """The error names the cause."""
     done = _run(tmp_path, *arguments)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"error: The journal cannot be used: {_HINT}.\n"
@@ -67,8 +67,8 @@ def test_the_journal(arguments: tuple[str, ...], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("home", ["", "relative", "~"])
-def test_a_home_that_is_none(home: str, tmp_path: Path) -> None:
-    """No more is written to a directory with such a name, or read from it."""
+def test_an_invalid_home(home: str, tmp_path: Path) -> None:
+    """A directory that has the name of the invalid home is neither read nor written."""
     (tmp_path / "~").mkdir()
     done = _run(tmp_path, "uploads", HOME=home)
     assert done.returncode in (0, 1)

@@ -1,4 +1,4 @@
-"""`--report` and `--results`: what may be written where. Nothing but a regular file is ever replaced."""
+"""The files of `--report` and `--results`: only regular files are replaced."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ import pytest
 
 from async_uploader import SourceError, UploaderError
 from async_uploader.cli._item import Item
-from async_uploader.cli._results import Results, key_of
-from async_uploader.cli._target import Target
+from async_uploader.cli._output_file import OutputFile
+from async_uploader.cli._results import ResultsFile, source_key
+from harness.service import Service
 
-from .conftest import Cli, Service, StartCli, finish, within
+from .conftest import Cli, StartCli, finish, within
 
 MakeFile = Callable[..., Path]
 
 
 @pytest.fixture
 def make_device(tmp_path: Path) -> Callable[[str, int], Path]:
-    """A device of our own, so that no test can replace the machine's."""
+    """Create a device, so that no test can replace one of the machine."""
 
     def make(name: str, minor: int) -> Path:
         path = tmp_path / name
@@ -35,7 +36,7 @@ def make_device(tmp_path: Path) -> Callable[[str, int], Path]:
             os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, minor))
             path.open("wb", buffering=0).close()
         except PermissionError:
-            pytest.skip("devices cannot be made here")
+            pytest.skip("devices cannot be created here")
         return path
 
     return make
@@ -43,14 +44,14 @@ def make_device(tmp_path: Path) -> Callable[[str, int], Path]:
 
 @pytest.fixture
 def stdout_link(tmp_path: Path) -> str:
-    """What ``/dev/stdout`` is. Not that itself: a defect could replace it, for the whole machine."""
+    """A link like ``/dev/stdout``. A defect could replace that one for the whole machine."""
     (tmp_path / "stdout").symlink_to("/proc/self/fd/1")
     return "stdout"
 
 
 @pytest.fixture
 def special(tmp_path: Path, make_device: Callable[[str, int], Path]) -> Iterator[dict[str, Path]]:
-    """One of each kind that is no regular file."""
+    """A file of each kind that is not regular."""
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "folder").mkdir()
     (tmp_path / "loop").symlink_to("loop")
@@ -71,12 +72,12 @@ def mode_of(path: Path) -> int:
 
 
 REFUSED_REPORTS = {
-    "fifo": "it is a FIFO that nobody reads from",
+    "fifo": "it is a FIFO without a reader",
     "folder": "it is a directory",
     "socket": "it is a socket",
-    "loop": "Too many levels of symbolic links",
+    "loop": "too many levels of symbolic links",
     "folder/missing/r.html": "there is no directory folder/missing",
-    "movie.mp4/r.html": "Not a directory",
+    "movie.mp4/r.html": "not a directory",
     "to-nowhere": "there is no directory",
     "/proc/self/r.html": "",
 }
@@ -87,7 +88,7 @@ REFUSED_REPORTS = {
 def test_reports_that_are_refused(
     online: Cli, service: Service, make_file: MakeFile, tmp_path: Path, report: str
 ) -> None:
-    """One sentence and exit code 2 before anything is sent; what is there stays what it is."""
+    """One message and exit code 2 before anything is sent; the path is unchanged."""
     (tmp_path / "to-nowhere").symlink_to(tmp_path / "gone" / "r.html")
     path = make_file("movie.mp4", 10)
     before = mode_of(tmp_path / report) if "/" not in report else 0
@@ -95,16 +96,16 @@ def test_reports_that_are_refused(
         done = online("upload", path, "--report", report)
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"error: The report {report} cannot be written: {REFUSED_REPORTS[report]}")
+    assert line.startswith(f"error: Cannot write the report to {report}: {REFUSED_REPORTS[report]}")
     assert not service.emulator.requests
     assert "/" in report or mode_of(tmp_path / report) == before
 
 
-@pytest.mark.parametrize(("name", "message"), [("null", "The report is in"), ("full", "No space left on device")])
+@pytest.mark.parametrize(("name", "message"), [("null", "Report: "), ("full", "no space left on device")])
 def test_a_report_to_a_device(
     online: Cli, special: dict[str, Path], make_file: MakeFile, name: str, message: str
 ) -> None:
-    """It is written to and stays a device, also behind a link; a report that fails is no failed upload."""
+    """The device stays, also behind a link. A report that fails does not fail the upload."""
     link = special[name].with_name("link")
     link.symlink_to(name)
     for path in (special[name], link):
@@ -116,7 +117,7 @@ def test_a_report_to_a_device(
 
 
 def test_a_report_to_a_link(online: Cli, make_file: MakeFile, tmp_path: Path) -> None:
-    """Its target is replaced, or made where there is none; the link stays, and so does the file's mode."""
+    """Its target is created or replaced; the link and the mode of the file stay."""
     (tmp_path / "there").mkdir()
     target = tmp_path / "there" / "r.html"
     (tmp_path / "link").symlink_to("there/r.html")
@@ -131,8 +132,8 @@ def test_a_report_to_a_link(online: Cli, make_file: MakeFile, tmp_path: Path) ->
     assert [each.name for each in (tmp_path / "there").iterdir()] == ["r.html"]
 
 
-def test_a_report_to_a_fifo_that_is_read(start_online: StartCli, make_file: MakeFile, tmp_path: Path) -> None:
-    """The reader gets the page, and the FIFO stays one."""
+def test_a_report_to_a_fifo_with_a_reader(start_online: StartCli, make_file: MakeFile, tmp_path: Path) -> None:
+    """The reader gets the page, and the FIFO stays."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     with os.fdopen(os.open(fifo, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0) as reader:
@@ -150,7 +151,7 @@ def test_a_report_to_a_fifo_that_is_read(start_online: StartCli, make_file: Make
 def test_a_report_to_standard_output(
     online: Cli, start_online: StartCli, make_file: MakeFile, tmp_path: Path, stdout_link: str
 ) -> None:
-    """Both come through, in a pipe and in a file, which is not replaced."""
+    """A pipe or a file gets the videos and the page; the file is not replaced."""
     path = make_file("movie.mp4", 10)
     piped = online("upload", path, "--report", stdout_link)
     assert piped.returncode == 0, piped.stderr
@@ -164,33 +165,33 @@ def test_a_report_to_standard_output(
 
 
 def test_a_reader_that_stalls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A FIFO that is full and not read does not hold up the end."""
-    monkeypatch.setattr("async_uploader.cli._target._STALL_SECONDS", 0.05)
+    """A full FIFO that is not read does not delay the end of the command."""
+    monkeypatch.setattr("async_uploader.cli._output_file._STALL_SECONDS", 0.05)
     os.mkfifo(tmp_path / "fifo")
     reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
-    target = Target(tmp_path / "fifo", name="The report")
+    file = OutputFile(tmp_path / "fifo", name="the report")
     try:
-        with within(5), pytest.raises(TimeoutError, match="nobody has read from it"):
-            target.write(bytes(10_000_000))
+        with within(5), pytest.raises(TimeoutError, match="the reader has read nothing"):
+            file.write(bytes(10_000_000))
     finally:
-        target.close()
+        file.close()
         os.close(reader)
 
 
 SAME_FILES = {
-    "a source": ("upload movie.mp4 --report movie.mp4", "--report would replace a source, movie.mp4"),
-    "a source behind a link": ("upload movie.mp4 --report link", "--report would replace a source"),
-    "a line's source": ("upload --manifest m.csv --report movie.mp4", "--report would replace a source"),
+    "a source": ("upload movie.mp4 --report movie.mp4", "--report would replace the source movie.mp4"),
+    "a source behind a link": ("upload movie.mp4 --report link", "--report would replace the source"),
+    "a line's source": ("upload --manifest m.csv --report movie.mp4", "--report would replace the source"),
     "the manifest": ("upload --manifest m.csv --report m.csv", "--report and --manifest name the same file"),
     "the results": ("upload movie.mp4 --results r --report ./r", "--report and --results name the same file"),
 }
 
 
 @pytest.mark.parametrize(("arguments", "message"), SAME_FILES.values(), ids=SAME_FILES)
-def test_a_report_replaces_nothing_that_is_needed(
+def test_a_report_does_not_replace_other_files_of_the_command(
     online: Cli, service: Service, tmp_path: Path, arguments: str, message: str
 ) -> None:
-    """What is read, or written for something else, is no place for a report."""
+    """Sources, the manifest and the results file are refused."""
     (tmp_path / "movie.mp4").write_bytes(b"a film")
     (tmp_path / "m.csv").write_text("source\nmovie.mp4\n")
     (tmp_path / "link").symlink_to("movie.mp4")
@@ -201,8 +202,8 @@ def test_a_report_replaces_nothing_that_is_needed(
     assert not service.emulator.requests
 
 
-def test_what_a_command_writes_is_no_source(online: Cli, service: Service, tmp_path: Path) -> None:
-    """A report and results that lie in the directory that is uploaded."""
+def test_outputs_are_not_sources(online: Cli, service: Service, tmp_path: Path) -> None:
+    """The report and the results file in the uploaded directory are skipped."""
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "a.mp4").write_bytes(b"x")
     command = ("upload", "folder", "-r", "--results=folder/r.jsonl", "--report=folder/r.html")
@@ -217,11 +218,11 @@ def test_what_a_command_writes_is_no_source(online: Cli, service: Service, tmp_p
 
 REFUSED_RESULTS = {
     "fifo": "it is a FIFO",
-    "folder": "Is a directory",
+    "folder": "it is a directory",
     "socket": "it is a socket",
     "null": "it is a device",
     "full": "it is a device",
-    "loop": "Too many levels of symbolic links",
+    "loop": "too many levels of symbolic links",
     "stdout": "it is a FIFO",
 }
 
@@ -231,33 +232,33 @@ REFUSED_RESULTS = {
 def test_results_that_are_refused(
     online: Cli, service: Service, make_file: MakeFile, tmp_path: Path, results: str
 ) -> None:
-    """One sentence and exit code 2 before anything is sent, also behind a link; nothing hangs."""
+    """One message and exit code 2 before anything is sent, also behind a link; nothing hangs."""
     (tmp_path / "link").symlink_to(results)
     for path in (results, "link"):
         with within(15):
             done = online("upload", make_file("movie.mp4", 10), "--results", path)
         assert (done.returncode, done.stdout) == (2, "")
         (line,) = done.stderr.splitlines()
-        assert line.startswith(f"error: {path} cannot be written: {REFUSED_RESULTS[results]}")
-        assert results == "loop" or "name a regular file" in line
+        assert line.startswith(f"error: Cannot write the results to {path}: {REFUSED_RESULTS[results]}")
+        assert results == "loop" or "Name a regular file" in line
     assert not service.emulator.requests
 
 
-def test_results_where_standard_output_goes(
+def test_results_in_the_file_of_standard_output(
     start_online: StartCli, make_file: MakeFile, tmp_path: Path, stdout_link: str
 ) -> None:
-    """The one would garble the other."""
+    """They are refused, because the outputs would mix."""
     path = make_file("movie.mp4", 10)
     for name in (stdout_link, "out"):
         with (tmp_path / "out").open("ab") as out:
             process = start_online("upload", path, "--results", name, stdout=out)
             _, err = process.communicate(timeout=30)
         assert process.returncode == 2
-        assert err.startswith(f"error: {name} cannot be written: standard output goes there")
+        assert err.startswith(f"error: Cannot write the results to {name}: standard output goes to it")
 
 
 def test_results_behind_a_link(online: Cli, service: Service, make_file: MakeFile, tmp_path: Path) -> None:
-    """They are those of its target."""
+    """A link and its target are the same results file."""
     (tmp_path / "link").symlink_to("r.jsonl")
     path = make_file("movie.mp4", 10)
     for name in ("link", "r.jsonl", "link"):
@@ -270,7 +271,7 @@ SERVICE = "https://service.test/"
 
 
 def line(name: str = "/a.mp4", **changed: Any) -> bytes:
-    """A result, as it is written."""
+    """A line of a results file."""
     whole = {
         "path": name, "size": 3, "mtime_ns": 5, "service": SERVICE, "source": "a.mp4",
         "video": {"videoId": "vi1", "title": "a", "assets": {"player": "http://x"}},
@@ -291,7 +292,7 @@ TOLERATED: dict[str, bytes] = {
     "no newline at the end": line() + b"\n" + line("/b.mp4"),
     "an editor's spacing": b'{ "video":{"videoId":"vi1"},"service":"https://service.test/","mtime_ns":5,"size":3,'
     b'"path":"/a.mp4"}\n' + line("/b.mp4"),
-    "a torn line": line() + b"\n" + line("/b.mp4") + b"\n" + line("/c.mp4")[:-1],
+    "an incomplete line": line() + b"\n" + line("/b.mp4") + b"\n" + line("/c.mp4")[:-1],
     "one byte of a line": line() + b"\n" + line("/b.mp4") + b"\n{",
     "zeros after a power cut": line() + b"\n" + line("/b.mp4") + b"\n" + bytes(100),
     "odd videos": line(video={"videoId": "vi1", "assets": None}) + b"\n"
@@ -300,22 +301,22 @@ TOLERATED: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("content", TOLERATED.values(), ids=TOLERATED)
-async def test_lines_that_are_harmless(content: bytes, tmp_path: Path) -> None:
-    """Both sources are done; a line more can be appended, and all of it is read again."""
+async def test_lines_that_are_accepted(content: bytes, tmp_path: Path) -> None:
+    """Both sources are finished; a line can be appended, and the file can be read again."""
     path = tmp_path / "r.jsonl"
     path.write_bytes(content)
-    results = Results(path, SERVICE)
-    assert results.is_done(A)
-    assert results.is_done(B)
-    assert not results.is_done(("/c.mp4", 3, 5))
-    await results.add(("/c.mp4", 3, 5), video={"videoId": "vi3"})
+    results = ResultsFile(path, SERVICE)
+    assert results.is_finished(A)
+    assert results.is_finished(B)
+    assert not results.is_finished(("/c.mp4", 3, 5))
+    await results.append(("/c.mp4", 3, 5), video={"videoId": "vi3"})
     results.close()
-    again = Results(path, SERVICE)
+    again = ResultsFile(path, SERVICE)
     assert [again.video(key)["videoId"] for key in (A, B, ("/c.mp4", 3, 5))] == ["vi1", "vi1", "vi3"]
     again.close()
 
 
-NO_RESULTS: dict[str, bytes] = {
+INVALID_RESULTS: dict[str, bytes] = {
     "video is null": line(video=None),
     "video is a list": line(video=["vi1"]),
     "video is text": line(video="vi1"),
@@ -343,59 +344,59 @@ NO_RESULTS: dict[str, bytes] = {
 }
 
 
-@pytest.mark.parametrize("content", NO_RESULTS.values(), ids=NO_RESULTS)
-def test_lines_that_are_no_results(content: bytes, tmp_path: Path) -> None:
-    """An error that names the file and the line, which is left as it is."""
+@pytest.mark.parametrize("content", INVALID_RESULTS.values(), ids=INVALID_RESULTS)
+def test_lines_that_are_not_results(content: bytes, tmp_path: Path) -> None:
+    """The error names the file and the line; the file is unchanged."""
     path = tmp_path / "r.jsonl"
     whole = line() + b"\n" + content + b"\n" + line("/b.mp4") + b"\n"
     path.write_bytes(whole)
     with pytest.raises(SourceError, match=r"r\.jsonl, line 2 is not a result of an upload"):
-        Results(path, SERVICE)
+        ResultsFile(path, SERVICE)
     assert path.read_bytes() == whole
 
 
-def test_a_whole_line_that_is_no_result_is_not_cut_off(tmp_path: Path) -> None:
-    """Only an incomplete one is, which a crash has left."""
+def test_a_complete_line_is_not_removed(tmp_path: Path) -> None:
+    """Only an incomplete line is removed, as a crash leaves it."""
     path = tmp_path / "r.jsonl"
     path.write_bytes(line(video=None))
     with pytest.raises(SourceError, match="line 1 is not a result"):
-        Results(path, SERVICE)
+        ResultsFile(path, SERVICE)
     assert path.read_bytes() == line(video=None)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_mutated_results(tmp_path: Path, seed: int) -> None:
-    """Whatever a file holds: one of our errors, or sources that are done and have a videoId each."""
-    dice = random.Random(seed)
+    """Any content leads to a SourceError, or to finished sources that have a videoId."""
+    generator = random.Random(seed)
     path = tmp_path / "r.jsonl"
     good = b"\n".join((line(), line("/b.mp4"), line(video=..., error="It failed."), line(video=..., begun=True)))
     pieces = [b"null", b"[]", b"{}", b'"x"', b"-1", b"1e999", b"true", b"\r\n", b"\0", b"\xff", b'"', b"}", b""]
     for _ in range(250):
-        content = bytearray(good + dice.choice([b"", b"\n"]))
-        for _ in range(dice.randint(1, 4)):
-            start = dice.randrange(len(content))
-            content[start : start + dice.choice([0, 1, 2, 8, 40])] = dice.choice(pieces)
+        content = bytearray(good + generator.choice([b"", b"\n"]))
+        for _ in range(generator.randint(1, 4)):
+            start = generator.randrange(len(content))
+            content[start : start + generator.choice([0, 1, 2, 8, 40])] = generator.choice(pieces)
         path.write_bytes(content)
         with suppress(SourceError):
-            results = Results(path, SERVICE)
+            results = ResultsFile(path, SERVICE)
             try:
                 for key in (A, B):
-                    if results.is_done(key):
+                    if results.is_finished(key):
                         assert isinstance(results.video(key)["videoId"], str)
             finally:
                 results.close()
-            Results(path, SERVICE).close()  # what was accepted once is accepted again
+            ResultsFile(path, SERVICE).close()  # it is still valid
 
 
 def test_mutated_results_at_the_command_line(online: Cli, service: Service, tmp_path: Path) -> None:
-    """A source that is done by an odd line is shown and not sent; no traceback."""
+    """A source that is finished by an unusual line is printed and not sent."""
     path = tmp_path / "a.mp4"
     path.write_bytes(b"abc")
-    size, mtime_ns = key_of(Item(source=str(path)))[1:]
+    size, mtime_ns = source_key(Item(source=str(path)))[1:]
     base_url = f"{service.emulator.url}/"
     for video in ({"videoId": "vi1", "assets": None}, {"videoId": "vi1", "assets": {"player": []}}):
-        told = {"path": str(path), "size": size, "mtime_ns": mtime_ns, "service": base_url, "video": video}
-        (tmp_path / "r.jsonl").write_text(json.dumps(told))
+        result = {"path": str(path), "size": size, "mtime_ns": mtime_ns, "service": base_url, "video": video}
+        (tmp_path / "r.jsonl").write_text(json.dumps(result))
         for flags in ((), ("--json",)):
             done = online("upload", "a.mp4", "--results=r.jsonl", *flags)
             assert done.returncode == 0, done.stderr
@@ -403,11 +404,11 @@ def test_mutated_results_at_the_command_line(online: Cli, service: Service, tmp_
     assert not service.emulator.videos
 
 
-async def test_results_that_cannot_be_written_any_more(tmp_path: Path) -> None:
-    """After one line has failed, none is appended to what may be half of it."""
+async def test_results_after_a_failed_write(tmp_path: Path) -> None:
+    """No line is appended after one that may be incomplete."""
     path = tmp_path / "r.jsonl"
-    results = Results(path, SERVICE)
-    await results.add(A, video={"videoId": "vi1"})
+    results = ResultsFile(path, SERVICE)
+    await results.append(A, video={"videoId": "vi1"})
     whole = path.read_bytes()
 
     class Full:
@@ -420,22 +421,22 @@ async def test_results_that_cannot_be_written_any_more(tmp_path: Path) -> None:
     results_file = results._file
     results._file = Full()  # type: ignore[assignment]
     for _ in range(2):
-        with pytest.raises(UploaderError, match=r"r\.jsonl cannot be written: No space left on device"):
-            await results.add(B, video={"videoId": "vi2"})
+        with pytest.raises(UploaderError, match=r"r\.jsonl: no space left on device"):
+            await results.append(B, video={"videoId": "vi2"})
     assert path.read_bytes()[len(whole) :] == line("/b.mp4")[:10]
     results._file = results_file
     results.close()
-    again = Results(path, SERVICE)
-    assert again.is_done(A)
-    assert not again.is_done(B)
+    again = ResultsFile(path, SERVICE)
+    assert again.is_finished(A)
+    assert not again.is_finished(B)
     again.close()
 
 
-def test_results_changed_meanwhile(tmp_path: Path) -> None:
-    """An editor that writes to the file while it is used makes an error, and no traceback."""
+def test_results_file_changed_by_another_program(tmp_path: Path) -> None:
+    """The error is an UploaderError."""
     path = tmp_path / "r.jsonl"
     path.write_bytes(line() + b"\n")
-    results = Results(path, SERVICE)
+    results = ResultsFile(path, SERVICE)
     path.write_bytes(b"x" * 10)
     with pytest.raises(UploaderError, match="was changed by another program"):
         results.video(A)

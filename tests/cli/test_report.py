@@ -1,4 +1,4 @@
-"""`--report`: one page that shows what an upload did."""
+"""`--report`: the page about uploads."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ import pytest
 from msgspec.structs import replace
 
 from async_uploader import ConfigurationError, SourceError, events
-from async_uploader.cli._report import MAX_UPLOADS, Report, check
-from async_uploader.cli._report_page import page
+from async_uploader.cli._report import MAX_UPLOADS, ReportRecorder, open_report
+from async_uploader.cli._report_page import render_page
 from async_uploader.emulator import Fault
+from harness.service import KEY, Service
 
-from .conftest import KEY, MIB, Cli, Service, StartCli, within
+from .conftest import MIB, Cli, StartCli, within
 
 MakeFile = Callable[..., Path]
 StartService = Callable[..., AbstractContextManager[Service]]
 
 
 def figures_of(text: str) -> list[dict[str, Any]]:
-    """What the page draws."""
+    """The charts of the page."""
     match = re.search(r'<script type="application/json" id="figures">(.*?)</script>', text, re.DOTALL)
     assert match
     figures: list[dict[str, Any]] = json.loads(match[1])
@@ -35,21 +36,19 @@ def figures_of(text: str) -> list[dict[str, Any]]:
 
 
 def cells_of(text: str) -> dict[str, str]:
-    """Names and values of the tables."""
+    """The rows of the tables."""
     return dict(re.findall(r"<tr><th>(.*?)</th><td>(.*?)</td></tr>", text))
 
 
-def test_the_story_of_an_upload(
-    start_service: StartService, cli: Cli, make_file: MakeFile, tmp_path: Path
-) -> None:
-    """Attempts by connection and outcome, retries and waits with their reasons, throughput, plan and totals."""
+def test_report_of_an_upload(start_service: StartService, cli: Cli, make_file: MakeFile, tmp_path: Path) -> None:
+    """Attempts by connection and outcome, retries and waits with reasons, throughput, plan and totals."""
     faults = [Fault.parse("part=2,attempt=1:cut,when=middle"), Fault.parse("create,times=1:status=503")]
     with start_service(faults=faults, rate_limit=3, rate_window=2.0) as service:
         settings = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
         path = make_file("movie.mp4", 22 * MIB)
         done = cli("upload", path, "--part-size=5MiB", "--report=r.html", **settings)
     assert done.returncode == 0, done.stderr
-    assert "The report is in r.html." in done.stderr
+    assert "Report: r.html\n" in done.stderr
     text = (tmp_path / "r.html").read_text()
     assert KEY not in text
     (figure,) = figures_of(text)
@@ -59,27 +58,27 @@ def test_the_story_of_an_upload(
     assert set(traces["stored"]["y"]) <= {f"connection {number}" for number in range(1, 7)}
     assert all(length > 0 for length in traces["stored"]["x"])
     assert "connection was lost" in traces["unknown"]["hovertext"][0]
-    again = dict(zip(traces["tried again"]["y"], traces["tried again"]["hovertext"], strict=True))
-    assert "create" in again["other requests"]
-    assert "503" in again["other requests"]
-    assert any("part 2" in reason for row, reason in again.items() if row == traces["unknown"]["y"][0])
-    assert traces["waiting for the rate limit"]["x"]
-    assert max(traces["in flight"]["y"]) >= 1
-    assert traces["allowed in flight"]["line"]["dash"] == "dot"
+    retries = dict(zip(traces["retry"]["y"], traces["retry"]["hovertext"], strict=True))
+    assert "create" in retries["other requests"]
+    assert "503" in retries["other requests"]
+    assert any("part 2" in reason for row, reason in retries.items() if row == traces["unknown"]["y"][0])
+    assert traces["rate limit wait"]["x"]
+    assert max(traces["parts in flight"]["y"]) >= 1
+    assert traces["concurrency limit"]["line"]["dash"] == "dot"
     moments, rates = traces["throughput"]["x"], traces["throughput"]["y"]
     width = (moments[-1] - moments[0]) / (len(moments) - 1)
     assert sum(rates) * width == pytest.approx(22, rel=0.02)
     cells = cells_of(text)
     assert (cells["size"], cells["parts"], cells["part size"]) == ("22 MiB", "5", "5 MiB")
-    assert cells["parts in flight"] == "32 at most; how many, is found out"
+    assert cells["concurrency"] == "adaptive, up to 32"
     assert cells["stored"] == "22 MiB in 5 parts"
-    assert (cells["tried again"], cells["attempts in vain"]) == ("2 times", "1, of parts with 5 MiB")
+    assert (cells["retries"], cells["failed attempts"]) == ("2", "1, 5 MiB")
 
 
-def test_the_plan_is_the_last_one(
+def test_the_report_has_the_final_plan(
     start_service: StartService, cli: Cli, make_file: MakeFile, tmp_path: Path
 ) -> None:
-    """The parts that were sent, and not the smaller ones that the account turned out to have no uploads for."""
+    """The rate limit of the account led to larger parts than planned at first."""
     with start_service(rate_limit=6, rate_window=1.0) as service:
         settings = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
         assert cli("upload", make_file("movie.mp4", 60 * MIB), "--report=r.html", **settings).returncode == 0
@@ -87,8 +86,8 @@ def test_the_plan_is_the_last_one(
     assert (cells["parts"], cells["part size"], cells["stored"]) == ("6", "10 MiB", "60 MiB in 6 parts")
 
 
-def test_the_page_needs_nothing_else(online: Cli, make_file: MakeFile, tmp_path: Path) -> None:
-    """No other file, no other host; and what it is about cannot become markup."""
+def test_the_page_is_self_contained(online: Cli, make_file: MakeFile, tmp_path: Path) -> None:
+    """It loads no other resource, and file names cannot become markup."""
     name = "</script><b>x & y<!--plotly-->.mp4"
     (tmp_path / "sub").mkdir()
     path = make_file("plain.mp4", 10).rename(tmp_path / name.replace("/", "⁄"))
@@ -101,23 +100,23 @@ def test_the_page_needs_nothing_else(online: Cli, make_file: MakeFile, tmp_path:
     assert [each.name for each in (tmp_path / "sub").iterdir()] == ["r.html"]
 
 
-def test_a_browser_draws_it(online: Cli, make_file: MakeFile, tmp_path: Path, chromium: str) -> None:
-    """The bars are there, those of the first file; without any network."""
+def test_the_page_in_a_browser(online: Cli, make_file: MakeFile, tmp_path: Path, chromium: str) -> None:
+    """The charts of the first file are drawn, without network."""
     paths = [make_file(name, 11 * MIB) for name in ("a.mp4", "b.mp4")]
     assert online("upload", *paths, "--report=r.html", "--part-size=5MiB").returncode == 0
     command = [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
     options = [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=3000"]
     page_url = (tmp_path / "r.html").as_uri()
-    shown = subprocess.check_output(
+    document = subprocess.check_output(
         [*command, *options, page_url], text=True, stderr=subprocess.DEVNULL, timeout=50
     )
-    assert len(re.findall('class="point"', shown)) >= 3
-    assert "connection 1" in shown
-    assert shown.count('<a href="#upload-') == 2
+    assert len(re.findall('class="point"', document)) >= 3
+    assert "connection 1" in document
+    assert document.count('<a href="#upload-') == 2
 
 
 def test_a_report_of_a_failure(online: Cli, service: Service, make_file: MakeFile, tmp_path: Path) -> None:
-    """The reason is on it; the exit code is the failure's."""
+    """It has the error; the exit code is 1."""
     service.portal.call(service.emulator.add_fault, Fault.parse("part=2:problem=uploaded-file-invalid-file"))
     done = online("upload", make_file("movie.mp4", 11 * MIB), "--part-size=5MiB", "--report=r.html")
     assert done.returncode == 1
@@ -126,10 +125,10 @@ def test_a_report_of_a_failure(online: Cli, service: Service, make_file: MakeFil
     assert "refused" in {trace["name"] for trace in figures_of(text)[0]["data"]}
 
 
-def test_a_report_of_what_was_interrupted(
+def test_a_report_of_an_interrupted_upload(
     start_service: StartService, start_cli: StartCli, make_file: MakeFile, tmp_path: Path
 ) -> None:
-    """Ctrl-C ends within a second, and the page is there; one of an earlier run was until then."""
+    """Ctrl-C ends the command within a second. Only then is the page of an earlier run replaced."""
     (tmp_path / "r.html").write_text("the one before")
     with start_service(connection_rate=10_000_000) as service:
         settings = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
@@ -147,59 +146,59 @@ def test_a_report_of_what_was_interrupted(
 
 
 REFUSED = {
-    "nowhere": ("missing/r.html", "there is no directory"),
+    "missing directory": ("missing/r.html", "there is no directory"),
     "directory": ("folder", "it is a directory"),
 }
 
 
 @pytest.mark.parametrize(("report", "reason"), REFUSED.values(), ids=REFUSED)
-def test_where_a_report_cannot_be_written(
+def test_a_report_that_cannot_be_written(
     online: Cli, service: Service, make_file: MakeFile, tmp_path: Path, report: str, reason: str
 ) -> None:
-    """One sentence before anything is sent."""
+    """One message, and nothing is sent."""
     (tmp_path / "folder").mkdir()
     done = online("upload", make_file("movie.mp4", 10), "--report", report)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
-    assert line.startswith(f"error: The report {report} cannot be written: {reason}")
+    assert line.startswith(f"error: Cannot write the report to {report}: {reason}")
     assert not service.emulator.requests
 
 
 def test_without_plotly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What to install is said, before anything is sent; and the directory must let us write."""
+    """The error says what to install. With plotly, the directory must be writable."""
     monkeypatch.delattr("async_uploader.cli._report_page", raising=False)
     monkeypatch.delitem(sys.modules, "async_uploader.cli._report_page", raising=False)
     monkeypatch.setitem(sys.modules, "plotly", None)
     with pytest.raises(ConfigurationError, match=r"pip install 'async-uploader\[report\]'"):
-        check(tmp_path / "r.html")
+        open_report(tmp_path / "r.html")
     monkeypatch.undo()
-    check(tmp_path / "r.html")
+    open_report(tmp_path / "r.html")
     monkeypatch.setattr("os.access", lambda *_: False)
     with pytest.raises(SourceError, match="permission denied"):
-        check(tmp_path / "r.html")
+        open_report(tmp_path / "r.html")
 
 
 def test_very_many_uploads(tmp_path: Path) -> None:
-    """The first fifty have sections, the rest is counted; nothing is kept of them."""
-    report = Report()
+    """The first 50 have sections; the others are counted, and none of their events is kept."""
+    report = ReportRecorder()
     for number in range(1, MAX_UPLOADS + 31):
         for moment, event in enumerate(
             (
                 events.UploadBegan(total_bytes=1, parts_total=1, part_bytes=1, concurrency=1, adapts=False),
-                events.UploadEnded(video_id="vi1", error=None),
+                events.UploadEnded(video_id="vi1", outcome=events.UploadOutcome.FINISHED, error=None),
             )
         ):
-            told: dict[str, Any] = {"upload": number, "source": f"{number}.mp4", "at_seconds": 1.0 * moment}
-            report(replace(event, **told))
-    assert len(report.stories) == MAX_UPLOADS
+            fields: dict[str, Any] = {"upload": number, "source": f"{number}.mp4", "at_seconds": 1.0 * moment}
+            report(replace(event, **fields))
+    assert len(report.timelines) == MAX_UPLOADS
     report.write(tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text()
     assert len(figures_of(text)) == text.count("<details") == MAX_UPLOADS
-    assert "And 30 more uploads" in text
+    assert "30 more uploads are not shown." in text
 
 
 def test_odd_names_and_streams() -> None:
-    """A name that is no Unicode, and a source whose end is not known."""
+    """A file name that is not UTF-8, and a source of unknown size."""
     began = events.UploadBegan(
         source="latin-\udce9.mp4",
         total_bytes=None,
@@ -208,7 +207,7 @@ def test_odd_names_and_streams() -> None:
         concurrency=2,
         adapts=True,
     )
-    text = page([[began]])
+    text = render_page([[began]])
     assert text.encode()
-    assert cells_of(text)["size"] == "not known at the start"
-    assert "It had not ended when this page was made." in text
+    assert cells_of(text)["size"] == "unknown at the start"
+    assert "The upload had not ended when the report was written." in text

@@ -1,4 +1,4 @@
-"""`upload -`: what flows into the command, arrives."""
+"""`upload -`: uploads of standard input and FIFOs."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 
 from async_uploader._units import format_size
+from harness.service import KEY, Service
 
-from .conftest import KEY, MIB, Cli, Service, StartCli, within
+from .conftest import MIB, Cli, StartCli, within
 
 MakeFile = Callable[..., Path]
 
 
 def feed(process: subprocess.Popen[str], data: bytes) -> None:
-    """Write to a command's standard input, which stays open."""
+    """Write to the standard input of a command, and leave it open."""
     assert process.stdin is not None
     with open(process.stdin.fileno(), "wb", closefd=False) as pipe:
         pipe.write(data)
@@ -37,7 +38,7 @@ STREAMS = {
 
 @pytest.mark.parametrize(("size", "is_pipe"), STREAMS.values(), ids=STREAMS)
 def test_standard_input(start_cli: StartCli, make_file: MakeFile, size: int, is_pipe: bool) -> None:
-    """By a pipe or from a file: its SHA-256, taken as it passes, is that of the copy. It is called stdin."""
+    """A pipe or a file: the SHA-256 of what was read is that of the copy. The title is stdin."""
     path = make_file("movie.mp4", size)
     with path.open("rb") as file:
         arguments = ("upload", "-", "--local", "--part-size=5MiB", "--json")
@@ -48,12 +49,12 @@ def test_standard_input(start_cli: StartCli, make_file: MakeFile, size: int, is_
     assert process.returncode == 0, err
     assert json.loads(out)["title"] == "stdin"
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert f"the local service's copy has the same SHA-256: {digest}" in err
+    assert f"the emulator's copy has the same SHA-256: {digest}" in err
     assert f"stdin: uploaded {format_size(size)}, " in err
 
 
 def test_a_named_pipe(start_online: StartCli, service: Service, tmp_path: Path) -> None:
-    """A path that leads to a pipe is read as it flows; the title is what is asked for."""
+    """A FIFO is uploaded as a stream, with the title that was given."""
     os.mkfifo(tmp_path / "pipe")
     process = start_online("upload", tmp_path / "pipe", "--title=Live", "--json")
     (tmp_path / "pipe").write_bytes(b"x" * 1000)
@@ -63,8 +64,8 @@ def test_a_named_pipe(start_online: StartCli, service: Service, tmp_path: Path) 
     assert (video.title, video.size_bytes) == ("Live", 1000)
 
 
-def test_waiting_for_input_can_be_interrupted(start_online: StartCli, service: Service) -> None:
-    """Within a second, before and after something has come; nothing stays behind, and nothing else is promised."""
+def test_interrupted_while_waiting_for_input(start_online: StartCli, service: Service) -> None:
+    """The command ends within a second, deletes the video, and says that the input must be sent again."""
     process = start_online("upload", "-", "--part-size=5MiB", stdin=subprocess.PIPE)
     feed(process, bytes(6 * MIB))
     service.wait_for(lambda emulator: any(video.pieces for video in emulator.videos.values()))
@@ -72,15 +73,15 @@ def test_waiting_for_input_can_be_interrupted(start_online: StartCli, service: S
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=10) == 130
     assert process.stderr is not None
-    *stopped, how_to_go_on = process.stderr.read().splitlines()
-    assert stopped[0].startswith("stdin: stopped at ")
+    *stopped, advice = process.stderr.read().splitlines()
+    assert stopped[0].startswith("stdin: stopped after ")
     assert " of ? parts, " in stopped[0]
-    assert how_to_go_on == "interrupted; what came from standard input has to be sent anew"
+    assert advice == "Interrupted. Standard input cannot be resumed; send it again."
     assert service.titles() == []
 
 
-def test_a_part_leaves_early_with_max_latency(start_online: StartCli, service: Service) -> None:
-    """It waits neither for the planned size nor for the end."""
+def test_max_latency(start_online: StartCli, service: Service) -> None:
+    """A part is sent before it has its planned size, and before the end of the input."""
     process = start_online("upload", "-", "--max-latency=0.1", "--part-size=50MiB", stdin=subprocess.PIPE)
     while not any(video.pieces for video in service.emulator.videos.values()):
         feed(process, bytes(MIB))
@@ -90,8 +91,8 @@ def test_a_part_leaves_early_with_max_latency(start_online: StartCli, service: S
     assert len(service.finished(out.split()[0]).pieces) >= 2
 
 
-def test_what_exceeds_the_buffer_goes_to_disk(start_online: StartCli, service: Service) -> None:
-    """With no buffer at all, parts that wait are temporary files, and it arrives all the same."""
+def test_parts_beyond_the_buffer_go_to_disk(start_online: StartCli, service: Service) -> None:
+    """Without a buffer, waiting parts are temporary files."""
     process = start_online("upload", "-", "--buffer=0", "--max-latency=1", "-v", stdin=subprocess.PIPE)
     feed(process, bytes(6 * MIB))
     service.wait_for(lambda emulator: len(emulator.videos) == 1)
@@ -103,17 +104,17 @@ def test_what_exceeds_the_buffer_goes_to_disk(start_online: StartCli, service: S
 
 
 def test_a_terminal_is_refused(cli: Cli, tmp_path: Path) -> None:
-    """Nobody types a video."""
+    """A video cannot be typed."""
     ours, theirs = os.openpty()
     done = cli("upload", "-", stdin=theirs, APIVIDEO_API_KEY=KEY)
     os.close(theirs)
     os.close(ours)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: Standard input is a terminal;")
+    assert done.stderr.startswith("error: Standard input is a terminal.")
 
 
 def test_standard_input_that_is_closed() -> None:
-    """One sentence, as everything that cannot be meant."""
+    """The error is one message, with exit code 2."""
     command = ["sh", "-c", 'exec "$0" -m async_uploader upload - --local <&-', sys.executable]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from async_uploader.pytest_plugin import RunningEmulator, running_emulator
-
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
+from harness.forking import Forks
 
 MIB = 1024 * 1024
 

@@ -17,8 +17,8 @@ from typing import Final
 import pytest
 
 from async_uploader.pytest_plugin import RunningEmulator
+from harness.forking import Forks
 
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
 from .blocks import BLOCKS, PROGRAM, ROOT, TERMINAL, Block, lacking
 
 _BY_HAND: Final = "http://127.0.0.1:8000"

@@ -13,7 +13,8 @@ from typing import Final
 
 import pytest
 
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
+from harness.forking import Forks
+
 from .blocks import DOCS
 
 _SURROUNDINGS: Final = """

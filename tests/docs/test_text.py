@@ -18,8 +18,8 @@ from async_uploader._plan import plan_parts
 from async_uploader._units import parse_size
 from async_uploader.emulator import Fault
 from async_uploader.emulator._problems import CATALOGUE
+from harness.forking import Forks
 
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
 from .blocks import BLOCKS, DOCS, PAGES, ROOT
 
 TEXTS: Final = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in PAGES}

@@ -21,8 +21,8 @@ import pytest
 
 from async_uploader.emulator import Emulator
 from async_uploader.emulator._http.connections import Connections
+from harness.forking import Forks
 
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
 from .conftest import MIB, Api, basic
 from .raw import Raw, upload_head
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from async_uploader.emulator import Emulator, Fault, _fault_spec
-from async_uploader.emulator._faults import ENDPOINTS, FaultInjector
+from async_uploader.emulator._faults import ENDPOINTS, FaultInjector, matches
 from async_uploader.emulator._rules import parse_content_range
 
 from .conftest import MIB, PART, Api, content
@@ -123,7 +123,7 @@ def test_any_spec(words: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "header", "matches"),
+    ("fault", "header", "expected"),
     [
         (Fault(cut=True), None, True),
         (Fault(cut=True, part=2), "part 2/*", True),
@@ -146,9 +146,9 @@ def test_any_spec(words: list[str]) -> None:
         (Fault(cut=True, attempt=2), "part 1/*", False),
     ],
 )
-def test_selection(fault: Fault, header: str | None, matches: bool) -> None:
+def test_selection(fault: Fault, header: str | None, expected: bool) -> None:
     """A request must match all selectors."""
-    assert fault.selects("upload", parse_content_range(header), 1) == matches
+    assert matches(fault, "upload", parse_content_range(header), 1) == expected
 
 
 def test_probability_is_repeatable() -> None:

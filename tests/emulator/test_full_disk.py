@@ -20,8 +20,8 @@ from async_uploader.emulator import Emulator
 from async_uploader.emulator._rules import PartRange
 from async_uploader.emulator._storage.disk_space import HEADROOM_BYTES, DiskSpace
 from async_uploader.emulator._storage.source_file import BLOCK_BYTES, JoiningStopped, SourceFile, part_file_name
+from harness.forking import Forks
 
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
 from .conftest import MIB, PART, Api, basic, content
 
 pytest_anyio = pytest.mark.anyio
@@ -121,9 +121,9 @@ def test_upload_local(
         return
     assert done.returncode == 1
     (message,) = done.stderr.splitlines()
-    assert message.startswith(f"error: The local service has no room. Cannot write to {disk}/")
+    assert message.startswith(f"error: The emulator has no disk space left. Cannot write to {disk}/")
     assert "no space left on device" in message
-    assert is_stdin or "The copies need 40 MiB there." in message
+    assert is_stdin or "The copies need 40 MiB." in message
 
 
 _LIMITED = """
@@ -168,7 +168,7 @@ def test_upload_local_with_a_file_size_limit(forks: Forks, tmp_path: Path) -> No
     )  # fmt: skip
     assert done.returncode == 1
     (message,) = done.stderr.splitlines()
-    assert "The local service has no room. Cannot write to" in message
+    assert "The emulator has no disk space left. Cannot write to" in message
 
 
 # Injected errors

@@ -19,8 +19,8 @@ import pytest
 from async_uploader.emulator import Emulator
 from async_uploader.emulator._rules import PartRange, ReceivedPart
 from async_uploader.emulator._storage.source_file import JoiningStopped, SourceFile, part_file_name
+from harness.forking import Forks
 
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
 from .conftest import MIB, PART, Api, basic, content
 from .raw import Raw, upload_head
 

@@ -22,8 +22,8 @@ import pytest
 from async_uploader.emulator import Emulator
 from async_uploader.emulator._storage import temporary_directory
 from async_uploader.emulator._storage.temporary_directory import PREFIX, TemporaryDirectory, remove_stale
+from harness.forking import Forks
 
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
 from .conftest import MIB, PART, Api, basic, content
 from .raw import Raw, upload_head
 

@@ -18,8 +18,7 @@ import pytest
 
 from async_uploader._limits import MIB
 from async_uploader.pytest_plugin import RunningEmulator
-
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
+from harness.forking import Forks
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SIZE_BYTES = 12 * MIB + 1
@@ -140,7 +139,7 @@ def test_notebook_progress(
 def web_application(env: dict[str, str]) -> Iterator[str]:
     """The FastAPI example behind uvicorn.
 
-    :return: its ``HOST:PORT``
+    :returns: its ``HOST:PORT``
     """
     command = [sys.executable, "-m", "uvicorn", "fastapi_progress:app", "--port=0", "--no-access-log"]
     with subprocess.Popen(

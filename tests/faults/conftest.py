@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from async_uploader.emulator import Emulator
-
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
-from .world import KEY, Source, make_source, quickened
+from harness.forking import Forks
+from harness.world import KEY, Source, isolated, make_source
 
 
 @pytest.fixture
@@ -25,7 +24,7 @@ def anyio_backend() -> str:
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path) -> Iterator[Path]:
     """Where the journal is; retries are quick."""
-    with quickened(tmp_path / "state"):
+    with isolated(tmp_path / "state"):
         yield tmp_path / "state"
 
 
@@ -58,7 +57,7 @@ class Command:
     async def wait(self) -> tuple[str, str]:
         """Until its end.
 
-        :return: what it has said
+        :returns: what it has said
         """
         return await asyncio.shield(self._ended)
 

@@ -1,4 +1,4 @@
-"""Uploads in processes of their own that kill themselves, or are killed, at a chosen call."""
+"""Uploads in separate processes, which are killed at a chosen call."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from async_uploader.emulator import Emulator
+from harness.forking import Forks
+from harness.world import HANG_SECONDS, KEY, PART
 
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
-from .world import HANG_SECONDS, KEY, PART
-
-# Kills its process before or after the Nth call into the service or the journal.
+# Kills its process before or after the Nth call of the service or the journal.
 _PROGRAM: Final = """
 import asyncio, json, os, signal, sys
 from async_uploader import Client
@@ -24,15 +23,15 @@ from async_uploader._api.http import Http
 from async_uploader._resume.journal import Journal
 
 order = json.loads(sys.argv[1])
-left = order["kill_at"]
+remaining = order["kill_at"]
 
 def step():
-    global left
-    left -= 1
-    if left == 0:
+    global remaining
+    remaining -= 1
+    if remaining == 0:
         os.kill(os.getpid(), signal.SIGKILL)
 
-def watched(name):
+def wrap(name):
     original = getattr(Journal, name)
     def call(*args, **kwargs):
         step()
@@ -41,18 +40,18 @@ def watched(name):
         return result
     setattr(Journal, name, call)
 
-for name in ("find", "intend", "begin", "acknowledge", "finish", "withdraw", "doubt", "forget"):
-    watched(name)
+for name in ("find", "add_intent", "begin", "acknowledge", "finish", "remove_intents", "forget_parts", "forget"):
+    wrap(name)
 
 exchange = Http.exchange
 
-async def watched_exchange(*args, **kwargs):
+async def wrapped_exchange(*args, **kwargs):
     step()
-    answer = await exchange(*args, **kwargs)
+    response = await exchange(*args, **kwargs)
     step()
-    return answer
+    return response
 
-Http.exchange = watched_exchange
+Http.exchange = wrapped_exchange
 
 async def main():
     async with Client(**order["client"]) as client:
@@ -77,7 +76,7 @@ asyncio.run(main())
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """How a process has ended, and what it has said."""
+    """The exit code and the output of a process."""
 
     returncode: int
     out: str
@@ -85,13 +84,13 @@ class Ended:
 
     @property
     def is_killed(self) -> bool:
-        """Whether it did not live to its end."""
+        """Whether it was killed."""
         return self.returncode == -signal.SIGKILL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uploader:
-    """Starts uploads of the same sources again and again."""
+    """Starts processes that upload the same sources."""
 
     forks: Forks
     emulator: Emulator
@@ -103,7 +102,7 @@ class Uploader:
     def start(self, *, kill_at: int = 0) -> subprocess.Popen[str]:
         """Start a process.
 
-        :param kill_at: of the moments before and after each call; 0 for none
+        :param kill_at: the step at which the process kills itself: one before and one after each call; 0 for none
         """
         credential = {"upload_token": self.upload_token} if self.upload_token else {"api_key": KEY}
         order = {
@@ -123,14 +122,14 @@ class Uploader:
         )
 
     async def run(self, *, kill_at: int = 0) -> Ended:
-        """Start a process, and wait for its end."""
+        """Run a process to its end."""
         return await ended(self.start(kill_at=kill_at))
 
 
 async def ended(process: subprocess.Popen[str]) -> Ended:
     """Wait for a process.
 
-    :raises TimeoutError: it hangs
+    :raises TimeoutError: the process hangs
     """
     try:
         async with asyncio.timeout(HANG_SECONDS):

@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from itertools import combinations, product
 from typing import Final, Literal
 
-from async_uploader._errors import ApiError, AuthenticationError, TransportError, UploaderError
+from async_uploader._errors import ApiError, AuthenticationError, ConflictError, TransportError, UploaderError
 from async_uploader._limits import MIB
-from async_uploader._outcome import Conflict
-
-from .world import PART
+from harness.world import PART
 
 Place = Literal["first", "middle", "last", "only"]
 Kind = Literal["file", "stream"]
@@ -238,7 +236,7 @@ FAILING: Final = (
     _always("redirect", "{it}:status=302,header=Location=http://127.0.0.1:9/",
             ends=Fails(cause=ApiError, status=302)),
     _always("someone else", f"{{it}}:problem={_ALREADY}",
-            ends=Fails(cause=Conflict, goes_on=False, container="left")),
+            ends=Fails(cause=ConflictError, goes_on=False, container="left")),
     # Until it is cured.
     _always("413 of a proxy", "{it}:status=413,body=html", ends=Fails(cause=ApiError, status=413)),
     _always("421 of a proxy", "{it}:status=421,body=html", ends=Fails(cause=ApiError, status=421)),

@@ -1,4 +1,4 @@
-"""A damaged journal: no traceback, no hang, no row that spoils another; the upload is done all the same."""
+"""Damaged journals: uploads succeed, without tracebacks or hangs, and undamaged rows stay usable."""
 
 from __future__ import annotations
 
@@ -11,25 +11,28 @@ from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
+from unittest import mock
 
 import anyio
 import pytest
 
 from async_uploader import UploaderError, list_unfinished
 from async_uploader._limits import MIB
-from async_uploader._resume.journal import Account, Fingerprint, Journal
+from async_uploader._resume import locks
+from async_uploader._resume.entry import Account, Fingerprint, NewEntry
+from async_uploader._resume.journal import Journal
 from async_uploader._sources.identity import Identity
+from harness.forking import Forks
+from harness.world import KEY, PART, Source, check_sentence, run_upload, service
 
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
 from .leaks import join_threads
 from .test_identity import _interrupted
-from .world import KEY, PART, Source, check_sentence, run_upload, service
 
 SourceOf = Callable[[int], Source]
 
 _BYTES: Final = PART + 1
 
-# What a damaged file, or a hand with sqlite3, can put into a column.
+# Values that a damaged file, or a person with sqlite3, can put into a column.
 _VALUES: Final[tuple[Any, ...]] = (
     None, 0, -1, 2**63 - 1, -(2**63), 1.5, float("inf"), "", "x", "part", "\x1b[2J\n", "../..", "9" * 400,
     b"", b"\xff\xfe", b"/\0", b"x" * 100_000,
@@ -45,7 +48,7 @@ def _fill(path: Path, *, entries: int = 3) -> None:
     journal = Journal(path)
     for number in range(entries):
         identity = Identity(size_bytes=11 * MIB, mtime_ns=number, device=1, inode=2**64 - 1 - number)
-        entry = journal.begin(
+        upload = NewEntry(
             path=path.parent / f"{number}.mp4",
             account=Account(fingerprint="a" * 32, base_url="http://127.0.0.1:1"),
             video_id=f"vi{number}",
@@ -54,6 +57,7 @@ def _fill(path: Path, *, entries: int = 3) -> None:
             part_bytes=PART,
             ctime_ns=1,
         )
+        entry = journal.begin(upload)
         journal.acknowledge(entry.id, 1, checksum=b"c" * 16, ctime_ns=1)
     journal.close()
 
@@ -69,7 +73,7 @@ def _mutate(path: Path, table: str, column: str, value: Any) -> None:
                     value = sqlite3.Binary(value)
                 database.execute(f"UPDATE {table} SET {column} = ? WHERE {key} = 2", (value,))
         except sqlite3.IntegrityError:
-            # NOT NULL holds against SQL; against a damaged page it does not.
+            # NOT NULL constrains statements, but not damaged pages.
             with database:
                 database.execute("PRAGMA writable_schema = ON")
                 database.execute("UPDATE sqlite_master SET sql = replace(sql, 'NOT NULL', '')")
@@ -78,21 +82,21 @@ def _mutate(path: Path, table: str, column: str, value: Any) -> None:
                 try:
                     again.execute(f"UPDATE {table} SET {column} = ? WHERE {key} = 2", (value,))
                 except sqlite3.IntegrityError:
-                    return  # an id or a part's number that cannot be so
+                    return  # the primary key refuses this value
 
 
-_TYPED: Final = [
+_DAMAGES: Final = [
     *(("upload", column, value) for column in _UPLOAD for value in _VALUES),
     *(("part", column, value) for column in _PART for value in _VALUES),
 ]
 
 
-def test_values_that_cannot_be(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The other rows are read, the damaged one is removed with one warning, and its path is free again."""
+def test_damaged_values(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Other rows are read. The damaged one is removed with one warning."""
     template = tmp_path / "template.sqlite3"
     _fill(template)
     removed = 0
-    for number, (table, column, value) in enumerate(_TYPED):
+    for number, (table, column, value) in enumerate(_DAMAGES):
         path = tmp_path / f"{number}.sqlite3"
         shutil.copyfile(template, path)
         _mutate(path, table, column, value)
@@ -115,11 +119,11 @@ def test_values_that_cannot_be(tmp_path: Path, caplog: pytest.LogCaptureFixture)
             assert caplog.records == []
         journal.close()
         path.unlink()
-    assert removed > len(_TYPED) // 2
+    assert removed > len(_DAMAGES) // 2
 
 
 def test_text_that_is_not_utf8(tmp_path: Path) -> None:
-    """SQLite's module refuses a whole answer because of one such value."""
+    """By default, the sqlite3 module fails the whole query because of one such value."""
     path = tmp_path / "journal.sqlite3"
     _fill(path)
     for column in ("account", "base_url", "video_id", "device", "sample", "ranges"):
@@ -130,21 +134,21 @@ def test_text_that_is_not_utf8(tmp_path: Path) -> None:
         journal.close()
 
 
-def test_bytes_that_flip(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Anywhere in the file: entries, or an error of SQLite's that the callers know; and new ones if it can be."""
+def test_random_damage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Random bytes anywhere in the file: queries succeed, or raise an error that the callers handle."""
     template = tmp_path / "template.sqlite3"
     _fill(template)
     content = template.read_bytes()
-    dice = random.Random(8)
-    # Most of the file is empty pages; what is written to is what matters.
+    rng = random.Random(8)
+    # Most of the file is empty pages, where damage has no effect.
     written = [offset for offset, byte in enumerate(content) if byte]
     opened = 0
     for number in range(400):
         path = tmp_path / f"{number}.sqlite3"
-        spoilt = bytearray(content)
-        for _ in range(dice.choice((1, 1, 2, 8))):
-            spoilt[dice.choice(written)] = dice.randrange(256)
-        path.write_bytes(spoilt)
+        damaged = bytearray(content)
+        for _ in range(rng.choice((1, 1, 2, 8))):
+            damaged[rng.choice(written)] = rng.randrange(256)
+        path.write_bytes(damaged)
         journal = Journal(path)
         try:
             for entry in journal.unfinished():
@@ -161,28 +165,37 @@ def test_bytes_that_flip(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> No
     assert opened > 100
 
 
+def test_lock_files_that_cannot_be_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The locks are released all the same, each of them."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    held = [locks.acquire(name) for name in ("path", "inode")]
+    with mock.patch.object(Path, "unlink", side_effect=PermissionError):
+        locks.release(held)
+    locks.release([locks.acquire(name) for name in ("path", "inode")])
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("seed", range(24))
-async def test_an_upload_with_a_damaged_journal(seed: int, source_of: SourceOf, state: Path) -> None:
-    """Whatever is in the journal, the upload is done; and what lists the journal says one sentence at most."""
+async def test_upload_with_a_damaged_journal(seed: int, source_of: SourceOf, state: Path) -> None:
+    """The upload succeeds, and ``list_unfinished`` raises nothing but UploaderError."""
     source = source_of(_BYTES)
-    dice = random.Random(seed)
+    rng = random.Random(seed)
     path = state / "async_uploader" / "journal.sqlite3"
     async with service() as emulator:
         await _interrupted(emulator, source)
         await join_threads()
         if seed % 2:
             with closing(sqlite3.connect(path)) as database, database:
-                table, columns = dice.choice((("upload", _UPLOAD), ("part", _PART)))
+                table, columns = rng.choice((("upload", _UPLOAD), ("part", _PART)))
                 try:
-                    database.execute(f"UPDATE {table} SET {dice.choice(columns)} = ?", (dice.choice(_VALUES),))
+                    database.execute(f"UPDATE {table} SET {rng.choice(columns)} = ?", (rng.choice(_VALUES),))
                 except sqlite3.IntegrityError:
                     database.execute("UPDATE upload SET video_id = X'00'")
         else:
             content = bytearray(path.read_bytes())
             written = [offset for offset, byte in enumerate(content) if byte]
             for _ in range(4):
-                content[dice.choice(written)] = dice.randrange(256)
+                content[rng.choice(written)] = rng.randrange(256)
             path.write_bytes(content)
         with suppress(UploaderError):
             await list_unfinished()
@@ -199,8 +212,10 @@ async def test_an_upload_with_a_damaged_journal(seed: int, source_of: SourceOf, 
     "UPDATE part SET number = 77 WHERE upload_id = 2",
     "UPDATE upload SET ranges = 'bits', device = -5, inode = 'x', started_at = 9e999 WHERE id = 2",
 ])  # fmt: skip
-async def test_commands(statement: str, forks: Forks, source_of: SourceOf, tmp_path: Path, state: Path) -> None:
-    """``uploads`` and ``--results`` say it once, and show or do the rest."""
+async def test_commands_with_a_damaged_row(
+    statement: str, forks: Forks, source_of: SourceOf, tmp_path: Path, state: Path
+) -> None:
+    """``uploads`` and ``--results`` warn once, and use the other rows."""
     path = state / "async_uploader" / "journal.sqlite3"
     path.parent.mkdir(parents=True)
     source = source_of(_BYTES)
@@ -219,6 +234,6 @@ async def test_commands(statement: str, forks: Forks, source_of: SourceOf, tmp_p
                 out, err = await anyio.to_thread.run_sync(process.communicate)
         assert process.returncode == 0, err
         assert "Traceback" not in err
-        assert err.count("has damaged entries (1), which are removed") == 1
+        assert err.count("Removed damaged entries from the journal ") == err.count(".sqlite3: 1") == 1
         if command == ["uploads"]:
             assert [line.split()[0] for line in out.splitlines()] == ["vi0", "vi2"]

@@ -20,10 +20,20 @@ from async_uploader._plan import Part
 from async_uploader._resume.journal import Journal
 from async_uploader._sources.file import FileSource
 from async_uploader.emulator import Emulator
+from harness.world import (
+    KEY,
+    PART,
+    QuickClient,
+    Source,
+    check_finished,
+    missing_bytes,
+    run_upload,
+    service,
+    uploads,
+)
 
 from .leaks import join_threads, no_connection_left, nothing_left
 from .matrix import SEVERAL_BYTES
-from .world import KEY, PART, QuickClient, Source, check_finished, missing_bytes, run_upload, service, uploads
 
 SourceOf = Callable[[int], Source]
 
@@ -148,11 +158,11 @@ WAYS: Final = {"task.cancel": _by_task, "scope": _by_scope, "asyncio.timeout": _
         # Every moment in every way, once with resuming and once without at least.
         pytest.param(moment, way, resume, id=f"{moment.name}, {name}, resume {resume}")
         for moment, first in zip(MOMENTS, cycle((0, 1)), strict=False)
-        for (name, way), resume in zip(WAYS.items(), islice(cycle((False, "local")), first, None), strict=False)
+        for (name, way), resume in zip(WAYS.items(), islice(cycle(("off", "local")), first, None), strict=False)
     ],
 )
 async def test_cancelled(
-    moment: Moment, way: Callable[[Work, Work], Awaitable[float]], resume: bool | str, source_of: SourceOf
+    moment: Moment, way: Callable[[Work, Work], Awaitable[float]], resume: str, source_of: SourceOf
 ) -> None:
     """Within a second; no task, thread, socket or descriptor; the container as the caller chose."""
     source = source_of(SEVERAL_BYTES)
@@ -165,10 +175,10 @@ async def test_cancelled(
         await _check_container(emulator, source, moment, resume)
 
 
-async def _check_container(emulator: Emulator, source: Source, moment: Moment, resume: bool | str) -> None:
+async def _check_container(emulator: Emulator, source: Source, moment: Moment, resume: str) -> None:
     if moment.made is None:
         return
-    if not (moment.made and resume):
+    if not moment.made or resume == "off":
         assert dict(emulator.videos) == {}
         return
     (view,) = emulator.videos.values()
@@ -257,7 +267,7 @@ async def test_while_the_source_is_opened(
         files.append(source.path.open("rb", buffering=0))
         return files[-1]
 
-    monkeypatch.setattr(FileSource, "_opened", slow)
+    monkeypatch.setattr(FileSource, "_open_file", slow)
     async with nothing_left(), service() as emulator:
         seconds = await way(partial(run_upload, emulator, source_of(SEVERAL_BYTES)), hangs.wait)
         goes_on.set()

@@ -1,4 +1,4 @@
-"""Which container exists, who knows it, and what is deleted: as many containers as files, whatever ends when."""
+"""Containers: exactly one per file, whenever a process ends, and which ones are deleted."""
 
 from __future__ import annotations
 
@@ -24,12 +24,8 @@ from async_uploader._models import MARK_INTENT
 from async_uploader._resume.journal import Journal
 from async_uploader.emulator import Emulator, Fault
 from async_uploader.events import ContainerReady, UploadEvent
-
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
-from .killing import Uploader, ended
-from .leaks import join_threads, nothing_left
-from .matrix import SEVERAL_BYTES
-from .world import (
+from harness.forking import Forks
+from harness.world import (
     FRAMING_BYTES,
     HANG_SECONDS,
     KEY,
@@ -44,6 +40,10 @@ from .world import (
     uploads,
 )
 
+from .killing import Uploader, ended
+from .leaks import join_threads, nothing_left
+from .matrix import SEVERAL_BYTES
+
 SourceOf = Callable[[int], Source]
 
 _SECONDS: Final = 1.3
@@ -53,14 +53,14 @@ _DELETED: Final = "The journal cannot be used, so this upload cannot be resumed.
 
 @pytest.fixture
 def movie(source_of: SourceOf, tmp_path: Path) -> Source:
-    """A source of one's own."""
-    whole = source_of(SEVERAL_BYTES)
-    shutil.copyfile(whole.path, tmp_path / "movie.mp4")
-    return replace(whole, path=tmp_path / "movie.mp4")
+    """A copy of a source, which the test may change."""
+    original = source_of(SEVERAL_BYTES)
+    shutil.copyfile(original.path, tmp_path / "movie.mp4")
+    return replace(original, path=tmp_path / "movie.mp4")
 
 
 def _change_journal(state: Path, statement: str, *values: object) -> list[Any]:
-    """Run a statement; returns its rows."""
+    """Execute a statement on the journal; returns its rows."""
     with closing(sqlite3.connect(state / "async_uploader" / "journal.sqlite3")) as database, database:
         return database.execute(statement, values).fetchall()
 
@@ -69,7 +69,7 @@ def _intents(state: Path) -> int:
     return int(_change_journal(state, "SELECT count(*) FROM intent")[0][0])
 
 
-# Killed at every call
+# Processes that are killed at every call
 
 
 async def _token(emulator: Emulator) -> str:
@@ -77,27 +77,30 @@ async def _token(emulator: Emulator) -> str:
         return (await client.create_upload_token()).token
 
 
-async def _killed_and_run_again(uploader: Uploader, source: Source, *, kill_at: int) -> bool:
-    """Whether the process was killed; either way the next run ends with the one video."""
+async def _kill_and_run_again(uploader: Uploader, source: Source, *, kill_at: int) -> bool:
+    """Kill a process at a step, and check that the next run results in one video.
+
+    :returns: whether the process was killed, and had not ended before
+    """
     first = await uploader.run(kill_at=kill_at)
-    is_unknown = await anyio.to_thread.run_sync(_is_unknown, uploader)
+    is_lost = await anyio.to_thread.run_sync(_is_lost, uploader)
     second = await uploader.run() if first.is_killed else first
     assert second.returncode == 0, (kill_at, second)
     video_id = second.out.strip()
-    # An upload token cannot ask what a first part has made whose response was not recorded.
-    assert len(uploader.emulator.videos) == 1 + is_unknown, kill_at
+    # An upload token cannot find a container if the response to the first part was not recorded.
+    assert len(uploader.emulator.videos) == 1 + is_lost, kill_at
     await _check_sent_once(uploader.emulator, source, video_id)
     async with QuickClient(api_key=KEY, base_url=uploader.emulator.url) as client:
         assert (await client.get_video(video_id)).metadata == ()
     assert await anyio.to_thread.run_sync(_intents, uploader.state) == 0
-    await _check_it_stays(uploader, video_id)
+    await _check_is_kept(uploader, video_id)
     return first.is_killed
 
 
 async def _check_sent_once(emulator: Emulator, source: Source, video_id: str) -> None:
-    """The source's bytes are in the video, and of what it had already, no more than a form's fields came again.
+    """The video has the bytes of the source, and of stored parts, at most the fields of the form were sent again.
 
-    They name the video to an upload token's service, which refuses by them.
+    With an upload token, these fields contain the id of the video, by which the service refuses the part.
     """
     view = await emulator.finished(video_id)
     assert (view.sha256, view.size_bytes) == (source.sha256, source.size_bytes)
@@ -105,16 +108,16 @@ async def _check_sent_once(emulator: Emulator, source: Source, video_id: str) ->
     assert emulator.statistics().bytes_again <= len(refused) * FRAMING_BYTES
 
 
-async def _check_it_stays(uploader: Uploader, video_id: str) -> None:
-    """With keep_finished, the same again sends nothing."""
+async def _check_is_kept(uploader: Uploader, video_id: str) -> None:
+    """With keep_finished, another run sends no part."""
     sent = len(uploads(uploader.emulator))
     again = await uploader.run()
     assert (again.returncode, again.out.strip()) == (0, video_id)
     assert len(uploads(uploader.emulator)) == sent
 
 
-def _is_unknown(uploader: Uploader) -> bool:
-    """Whether an upload token's process has made a container that it did not record."""
+def _is_lost(uploader: Uploader) -> bool:
+    """Whether a process with an upload token has created a container and not recorded it."""
     if not (uploader.upload_token and uploader.emulator.videos):
         return False
     return not _change_journal(uploader.state, "SELECT id FROM upload")
@@ -122,31 +125,31 @@ def _is_unknown(uploader: Uploader) -> bool:
 
 @pytest.mark.anyio
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("way", ["key", "marked", "token", "token, one part"])
-async def test_killed_at_every_call(way: str, forks: Forks, source_of: SourceOf, tmp_path: Path) -> None:
-    """Before and after each request and each write of the journal: one video, no part sent twice."""
-    source = source_of(1000 if way == "token, one part" else SEVERAL_BYTES)
-    resume = True if way == "marked" else "local"
-    turns, was_killed = anyio.CapacityLimiter(4), dict[int, bool]()
+@pytest.mark.parametrize("case", ["key", "marks", "token", "token, one part"])
+async def test_killed_at_every_call(case: str, forks: Forks, source_of: SourceOf, tmp_path: Path) -> None:
+    """Killed before or after each request and each write of the journal: one video, no part sent twice."""
+    source = source_of(1000 if case == "token, one part" else SEVERAL_BYTES)
+    resume = "anywhere" if case == "marks" else "local"
+    limiter, was_killed = anyio.CapacityLimiter(4), dict[int, bool]()
 
     async def check(kill_at: int) -> None:
-        async with turns, service() as emulator:
+        async with limiter, service() as emulator:
             uploader = Uploader(
                 forks=forks,
                 emulator=emulator,
                 sources=(source.path,),
                 state=tmp_path / f"state {kill_at}",
                 options={"resume": resume, "concurrency": 1, "keep_finished": True},
-                upload_token=await _token(emulator) if way.startswith("token") else None,
+                upload_token=await _token(emulator) if case.startswith("token") else None,
             )
-            was_killed[kill_at] = await _killed_and_run_again(uploader, source, kill_at=kill_at)
+            was_killed[kill_at] = await _kill_and_run_again(uploader, source, kill_at=kill_at)
 
-    most = {"key": 32, "marked": 30, "token": 16, "token, one part": 8}[way]
+    last_step = {"key": 32, "marks": 30, "token": 16, "token, one part": 8}[case]
     async with anyio.create_task_group() as group:
-        for kill_at in range(1, most + 1):
+        for kill_at in range(1, last_step + 1):
             group.start_soon(check, kill_at)
-    assert not was_killed[most], "there are more calls"
-    assert sum(was_killed.values()) >= most // 2
+    assert not was_killed[last_step], "there are more calls"
+    assert sum(was_killed.values()) >= last_step // 2
 
 
 async def _wait_for_requests(emulator: Emulator, count: int) -> None:
@@ -156,9 +159,9 @@ async def _wait_for_requests(emulator: Emulator, count: int) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.timeout(120)
-async def test_sixty_files_and_four_kills(forks: Forks, tmp_path: Path) -> None:
-    """Small files, 100 ms to the service: as many containers as files, and no intent is left."""
-    dice = random.Random(7)
+async def test_kills_during_many_small_uploads(forks: Forks, tmp_path: Path) -> None:
+    """60 files, 4 kills, 100 ms latency: as many containers as files, and no intent remains."""
+    rng = random.Random(7)
     sources = tuple(make_source(tmp_path / f"{number}.mp4", 1000 + number) for number in range(60))
     async with service(latency=0.1) as emulator:
         uploader = Uploader(
@@ -170,7 +173,7 @@ async def test_sixty_files_and_four_kills(forks: Forks, tmp_path: Path) -> None:
         )
         for _ in range(4):
             process = uploader.start()
-            await _wait_for_requests(emulator, dice.randrange(10, 60))
+            await _wait_for_requests(emulator, rng.randrange(10, 60))
             process.send_signal(signal.SIGKILL)
             assert (await ended(process)).is_killed
         last = await uploader.run()
@@ -182,7 +185,7 @@ async def test_sixty_files_and_four_kills(forks: Forks, tmp_path: Path) -> None:
             assert {video.metadata for video in await client.list_videos()} == {()}
 
 
-# The run ends before its result is delivered
+# Processes that end before the result is delivered
 
 
 async def _run(emulator: Emulator, source: Source, token: str | None, **options: Any) -> Video:
@@ -202,8 +205,8 @@ def _raise(video: Video) -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("size_bytes", [1000, SEVERAL_BYTES])
 @pytest.mark.parametrize("delegated", [False, True], ids=["key", "token"])
-async def test_on_video_raises(delegated: bool, size_bytes: int, source_of: SourceOf) -> None:
-    """The same upload again gives the same video, as often as it takes, and sends nothing."""
+async def test_error_in_on_video(delegated: bool, size_bytes: int, source_of: SourceOf) -> None:
+    """Every later run returns the same video, and sends no part."""
     source = source_of(size_bytes)
     async with service() as emulator:
         token = await _token(emulator) if delegated else None
@@ -220,8 +223,8 @@ async def test_on_video_raises(delegated: bool, size_bytes: int, source_of: Sour
 
 
 @pytest.mark.anyio
-async def test_a_full_standard_output(forks: Forks, source_of: SourceOf, state: Path) -> None:
-    """The command could not tell the video; run again, it does."""
+async def test_standard_output_on_a_full_disk(forks: Forks, source_of: SourceOf, state: Path) -> None:
+    """The command cannot write its result. The next run writes it."""
     source = source_of(SEVERAL_BYTES)
     async with service() as emulator:
         environment = {**os.environ, "APIVIDEO_UPLOAD_TOKEN": await _token(emulator)}
@@ -230,8 +233,8 @@ async def test_a_full_standard_output(forks: Forks, source_of: SourceOf, state: 
 
         def run(out: Any) -> subprocess.CompletedProcess[str]:
             with forks.python(*arguments, stdout=out, stderr=subprocess.PIPE, **options) as process:
-                told, err = process.communicate(timeout=HANG_SECONDS)
-            return subprocess.CompletedProcess(arguments, process.returncode, told, err)
+                output, err = process.communicate(timeout=HANG_SECONDS)
+            return subprocess.CompletedProcess(arguments, process.returncode, output, err)
 
         def run_full() -> subprocess.CompletedProcess[str]:
             with Path("/dev/full").open("wb") as full:
@@ -247,8 +250,8 @@ async def test_a_full_standard_output(forks: Forks, source_of: SourceOf, state: 
 
 
 @pytest.mark.anyio
-async def test_every_part_is_journaled_but_no_video(source_of: SourceOf, state: Path) -> None:
-    """A journal of an older version, say: the last part is asked for, and its body does not leave."""
+async def test_all_parts_are_recorded_but_not_the_video(source_of: SourceOf, state: Path) -> None:
+    """In a journal of an older version, for example. The last part is requested again, without its body."""
     source = source_of(SEVERAL_BYTES)
     async with service() as emulator:
         token = await _token(emulator)
@@ -266,8 +269,8 @@ async def test_every_part_is_journaled_but_no_video(source_of: SourceOf, state: 
 
 
 @pytest.mark.anyio
-async def test_a_part_was_accepted_but_not_stored(source_of: SourceOf) -> None:
-    """An upload token cannot ask which: so each is offered again, and only the missing one is sent."""
+async def test_acknowledged_part_is_not_stored(source_of: SourceOf) -> None:
+    """An upload token cannot ask which one, so every part is announced, and only the missing one is sent."""
     source = source_of(SEVERAL_BYTES)
     async with service("upload,part=2,times=1:status=200,body=html") as emulator:
         token = await _token(emulator)
@@ -286,7 +289,7 @@ async def test_a_part_was_accepted_but_not_stored(source_of: SourceOf) -> None:
 
 
 async def _kept(emulator: Emulator, source: Source) -> Video:
-    """Finished, and remembered."""
+    """A finished upload that is kept in the journal."""
     run = await run_upload(emulator, source, resume="local", keep_finished=True)
     assert run.video is not None, run.error
     return run.video
@@ -294,8 +297,8 @@ async def _kept(emulator: Emulator, source: Source) -> Video:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("delegated", [False, True], ids=["key", "token"])
-async def test_a_finished_upload_is_kept_until_it_is_forgotten(delegated: bool, movie: Source) -> None:
-    """The same video, nothing is sent, one request at most; then a new upload."""
+async def test_keep_finished_until_forgotten(delegated: bool, movie: Source) -> None:
+    """Until ``forget_unfinished``, runs return the same video with at most one request."""
     async with service() as emulator:
         token = await _token(emulator) if delegated else None
         first = await _run(emulator, movie, token, keep_finished=True)
@@ -313,8 +316,8 @@ async def test_a_finished_upload_is_kept_until_it_is_forgotten(delegated: bool, 
 
 
 @pytest.mark.anyio
-async def test_a_kept_upload_of_a_file_that_changed(movie: Source, caplog: pytest.LogCaptureFixture) -> None:
-    """It is another upload, and the finished video stays."""
+async def test_keep_finished_of_a_changed_file(movie: Source, caplog: pytest.LogCaptureFixture) -> None:
+    """The new file becomes a new video; the old one is not deleted."""
     async with service() as emulator:
         first = await _kept(emulator, movie)
         other = make_source(movie.path, SEVERAL_BYTES)
@@ -325,8 +328,8 @@ async def test_a_kept_upload_of_a_file_that_changed(movie: Source, caplog: pytes
 
 
 @pytest.mark.anyio
-async def test_a_kept_upload_whose_video_is_gone(movie: Source) -> None:
-    """The service is asked; then it is uploaded anew."""
+async def test_keep_finished_of_a_deleted_video(movie: Source) -> None:
+    """The file is uploaded again."""
     async with service() as emulator:
         first = await _kept(emulator, movie)
         async with QuickClient(api_key=KEY, base_url=emulator.url) as client:
@@ -336,8 +339,8 @@ async def test_a_kept_upload_whose_video_is_gone(movie: Source) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_kept_upload_is_dropped_after_a_week(movie: Source, state: Path) -> None:
-    """As is an intent; an unfinished upload is not."""
+async def test_finished_uploads_and_intents_expire_after_a_week(movie: Source, state: Path) -> None:
+    """Unfinished uploads do not expire."""
     async with service() as emulator:
         first = await _kept(emulator, movie)
         await join_threads()
@@ -351,8 +354,8 @@ async def test_a_kept_upload_is_dropped_after_a_week(movie: Source, state: Path)
 
 
 @pytest.mark.anyio
-async def test_many_are_forgotten_at_once(movie: Source, source_of: SourceOf) -> None:
-    """In one transaction; an id that is not known is no error."""
+async def test_forget_all(movie: Source, source_of: SourceOf) -> None:
+    """Unknown ids are ignored."""
     from async_uploader._resume.unfinished import forget_all
 
     async with service() as emulator:
@@ -361,16 +364,16 @@ async def test_many_are_forgotten_at_once(movie: Source, source_of: SourceOf) ->
         assert (await _kept(emulator, movie)).video_id != first.video_id
 
 
-# What cannot be resumed
+# Uploads that cannot be resumed
 
 
-def _spoil(state: Path) -> None:
+def _damage(state: Path) -> None:
     path = state / "async_uploader" / "journal.sqlite3"
     path.parent.mkdir(parents=True)
-    path.write_bytes(b"this is no database, and has not been one " * 100)
+    path.write_bytes(b"this is not a database, and never was one " * 100)
 
 
-def _spoil_recording(_state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _fail_recording(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
@@ -378,12 +381,12 @@ def _spoil_recording(_state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("broken", ["all of it", "from the creation on"])
-async def test_an_unusable_journal_and_a_failure(
+@pytest.mark.parametrize("broken", ["always", "after the creation"])
+async def test_failure_without_a_usable_journal(
     broken: str, movie: Source, state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What no later run would find is deleted, and the error says so."""
-    _spoil(state) if broken == "all of it" else _spoil_recording(state, monkeypatch)
+    """No later run could find the container, so it is deleted, and the error says so."""
+    _damage(state) if broken == "always" else _fail_recording(monkeypatch)
     async with service("upload,part=last:status=503") as emulator:
         for _ in range(3):
             run = await run_upload(emulator, movie, resume="local", max_attempts=1)
@@ -394,26 +397,26 @@ async def test_an_unusable_journal_and_a_failure(
 
 
 @pytest.mark.anyio
-async def test_an_unusable_journal_and_marks(movie: Source, state: Path) -> None:
-    """The container is marked: so it can be resumed without the journal."""
-    _spoil(state)
+async def test_marks_without_a_usable_journal(movie: Source, state: Path) -> None:
+    """The upload is resumed by its marks."""
+    _damage(state)
     async with service("upload,part=last:status=503") as emulator:
-        run = await run_upload(emulator, movie, resume=True, max_attempts=1)
+        run = await run_upload(emulator, movie, resume="anywhere", max_attempts=1)
         assert isinstance(run.error, UploadFailed)
         assert run.error.resumable
         emulator.clear_faults()
-        again = await run_upload(emulator, movie, resume=True)
+        again = await run_upload(emulator, movie, resume="anywhere")
         assert again.video is not None
         assert again.video.video_id == run.error.video_id
         await check_finished(emulator, movie, again.video.video_id)
 
 
 @pytest.mark.anyio
-async def test_an_unusable_journal_and_cancellation(
+async def test_cancellation_without_a_usable_journal(
     movie: Source, state: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Deleted as well, and said."""
-    _spoil(state)
+    """The container is deleted, and a log message says so."""
+    _damage(state)
     async with nothing_left(), service("upload,times=9:stall=forever") as emulator:
         task = asyncio.create_task(run_upload(emulator, movie, resume="local"))
         await emulator.wait_for(lambda emulator: emulator.statistics().uploads_in_flight)
@@ -424,7 +427,7 @@ async def test_an_unusable_journal_and_cancellation(
     assert caplog.records[-1].getMessage() == f"movie.mp4: {_DELETED}"
 
 
-# What deletes stored parts
+# Responses that delete stored parts
 
 
 @pytest.mark.anyio
@@ -433,8 +436,8 @@ async def test_an_unusable_journal_and_cancellation(
     ["status=302", "status=413,body=html", "status=421,body=html", "status=400,body=empty", "status=403,body=html",
      "status=404,body=html", "status=405", "problem=invalid-payload", "problem=unrecognized-request-url"],
 )  # fmt: skip
-async def test_a_proxy_deletes_nothing(fault: str, movie: Source) -> None:
-    """Whatever stands between, only the service's word about this source counts."""
+async def test_responses_of_a_proxy_delete_nothing(fault: str, movie: Source) -> None:
+    """Only a problem that the service reports about this source deletes its container."""
     async with service(f"upload,part=last:{fault}") as emulator:
         run = await run_upload(emulator, movie, resume="local", concurrency=1)
         assert isinstance(run.error, UploadFailed)
@@ -448,8 +451,8 @@ async def test_a_proxy_deletes_nothing(fault: str, movie: Source) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_proxy_s_404_is_not_the_service_s(movie: Source) -> None:
-    """Looking for what was begun meets a captive portal: nothing is forgotten, nothing begun anew."""
+async def test_404_of_a_proxy_keeps_the_entry(movie: Source) -> None:
+    """A captive portal answers the status request. The upload fails, and the next run resumes it."""
     async with service("upload,part=last:status=503") as emulator:
         before = await run_upload(emulator, movie, resume="local", concurrency=1, max_attempts=1)
         assert isinstance(before.error, UploadFailed)
@@ -464,8 +467,8 @@ async def test_a_proxy_s_404_is_not_the_service_s(movie: Source) -> None:
 
 
 @pytest.mark.anyio
-async def test_the_container_goes_during_the_upload(movie: Source) -> None:
-    """The service itself says so: it is forgotten, and the next run starts anew."""
+async def test_container_is_deleted_during_the_upload(movie: Source) -> None:
+    """The service reports it, so the entry is removed."""
     async with service("upload,part=last:problem=resource-not-found") as emulator:
         run = await run_upload(emulator, movie, resume="local", concurrency=1)
         assert isinstance(run.error, UploadFailed)
@@ -474,43 +477,44 @@ async def test_the_container_goes_during_the_upload(movie: Source) -> None:
         assert await list_unfinished() == []
 
 
-# Cancelled during the creation
+# Cancellation while the container is created
 
 
 async def _cancelled_during_creation(emulator: Emulator, source: Source, **options: Any) -> float:
-    """Cancel once the service has created the container, before it has said so; returns how long that took."""
-    made = len([one for one in emulator.requests if one.endpoint == "create"])
+    """Cancel after the service has created the container and before it responds.
+
+    :returns: the duration of the cancellation in seconds
+    """
+    created = len([one for one in emulator.requests if one.endpoint == "create"])
     task = asyncio.create_task(run_upload(emulator, source, **options))
     await emulator.wait_for(
-        lambda emulator: emulator.videos or [one.endpoint for one in emulator.requests].count("create") > made
+        lambda emulator: emulator.videos or [one.endpoint for one in emulator.requests].count("create") > created
     )
-    began = anyio.current_time()
+    cancelled_at = anyio.current_time()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    return anyio.current_time() - began
+    return anyio.current_time() - cancelled_at
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("resume", [False, "local", True])
+@pytest.mark.parametrize("resume", ["off", "local", "anywhere"])
 @pytest.mark.parametrize(("latency", "times"), [(0.08, 40), (0.3, 3)], ids=["80 ms", "300 ms"])
-async def test_cancelled_while_the_container_is_created(
-    latency: float, times: int, resume: bool | str, source_of: SourceOf, state: Path
+async def test_cancellation_deletes_the_new_container(
+    latency: float, times: int, resume: str, source_of: SourceOf, state: Path
 ) -> None:
-    """Every time: the response is awaited, and the empty container deleted."""
+    """Cancellation waits for the response, and deletes the empty container, every time."""
     async with nothing_left(), service(latency=latency) as emulator:
         for _ in range(times):
             assert await _cancelled_during_creation(emulator, source_of(1000), resume=resume) < _SECONDS
             assert dict(emulator.videos) == {}
         await join_threads()
-        assert not resume or _intents(state) == 0
+        assert resume == "off" or _intents(state) == 0
 
 
 @pytest.mark.anyio
-async def test_interrupted_while_the_container_is_created(
-    forks: Forks, source_of: SourceOf, tmp_path: Path
-) -> None:
-    """Ctrl-C at 300 ms, at the terminal."""
+async def test_interrupt_deletes_the_new_container(forks: Forks, source_of: SourceOf, tmp_path: Path) -> None:
+    """Ctrl-C at the command line, with 300 ms latency."""
     source = source_of(1000)
     async with service(latency=0.3) as emulator:
         for flag in ("--no-resume", "--resume"):
@@ -528,9 +532,9 @@ async def test_interrupted_while_the_container_is_created(
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("resume", ["local", True])
-async def test_the_response_to_the_creation_comes_too_late(resume: bool | str, source_of: SourceOf) -> None:
-    """What could not be deleted within the second, the next run finds and uses."""
+@pytest.mark.parametrize("resume", ["local", "anywhere"])
+async def test_late_response_leaves_the_container_to_the_next_run(resume: str, source_of: SourceOf) -> None:
+    """If the container cannot be deleted within a second, the next run finds and uses it."""
     source = source_of(SEVERAL_BYTES)
     async with nothing_left(), service("create,times=1:stall=forever,when=stored") as emulator:
         assert await _cancelled_during_creation(emulator, source, resume=resume) < _SECONDS
@@ -545,12 +549,12 @@ async def test_the_response_to_the_creation_comes_too_late(resume: bool | str, s
 # Intents
 
 
-async def _make_stray(emulator: Emulator, intent: str) -> str:
+async def _create_with_intent(emulator: Emulator, intent: str) -> str:
     async with QuickClient(api_key=KEY, base_url=emulator.url) as client:
-        return (await client.create_video(title="stray", metadata={MARK_INTENT: intent})).video_id
+        return (await client.create_video(title="x", metadata={MARK_INTENT: intent})).video_id
 
 
-def _remember_intent(state: Path, source: Source, intent: str) -> None:
+def _add_intent(state: Path, source: Source, intent: str) -> None:
     _change_journal(
         state,
         "INSERT INTO intent SELECT ?, ?, account, started_at FROM upload LIMIT 1",
@@ -560,7 +564,7 @@ def _remember_intent(state: Path, source: Source, intent: str) -> None:
 
 @pytest.fixture
 def journal_of(source_of: SourceOf, state: Path) -> Callable[[Emulator], Any]:
-    """Makes a journal that knows the account, by another file's finished upload, which is then deleted."""
+    """Creates a journal with an entry of the account: a finished upload of another file, deleted afterwards."""
 
     async def journal_of(emulator: Emulator) -> None:
         other = await _kept(emulator, source_of(1000))
@@ -572,8 +576,8 @@ def journal_of(source_of: SourceOf, state: Path) -> Callable[[Emulator], Any]:
 
 
 @pytest.mark.anyio
-async def test_an_intent_carries_the_callers_metadata_along(movie: Source) -> None:
-    """While it is unfinished there is one entry more; in the end there is not."""
+async def test_intent_does_not_affect_other_metadata(movie: Source) -> None:
+    """The container has the intent until the upload is finished."""
     async with service("upload,part=last:status=503") as emulator:
         await run_upload(emulator, movie, resume="local", max_attempts=1, metadata={"mine": "kept"})
         async with QuickClient(api_key=KEY, base_url=emulator.url) as client:
@@ -586,55 +590,55 @@ async def test_an_intent_carries_the_callers_metadata_along(movie: Source) -> No
 
 
 @pytest.mark.anyio
-async def test_a_dead_process_s_request_was_still_on_its_way(
+async def test_container_of_a_killed_process_appears_late(
     movie: Source, state: Path, journal_of: Callable[[Emulator], Any]
 ) -> None:
-    """Nothing was found, so another one was created: what came late is deleted in the end."""
+    """It appears after another one was created, and is deleted at the end of the upload."""
     async with service() as emulator:
         await journal_of(emulator)
-        _remember_intent(state, movie, "late")
-        strays: list[asyncio.Task[str]] = []
+        _add_intent(state, movie, "late")
+        created: list[asyncio.Task[str]] = []
 
         def on_event(event: UploadEvent) -> None:
             if isinstance(event, ContainerReady):
-                strays.append(asyncio.create_task(_make_stray(emulator, "late")))
+                created.append(asyncio.create_task(_create_with_intent(emulator, "late")))
 
         run = await run_upload(emulator, movie, resume="local", on_event=on_event)
         assert run.video is not None, run.error
-        (stray,) = strays
-        assert await stray not in emulator.videos
+        (late,) = created
+        assert await late not in emulator.videos
         await check_finished(emulator, movie, run.video.video_id)
         await join_threads()
         assert _intents(state) == 0
 
 
 @pytest.mark.anyio
-async def test_an_empty_container_of_an_intent_is_used(
+async def test_empty_container_of_an_intent_is_used(
     movie: Source, state: Path, journal_of: Callable[[Emulator], Any]
 ) -> None:
-    """A second one of the same intent is deleted; one that belongs to somebody else is not."""
+    """A second container with the same intent is deleted; one with another intent is not."""
     async with service() as emulator:
         await journal_of(emulator)
-        _remember_intent(state, movie, "found")
-        made = {await _make_stray(emulator, "found") for _ in range(2)}
-        foreign = await _make_stray(emulator, "foreign")
+        _add_intent(state, movie, "found")
+        created = {await _create_with_intent(emulator, "found") for _ in range(2)}
+        foreign = await _create_with_intent(emulator, "foreign")
         run = await run_upload(emulator, movie, resume="local")
         assert run.video is not None, run.error
-        assert run.video.video_id in made
+        assert run.video.video_id in created
         assert set(emulator.videos) == {run.video.video_id, foreign}
         await join_threads()
         assert _intents(state) == 0
 
 
 @pytest.mark.anyio
-async def test_what_has_parts_is_not_deleted(
+async def test_container_with_parts_is_not_deleted(
     movie: Source, state: Path, journal_of: Callable[[Emulator], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A container of an intent that is not empty can neither be resumed nor is it deleted; it is told."""
+    """A container that has parts, but no entry, can neither be resumed nor deleted. A warning has its id."""
     async with service() as emulator:
         await journal_of(emulator)
-        _remember_intent(state, movie, "filled")
-        filled = await _make_stray(emulator, "filled")
+        _add_intent(state, movie, "filled")
+        filled = await _create_with_intent(emulator, "filled")
         async with QuickClient(api_key=KEY, base_url=emulator.url) as client:
             await client.upload(movie.path, video_id=filled, part_size=PART)
         run: Run = await run_upload(emulator, movie, resume="local")

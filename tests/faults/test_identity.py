@@ -1,4 +1,4 @@
-"""Which file is the same one: under other names, with other attributes, or with other bytes and the old times."""
+"""Files that are renamed, get other attributes, or are modified with their modification time restored."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from async_uploader import SourceFailed
 from async_uploader._limits import MIB
 from async_uploader._plan import Part
 from async_uploader._sources.file import FileSource
-from async_uploader._sources.identity import ReadParts
+from async_uploader._sources.read_parts import ReadParts
 from async_uploader.emulator import Emulator, Fault
 from async_uploader.events import RetryScheduled, UploadEvent
+from harness.world import PART, Run, Source, check_finished, check_sentence, run_upload, service, uploads
 
 from .conftest import StartUpload
 from .leaks import join_threads
-from .world import PART, Run, Source, check_finished, check_sentence, run_upload, service, uploads
 
 SourceOf = Callable[[int], Source]
 
@@ -36,21 +36,21 @@ _RATE: Final = 20_000_000  # bytes a second: slow enough for a change in the mid
 _DIFFERS: Final = (
     "has changed since the upload began: its contents differ, although its size and modification time"
 )
-# The sample has 16 KiB of each so many bytes; what lies between is in none of its blocks.
+# An offset between two blocks of the sample, which are 16 KiB long.
 _NOT_IN_SAMPLE: Final = 5 * (_BYTES // 256) + 20_000
 
 
 @pytest.fixture
 def movie(source_of: SourceOf, tmp_path: Path) -> Source:
-    """A source of one's own, of three parts."""
-    whole = source_of(_BYTES)
+    """A copy of a source with three parts."""
+    original = source_of(_BYTES)
     path = tmp_path / "movie.mp4"
-    shutil.copyfile(whole.path, path)
-    return Source(path=path, size_bytes=whole.size_bytes, sha256=whole.sha256)
+    shutil.copyfile(original.path, path)
+    return Source(path=path, size_bytes=original.size_bytes, sha256=original.sha256)
 
 
 def _write(path: Path, *, at: int) -> None:
-    """Other bytes in the same place, and the modification time that was before."""
+    """Change a byte, and restore the modification time."""
     before = path.stat()
     with path.open("r+b") as file:
         file.seek(at)
@@ -62,7 +62,7 @@ def _write(path: Path, *, at: int) -> None:
     assert path.stat().st_ctime_ns > before.st_ctime_ns
 
 
-def _as_now(movie: Source) -> Source:
+def _current(movie: Source) -> Source:
     digest = sha256(movie.path.read_bytes()).hexdigest()
     return Source(path=movie.path, size_bytes=movie.size_bytes, sha256=digest)
 
@@ -83,11 +83,11 @@ ATTRIBUTES: Final = {
 }
 
 
-# While it is sent
+# Changes during the upload
 
 
-async def _run_with(
-    happen: Callable[[], object], movie: Source, *, when_bytes: int, emulator: Emulator, **options: Any
+async def _upload_and_change(
+    change: Callable[[], object], movie: Source, *, after_bytes: int, emulator: Emulator, **options: Any
 ) -> Run:
     runs: list[Run] = []
 
@@ -96,27 +96,27 @@ async def _run_with(
 
     async with anyio.create_task_group() as group:
         group.start_soon(run)
-        await emulator.wait_for(lambda emulator: emulator.statistics().bytes_received > when_bytes)
-        happen()
+        await emulator.wait_for(lambda emulator: emulator.statistics().bytes_received > after_bytes)
+        change()
     return runs[0]
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("resume", [False, "local"], ids=["forgetful", "resuming"])
+@pytest.mark.parametrize("resume", ["off", "local"], ids=["resume off", "resume on"])
 @pytest.mark.parametrize(
-    ("when_bytes", "at", "concurrency"),
+    ("after_bytes", "at", "concurrency"),
     # One part at a time: with several, socket buffers can take all of a short file before it is changed.
     [(MIB, 0, 1), (PART + MIB, 0, 1)],
-    ids=["the part at hand", "a part before"],
+    ids=["current part", "earlier part"],
 )
-async def test_bytes_that_were_sent_change(
-    when_bytes: int, at: int, concurrency: int, resume: bool | str, movie: Source
+async def test_change_of_sent_bytes_fails_the_upload(
+    after_bytes: int, at: int, concurrency: int, resume: str, movie: Source
 ) -> None:
-    """Size and modification time are what they were; the upload fails, and its container goes."""
+    """Size and modification time stay the same. The container is deleted."""
     async with service(connection_rate=_RATE) as emulator:
-        happen = partial(_write, movie.path, at=at)
+        change = partial(_write, movie.path, at=at)
         options = {"concurrency": concurrency, "resume": resume}
-        run = await _run_with(happen, movie, when_bytes=when_bytes, emulator=emulator, **options)
+        run = await _upload_and_change(change, movie, after_bytes=after_bytes, emulator=emulator, **options)
         assert isinstance(run.error, SourceFailed)
         assert _DIFFERS in str(run.error)
         check_sentence(str(run.error))
@@ -124,9 +124,9 @@ async def test_bytes_that_were_sent_change(
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("at", [0, PART, 2 * PART], ids=["the first", "the last but one", "the last"])
-async def test_bytes_change_before_the_last_part_is_sent_again(at: int, movie: Source) -> None:
-    """Everything had been read once; the last part is not sent with bytes of another state."""
+@pytest.mark.parametrize("at", [0, PART, 2 * PART], ids=["first part", "second part", "last part"])
+async def test_change_before_a_retry_of_the_last_part_fails_the_upload(at: int, movie: Source) -> None:
+    """All parts were read once. The last part is not sent with different bytes."""
 
     def listen(event: UploadEvent) -> None:
         if isinstance(event, RetryScheduled):
@@ -140,61 +140,63 @@ async def test_bytes_change_before_the_last_part_is_sent_again(at: int, movie: S
 
 
 @pytest.mark.anyio
-async def test_bytes_that_were_not_sent_change(movie: Source) -> None:
-    """Nothing that was sent differs, so the video is the file as it is now."""
+async def test_change_of_unsent_bytes_is_uploaded(movie: Source) -> None:
+    """The parts that were sent are the same, so the video is the current file."""
     async with service(connection_rate=_RATE) as emulator:
-        happen = partial(_write, movie.path, at=2 * PART + MIB // 2)
-        run = await _run_with(happen, movie, when_bytes=MIB, emulator=emulator, concurrency=1)
+        change = partial(_write, movie.path, at=2 * PART + MIB // 2)
+        run = await _upload_and_change(change, movie, after_bytes=MIB, emulator=emulator, concurrency=1)
         assert run.video is not None, run.error
-        await check_finished(emulator, _as_now(movie), run.video.video_id)
+        await check_finished(emulator, _current(movie), run.video.video_id)
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("concurrency", [1, 3])
-@pytest.mark.parametrize("happen", ATTRIBUTES.values(), ids=ATTRIBUTES)
-async def test_attributes_change(happen: Callable[[Path], object], concurrency: int, movie: Source) -> None:
-    """The bytes are the same; nothing is sent again."""
+@pytest.mark.parametrize("change", ATTRIBUTES.values(), ids=ATTRIBUTES)
+async def test_change_of_attributes_is_ignored(
+    change: Callable[[Path], object], concurrency: int, movie: Source
+) -> None:
+    """The bytes are the same. No part is sent again."""
     async with service(connection_rate=_RATE) as emulator:
         options = {"concurrency": concurrency, "resume": "local"}
-        run = await _run_with(
-            partial(happen, movie.path), movie, when_bytes=PART + MIB, emulator=emulator, **options
+        run = await _upload_and_change(
+            partial(change, movie.path), movie, after_bytes=PART + MIB, emulator=emulator, **options
         )
         assert run.video is not None, run.error
         await check_finished(emulator, movie, run.video.video_id)
 
 
 @pytest.mark.anyio
-async def test_a_part_that_is_sent_again(movie: Source) -> None:
-    """Its first attempt may have arrived whole: other bytes in the second one are a change, too."""
+async def test_change_between_two_attempts_fails_the_upload(movie: Source) -> None:
+    """The service may have stored the first attempt, so the second one must have the same bytes."""
     async with service("upload,part=2:stall=0.3,when=late", "upload,part=2,times=1:cut,when=late") as emulator:
-        happen = partial(_write, movie.path, at=PART)
-        run = await _run_with(happen, movie, when_bytes=2 * PART, emulator=emulator, concurrency=1)
+        change = partial(_write, movie.path, at=PART)
+        run = await _upload_and_change(change, movie, after_bytes=2 * PART, emulator=emulator, concurrency=1)
         assert isinstance(run.error, SourceFailed)
         assert _DIFFERS in str(run.error)
         assert dict(emulator.videos) == {}
 
 
 @pytest.mark.anyio
-async def test_one_verification_for_all(movie: Source, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What one part's check has compared, the next ones need not read again."""
+async def test_one_comparison_serves_all_parts(movie: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checks of later parts do not read again what an earlier check has compared."""
     compared: list[list[int]] = []
     original = ReadParts.accept
 
-    def accept(self: ReadParts, verified: Any, *, ctime_ns: int | None) -> None:
-        compared.append([known.part.number for known in verified])
-        original(self, verified, ctime_ns=ctime_ns)
+    def accept(self: ReadParts, parts: Any, *, ctime_ns: int | None) -> None:
+        compared.append([known.part.number for known in parts])
+        original(self, parts, ctime_ns=ctime_ns)
 
     monkeypatch.setattr(ReadParts, "accept", accept)
     async with service(connection_rate=_RATE) as emulator:
-        happen = partial(movie.path.chmod, 0o600)
-        run = await _run_with(happen, movie, when_bytes=PART + MIB, emulator=emulator, concurrency=1)
+        change = partial(movie.path.chmod, 0o600)
+        run = await _upload_and_change(change, movie, after_bytes=PART + MIB, emulator=emulator, concurrency=1)
         assert run.video is not None, run.error
     assert sorted(number for numbers in compared for number in numbers) in ([1, 2], [1, 2, 3])
 
 
 @pytest.mark.anyio
-async def test_two_parts_that_end_together(movie: Source) -> None:
-    """One has been checked, and the file changes before the other one's check: that check includes both."""
+async def test_check_of_a_part_covers_parts_checked_before(movie: Source) -> None:
+    """The file changes between the checks of two parts that end together: the second check covers both."""
     from concurrent.futures import ThreadPoolExecutor
 
     from async_uploader import SourceError
@@ -204,8 +206,8 @@ async def test_two_parts_that_end_together(movie: Source) -> None:
     with ThreadPoolExecutor(2) as threads:
         source = await FileSource.open(movie.path, threads=threads)
         async with source.reading(first) as one, source.reading(second) as other:
-            while not (other._left_bytes <= 4096):
-                await other.readinto(block[: max(1, other._left_bytes - 4096)])
+            while not (other._remaining_bytes <= 4096):
+                await other.readinto(block[: max(1, other._remaining_bytes - 4096)])
             while await one.readinto(block):
                 pass
             _write(movie.path, at=0)
@@ -214,24 +216,24 @@ async def test_two_parts_that_end_together(movie: Source) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_verification_that_is_cancelled(movie: Source, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It neither holds up who cancels it nor reads on for nobody."""
-    began, stopped, ended = asyncio.Event(), threading.Event(), threading.Event()
+async def test_cancelled_comparison_stops(movie: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cancellation does not wait for the thread, and the thread stops reading."""
+    started, stopped, ended = asyncio.Event(), threading.Event(), threading.Event()
     loop = asyncio.get_running_loop()
 
-    def verify(self: ReadParts, compare: object, stop: threading.Event) -> tuple[list[Any], int | None]:
-        loop.call_soon_threadsafe(began.set)
+    def compare(self: ReadParts, check_identity: object, stop: threading.Event) -> tuple[list[Any], int | None]:
+        loop.call_soon_threadsafe(started.set)
         if stop.wait(10):
             stopped.set()
         ended.set()
         return [], self.ctime_ns
 
-    monkeypatch.setattr(ReadParts, "verify", verify)
+    monkeypatch.setattr(ReadParts, "compare", compare)
     async with service(connection_rate=_RATE) as emulator:
         run = asyncio.create_task(run_upload(emulator, movie, concurrency=1))
         await emulator.wait_for(lambda emulator: emulator.statistics().bytes_received > MIB)
         movie.path.chmod(0o600)
-        await began.wait()
+        await started.wait()
         run.cancel()
         await asyncio.wait([run], timeout=5)
         assert run.cancelled()
@@ -239,11 +241,11 @@ async def test_a_verification_that_is_cancelled(movie: Source, monkeypatch: pyte
     assert stopped.is_set()
 
 
-# Before it is resumed
+# Changes before the upload is resumed
 
 
 async def _interrupted(emulator: Emulator, source: Source, **options: Any) -> str:
-    """An upload that fails at its last part; returns its container."""
+    """An upload that fails at its last part; returns the id of its container."""
     emulator.add_fault(Fault.parse("upload,part=last:status=503"))
     run = await run_upload(emulator, source, **{"resume": "local", "max_attempts": 1, "concurrency": 1, **options})
     emulator.clear_faults()
@@ -258,21 +260,21 @@ def _query(state: Path, statement: str) -> list[Any]:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("at", [0, PART + _NOT_IN_SAMPLE], ids=["in the sample", "between its blocks"])
-async def test_bytes_that_were_received_have_changed(at: int, movie: Source) -> None:
-    """The file counts as changed: it is uploaded anew, and the half of the old one is deleted."""
+@pytest.mark.parametrize("at", [0, PART + _NOT_IN_SAMPLE], ids=["in the sample", "between blocks of the sample"])
+async def test_change_of_received_bytes_starts_again(at: int, movie: Source) -> None:
+    """The file is uploaded from its beginning, and the unfinished container is deleted."""
     async with service() as emulator:
         before = await _interrupted(emulator, movie)
         _write(movie.path, at=at)
         run = await run_upload(emulator, movie, resume="local")
         assert run.video is not None, run.error
         assert run.video.video_id != before
-        await check_finished(emulator, _as_now(movie), run.video.video_id)
+        await check_finished(emulator, _current(movie), run.video.video_id)
 
 
 @pytest.mark.anyio
-async def test_bytes_that_are_missing_have_changed(movie: Source) -> None:
-    """The service has nothing of them: it is resumed, and the video is the file as it is now."""
+async def test_change_of_missing_bytes_is_resumed(movie: Source) -> None:
+    """The service has none of these bytes, so the video is the current file."""
     async with service() as emulator:
         before = await _interrupted(emulator, movie)
         last = (2 * PART // (_BYTES // 256) + 2) * (_BYTES // 256) + 20_000
@@ -280,16 +282,18 @@ async def test_bytes_that_are_missing_have_changed(movie: Source) -> None:
         run = await run_upload(emulator, movie, resume="local")
         assert run.video is not None, run.error
         assert run.video.video_id == before
-        await check_finished(emulator, _as_now(movie), before)
+        await check_finished(emulator, _current(movie), before)
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("happen", ATTRIBUTES.values(), ids=ATTRIBUTES)
-async def test_attributes_have_changed(happen: Callable[[Path], object], movie: Source, state: Path) -> None:
-    """It is resumed, and the journal knows the new change time, so that the next run compares nothing."""
+@pytest.mark.parametrize("change", ATTRIBUTES.values(), ids=ATTRIBUTES)
+async def test_change_of_attributes_is_resumed(
+    change: Callable[[Path], object], movie: Source, state: Path
+) -> None:
+    """The journal stores the new change time, so the next run compares nothing."""
     async with service() as emulator:
         before = await _interrupted(emulator, movie)
-        happen(movie.path)
+        change(movie.path)
         since = asyncio.get_running_loop().time()
         await _interrupted(emulator, movie)
         await join_threads()
@@ -303,9 +307,9 @@ async def test_attributes_have_changed(happen: Callable[[Path], object], movie: 
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("changed", [False, True], ids=["as it was", "chmod"])
-async def test_a_part_without_a_checksum(changed: bool, movie: Source, state: Path) -> None:
-    """It arrived, and the process was killed before its note: comparable only while nothing has changed."""
+@pytest.mark.parametrize("changed", [False, True], ids=["unchanged", "chmod"])
+async def test_part_without_a_checksum(changed: bool, movie: Source, state: Path) -> None:
+    """The process was killed before it recorded the part, so the part cannot be compared after a change."""
     async with service() as emulator:
         before = await _interrupted(emulator, movie)
         await join_threads()
@@ -319,23 +323,23 @@ async def test_a_part_without_a_checksum(changed: bool, movie: Source, state: Pa
 
 
 @pytest.mark.anyio
-async def test_a_part_without_a_checksum_is_read_at_once(movie: Source, state: Path) -> None:
-    """So that a later chmod finds a checksum to compare with."""
+async def test_missing_checksums_are_computed_on_resuming(movie: Source, state: Path) -> None:
+    """A chmod during the resumed upload can then be compared."""
     async with service(connection_rate=_RATE) as emulator:
         before = await _interrupted(emulator, movie)
         await join_threads()
         _query(state, "DELETE FROM part WHERE number = 2")
-        happen = partial(movie.path.chmod, 0o600)
-        when_bytes = emulator.statistics().bytes_received + MIB // 2
-        run = await _run_with(happen, movie, when_bytes=when_bytes, emulator=emulator, resume="local")
+        change = partial(movie.path.chmod, 0o600)
+        after_bytes = emulator.statistics().bytes_received + MIB // 2
+        run = await _upload_and_change(change, movie, after_bytes=after_bytes, emulator=emulator, resume="local")
         assert run.video is not None, run.error
         assert run.video.video_id == before
         await check_finished(emulator, movie, before)
 
 
 @pytest.mark.anyio
-async def test_an_entry_of_an_older_version(movie: Source, state: Path) -> None:
-    """It has neither a change time nor checksums, and is resumed as before."""
+async def test_entry_of_an_older_version_is_resumed(movie: Source, state: Path) -> None:
+    """It has neither a change time nor checksums."""
     async with service() as emulator:
         before = await _interrupted(emulator, movie)
         await join_threads()
@@ -349,9 +353,9 @@ async def test_an_entry_of_an_older_version(movie: Source, state: Path) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("resume", ["local", True], ids=["local", "anywhere"])
-async def test_a_finished_upload_that_is_kept(resume: bool | str, movie: Source) -> None:
-    """After a chmod it is the same video; after other bytes, with the old times, it is another one."""
+@pytest.mark.parametrize("resume", ["local", "anywhere"])
+async def test_keep_finished_notices_changes(resume: str, movie: Source) -> None:
+    """After a chmod, the same video is returned. After a modification, there is a new one."""
     async with service() as emulator:
         options: dict[str, Any] = {"resume": resume, "keep_finished": True}
         first = await run_upload(emulator, movie, **options)
@@ -364,11 +368,11 @@ async def test_a_finished_upload_that_is_kept(resume: bool | str, movie: Source)
         third = await run_upload(emulator, movie, **options)
         assert third.video is not None, third.error
         assert third.video.video_id != first.video.video_id
-        assert (await emulator.finished(third.video.video_id)).sha256 == _as_now(movie).sha256
+        assert (await emulator.finished(third.video.video_id)).sha256 == _current(movie).sha256
         assert (await emulator.finished(first.video.video_id)).sha256 == movie.sha256
 
 
-# Under another name
+# Other names of the same file
 
 
 def _dotted(path: Path) -> Path:
@@ -396,17 +400,19 @@ def _renamed(path: Path) -> Path:
 NAMES: Final = {"sub/..": _dotted, "symbolic link": _symbolic, "hard link": _hard, "renamed": _renamed}
 
 
-def _under(path: Path, movie: Source) -> Source:
+def _source_at(path: Path, movie: Source) -> Source:
     return Source(path=path, size_bytes=movie.size_bytes, sha256=movie.sha256)
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("other", NAMES.values(), ids=NAMES)
-async def test_another_name_of_the_same_file(other: Callable[[Path], Path], movie: Source, state: Path) -> None:
-    """It is resumed, and the journal keeps one entry."""
+async def test_other_name_of_the_file_is_resumed(
+    other: Callable[[Path], Path], movie: Source, state: Path
+) -> None:
+    """The journal keeps one entry."""
     async with service() as emulator:
         before = await _interrupted(emulator, movie)
-        source = _under(other(movie.path), movie)
+        source = _source_at(other(movie.path), movie)
         assert await _interrupted(emulator, source) == before
         await join_threads()
         assert len(_query(state, "SELECT 1 FROM upload")) == 1
@@ -419,13 +425,13 @@ async def test_another_name_of_the_same_file(other: Callable[[Path], Path], movi
 
 
 @pytest.mark.anyio
-async def test_a_copy_is_another_source(movie: Source) -> None:
-    """It has an inode of its own, and becomes a video of its own."""
+async def test_copy_is_another_source(movie: Source) -> None:
+    """A copy has another inode, and becomes another video."""
     async with service() as emulator:
         before = await _interrupted(emulator, movie)
         copy = movie.path.with_name("copy.mp4")
         shutil.copy2(movie.path, copy)
-        run = await run_upload(emulator, _under(copy, movie), resume="local")
+        run = await run_upload(emulator, _source_at(copy, movie), resume="local")
         assert run.video is not None, run.error
         assert run.video.video_id != before
         run = await run_upload(emulator, movie, resume="local")
@@ -435,19 +441,19 @@ async def test_a_copy_is_another_source(movie: Source) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("other", [_dotted, _symbolic, _hard], ids=["sub/..", "symbolic link", "hard link"])
-async def test_two_at_once_under_two_names(
+async def test_concurrent_uploads_under_two_names_are_refused(
     other: Callable[[Path], Path], command: StartUpload, movie: Source, state: Path
 ) -> None:
-    """The second one is refused; and once it has been, the first one's locks are still there."""
-    source = _under(other(movie.path), movie)
+    """The locks of the first upload survive the refusal of the second."""
+    source = _source_at(other(movie.path), movie)
     async with service("upload,part=last,times=1:stall=forever") as emulator:
         async with command(emulator, movie, state):
             await emulator.wait_for(lambda emulator: emulator.statistics().uploads_in_flight)
             for _ in range(2):
                 async with command(emulator, source, state) as second:
-                    out, told = await second.wait()
+                    out, err = await second.wait()
                 assert (second.returncode, out) == (2, "")
-                assert told == f"error: {source.path} is being uploaded by another process already.\n"
+                assert err == f"error: {source.path} is already being uploaded by another process.\n"
             assert len(emulator.videos) == 1
         emulator.clear_faults()
         run = await run_upload(emulator, source, resume="local")

@@ -16,6 +16,17 @@ import pytest
 from async_uploader import UploadFailed
 from async_uploader._errors import UploaderError
 from async_uploader.emulator import Emulator
+from harness.world import (
+    Run,
+    Source,
+    check_finished,
+    check_no_resent_bytes,
+    check_sentence,
+    missing_bytes,
+    run_upload,
+    service,
+    uploads,
+)
 
 from .matrix import (
     CONCURRENCY,
@@ -28,17 +39,6 @@ from .matrix import (
     Trouble,
     every_case,
     paired_cases,
-)
-from .world import (
-    Run,
-    Source,
-    check_finished,
-    check_nothing_again,
-    check_sentence,
-    missing_bytes,
-    run_upload,
-    service,
-    uploads,
 )
 
 SourceOf = Callable[[int], Source]
@@ -144,7 +144,7 @@ async def _run(emulator: Emulator, case: Case, source: Source) -> Run:
         as_stream=case.kind == "stream",
         ranges=case.ranges,
         concurrency=case.concurrency,
-        resume={"no": False, "local": "local", "anywhere": True}[case.resume],
+        resume={"no": "off", "local": "local", "anywhere": "anywhere"}[case.resume],
         stall_timeout=case.trouble.stall_timeout,
         max_attempts=case.trouble.max_attempts,
     )
@@ -163,7 +163,7 @@ async def _check_failed(emulator: Emulator, case: Case, ends: Fails, source: Sou
     assert run.video is None
     assert run.error is not None
     check_sentence(str(run.error))
-    check_nothing_again(emulator)
+    check_no_resent_bytes(emulator)
     if ends.container == "never made":
         _check_cause(run.error, ends)
         assert len(emulator.videos) <= ends.orphans

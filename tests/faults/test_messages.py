@@ -16,10 +16,10 @@ from async_uploader._errors import UploaderError
 from async_uploader._limits import MIB
 from async_uploader.emulator import Fault
 from async_uploader.emulator._credentials import Credentials
+from harness.world import KEY, PART, QuickClient, Source, check_sentence, make_source, run_upload, service
 
 from .conftest import StartUpload
 from .matrix import SEVERAL_BYTES
-from .world import KEY, PART, QuickClient, Source, check_sentence, make_source, run_upload, service
 
 SourceOf = Callable[[int], Source]
 
@@ -31,7 +31,7 @@ _ALL: Final = "3 of 3 parts (11 MiB) were stored in video VIDEO."
 _DELETED: Final = "The unfinished video was deleted."
 _AGAIN: Final = "Upload it again to resume."
 _ANSWERED: Final = "The service answered"
-_LOST: Final = "No answer from the service:"
+_LOST: Final = "No response from the service:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +191,7 @@ async def test_nobody_there(host: str, says: str, source_of: SourceOf) -> None:
 LOGGED: Final = {
     "a part is tried again": (
         ("upload,part=last,times=1:cut,when=late",),
-        r"movie\.mp4, part 3: No answer from the service: it closed the connection\. Retrying in \d\.\d s\.",
+        r"movie\.mp4, part 3: No response from the service: it closed the connection\. Retrying in \d\.\d s\.",
     ),
     "a part had arrived": (
         ("upload,part=last,times=1:cut,when=stored",),

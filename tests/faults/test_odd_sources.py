@@ -1,4 +1,4 @@
-"""Sources that say one thing and do another: sizes that are wrong, and exceptions that mean something else."""
+"""Sources that misstate their size, and sources and callbacks that raise unusual exceptions."""
 
 from __future__ import annotations
 
@@ -19,34 +19,41 @@ from aiohttp import web
 
 from async_uploader import SourceError, UploadFailed
 from async_uploader._limits import MIB
+from async_uploader.events import PartEnded
+from harness.world import KEY, PART, QuickClient, check_sentence, service
 
-from .world import KEY, PART, QuickClient, check_sentence, service
-
-# What used to take 31 s must end at once, on a busy machine too.
+# Long enough for a busy machine, and shorter than the backoffs of an error that is retried (31 s).
 _AT_ONCE_SECONDS: Final = 10
 
 
 # Sizes
 
 
-class Sized(io.BytesIO):
-    """A file object that lies about its size: by ``off`` bytes, or whatever ``seek()`` and ``tell()`` say."""
+class MisstatedSize(io.BytesIO):
+    """A file object whose ``seek()`` and ``tell()`` report a wrong size.
 
-    def __init__(self, content: bytes, *, off: int) -> None:
+    :param difference_bytes: the reported size minus the real one
+    """
+
+    def __init__(self, content: bytes, *, difference_bytes: int) -> None:
         super().__init__(content)
-        self._off = off
+        self._difference_bytes = difference_bytes
         self._is_at_end = False
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         self._is_at_end = whence == os.SEEK_END
-        return super().seek(offset, whence) + (self._off if self._is_at_end else 0)
+        return super().seek(offset, whence) + (self._difference_bytes if self._is_at_end else 0)
 
     def tell(self) -> int:
-        return super().tell() + (self._off if self._is_at_end else 0)
+        return super().tell() + (self._difference_bytes if self._is_at_end else 0)
 
 
-class Lenient:
-    """A service that takes whatever it is sent, empty parts too."""
+class LenientService:
+    """A service that accepts every request, also empty parts.
+
+    :ivar parts: Content-Range and body size of each received part
+    :ivar deleted: number of deleted containers
+    """
 
     def __init__(self) -> None:
         self.parts: list[tuple[str, int]] = []
@@ -77,7 +84,7 @@ class Lenient:
             return web.Response(status=204)
         if request.path.endswith("/source"):
             self.parts.append((request.headers.get("Content-Range", ""), body))
-            assert len(self.parts) < 100, "it never ends"
+            assert len(self.parts) < 100, "the upload does not end"
         if request.path.endswith("/status"):
             return web.json_response({"ingest": {"status": "uploading"}, "encoding": {"playable": False}})
         return web.json_response({"videoId": "vi1", "title": "x"}, status=201)
@@ -86,43 +93,44 @@ class Lenient:
 @pytest.mark.anyio
 @pytest.mark.parametrize("ranges", ["part", "bytes"])
 @pytest.mark.parametrize(
-    ("off", "says"),
+    ("difference_bytes", "message"),
     [
-        (-1, "has more than the 11,534,335 bytes that it had when the upload began"),
-        (-PART, "has more than the 6,291,456 bytes that it had when the upload began"),
-        (-11 * MIB, "has more than the 0 bytes that it had when the upload began"),
+        (-1, "has more than the 11,534,335 bytes it had when the upload began"),
+        (-PART, "has more than the 6,291,456 bytes it had when the upload began"),
+        (-11 * MIB, "has more than the 0 bytes it had when the upload began"),
         (+1, "ended after 11,534,336 of 11,534,337 bytes"),
         (+PART, "ended after 11,534,336 of 16,777,216 bytes"),
     ],
 )
-async def test_a_file_object_that_misstates_its_size(off: int, says: str, ranges: Any) -> None:
-    """One plain error, also from a service that would take everything; its container is deleted."""
-    lenient = Lenient()
+async def test_file_object_that_misstates_its_size(difference_bytes: int, message: str, ranges: Any) -> None:
+    """The upload fails even if the service accepts everything, and its container is deleted."""
+    lenient = LenientService()
     async with lenient.running() as url, QuickClient(api_key=KEY, base_url=url) as client:
+        source = MisstatedSize(bytes(11 * MIB), difference_bytes=difference_bytes)
         with anyio.fail_after(_AT_ONCE_SECONDS), pytest.raises(SourceError) as raised:
-            await client.upload(Sized(bytes(11 * MIB), off=off), part_size=PART, ranges=ranges)
-    assert says in str(raised.value)
+            await client.upload(source, part_size=PART, ranges=ranges)
+    assert message in str(raised.value)
     check_sentence(f"The {raised.value}")
     assert lenient.deleted == isinstance(raised.value, UploadFailed)
     assert all(sent > PART for _, sent in lenient.parts)
 
 
 @pytest.mark.anyio
-async def test_a_file_object_whose_seek_returns_nothing() -> None:
-    """Some do; where they stand then says ``tell()``."""
+async def test_file_object_whose_seek_returns_none() -> None:
+    """The size is then read with ``tell()``."""
 
-    class Quiet(io.BytesIO):
+    class SeekReturnsNone(io.BytesIO):
         def seek(self, offset: int, whence: int = os.SEEK_SET) -> Any:
             super().seek(offset, whence)
 
     async with service() as emulator, QuickClient(api_key=KEY, base_url=emulator.url) as client:
-        video = await client.upload(Quiet(b"x" * (PART + 1)), part_size=PART)
+        video = await client.upload(SeekReturnsNone(b"x" * (PART + 1)), part_size=PART)
         assert (await emulator.finished(video.video_id)).size_bytes == PART + 1
 
 
 @pytest.mark.anyio
 async def test_standard_input_that_grows(tmp_path: Path) -> None:
-    """As a file that is named and grows: an error that says so, and nothing is left at the service."""
+    """The upload fails as that of a named file does, and its container is deleted."""
     path = tmp_path / "recording.mp4"
     async with service(connection_rate=5_000_000) as emulator:
         environment = {
@@ -141,20 +149,20 @@ async def test_standard_input_that_grows(tmp_path: Path) -> None:
             await emulator.wait_for(lambda emulator: emulator.statistics().bytes_received)
             with path.open("ab") as file:
                 file.write(b"more")
-            _, told = await anyio.to_thread.run_sync(process.communicate)
+            _, err = await anyio.to_thread.run_sync(process.communicate)
         finally:
             process.kill()
             await anyio.to_thread.run_sync(process.wait)
         assert process.returncode == 1
-        assert f"stdin has more than the {12 * PART:,} bytes that it had when the upload began." in told
-        assert "too small" not in told
-        assert "Traceback" not in told
+        assert f"stdin has more than the {12 * PART:,} bytes it had when the upload began." in err
+        assert "too small" not in err
+        assert "Traceback" not in err
         assert dict(emulator.videos) == {}
 
 
 # Exceptions
 
-_ODD: Final = {
+_EXCEPTIONS: Final = {
     "asyncio.CancelledError": asyncio.CancelledError,
     "concurrent.futures.CancelledError": concurrent.futures.CancelledError,
     "GeneratorExit": GeneratorExit,
@@ -166,16 +174,16 @@ _ODD: Final = {
 
 
 class Raising:
-    """Gives some bytes, and raises; as an iterable, an async iterable, or a file object of either kind."""
+    """Returns some bytes, then raises. Base class of iterables and file objects, synchronous and asynchronous."""
 
     def __init__(self, error: type[BaseException], *, after_bytes: int) -> None:
         self._error = error
-        self._left_bytes = after_bytes
+        self._remaining_bytes = after_bytes
 
     def _next(self) -> bytes:
-        if self._left_bytes <= 0:
+        if self._remaining_bytes <= 0:
             raise self._error
-        self._left_bytes -= MIB
+        self._remaining_bytes -= MIB
         return bytes(MIB)
 
 
@@ -211,20 +219,20 @@ _KINDS: Final[dict[str, Callable[..., Any]]] = {
     "file": RaisingFile,
     "async file": RaisingAsyncFile,
 }
-# How these say that they have ended; everybody else may not.
-_ENDS: Final = {("iterable", "StopIteration"), ("async iterable", "StopAsyncIteration")}
+# With these, a source of this kind ends normally.
+_NORMAL_ENDS: Final = {("iterable", "StopIteration"), ("async iterable", "StopAsyncIteration")}
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("after_bytes", [0, 2 * PART], ids=["at once", "after two parts"])
-@pytest.mark.parametrize("odd", _ODD)
+@pytest.mark.parametrize("error", _EXCEPTIONS)
 @pytest.mark.parametrize("kind", _KINDS)
-async def test_what_a_source_raises(kind: str, odd: str, after_bytes: int) -> None:
-    """It ends the upload at once, as the source's error, and no container is left."""
+async def test_exception_of_a_source(kind: str, error: str, after_bytes: int) -> None:
+    """The upload fails at once with a SourceError, and its container is deleted."""
     async with service() as emulator, QuickClient(api_key=KEY, base_url=emulator.url) as client:
-        source = _KINDS[kind](_ODD[odd], after_bytes=after_bytes)
+        source = _KINDS[kind](_EXCEPTIONS[error], after_bytes=after_bytes)
         with anyio.fail_after(_AT_ONCE_SECONDS):
-            if (kind, odd) in _ENDS and after_bytes:
+            if (kind, error) in _NORMAL_ENDS and after_bytes:
                 await client.upload(source, part_size=PART)
                 return
             with pytest.raises(SourceError) as raised:
@@ -237,8 +245,8 @@ async def test_what_a_source_raises(kind: str, odd: str, after_bytes: int) -> No
 
 
 @pytest.mark.anyio
-async def test_a_task_of_the_source_is_cancelled() -> None:
-    """What the source waits for, somebody else has cancelled: not this upload."""
+async def test_source_that_awaits_a_cancelled_task() -> None:
+    """Its ``CancelledError`` is an error of the source, not a cancellation of the upload."""
 
     async def source() -> AsyncIterator[bytes]:
         yield bytes(PART + 1)
@@ -249,35 +257,35 @@ async def test_a_task_of_the_source_is_cancelled() -> None:
     async with service() as emulator, QuickClient(api_key=KEY, base_url=emulator.url) as client:
         with anyio.fail_after(_AT_ONCE_SECONDS), pytest.raises(UploadFailed) as raised:
             await client.upload(source())
-        assert "stream ended itself with CancelledError." in str(raised.value)
+        assert "stream raised CancelledError." in str(raised.value)
         assert dict(emulator.videos) == {}
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("way", ["task", "scope", "timeout"])
-@pytest.mark.parametrize("primed", [False, True], ids=["before its first bytes", "later"])
-async def test_a_real_cancellation_is_none_of_the_source(way: str, primed: bool) -> None:
-    """It is passed on as it is, wherever the source waits."""
-    waits = asyncio.Event()
+@pytest.mark.parametrize("cancelled_by", ["task", "scope", "timeout"])
+@pytest.mark.parametrize("has_bytes", [False, True], ids=["before the first bytes", "after the first bytes"])
+async def test_cancellation_while_the_source_waits(cancelled_by: str, has_bytes: bool) -> None:
+    """It cancels the upload, and does not become a SourceError."""
+    is_waiting = asyncio.Event()
 
     async def source() -> AsyncIterator[bytes]:
-        if primed:
+        if has_bytes:
             yield bytes(PART + 1)
-        waits.set()
+        is_waiting.set()
         await anyio.sleep_forever()
 
     async with service() as emulator, QuickClient(api_key=KEY, base_url=emulator.url) as client:
-        if way == "task":
+        if cancelled_by == "task":
             upload = asyncio.create_task(client.upload(source(), concurrency=1))
-            await waits.wait()
+            await is_waiting.wait()
             upload.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await upload
-        elif way == "scope":
+        elif cancelled_by == "scope":
             with anyio.CancelScope() as scope:
 
                 async def cancel() -> None:
-                    await waits.wait()
+                    await is_waiting.wait()
                     scope.cancel()
 
                 async with anyio.create_task_group() as group:
@@ -293,11 +301,11 @@ async def test_a_real_cancellation_is_none_of_the_source(way: str, primed: bool)
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("option", ["on_progress", "on_event"])
-async def test_a_callback_that_raises_cancelled_error(option: str) -> None:
-    """No worker ends in silence: the upload fails at once."""
+async def test_callback_that_raises_cancelled_error(option: str) -> None:
+    """No worker ends silently: the upload fails at once."""
 
-    def raising(moment: Any) -> None:
-        if getattr(moment, "acknowledged_bytes", 0) or getattr(moment, "outcome", None):
+    def raising(report: Any) -> None:
+        if getattr(report, "acknowledged_bytes", 0) or isinstance(report, PartEnded):
             raise asyncio.CancelledError
 
     async with service() as emulator, QuickClient(api_key=KEY, base_url=emulator.url) as client:
@@ -307,26 +315,26 @@ async def test_a_callback_that_raises_cancelled_error(option: str) -> None:
         assert dict(emulator.videos) == {}
 
 
-_ENDING: Final = """
+_PROGRAM: Final = """
 import asyncio, sys
 from async_uploader import Client
 
 class Source:
-    left = {left}
+    remaining = {parts}
     def __iter__(self): return self
     def __aiter__(self): return self
     def __next__(self):
-        if not self.left:
+        if not self.remaining:
             raise {error}
-        self.left -= 1
+        self.remaining -= 1
         return bytes(6 << 20)
     async def __anext__(self):
         return self.__next__()
 
-class Async(Source):
+class AsyncSource(Source):
     __iter__ = None
 
-class Plain(Source):
+class SyncSource(Source):
     __aiter__ = None
 
 async def main():
@@ -341,13 +349,13 @@ except {error} as exc:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("left", [0, 3])
-@pytest.mark.parametrize("kind", ["Async", "Plain"])
+@pytest.mark.parametrize("parts", [0, 3])
+@pytest.mark.parametrize("kind", ["AsyncSource", "SyncSource"])
 @pytest.mark.parametrize("error", ["KeyboardInterrupt", "SystemExit"])
-async def test_a_source_that_ends_the_program(error: str, kind: str, left: int, tmp_path: Path) -> None:
-    """These mean the whole program: they come out as they are, after the container is deleted."""
+async def test_source_that_ends_the_program(error: str, kind: str, parts: int, tmp_path: Path) -> None:
+    """These exceptions leave ``upload()`` unchanged, after the container is deleted."""
     async with service() as emulator:
-        program = _ENDING.format(error=error, kind=kind, left=left)
+        program = _PROGRAM.format(error=error, kind=kind, parts=parts)
         command = [sys.executable, "-c", program, KEY, emulator.url]
         done = await anyio.to_thread.run_sync(
             lambda: subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, cwd=tmp_path)

@@ -15,15 +15,14 @@ from async_uploader import Video, events
 from async_uploader._limits import MIB
 from async_uploader._progress import ProgressReporter
 from async_uploader.emulator import Emulator
-
-from .world import (
-    BY_HAND,
+from harness.world import (
+    AUTH_HEADERS,
     KEY,
     PART,
     QuickClient,
     Source,
     check_finished,
-    check_nothing_again,
+    check_no_resent_bytes,
     run_upload,
     service,
     uploads,
@@ -59,7 +58,7 @@ async def test_someone_else_uses_the_account(source_of: SourceOf) -> None:
         )
         assert run.video is not None, run.error
         assert (await emulator.finished(run.video.video_id)).sha256 == source.sha256
-        check_nothing_again(emulator, limited=True)
+        check_no_resent_bytes(emulator, limited=True)
         refused = [record for record in uploads(emulator) if record.status == 429 and record.content_range]
         assert 1 <= len(refused) <= 4
         # What had its turn before the first refusal was known was on its way; nothing else until the window's end.
@@ -73,7 +72,7 @@ async def _use_up(emulator: Emulator, count: int) -> None:
     """Upload small videos by hand, whole, on the same account."""
     # The uploader spreads its parts over the window, and has no news of this until the next one is refused.
     await emulator.wait_for(lambda emulator: len(uploads(emulator)) == 2)
-    async with aiohttp.ClientSession(emulator.url, headers=BY_HAND) as session:
+    async with aiohttp.ClientSession(emulator.url, headers=AUTH_HEADERS) as session:
 
         async def one() -> None:
             async with session.post("/videos", json={"title": "another"}) as answer:

@@ -33,14 +33,13 @@ from async_uploader import (
     Video,
     upload,
 )
-from async_uploader._flow.rate_limit import RequestKind
 from async_uploader._flow.retries import RetryPolicy
 from async_uploader.cli._main import run
 from async_uploader.emulator import Emulator
-from async_uploader.events import RateLimitWait, UploadEvent
+from async_uploader.events import RateLimitWait, RequestKind, UploadEvent
+from harness.world import HANG_SECONDS, KEY, QuickClient, check_sentence, service
 
 from .proxy import LOGIN, Handler, Request, between, mutated, response, serving
-from .world import HANG_SECONDS, KEY, QuickClient, check_sentence, service
 
 pytestmark = pytest.mark.anyio
 
@@ -593,7 +592,7 @@ async def test_a_handshake_that_fails(answer: bytes, says: str) -> None:
     async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         error = await _failing_with(f"https://127.0.0.1:{port}")
-    assert str(error) == f"No answer from the service: TLS handshake with 127.0.0.1:{port} failed: {says}."
+    assert str(error) == f"No response from the service: TLS handshake with 127.0.0.1:{port} failed: {says}."
     assert error.retryable is (answer == b"")
 
 
@@ -623,7 +622,7 @@ async def test_a_certificate(ca: trustme.CA, names: tuple[str, ...], begins: int
     context = _server(ca, *names, not_before=now + timedelta(days=begins), not_after=now + timedelta(days=ends))
     async with serving(_never, ssl=context) as url:
         error = await _failing_with(url)
-    assert str(error) == f"No answer from the service: its certificate {says}."
+    assert str(error) == f"No response from the service: its certificate {says}."
     assert not error.retryable
 
 
@@ -755,7 +754,7 @@ async def test_no_exception_of_one_upload_stops_the_others(tmp_path: Path) -> No
     for path in paths:
         path.write_bytes(SMALL)
     items = [UploadItem(source=path, options=more) for path, more in zip(paths, options, strict=True)]  # type: ignore[arg-type]
-    items.insert(1, UploadItem(source=7))
+    items.insert(1, UploadItem(source=7))  # type: ignore[arg-type]
     errors: dict[Path, UploaderError | None] = {}
     async with service() as emulator, QuickClient(api_key=KEY, base_url=emulator.url) as client:
 

@@ -1,9 +1,10 @@
-"""Going on: after kill -9, on another machine, and with a journal that is wrong, gone or in the way."""
+"""Resuming: after kill -9, on another machine, and with a journal that is outdated, missing or unusable."""
 
 from __future__ import annotations
 
 import asyncio
 import io
+import json
 import logging
 import random
 import shutil
@@ -19,24 +20,20 @@ from typing import Any, Final
 import aiohttp
 import pytest
 
-from async_uploader import UploadFailed
+from async_uploader import ResumeMode, UploadFailed
 from async_uploader._limits import MIB
 from async_uploader._models import MARK_PLAN, MARK_SOURCE
 from async_uploader._resume.journal import Journal
 from async_uploader.emulator import Emulator, Fault
-
-from .conftest import Command, StartUpload
-from .leaks import join_threads
-from .matrix import SEVERAL_BYTES
-from .world import (
-    BY_HAND,
+from harness.world import (
+    AUTH_HEADERS,
     KEY,
     PART,
     QuickClient,
     Run,
     Source,
     check_finished,
-    check_nothing_again,
+    check_no_resent_bytes,
     make_source,
     missing_bytes,
     run_upload,
@@ -44,16 +41,21 @@ from .world import (
     uploads,
 )
 
+from .conftest import Command, StartUpload
+from .leaks import join_threads
+from .matrix import SEVERAL_BYTES
+from .proxy import Request, between, response
+
 SourceOf = Callable[[int], Source]
 
-_RATE: Final = 40_000_000  # bytes a second on each connection: slow enough to be killed in the middle
+_RATE: Final = 40_000_000  # bytes per second and connection: slow enough to kill the upload in the middle
 
 
-# Killed
+# Killed uploads
 
 
-async def _kill_at(emulator: Emulator, process: Command, received_bytes: int) -> None:
-    """Once the service has received so much more, or it is done already."""
+async def _kill_after(emulator: Emulator, process: Command, received_bytes: int) -> None:
+    """Kill a process once the service has received so many more bytes, unless it ends before."""
     until = emulator.statistics().bytes_received + received_bytes
     reached = asyncio.create_task(
         emulator.wait_for(lambda emulator: emulator.statistics().bytes_received >= until)
@@ -68,102 +70,105 @@ async def _kill_at(emulator: Emulator, process: Command, received_bytes: int) ->
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("ranges", "kills"), [("part", 4), ("bytes", 2)])
-async def test_killed_at_random_moments(
+async def test_resume_after_kills(
     ranges: str, kills: int, command: StartUpload, source_of: SourceOf, tmp_path: Path
 ) -> None:
-    """The same command again, until it is done: one video, and no part that was acknowledged sent again."""
+    """Repeating the command results in one video. No acknowledged part is sent again."""
     source = source_of(6 * PART + 1)
-    dice = random.Random(3)
+    rng = random.Random(3)
     state = tmp_path / "state"
     async with service(connection_rate=_RATE) as emulator:
         for _ in range(kills):
             async with command(emulator, source, state, "--ranges", ranges) as process:
-                await _kill_at(emulator, process, dice.randrange(1, 2 * PART))
+                await _kill_after(emulator, process, rng.randrange(1, 2 * PART))
                 await process.wait()
-        await _run_to_its_end(command, emulator, source, state, "--ranges", ranges)
+        await _run_to_the_end(command, emulator, source, state, "--ranges", ranges)
 
 
 @pytest.mark.anyio
-async def test_killed_and_gone_on_with_elsewhere(
+async def test_resume_on_another_machine_after_kills(
     command: StartUpload, source_of: SourceOf, tmp_path: Path
 ) -> None:
-    """Each time with an empty state directory: the container is found by the mark in its metadata."""
+    """With an empty state directory each time: the container is found by its marks."""
     source = source_of(6 * PART + 1)
-    dice = random.Random(4)
+    rng = random.Random(4)
     async with service(connection_rate=_RATE) as emulator:
         for number in range(2):
             async with command(emulator, source, tmp_path / f"machine {number}", "--resume") as process:
-                await _kill_at(emulator, process, dice.randrange(MIB, 2 * PART))
+                await _kill_after(emulator, process, rng.randrange(MIB, 2 * PART))
                 await process.wait()
-        await _run_to_its_end(command, emulator, source, tmp_path / "the last machine", "--resume")
+        await _run_to_the_end(command, emulator, source, tmp_path / "last machine", "--resume")
 
 
 @pytest.mark.soak
 @pytest.mark.anyio
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "on other machines"])
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["same machine", "other machines"])
 async def test_twenty_kills_of_sixty_parts(
     elsewhere: bool, command: StartUpload, source_of: SourceOf, tmp_path: Path
 ) -> None:
-    """The same at length."""
+    """A longer version of the two tests above."""
     source = source_of(59 * PART + 1)
-    dice = random.Random(5)
+    rng = random.Random(5)
     flags = ("--resume",) if elsewhere else ()
     async with service(connection_rate=_RATE) as emulator:
         for number in range(20):
             state = tmp_path / f"machine {number if elsewhere else 0}"
             async with command(emulator, source, state, *flags) as process:
-                await _kill_at(emulator, process, dice.randrange(1, 6 * PART))
+                await _kill_after(emulator, process, rng.randrange(1, 6 * PART))
                 await process.wait()
                 assert process.returncode == -signal.SIGKILL
-        await _run_to_its_end(command, emulator, source, tmp_path / "machine 0", *flags)
+        await _run_to_the_end(command, emulator, source, tmp_path / "machine 0", *flags)
 
 
-async def _run_to_its_end(
+async def _run_to_the_end(
     command: StartUpload, emulator: Emulator, source: Source, state: Path, *flags: str
 ) -> None:
     before = {video_id: view for video_id, view in emulator.videos.items() if view.received_bytes}
     async with command(emulator, source, state, *flags) as process:
-        _, told = await process.wait()
-        assert process.returncode == 0, told
+        _, err = await process.wait()
+        assert process.returncode == 0, err
     video_id, *empty = sorted(emulator.videos, key=lambda video_id: -emulator.videos[video_id].received_bytes)
     assert set(before) <= {video_id}
-    # A container may have been made just when the process was killed.
+    # A process may have been killed while it created a container.
     await check_finished(emulator, source, video_id, others=len(empty))
     assert len(empty) <= 1
     acknowledged = [one.content_range for one in uploads(emulator) if one.status in (200, 201, 206)]
     assert len(acknowledged) == len(set(acknowledged))
-    async with aiohttp.ClientSession(emulator.url, headers=BY_HAND) as session:
-        answer = await (await session.get(f"/videos/{video_id}")).json(content_type=None)
-        assert answer["metadata"] == []
+    async with aiohttp.ClientSession(emulator.url, headers=AUTH_HEADERS) as session:
+        video = await (await session.get(f"/videos/{video_id}")).json(content_type=None)
+        assert video["metadata"] == []
 
 
 @pytest.mark.anyio
-async def test_two_at_once(command: StartUpload, source_of: SourceOf, state: Path) -> None:
-    """The second says so, ends with 2 before it sends anything, and does not get into the first one's way."""
+async def test_concurrent_uploads_of_a_source_are_refused(
+    command: StartUpload, source_of: SourceOf, state: Path
+) -> None:
+    """The second process exits with code 2 before it sends a request. The first one continues."""
     source = source_of(SEVERAL_BYTES)
     async with service("upload,part=last,times=1:stall=forever") as emulator:
         async with command(emulator, source, state) as first:
-            await emulator.wait_for(lambda emulator: emulator.statistics().uploads_in_flight)
+            await emulator.wait_for(lambda emulator: any(count for _, count in emulator._server.faults.counts()))
             requests = emulator.statistics().requests
             async with command(emulator, source, state) as second:
-                out, told = await second.wait()
+                out, err = await second.wait()
             assert second.returncode == 2
             assert out == ""
-            assert told == f"error: {source.path} is being uploaded by another process already.\n"
+            assert err == f"error: {source.path} is already being uploaded by another process.\n"
             assert len(emulator.videos) == 1
             assert first.returncode is None
             assert {one.endpoint for one in emulator.requests[requests:]} <= {"upload"}
+        emulator.clear_faults()  # the first process may have been killed before it sent its last part
         run = await run_upload(emulator, source, resume="local")
         assert run.video is not None, run.error
         await check_finished(emulator, source, run.video.video_id)
 
 
-# Wrong, gone, or in the way
+# Outdated, missing or unusable journals
 
 
 async def _interrupted(emulator: Emulator, source: Source, **options: Any) -> UploadFailed:
-    """An upload that ends before its last part, and can go on."""
+    """An upload that fails at its last part, and can be resumed."""
     emulator.add_fault(Fault.parse("upload,part=last:status=503"))
     run = await run_upload(emulator, source, **{"resume": "local", "max_attempts": 1, "concurrency": 1, **options})
     emulator.clear_faults()
@@ -173,67 +178,69 @@ async def _interrupted(emulator: Emulator, source: Source, **options: Any) -> Up
     return run.error
 
 
-async def _check_anew(emulator: Emulator, source: Source, run: Run, *, before: UploadFailed, left: bool) -> None:
-    """It was begun anew: another container, and the other one is gone or left."""
+async def _check_restarted(
+    emulator: Emulator, source: Source, run: Run, *, before: UploadFailed, is_kept: bool
+) -> None:
+    """A new container was filled; the old one is deleted, unless ``is_kept``."""
     assert run.video is not None, run.error
     assert run.video.video_id != before.video_id
     assert (await emulator.finished(run.video.video_id)).sha256 == source.sha256
-    assert (before.video_id in emulator.videos) == left
-    check_nothing_again(emulator)
+    assert (before.video_id in emulator.videos) == is_kept
+    check_no_resent_bytes(emulator)
 
 
-async def _check_gone_on(emulator: Emulator, source: Source, run: Run, *, before: UploadFailed) -> None:
-    """It went on: only the last part was sent."""
+async def _check_resumed(emulator: Emulator, source: Source, run: Run, *, before: UploadFailed) -> None:
+    """The old container was completed, and nothing was sent twice."""
     assert run.video is not None, run.error
     assert run.video.video_id == before.video_id
     await check_finished(emulator, source, run.video.video_id)
 
 
-def _said(caplog: pytest.LogCaptureFixture) -> list[str]:
+def _messages(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "async_uploader.resume"]
 
 
 @pytest.fixture
-def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
     caplog.set_level(logging.INFO, "async_uploader.resume")
-    return lambda: _said(caplog)
+    return lambda: _messages(caplog)
 
 
-Said = Callable[[], list[str]]
+Logged = Callable[[], list[str]]
 
 
 @pytest.fixture
 def movie(source_of: SourceOf, tmp_path: Path) -> Source:
-    """A source of one's own."""
-    whole = source_of(SEVERAL_BYTES)
-    shutil.copyfile(whole.path, tmp_path / "movie.mp4")
-    return Source(path=tmp_path / "movie.mp4", size_bytes=whole.size_bytes, sha256=whole.sha256)
+    """A copy of a source, which the test may change."""
+    original = source_of(SEVERAL_BYTES)
+    shutil.copyfile(original.path, tmp_path / "movie.mp4")
+    return Source(path=tmp_path / "movie.mp4", size_bytes=original.size_bytes, sha256=original.sha256)
 
 
 @pytest.mark.anyio
-async def test_it_goes_on(movie: Source, said: Said) -> None:
-    """What the service has is not sent, and it is said."""
+async def test_stored_parts_are_not_sent_again(movie: Source, logged: Logged) -> None:
+    """The log says how many parts are stored."""
     async with service() as emulator:
         before = await _interrupted(emulator, movie)
         missing = missing_bytes(emulator.videos[before.video_id or ""], movie, "part")
         since = asyncio.get_running_loop().time()
         run = await run_upload(emulator, movie, resume="local")
-        await _check_gone_on(emulator, movie, run, before=before)
+        await _check_resumed(emulator, movie, run, before=before)
         assert sum(one.body_bytes for one in uploads(emulator, since)) <= missing
-        assert said() == [f"movie.mp4: going on with video {before.video_id}, where 2 of 3 parts have arrived."]
+        assert logged() == [f"movie.mp4: resuming video {before.video_id}; 2 of 3 parts are stored."]
         assert run.progress[0].acknowledged_bytes >= 2 * PART
 
 
 @pytest.mark.anyio
-async def test_a_part_that_arrives_late(movie: Source) -> None:
-    """What a killed process had on its way lands after the status was asked: no conflict, it is the same part."""
+async def test_part_of_a_killed_process_arrives_late(movie: Source) -> None:
+    """It arrives after the status was requested. It is the same part, so there is no conflict."""
     async with service() as emulator:
         before = await _interrupted(emulator, movie)
         emulator.add_fault(Fault.parse("upload,part=last,times=1:stall=0.5"))
-        going_on = asyncio.create_task(run_upload(emulator, movie, resume="local"))
+        resuming = asyncio.create_task(run_upload(emulator, movie, resume="local"))
         await emulator.wait_for(lambda emulator: emulator.statistics().uploads_in_flight)
         await _send_by_hand(emulator, movie, before.video_id, number=3)
-        run = await going_on
+        run = await resuming
         assert run.video is not None, run.error
         assert list(emulator.videos) == [run.video.video_id] == [before.video_id]
         assert (await emulator.finished(run.video.video_id)).sha256 == movie.sha256
@@ -243,143 +250,177 @@ async def _send_by_hand(emulator: Emulator, source: Source, video_id: str | None
     content = source.path.read_bytes()[(number - 1) * PART : number * PART]
     form = aiohttp.FormData()
     form.add_field("file", io.BytesIO(content), filename="x.mp4")
-    headers = {**BY_HAND, "Content-Range": source.content_range(number, "part")}
+    headers = {**AUTH_HEADERS, "Content-Range": source.content_range(number, "part")}
     async with (
         aiohttp.ClientSession(emulator.url, headers=headers) as session,
-        session.post(f"/videos/{video_id}/source", data=form) as answer,
+        session.post(f"/videos/{video_id}/source", data=form) as response,
     ):
-        assert answer.status == 201
+        assert response.status == 201
 
 
 @pytest.mark.anyio
-async def test_the_source_has_changed(movie: Source, tmp_path: Path, said: Said) -> None:
-    """The half of the old file is deleted, and the new one is uploaded whole."""
+async def test_changed_source_starts_again(movie: Source, tmp_path: Path, logged: Logged) -> None:
+    """The unfinished container of the old file is deleted."""
     async with service() as emulator:
         before = await _interrupted(emulator, movie)
         other = make_source(movie.path, SEVERAL_BYTES)
         run = await run_upload(emulator, other, resume="local")
-        await _check_anew(emulator, other, run, before=before, left=False)
-        assert said() == ["movie.mp4 has changed since its upload began; starting anew."]
+        await _check_restarted(emulator, other, run, before=before, is_kept=False)
+        assert logged() == ["movie.mp4 has changed since its upload began; starting a new upload."]
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("way", ["rewritten", "touched"])
-async def test_the_source_has_changed_and_is_marked(movie: Source, way: str) -> None:
-    """With ``resume=True``, too: what another file left is not gone on with; the same content elsewhere is."""
+@pytest.mark.parametrize("change", ["rewritten", "renamed"])
+async def test_changed_source_with_marks(movie: Source, change: str) -> None:
+    """New contents start again; the same contents under another name are resumed."""
     async with service() as emulator:
-        before = await _interrupted(emulator, movie, resume=True)
-        if way == "rewritten":
+        before = await _interrupted(emulator, movie, resume="anywhere")
+        if change == "rewritten":
             other = make_source(movie.path, SEVERAL_BYTES)
-            run = await run_upload(emulator, other, resume=True)
-            await _check_anew(emulator, other, run, before=before, left=False)
+            run = await run_upload(emulator, other, resume="anywhere")
+            await _check_restarted(emulator, other, run, before=before, is_kept=False)
         else:
             other = Source(path=movie.path.with_name("copy.mp4"), size_bytes=movie.size_bytes, sha256=movie.sha256)
             movie.path.rename(other.path)
-            run = await run_upload(emulator, other, resume=True)
-            await _check_gone_on(emulator, other, run, before=before)
+            run = await run_upload(emulator, other, resume="anywhere")
+            await _check_resumed(emulator, other, run, before=before)
 
 
 @pytest.mark.anyio
-async def test_the_container_has_vanished(movie: Source, said: Said) -> None:
-    """Somebody has deleted it: another one is made."""
+async def test_deleted_container_starts_again(movie: Source, logged: Logged) -> None:
     async with service() as emulator:
         before = await _interrupted(emulator, movie)
         async with QuickClient(api_key=KEY, base_url=emulator.url) as client:
             await client.delete_video(before.video_id or "")
         run = await run_upload(emulator, movie, resume="local")
-        await _check_anew(emulator, movie, run, before=before, left=False)
-        assert said() == [f"movie.mp4: video {before.video_id} is gone; starting anew."]
+        await _check_restarted(emulator, movie, run, before=before, is_kept=False)
+        assert logged() == [f"movie.mp4: video {before.video_id} no longer exists; starting a new upload."]
 
 
 @pytest.mark.anyio
-async def test_the_container_is_finished(movie: Source, said: Said) -> None:
-    """The process died between the last answer and its note: nothing is sent."""
+async def test_finished_container_is_returned(movie: Source, logged: Logged) -> None:
+    """The process was killed between the last response and its record. No part is sent."""
     async with service() as emulator:
         before = await _interrupted(emulator, movie)
         await _send_by_hand(emulator, movie, before.video_id, number=3)
         since = asyncio.get_running_loop().time()
         run = await run_upload(emulator, movie, resume="local")
-        await _check_gone_on(emulator, movie, run, before=before)
+        await _check_resumed(emulator, movie, run, before=before)
         assert uploads(emulator, since) == []
-        assert said() == [f"movie.mp4: video {before.video_id} is complete already."]
+        assert logged() == [f"movie.mp4: video {before.video_id} is already complete."]
 
 
 @pytest.mark.anyio
-async def test_the_container_holds_something_else(movie: Source, said: Said) -> None:
-    """Somebody has filled it with another file: hands off, and a new one."""
+async def test_container_with_other_contents_is_left(movie: Source, logged: Logged) -> None:
+    """Another client has filled it with another file. A new container is created."""
     async with service() as emulator:
         before = await _interrupted(emulator, movie)
         form = aiohttp.FormData()
         form.add_field("file", b"something else", filename="x.mp4")
-        headers = {**BY_HAND, "Content-Range": "part 3/3"}
+        headers = {**AUTH_HEADERS, "Content-Range": "part 3/3"}
         async with aiohttp.ClientSession(emulator.url, headers=headers) as session:
             await session.post(f"/videos/{before.video_id}/source", data=form)
         await emulator.finished(before.video_id or "")
         run = await run_upload(emulator, movie, resume="local")
-        await _check_anew(emulator, movie, run, before=before, left=True)
-        assert said() == [f"movie.mp4: video {before.video_id} holds something else by now; starting anew."]
+        await _check_restarted(emulator, movie, run, before=before, is_kept=True)
+        assert logged() == [f"movie.mp4: video {before.video_id} contains something else; starting a new upload."]
 
 
 @pytest.mark.anyio
-async def test_another_account(movie: Source, said: Said) -> None:
-    """Its containers are none of this one's business."""
+async def test_entries_of_other_accounts_are_ignored(movie: Source, logged: Logged) -> None:
     async with service() as mine, service() as other:
         before = await _interrupted(mine, movie)
         run = await run_upload(other, movie, resume="local")
         assert run.video is not None, run.error
         await check_finished(other, movie, run.video.video_id)
-        assert said() == ["movie.mp4: an upload to another account or host is unfinished; this is a new one."]
+        assert logged() == [
+            "movie.mp4: starting a new upload; an unfinished one belongs to another account or service."
+        ]
         run = await run_upload(mine, movie, resume="local")
-        await _check_gone_on(mine, movie, run, before=before)
+        await _check_resumed(mine, movie, run, before=before)
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("resume", ["local", True], ids=["local", "anywhere"])
+@pytest.mark.parametrize("resume", ["local", "anywhere"])
 @pytest.mark.parametrize("other", [{"part_size": 6 * MIB}, {"ranges": "bytes"}], ids=["part size", "ranges"])
-async def test_other_options(
-    movie: Source, said: Said, resume: bool | str, other: dict[str, Any], state: Path
+async def test_resumed_upload_keeps_its_options(
+    movie: Source, logged: Logged, resume: str, other: dict[str, Any], state: Path
 ) -> None:
-    """It goes on as it was begun, and says that the option is of no effect."""
+    """A warning says that the requested part size and ranges are ignored."""
     async with service() as emulator:
         before = await _interrupted(emulator, movie, resume=resume)
-        if resume is True:
+        if resume == "anywhere":
             await join_threads()
             shutil.rmtree(state)
         run = await run_upload(emulator, movie, resume=resume, **other)
-        await _check_gone_on(emulator, movie, run, before=before)
-        assert said()[1:] == ["movie.mp4: the upload was begun in parts of 5 MiB, and goes on so."]
+        await _check_resumed(emulator, movie, run, before=before)
+        assert logged()[1:] == [
+            "movie.mp4: ignoring the requested part size and ranges; the upload continues in parts of 5 MiB."
+        ]
         assert run.video is not None
         assert run.video.metadata == ()
 
 
 @pytest.mark.anyio
-async def test_marks_leave_the_callers_metadata_alone(movie: Source) -> None:
-    """They are there while it is unfinished, and gone in the end."""
+async def test_marks_do_not_affect_other_metadata(movie: Source) -> None:
+    """The container has marks until the upload is finished."""
     async with service() as emulator:
-        before = await _interrupted(emulator, movie, resume=True, metadata={"mine": "kept"})
+        before = await _interrupted(emulator, movie, resume="anywhere", metadata={"mine": "kept"})
         async with QuickClient(api_key=KEY, base_url=emulator.url) as client:
             marked = await client.get_video(before.video_id or "")
         assert {one.key for one in marked.metadata} == {"mine", MARK_SOURCE, MARK_PLAN}
-        run = await run_upload(emulator, movie, resume=True, metadata={"mine": "kept"})
-        await _check_gone_on(emulator, movie, run, before=before)
+        run = await run_upload(emulator, movie, resume="anywhere", metadata={"mine": "kept"})
+        await _check_resumed(emulator, movie, run, before=before)
         assert run.video is not None
         assert [(one.key, one.value) for one in run.video.metadata] == [("mine", "kept")]
 
 
-def _no_database(state: Path) -> Path:
+@pytest.mark.anyio
+@pytest.mark.parametrize("resume", ["local", "anywhere"])
+async def test_metadata_of_other_programs_is_written_back_unchanged(movie: Source, resume: ResumeMode) -> None:
+    """Also entries with values and fields that the model of a video does not have."""
+    foreign = [
+        {"key": "color", "value": "red"},
+        {"key": "views", "value": 7},
+        {"key": "place", "value": "Bordeaux", "origin": "editor"},
+        {"value": "no key"},
+        "no object",
+    ]
+    written: list[object] = []
+
+    def add_metadata(request: Request, answer: bytes) -> bytes:
+        if request.method == "PATCH":
+            written.append(json.loads(request.body)["metadata"])
+            return response(200, {"videoId": request.path.rpartition("/")[2], "metadata": written[-1]})
+        video = json.loads(answer.partition(b"\r\n\r\n")[2] or "{}")
+        if "metadata" not in video:
+            return answer
+        return response(201, {**video, "metadata": [foreign[0], *video["metadata"], *foreign[1:]]})
+
+    async with (
+        service() as emulator,
+        between(emulator, add_metadata) as url,
+        QuickClient(api_key=KEY, base_url=url) as client,
+    ):
+        video = await client.upload(movie.path, resume=resume, part_size=PART)
+    assert written == [foreign]
+    assert video.raw["metadata"] == foreign
+
+
+def _not_a_database(state: Path) -> Path:
     path = state / "async_uploader" / "journal.sqlite3"
     path.parent.mkdir(parents=True)
-    path.write_bytes(b"this is no database, and has not been one " * 100)
+    path.write_bytes(b"this is not a database, and never was one " * 100)
     return path
 
 
-def _cut_off(state: Path) -> Path:
-    path = _no_database(state)
+def _truncated(state: Path) -> Path:
+    path = _not_a_database(state)
     path.write_bytes(b"SQLite format 3\0" + bytes(50))
     return path
 
 
-def _newer(state: Path) -> Path:
+def _newer_version(state: Path) -> Path:
     path = state / "async_uploader" / "journal.sqlite3"
     path.parent.mkdir(parents=True)
     with sqlite3.connect(path) as database:
@@ -388,20 +429,20 @@ def _newer(state: Path) -> Path:
     return path
 
 
-def _a_file_in_its_place(state: Path) -> Path:
+def _file_instead_of_directory(state: Path) -> Path:
     state.mkdir()
     (state / "async_uploader").write_bytes(b"")
     return state / "async_uploader" / "journal.sqlite3"
 
 
-def _a_directory_in_its_place(state: Path) -> Path:
+def _directory_instead_of_file(state: Path) -> Path:
     path = state / "async_uploader" / "journal.sqlite3"
     path.mkdir(parents=True)
     return path
 
 
-def _full(state: Path) -> Path:
-    """Whatever is written to it, there is no space left on the device."""
+def _full_disk(state: Path) -> Path:
+    """Every write fails with ENOSPC."""
     path = state / "async_uploader" / "journal.sqlite3"
     path.parent.mkdir(parents=True)
     path.symlink_to("/dev/full")
@@ -409,19 +450,27 @@ def _full(state: Path) -> Path:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("resume", ["local", True], ids=["local", "anywhere"])
+@pytest.mark.parametrize("resume", ["local", "anywhere"])
 @pytest.mark.parametrize(
-    "spoil", [_no_database, _cut_off, _newer, _a_file_in_its_place, _a_directory_in_its_place, _full]
+    "damage",
+    [
+        _not_a_database,
+        _truncated,
+        _newer_version,
+        _file_instead_of_directory,
+        _directory_instead_of_file,
+        _full_disk,
+    ],
 )
-async def test_without_a_journal(
-    spoil: Callable[[Path], Path],
-    resume: bool | str,
+async def test_upload_without_a_usable_journal(
+    damage: Callable[[Path], Path],
+    resume: str,
     movie: Source,
     state: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """It uploads all the same, and warns once."""
-    path = spoil(state)
+    """The upload succeeds, with one warning."""
+    path = damage(state)
     async with service() as emulator:
         run = await run_upload(emulator, movie, resume=resume)
         assert run.video is not None, run.error
@@ -430,15 +479,17 @@ async def test_without_a_journal(
     warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     (warning,) = warnings
     assert str(path.parent) in warning
-    assert warning.endswith(": this upload goes on, but could not be resumed.")
+    assert warning.endswith(". Uploads continue without it, and may not be resumable.")
 
 
 @pytest.mark.anyio
-async def test_a_disk_that_fills_up(movie: Source, monkeypatch: pytest.MonkeyPatch, said: Said) -> None:
-    """The journal fails in the middle: the upload goes on, and warns once."""
+async def test_journal_fails_during_the_upload(
+    movie: Source, monkeypatch: pytest.MonkeyPatch, logged: Logged
+) -> None:
+    """The upload succeeds, with one warning."""
     from async_uploader._resume.journal import Journal
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
     async with service() as emulator:
@@ -447,31 +498,33 @@ async def test_a_disk_that_fills_up(movie: Source, monkeypatch: pytest.MonkeyPat
             run = await run_upload(emulator, movie, resume="local")
         assert run.video is not None, run.error
         await check_finished(emulator, movie, run.video.video_id)
-        (warning,) = said()
-        assert "(database or disk is full): this upload goes on, but could not be resumed." in warning
+        (warning,) = logged()
+        assert (
+            "cannot be used: database or disk is full. Uploads continue without it, and may not be resumable."
+            in warning
+        )
 
 
-def test_many_who_make_a_journal_at_once(tmp_path: Path) -> None:
-    """A service's first uploads, say; without care, one in some hundred finds it locked."""
+def test_concurrent_creation_of_the_journal(tmp_path: Path) -> None:
+    """Without the retries in ``open_database``, about one in a hundred fails with "database is locked"."""
 
-    def look(number: int) -> int:
+    def query(number: int) -> int:
         journal = Journal(tmp_path / f"{number // 8}.sqlite3")
-        everybody.wait()
+        barrier.wait()
         try:
             return len(journal.unfinished())
         finally:
             journal.close()
 
-    everybody = threading.Barrier(8)
+    barrier = threading.Barrier(8)
     with ThreadPoolExecutor(8) as threads:
-        assert set(threads.map(look, range(320))) == {0}
+        assert set(threads.map(query, range(320))) == {0}
 
 
 @pytest.mark.anyio
-async def test_what_the_journal_holds(movie: Source, state: Path) -> None:
-    """Nobody else may read it, and there is no secret in it."""
+async def test_journal_is_private_and_has_no_secrets(movie: Source, state: Path) -> None:
     async with service() as emulator:
-        await _interrupted(emulator, movie, resume=True)
+        await _interrupted(emulator, movie, resume="anywhere")
         bearers = emulator._server.credentials.bearers
         secrets = [KEY, *bearers.expires_s, *bearers.refreshable_s]
         assert len(secrets) == 3

@@ -1,4 +1,4 @@
-"""A source that changes under the upload: an error that says how, and never a video of two halves."""
+"""Files that change during the upload: the error says how, and no video mixes two states of a file."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import pytest
 from async_uploader import SourceError, SourceFailed
 from async_uploader._limits import MIB
 from async_uploader.emulator import Emulator
+from harness.world import Run, Source, check_sentence, run_upload, service
 
 from .matrix import SEVERAL_BYTES
-from .world import Run, Source, check_sentence, run_upload, service
 
 SourceOf = Callable[[int], Source]
 
@@ -47,44 +47,46 @@ def _become_directory(path: Path) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What happens to the file, and what is said about it."""
+    """A change of the file, and the expected message."""
 
     name: str
-    happen: Callable[[Path], object]
-    says: str
+    apply: Callable[[Path], object]
+    message: str
 
 
 _CHANGED: Final = "has changed since the upload began: "
 
 CHANGES: Final = (
-    Change(name="grows", happen=_grow,
-           says=f"{_CHANGED}it had 11,534,337 bytes and has 11,534,341 now."),
-    Change(name="shrinks", happen=partial(os.truncate, length=SEVERAL_BYTES - 1),
-           says=f"{_CHANGED}it had 11,534,337 bytes and has 11,534,336 now."),
-    Change(name="loses all but what was read", happen=partial(os.truncate, length=MIB),
-           says=f"{_CHANGED}it had 11,534,337 bytes and has 1,048,576 now."),
-    Change(name="is emptied", happen=partial(os.truncate, length=0),
-           says=f"{_CHANGED}it had 11,534,337 bytes and has 0 now."),
-    Change(name="is replaced", happen=_replace, says=f"{_CHANGED}another file has taken its place."),
-    Change(name="is rewritten", happen=_rewrite, says=f"{_CHANGED}it was written to."),
-    Change(name="is touched", happen=os.utime, says=f"{_CHANGED}it was written to."),
-    Change(name="is deleted", happen=os.unlink, says="cannot be read any more: No such file or directory."),
-    Change(name="becomes a directory", happen=_become_directory,
-           says=f"{_CHANGED}it had 11,534,337 bytes and has "),
+    Change(name="grows", apply=_grow,
+           message=f"{_CHANGED}it had 11,534,337 bytes and has 11,534,341 now."),
+    Change(name="shrinks", apply=partial(os.truncate, length=SEVERAL_BYTES - 1),
+           message=f"{_CHANGED}it had 11,534,337 bytes and has 11,534,336 now."),
+    Change(name="is truncated to the bytes read", apply=partial(os.truncate, length=MIB),
+           message=f"{_CHANGED}it had 11,534,337 bytes and has 1,048,576 now."),
+    Change(name="is emptied", apply=partial(os.truncate, length=0),
+           message=f"{_CHANGED}it had 11,534,337 bytes and has 0 now."),
+    Change(name="is replaced", apply=_replace, message=f"{_CHANGED}it was replaced by another file."),
+    Change(name="is rewritten", apply=_rewrite, message=f"{_CHANGED}it was modified."),
+    Change(name="is touched", apply=os.utime, message=f"{_CHANGED}it was modified."),
+    Change(name="is deleted", apply=os.unlink, message="can no longer be read: No such file or directory."),
+    Change(name="becomes a directory", apply=_become_directory,
+           message=f"{_CHANGED}it had 11,534,337 bytes and has "),
 )  # fmt: skip
 
 
 @pytest.fixture
 def movie(source_of: SourceOf, tmp_path: Path) -> Source:
-    """A source of one's own."""
-    whole = source_of(SEVERAL_BYTES)
+    """A copy of a source, which the test may change."""
+    original = source_of(SEVERAL_BYTES)
     path = tmp_path / "movie.mp4"
-    shutil.copyfile(whole.path, path)
-    return Source(path=path, size_bytes=whole.size_bytes, sha256=whole.sha256)
+    shutil.copyfile(original.path, path)
+    return Source(path=path, size_bytes=original.size_bytes, sha256=original.sha256)
 
 
-async def _run_with(change: Change, movie: Source, *, when_bytes: int, emulator: Emulator, **options: Any) -> Run:
-    """Upload, and change the file once the service has so much of it."""
+async def _upload_and_change(
+    change: Change, movie: Source, *, after_bytes: int, emulator: Emulator, **options: Any
+) -> Run:
+    """Upload, and change the file once the service has received ``after_bytes``."""
     runs: list[Run] = []
 
     async def run() -> None:
@@ -92,33 +94,33 @@ async def _run_with(change: Change, movie: Source, *, when_bytes: int, emulator:
 
     async with anyio.create_task_group() as group:
         group.start_soon(run)
-        await emulator.wait_for(lambda emulator: emulator.statistics().bytes_received > when_bytes)
-        change.happen(movie.path)
+        await emulator.wait_for(lambda emulator: emulator.statistics().bytes_received > after_bytes)
+        change.apply(movie.path)
     return runs[0]
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("concurrency", [1, 2])  # of three parts: the last one has not been read then
+@pytest.mark.parametrize("concurrency", [1, 2])  # of three parts, so the last one has not been read
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
-async def test_while_it_is_sent(change: Change, concurrency: int, movie: Source) -> None:
-    """The upload fails as what it is, and its container goes: half of a file is of no use."""
+async def test_change_in_the_middle(change: Change, concurrency: int, movie: Source) -> None:
+    """The upload fails with SourceFailed, and the container is deleted."""
     async with service(connection_rate=20_000_000) as emulator:
-        run = await _run_with(
+        run = await _upload_and_change(
             change,
             movie,
-            when_bytes=MIB,
+            after_bytes=MIB,
             emulator=emulator,
             concurrency=concurrency,
-            resume="local" if concurrency == 1 else False,
+            resume="local" if concurrency == 1 else "off",
         )
-        _check_said(run, change, movie)
+        _check_error(run, change, movie)
         assert dict(emulator.videos) == {}
 
 
-def _check_said(run: Run, change: Change, movie: Source) -> None:
+def _check_error(run: Run, change: Change, movie: Source) -> None:
     assert isinstance(run.error, SourceFailed)
     assert isinstance(run.error.__cause__, SourceError)
-    assert change.says in str(run.error)
+    assert change.message in str(run.error)
     assert f": {movie.path} " in str(run.error)
     assert not run.error.resumable
     check_sentence(str(run.error))
@@ -126,12 +128,14 @@ def _check_said(run: Run, change: Change, movie: Source) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("change", CHANGES[::2], ids=lambda change: change.name)
-async def test_at_its_very_end(change: Change, movie: Source) -> None:
-    """All of it may have been read by then; if not, there is an error."""
+async def test_change_at_the_end(change: Change, movie: Source) -> None:
+    """The upload succeeds with the old contents if all bytes have been read, and fails otherwise."""
     async with service(connection_rate=20_000_000) as emulator:
-        run = await _run_with(change, movie, when_bytes=SEVERAL_BYTES - MIB // 2, emulator=emulator, concurrency=1)
+        run = await _upload_and_change(
+            change, movie, after_bytes=SEVERAL_BYTES - MIB // 2, emulator=emulator, concurrency=1
+        )
         if run.video is None:
-            _check_said(run, change, movie)
+            _check_error(run, change, movie)
             assert dict(emulator.videos) == {}
         else:
             assert (await emulator.finished(run.video.video_id)).sha256 == movie.sha256
@@ -139,9 +143,9 @@ async def test_at_its_very_end(change: Change, movie: Source) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
-async def test_before_a_part_is_sent_again(change: Change, movie: Source) -> None:
-    """A part whose answer was lost is looked at anew; the other parts are not mixed with it."""
+async def test_change_before_a_retry(change: Change, movie: Source) -> None:
+    """A part whose response was lost is checked again before it is retried."""
     async with service("upload,part=first:stall=0.2,when=middle", "upload,part=first:cut,when=late") as emulator:
-        run = await _run_with(change, movie, when_bytes=2 * MIB, emulator=emulator, concurrency=1)
-        _check_said(run, change, movie)
+        run = await _upload_and_change(change, movie, after_bytes=2 * MIB, emulator=emulator, concurrency=1)
+        _check_error(run, change, movie)
         assert dict(emulator.videos) == {}

@@ -1,4 +1,6 @@
-"""Whatever happens: the source's bytes in one finished container, or an error, and then only what is missing."""
+"""Random scenarios: the result is one finished video with the source's bytes, or an error after which only what is
+missing is sent.
+"""
 
 from __future__ import annotations
 
@@ -11,61 +13,61 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from . import chaos
-from .chaos import Story, Tally, tell
-from .world import Source, quickened
+from harness import scenarios
+from harness.scenarios import Counts, Scenario, run_scenario
+from harness.world import Source, isolated
 
 SourceOf = Callable[[int], Source]
 
 FAULTS = st.one_of(
     st.builds(
-        chaos.part_fault,
-        st.sampled_from(chaos.PART_SELECTORS),
-        st.sampled_from(chaos.PART_ACTIONS),
+        scenarios.part_fault,
+        st.sampled_from(scenarios.PART_SELECTORS),
+        st.sampled_from(scenarios.PART_ACTIONS),
         st.integers(1, 3),
     ),
     st.builds(
-        chaos.other_fault,
-        st.sampled_from(chaos.OTHER_ENDPOINTS),
-        st.sampled_from(chaos.OTHER_ACTIONS),
+        scenarios.other_fault,
+        st.sampled_from(scenarios.OTHER_ENDPOINTS),
+        st.sampled_from(scenarios.OTHER_ACTIONS),
         st.integers(1, 2),
     ),
 )
-STORIES = st.builds(
-    Story,
-    size_bytes=st.sampled_from(chaos.SIZES),
-    part_bytes=st.sampled_from(chaos.PART_SIZES),
+SCENARIOS = st.builds(
+    Scenario,
+    size_bytes=st.sampled_from(scenarios.SIZES),
+    part_bytes=st.sampled_from(scenarios.PART_SIZES),
     ranges=st.sampled_from(["part", "bytes"]),
-    concurrency=st.sampled_from(chaos.CONCURRENCY),
-    resume=st.sampled_from(chaos.RESUME),
+    concurrency=st.sampled_from(scenarios.CONCURRENCY),
+    resume=st.sampled_from(scenarios.RESUME),
     faults=st.lists(FAULTS, max_size=4).map(tuple),
     cancels=st.lists(st.none() | st.floats(0, 1), max_size=3).map(tuple),
 )
-_ALL_THE_SAME = settings(
+_SETTINGS = settings(
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
 
-@settings(_ALL_THE_SAME, max_examples=15)
-@given(story=STORIES)
-def test_stories(story: Story, source_of: SourceOf) -> None:
-    """A few of them, always the same."""
-    _check(story, source_of)
+@settings(_SETTINGS, max_examples=15)
+@given(scenario=SCENARIOS)
+def test_random_scenarios(scenario: Scenario, source_of: SourceOf) -> None:
+    """A few scenarios, the same ones in every run."""
+    _check(scenario, source_of)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-@settings(_ALL_THE_SAME, max_examples=1000, derandomize=False)
-@given(story=STORIES)
-def test_many_stories(story: Story, source_of: SourceOf) -> None:
-    """Always others."""
-    _check(story, source_of)
+@settings(_SETTINGS, max_examples=1000, derandomize=False)
+@given(scenario=SCENARIOS)
+def test_many_random_scenarios(scenario: Scenario, source_of: SourceOf) -> None:
+    """Other scenarios in every run."""
+    _check(scenario, source_of)
 
 
-def _check(story: Story, source_of: SourceOf) -> None:
-    with tempfile.TemporaryDirectory() as state, quickened(Path(state)):
-        tally = asyncio.run(tell(story, source_of))
-    assert tally.is_good, tally
-    assert isinstance(tally, Tally)
+def _check(scenario: Scenario, source_of: SourceOf) -> None:
+    with tempfile.TemporaryDirectory() as state, isolated(Path(state)):
+        counts = asyncio.run(run_scenario(scenario, source_of))
+    assert counts.is_good, counts
+    assert isinstance(counts, Counts)

@@ -1,4 +1,4 @@
-"""The plugin as its users have it: a run of pytest of its own, in a directory without any of our settings."""
+"""Runs pytest as users of the plugin do: in another process, without the settings of this project."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Protocol
 
 import pytest
 
-from ..forking import Forks  # noqa: TID252 - found however pytest is started
+from harness.forking import Forks
 
-# Plugins that have no part in what is shown; a run takes several times as long where they are imported.
+# Plugins that do not affect these tests, but make a run several times slower.
 _OTHERS = ("hypothesispytest", "platformdirs", "xdist")
-#: Arguments for a run with them nevertheless.
+#: Arguments of a run with these plugins.
 ALL_PLUGINS = tuple(word for name in _OTHERS for word in ("-p", name))
 SETTINGS = f"""
 [pytest]
@@ -21,21 +21,21 @@ addopts = --strict-markers --strict-config -p no:cacheprovider -p no:asyncio
 filterwarnings =
     error
 """
-#: For a run in a process that has imported plugins before.
+#: For a run in a process that has already imported plugins.
 _WARM = "    ignore:Module already imported so cannot be rewritten:pytest.PytestAssertRewriteWarning\n"
 
 
 class RunTests(Protocol):
-    """Run tests that are given as text."""
+    """Runs a test module that is given as text."""
 
     def __call__(self, program: str, *arguments: str, fresh: bool = False) -> pytest.RunResult: ...
 
 
 @pytest.fixture
 def run_tests(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, forks: Forks) -> RunTests:
-    """In a process of its own; arguments are those of pytest.
+    """Run a test module in another process, with arguments of pytest.
 
-    With ``fresh``, nothing has been imported there before.
+    With ``fresh``, that process has imported nothing before.
     """
     monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
 

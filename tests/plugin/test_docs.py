@@ -1,4 +1,4 @@
-"""What ``docs/testing.md`` shows, is run."""
+"""Runs the examples of ``docs/testing.md``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_tests(program: str, run_tests: RunTests) -> None:
 
 
 def test_shell(tmp_path: Path) -> None:
-    """With curl: the video is there, and the service has ended."""
+    """With curl: the video is uploaded, and the emulator has stopped."""
     (tmp_path / "movie.mp4").write_bytes(b"a video")
     (script,) = blocks("sh")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -56,7 +56,7 @@ def test_shell(tmp_path: Path) -> None:
 
 
 def test_fixtures_are_listed() -> None:
-    """Every fixture, and every setting that the text names."""
+    """The page lists every fixture, and only settings that exist."""
     from async_uploader import pytest_plugin
 
     for name in ("apivideo_client", "apivideo_emulator", "apivideo_env"):

@@ -1,4 +1,4 @@
-"""The fixtures, each used as its documentation says."""
+"""Each fixture is used as its documentation says."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def call(url, data=None, **headers):
         return json.load(answer)
 
 def upload(service, data):
-    """Knows nothing of us, and nothing but the service's documentation."""
+    """A client that knows only the documentation of the service."""
     key = {"Authorization": "Basic " + base64.b64encode(f"{service.api_key}:".encode()).decode()}
     made = call(f"{service.url}/videos", b'{"title": "Bare"}', **key, **{"Content-Type": "application/json"})
     head = b'--b\\r\\nContent-Disposition: form-data; name="file"; filename="a.mp4"\\r\\n\\r\\n'
@@ -25,10 +25,7 @@ def upload(service, data):
 
 
 def test_any_client(run_tests: RunTests) -> None:
-    """A synchronous test with nothing but the standard library; each test has a service of its own.
-
-    With every plugin that is installed here, none of which it gets in the way of.
-    """
+    """A sync test with the standard library alone, next to all installed plugins; each has its own emulator."""
     program = f"""{BARE}
 import pytest
 
@@ -48,7 +45,7 @@ def test_bare(apivideo_emulator, _):
 
 
 def test_official_client(run_tests: RunTests) -> None:
-    """The service's own client for Python, through its own login."""
+    """The official Python client, with its own login."""
     program = """
 import apivideo, hashlib
 from apivideo.api.videos_api import VideosApi
@@ -71,7 +68,7 @@ def test_official(apivideo_emulator, tmp_path):
 
 
 def test_environment(run_tests: RunTests, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Code and processes that read their settings from the environment find the service; others' are hidden."""
+    """Code and processes that read the environment find the emulator; other settings are hidden."""
     monkeypatch.setenv("APIVIDEO_API_KEY", "the-real-one")
     monkeypatch.setenv("APIVIDEO_UPLOAD_TOKEN", "another-real-one")
     program = """
@@ -120,13 +117,13 @@ async def test_client(apivideo_client, apivideo_emulator):
     ids=["anyio", "pytest-asyncio", "pytest-asyncio, auto"],
 )
 def test_async_plugins(run_tests: RunTests, mark: str, settings: tuple[str, ...]) -> None:
-    """The client is opened in the loop of the test, whoever runs it."""
+    """The client is opened in the event loop of the test, whichever plugin runs it."""
     backend = "@pytest.fixture\ndef anyio_backend(): return 'asyncio'\n"
     run_tests(ASYNC.format(mark=mark) + backend, *settings).assert_outcomes(passed=1)
 
 
 def test_no_async_plugin(run_tests: RunTests) -> None:
-    """Nor does it need one; an unopened client leaves nothing behind."""
+    """A client that is not opened needs no event loop, and leaks nothing."""
     program = """
 import asyncio
 
@@ -143,7 +140,7 @@ def test_unopened(apivideo_client, apivideo_emulator):
 
 
 def test_in_parallel(run_tests: RunTests) -> None:
-    """Every worker's tests have services of their own, and a report travels from the worker."""
+    """The tests of each worker have their own emulators, and reports reach the main process."""
     program = f"""{BARE}
 import pytest
 
@@ -159,7 +156,7 @@ def test_bare(apivideo_emulator, number):
 
 
 def test_scope_of_its_own(run_tests: RunTests) -> None:
-    """One service for a whole module, made of the same parts; nothing of it is left in the end."""
+    """One emulator for a whole module; nothing of it remains afterwards."""
     program = f"""{BARE}
 import pytest, threading
 from async_uploader.pytest_plugin import running_emulator
@@ -183,12 +180,12 @@ def test_shared(service, count):
 
 
 def test_waiting_says_what_for(run_tests: RunTests) -> None:
-    """A video that is unknown, or not finished in time."""
+    """A video that does not exist, and one that is not complete in time."""
     program = """
 import asyncio, pytest
 
 def test_waits(apivideo_emulator, apivideo_client):
-    with pytest.raises(LookupError, match=r"There is no video 'viNone'\\."):
+    with pytest.raises(LookupError, match=r"Video 'viNone' does not exist\\."):
         apivideo_emulator.wait_until_finished("viNone")
 
     async def create():
@@ -198,6 +195,6 @@ def test_waits(apivideo_emulator, apivideo_client):
     video_id = asyncio.run(create())
     with pytest.raises(TimeoutError) as late:
         apivideo_emulator.wait_until_finished(video_id, timeout=0)
-    assert str(late.value) == f"Not finished after 0 s: video {video_id} ('Empty') is empty, 0 bytes"
+    assert str(late.value) == f"Not complete after 0 s: video {video_id} ('Empty') is empty, 0 bytes"
 """
     run_tests(program).assert_outcomes(passed=1)

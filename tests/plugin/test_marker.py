@@ -1,4 +1,4 @@
-"""What ``@pytest.mark.apivideo`` sets, what it refuses, and what is shown with a test that fails."""
+"""Settings of ``@pytest.mark.apivideo``, invalid ones, and the report of a failed test."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .conftest import RunTests
 
 
 def test_faults(run_tests: RunTests) -> None:
-    """In words, as an object, one alone; the nearest marker has it; added and cleared by the test."""
+    """As text, as an object, a single one; the nearest marker has precedence; added and removed in the test."""
     program = """
 import asyncio, pytest
 from async_uploader import ApiError, upload
@@ -58,7 +58,7 @@ def test_tokens(apivideo_emulator, apivideo_client):
 
 
 def test_settings(run_tests: RunTests) -> None:
-    """Rate limit, key, and where the data goes."""
+    """The rate limit, the key, and the directory of the data."""
     program = """
 import base64, pytest, urllib.error, urllib.request
 
@@ -88,13 +88,13 @@ REFUSED = {
     "faults=['part=2']": "Fault 'part=2' must have the form SELECTORS:ACTIONS, as in 'part=3:status=503'.",
     "faults='part=0:cut'": "Fault 'part=0:cut' is not possible: *",
     "rate_limit=0": "The rate limit must be at least 1 upload per window.",
-    "rate=5": "'rate' is no setting; known are api_key, *faults, *rate_limit, *",
-    "'part=2:cut'": "its settings have names, as in faults=[[]…[]]; 'part=2:cut' has none.",
+    "rate=5": "'rate' is not a setting; expected one of api_key, *faults, *rate_limit, *",
+    "'part=2:cut'": "settings need names, as in faults=[[]…[]]; 'part=2:cut' has none.",
 }
 
 
 def test_refused(run_tests: RunTests) -> None:
-    """One sentence for each, which names the marker, and no traceback of ours."""
+    """Each is one sentence that names the marker, without a traceback of the plugin."""
     program = "import pytest\n" + "\n".join(
         f"@pytest.mark.apivideo({settings})\ndef test_{number}(apivideo_emulator): pass"
         for number, settings in enumerate(REFUSED)
@@ -106,7 +106,7 @@ def test_refused(run_tests: RunTests) -> None:
 
 
 def test_what_a_failing_test_shows(run_tests: RunTests) -> None:
-    """The last requests with their faults, the videos, and which faults have not struck; nothing secret."""
+    """The last requests with their faults, the videos, and the unused faults; no secrets."""
     program = """
 import asyncio, pytest
 from pathlib import Path
@@ -148,7 +148,7 @@ def test_fails_without():
 
 
 def test_only_the_last_requests_are_shown(run_tests: RunTests) -> None:
-    """Twenty of them, and how many there were before."""
+    """The last twenty, and the number of those before."""
     program = """
 import asyncio
 
@@ -166,7 +166,7 @@ def test_fails(apivideo_client):
 
 
 def test_known_marker_and_fixtures(run_tests: RunTests) -> None:
-    """They explain themselves; without them, nothing of ours is loaded but the plugin itself."""
+    """pytest describes them; if they are not used, only the plugin itself is loaded."""
     result = run_tests("", "--markers")
     result.stdout.fnmatch_lines(["@pytest.mark.apivideo(?, faults=(), *"])
     result = run_tests("", "--fixtures")

@@ -1,11 +1,12 @@
-"""The public face as users write against it. Never run: mypy and pyright read it, both strict."""
+"""Uses of the public names, as users write them. Never run: mypy and pyright check it, both strict."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
-from typing import assert_type
+from typing import Any, assert_type
 
 import pytest
 from opentelemetry.metrics import MeterProvider
@@ -15,23 +16,42 @@ import async_uploader
 from async_uploader import (
     ApiError,
     AuthenticationError,
+    BytesRange,
     Client,
     ConfigurationError,
+    ConflictError,
     ContainerDetails,
+    Encoding,
+    EncodingMetadata,
+    Failed,
+    Ingest,
+    Metadata,
+    OnEvent,
+    OnProgress,
+    OnStatus,
+    OnVideo,
     Progress,
+    Quality,
+    Ranges,
+    ReceivedParts,
+    ResumeMode,
+    Source,
     SourceError,
     SourceFailed,
     TransportError,
     UnfinishedUpload,
+    Uploaded,
     UploaderError,
     UploadFailed,
     UploadItem,
     UploadOptions,
     UploadResult,
+    Uploads,
     UploadSession,
     UploadToken,
     Video,
     VideoAssets,
+    VideoSource,
     VideoStatus,
     events,
     forget_unfinished,
@@ -94,7 +114,7 @@ async def options() -> None:
         on_video=lambda video: assert_type(video, Video),
         on_event=print,
     )
-    some: UploadOptions = {"title": "a", "resume": True, "on_progress": on_progress}
+    some: UploadOptions = {"title": "a", "resume": "anywhere", "on_progress": on_progress}
     await upload("a.mp4", **some)
     details: ContainerDetails = {"title": "a"}
     async with Client() as client:
@@ -130,6 +150,57 @@ async def many() -> None:
             assert_type(result, UploadResult)
             assert_type(result.video, Video | None)
             assert_type(result.error, UploaderError | None)
+            assert_type(result.item.source, Source)
+            match result:
+                case Uploaded(item=item, video=video):
+                    assert_type(item, UploadItem)
+                    assert_type(video, Video)
+                    assert_type(result.error, None)
+                case Failed(error=error):
+                    assert_type(error, UploaderError)
+                    assert_type(result.video, None)
+            if isinstance(result, Failed):
+                assert_type(result.error, UploaderError)
+            else:
+                assert_type(result.video.created_at, datetime | None)
+
+
+async def many_as_variables(client: Client, path: Path, names: list[str], more: Iterator[Source]) -> None:
+    mixed = [path, UploadItem(source="a.mp4")]
+    pair = (path, UploadItem(source="a.mp4"))
+    paths = [path]
+    annotated: list[Source | UploadItem] = [path, UploadItem(source=b"")]
+    everything = (mixed, pair, paths, annotated)
+    assert_type(client.upload_many(mixed), Uploads)
+    assert_type(client.upload_many(pair), Uploads)
+    assert_type(client.upload_many(paths), Uploads)
+    assert_type(client.upload_many(annotated), Uploads)
+    assert_type(client.upload_many(names), Uploads)
+    assert_type(client.upload_many(more), Uploads)
+    assert_type(client.upload_many([path, UploadItem(source=b"")]), Uploads)
+    assert_type(client.upload_many(path for path in paths), Uploads)
+    assert_type(len(everything), int)
+
+
+def callbacks() -> tuple[OnProgress, OnVideo, OnStatus, OnEvent]:
+    return on_progress_async, print, print, told
+
+
+def modes(resume: ResumeMode, ranges: Ranges) -> UploadOptions:
+    return {"resume": resume, "ranges": ranges}
+
+
+def models(status: VideoStatus, video: Video, token: UploadToken) -> None:
+    assert_type(status.ingest, Ingest)
+    assert_type(status.ingest.received_parts, ReceivedParts | None)
+    assert_type(status.ingest.received_bytes, tuple[BytesRange, ...])
+    assert_type(status.encoding, Encoding)
+    assert_type(status.encoding.qualities, tuple[Quality, ...])
+    assert_type(status.encoding.metadata, EncodingMetadata | None)
+    assert_type(video.metadata, tuple[Metadata, ...])
+    assert_type(video.source, VideoSource | None)
+    assert_type(token.expires_at, datetime | None)
+    assert_type(video.raw, Mapping[str, Any])
 
 
 async def sessions() -> None:
@@ -143,6 +214,7 @@ async def unfinished() -> None:
     for entry in await list_unfinished():
         assert_type(entry, UnfinishedUpload)
         assert_type(entry.path, Path)
+        assert_type(entry.started_at, datetime)
         assert_type(await forget_unfinished(entry.video_id), UnfinishedUpload)
 
 
@@ -158,6 +230,8 @@ async def errors() -> None:
         assert_type(error.status, int)
     except ApiError as error:
         assert_type(error.retry_after_seconds, float | None)
+    except ConflictError as error:
+        assert_type(error, ConflictError)
     except TransportError as error:
         assert_type(error.maybe_received, bool)
     except (SourceError, ConfigurationError) as error:
@@ -169,6 +243,18 @@ def told(event: events.UploadEvent) -> None:
         case events.PartEnded():
             assert_type(event.error_type, str | None)
             assert_type(event.connection, int | None)
+            assert_type(event.outcome, events.PartOutcome)
+            assert_type(event.error, Exception | None)
+            assert_type(event.outcome == "stored", bool)
+        case events.RetryScheduled():
+            assert_type(event.operation, events.Operation)
+            assert_type(event.error, Exception)
+            assert_type(event.request, str)
+        case events.RateLimitWait():
+            assert_type(event.kind, events.RequestKind)
+        case events.UploadEnded():
+            assert_type(event.outcome, events.UploadOutcome)
+            assert_type(event.container, events.ContainerState | None)
         case events.UploadBegan(total_bytes=total_bytes):
             assert_type(total_bytes, int | None)
         case _:

@@ -1,0 +1,51 @@
+"""Requests about containers of earlier runs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeVar
+
+from async_uploader._api.service import Service
+from async_uploader._errors import ApiError
+from async_uploader._flow.retries import RetryRunner
+from async_uploader._models import Video, VideoStatus
+from async_uploader._outcome import is_not_found
+from async_uploader.events import Operation, RequestKind
+
+T = TypeVar("T")
+
+
+class RemoteContainers:
+    """Finds, reads, updates and deletes containers, with retries."""
+
+    def __init__(self, service: Service, retries: RetryRunner) -> None:
+        self._service = service
+        self._retries = retries
+
+    async def find(self, *, key: str, value: str) -> list[Video]:
+        """The containers with a metadata entry."""
+        query: Mapping[str, str | list[str]] = {f"metadata[{key}]": value}
+        videos, _ = await self._run(RequestKind.READ, Operation.FIND, lambda: self._service.list_videos(query))
+        return list(videos)
+
+    async def status(self, video_id: str) -> VideoStatus | None:
+        """The status of a container; None if it does not exist."""
+        try:
+            return await self._run(RequestKind.READ, Operation.STATUS, lambda: self._service.get_status(video_id))
+        except ApiError as exc:
+            if is_not_found(exc):
+                return None
+            raise
+
+    async def update(self, video_id: str, payload: Mapping[str, Any]) -> Video:
+        """Change details of a container."""
+        return await self._run(
+            RequestKind.WRITE, Operation.UPDATE, lambda: self._service.update_video(video_id, payload)
+        )
+
+    async def delete(self, video_id: str) -> None:
+        """Delete a container."""
+        await self._run(RequestKind.WRITE, Operation.DELETE, lambda: self._service.delete_video(video_id))
+
+    async def _run(self, kind: RequestKind, operation: Operation, request: Callable[[], Awaitable[T]]) -> T:
+        return await self._retries.run(kind, request, operation=operation)

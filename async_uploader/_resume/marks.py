@@ -1,0 +1,84 @@
+"""Marks: two metadata entries of a container with which any machine can resume its upload.
+
+One is the sample of the source, the other its plan. There are two, because the service finds a container only by
+the exact value of an entry, and a machine that looks for the source does not know the plan.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from async_uploader._models import MARK_INTENT, MARK_PLAN, MARK_SOURCE, Video
+from async_uploader._sources.file import FileSource
+from async_uploader._types import Ranges
+
+from .containers import RemoteContainers
+from .points import ResumePoint
+
+_RESUME_KEYS: Final = (MARK_SOURCE, MARK_PLAN, MARK_INTENT)
+_PLAN: Final = re.compile(r"(part|bytes)-(\d{7,9})")
+
+
+class Marks:
+    """The marks of one source.
+
+    :param sample: the hash of its content
+    """
+
+    def __init__(self, source: FileSource, *, sample: str, containers: RemoteContainers) -> None:
+        self._source = source
+        self._sample = sample
+        self._containers = containers
+
+    def metadata(self, *, ranges: Ranges, part_bytes: int) -> list[dict[str, str]]:
+        """The marks as metadata of a new container."""
+        return [
+            {"key": MARK_SOURCE, "value": self._sample},
+            {"key": MARK_PLAN, "value": f"{ranges}-{part_bytes}"},
+        ]
+
+    async def find(self, *, ignored: frozenset[str]) -> ResumePoint | None:
+        """Find a marked container that can be resumed.
+
+        :param ignored: ids of containers that cannot
+        """
+        for video in await self._containers.find(key=MARK_SOURCE, value=self._sample):
+            if video.video_id not in ignored and (point := await self._resume_point(video)) is not None:
+                plan = point.plan(self._source.size_bytes)
+                parts = [part for part in plan.parts() if part.number in point.received]
+                # Another machine has sent these parts, so there are no checksums. They would take minutes.
+                await self._source.verifier.restore_parts(parts, {}, ctime_ns=None, compute_missing=False)
+                return point
+        return None
+
+    async def _resume_point(self, video: Video) -> ResumePoint | None:
+        plan = {entry.key: entry.value for entry in video.metadata}.get(MARK_PLAN)
+        match = _PLAN.fullmatch(plan or "")
+        status = await self._containers.status(video.video_id) if match else None
+        if match is None or status is None:
+            return None
+        return ResumePoint.from_status(
+            status,
+            video_id=video.video_id,
+            ranges="part" if match[1] == "part" else "bytes",
+            part_bytes=int(match[2]),
+            total_bytes=self._source.size_bytes,
+        )
+
+
+def has_resume_metadata(video: Video) -> bool:
+    """Whether a video has marks or an intent."""
+    return any(entry.key in _RESUME_KEYS for entry in video.metadata)
+
+
+def caller_metadata(video: Video) -> list[object]:
+    """The metadata of a video without marks and intent, as the service returned it.
+
+    Entries are taken from the JSON, because another program may have added values that the model cannot hold.
+    """
+    metadata = video.raw.get("metadata", ())
+    # PHP writes a list with gaps as an object.
+    entries = metadata.values() if isinstance(metadata, Mapping) else metadata
+    return [entry for entry in entries if not (isinstance(entry, Mapping) and entry.get("key") in _RESUME_KEYS)]

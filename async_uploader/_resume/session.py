@@ -1,0 +1,216 @@
+"""Everything that makes one upload resumable.
+
+A later run finds the container, and how the source is split into parts, by the entry in the journal, or by marks
+in the container's metadata (``resume="anywhere"``). Until there is an entry, it finds the container by an intent.
+The service tells which parts are stored. File locks allow one process at a time to upload a source.
+
+None of this may prevent an upload: if the journal cannot be used, the upload continues without it, with a warning.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final, Self
+
+from async_uploader._api.service import Service
+from async_uploader._errors import UploaderError
+from async_uploader._flow.retries import RetryRunner
+from async_uploader._models import MARK_INTENT, Video
+from async_uploader._options import TransferOptions
+from async_uploader._plan import Plan
+from async_uploader._sources.file import FileSource
+from async_uploader._types import Ranges
+
+from .containers import RemoteContainers
+from .entry import Account, Entry, Fingerprint, NewEntry
+from .intents import Intents
+from .journal import Journal
+from .marks import Marks, caller_metadata, has_resume_metadata
+from .points import ResumePoint
+from .record import JournalRecord
+from .search import ResumePointSearch
+from .source_locks import SourceLocks
+from .worker import JournalWorker
+
+log: Final = logging.getLogger("async_uploader.resume")
+
+
+class ResumeSession:
+    """Resumes one source, and keeps its records up to date.
+
+    Use it as an async context manager, which holds the locks of the source.
+
+    :raises SourceError: on entering, if another process uploads this source to this account
+    """
+
+    def __init__(
+        self,
+        source: FileSource,
+        *,
+        options: TransferOptions,
+        account: Account,
+        worker: JournalWorker,
+        service: Service,
+        retries: RetryRunner,
+    ) -> None:
+        self._source = source
+        self._options = options
+        self._account = account
+        self._worker = worker
+        self._is_delegated = service.delegated
+        self._containers = RemoteContainers(service, retries)
+        self._locks = SourceLocks(source, account=account, worker=worker)
+        self._record = JournalRecord(worker)
+        self._intents = Intents(source, account=account, worker=worker, containers=self._containers)
+
+    @property
+    def uses_marks(self) -> bool:
+        """Whether a container that is created now carries marks, which fix the part size."""
+        return self._options.resume == "anywhere" and not self._is_delegated
+
+    @property
+    def can_resume(self) -> bool:
+        """Whether a later run can find the container."""
+        is_marked = self.uses_marks and self._options.video_id is None
+        return is_marked or self.is_recorded or self._intents.current is not None
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the journal has an entry for the container."""
+        return self._record.entry is not None
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._locks.acquire()
+            sample = await self._source.verifier.sample()
+        except BaseException:
+            await self._locks.release()
+            raise
+        self._fingerprint = Fingerprint(identity=self._source.identity, sample=sample)
+        self._marks = Marks(self._source, sample=sample, containers=self._containers)
+        self._search = ResumePointSearch(
+            self._source,
+            account=self._account,
+            options=self._options,
+            fingerprint=self._fingerprint,
+            record=self._record,
+            containers=None if self._is_delegated else self._containers,
+            marks=self._marks if self.uses_marks else None,
+        )
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._locks.release()
+
+    async def find_resume_point(self) -> ResumePoint | None:
+        """The point from which the upload continues; None for a new upload."""
+        entries, self._intents.unresolved = await self._worker.run(self._read_journal) or ([], [])
+        return await self._search.find(entries)
+
+    def _read_journal(self, journal: Journal) -> tuple[list[Entry], list[str]]:
+        path = self._source.real_path
+        return journal.find(path, self._source.identity), journal.intents(path, self._account)
+
+    async def find_unused_container(self) -> str | None:
+        """The id of an empty container that an earlier run has created for this source, and not recorded."""
+        # It has no marks, so it could not be resumed on another machine.
+        return None if self.uses_marks else await self._intents.find_unused()
+
+    async def prepare_container(self, plan: Plan) -> list[dict[str, str]]:
+        """Record that a container is about to be created.
+
+        :returns: metadata by which a later run can find it
+        """
+        if self.uses_marks:
+            return self._marks.metadata(ranges=self._options.ranges, part_bytes=plan.part_bytes)
+        intent = await self._intents.create()
+        return [{"key": MARK_INTENT, "value": intent}] if intent else []
+
+    async def find_created_container(self) -> str | None:
+        """The id of the container whose creation got no response, if the service has it."""
+        if self.uses_marks:
+            point = await self._search.find_marked()
+            return point.video_id if point else None
+        return await self._intents.find_created()
+
+    async def withdraw_intent(self) -> None:
+        """Remove the intent: no container was created, or it is deleted."""
+        await self._intents.withdraw()
+
+    async def record_container(
+        self,
+        video_id: str,
+        *,
+        ranges: Ranges,
+        part_bytes: int,
+        received: frozenset[int],
+        video: Video | None = None,
+    ) -> None:
+        """Record the container, and how the source is split. A cancellation waits for this.
+
+        :param received: numbers of the parts that the service has
+        :param video: the finished Video, if the first part was the only one
+        """
+        verifier = self._source.verifier
+        checksums = {number: verifier.checksum(number) for number in received}
+        upload = NewEntry(
+            path=self._source.real_path,
+            account=self._account,
+            video_id=video_id,
+            fingerprint=self._fingerprint,
+            ranges=ranges,
+            part_bytes=part_bytes,
+            parts_done=received,
+            checksums={number: checksum for number, checksum in checksums.items() if checksum is not None},
+            ctime_ns=verifier.ctime_ns,
+            video=video.raw if video else None,
+        )
+        await self._record.begin(upload, intent=self._intents.removable)
+        # From now on there are parts, and the intent alone does not tell their size.
+        self._intents.current = None
+
+    async def record_part(self, part_number: int, video: Video | None) -> None:
+        """Record that the service has stored a part.
+
+        :param video: the finished Video, if this part completed it
+        """
+        verifier = self._source.verifier
+        await self._record.acknowledge(
+            part_number, video, checksum=verifier.checksum(part_number), ctime_ns=verifier.ctime_ns
+        )
+
+    async def forget_parts(self) -> None:
+        """Remove the recorded acknowledgements, because some of them are wrong."""
+        await self._record.forget_parts()
+
+    async def finish(self, video: Video) -> Video:
+        """Record the finished Video, and clean up at the service.
+
+        :returns: the Video without our metadata entries
+        """
+        video = await self._remove_metadata(video)
+        await self._intents.delete_unused(video.video_id)
+        await self._record.finish(video, replace=self._options.keep_finished)
+        return video
+
+    async def _remove_metadata(self, video: Video) -> Video:
+        if self._is_delegated or not has_resume_metadata(video):
+            return video
+        try:
+            return await self._containers.update(video.video_id, {"metadata": caller_metadata(video)})
+        except UploaderError as exc:
+            # The video is finished all the same.
+            log.warning(
+                "%s: cannot remove the resume entries from the metadata of video %s: %s",
+                *(self._source.name, video.video_id, exc),
+            )
+            return video
+
+    async def mark_delivered(self) -> None:
+        """The caller has received the Video: remove the entry, unless ``keep_finished`` is set."""
+        if not self._options.keep_finished:
+            await self.forget()
+
+    async def forget(self) -> None:
+        """Remove the entry from the journal: the upload cannot be resumed."""
+        await self._record.forget()

@@ -1,0 +1,71 @@
+"""The interface of all sources: a sequence of parts that can be opened and read."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from msgspec import Struct
+
+from async_uploader._plan import Part, Plan
+
+
+class Reader(Protocol):
+    """Reads the bytes of one part, for one attempt."""
+
+    async def readinto(self, buffer: memoryview) -> int:
+        """Read into the start of the buffer.
+
+        :returns: the number of bytes read; 0 at the end of the part
+        """
+        ...
+
+
+class PartSource(Struct, frozen=True, kw_only=True):
+    """A part and access to its bytes.
+
+    :param open: opens the bytes for one attempt
+    :param release: frees the bytes; called once the service has stored the part
+    """
+
+    part: Part
+    open: Callable[[], AbstractAsyncContextManager[Reader]]
+    release: Callable[[], None]
+
+
+class UploadSource(Protocol):
+    """A file or a stream to upload."""
+
+    @property
+    def name(self) -> str:
+        """The default title of the video."""
+        ...
+
+    @property
+    def display_name(self) -> str:
+        """The source as messages name it."""
+        ...
+
+    @property
+    def size_bytes(self) -> int | None:
+        """The size; None if it is not known in advance."""
+        ...
+
+    async def prepare(self) -> None:
+        """Check that there is something to upload. Called before the container is created.
+
+        :raises SourceError: there is nothing to upload
+        """
+        ...
+
+    def parts(self, plan: Plan, *, received: frozenset[int]) -> AsyncGenerator[PartSource, None]:
+        """The parts in order.
+
+        :param received: numbers of parts that the service already has; they are skipped
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Release all resources. Objects of the caller stay open."""
+        ...

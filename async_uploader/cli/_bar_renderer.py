@@ -1,0 +1,282 @@
+"""Progress on a terminal: a row for each file and one for the total, as many as fit.
+
+A bar shows acknowledged bytes (thick) and bytes that were sent but not acknowledged yet (thin). Shapes and colours
+differ, for terminals without colours.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+
+from rich.cells import cell_len, chop_cells
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from ._display import Display, EncodingProgress, FileProgress, ProgressSnapshot, Row, row_title
+from ._estimator import ProgressEstimator
+from ._format import (
+    format_amount,
+    format_percent,
+    format_rate,
+    format_rate_limit,
+    format_remaining,
+    format_retries,
+)
+from ._output import STREAM_LOCKS
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+_INTERVAL_SECONDS: Final = 0.15
+# The row of a finished file stays this long, unless a new one takes its place, so that rows do not jump.
+_FINISHED_ROW_SECONDS: Final = 1.0
+_WIDE_COLUMNS: Final = 110
+_MIN_BAR_COLUMNS: Final = 8
+_MAX_BAR_COLUMNS: Final = 60
+_MIN_NAME_COLUMNS: Final = 12
+_ACKNOWLEDGED, _SENT, _REMAINING = range(3)
+_STYLES: Final = ("green", "bright_cyan", "bright_black")
+_UNICODE_SHAPES, _ASCII_SHAPES = "━─·", "#=."
+#: Columns of a row, by their index. The order in which they are dropped on a narrow terminal is in `_DROP_ORDER`.
+_PERCENT, _AMOUNT, _COUNT, _RATE, _REMAINING_TIME = range(5)
+_DROP_ORDER: Final = (_COUNT, _AMOUNT, _RATE, _REMAINING_TIME, _PERCENT)
+
+
+class _RowText(NamedTuple):
+    """The content of a row.
+
+    :param filled: acknowledged and sent share of the bar; None if the total is unknown
+    :param columns: the texts to the right of the bar
+    :param notes: lines below the row
+    """
+
+    name: str
+    filled: tuple[float, float] | None
+    columns: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+class BarRenderer:
+    """Draws bars at the bottom of the terminal. Other output appears above them."""
+
+    def __init__(self, display: Display) -> None:
+        self._display = display
+        self._console = Console(file=sys.stderr)
+        self._widths: dict[int, int] = {}
+        self._rows: list[Row] = []
+        # rich reads the height of the bars first and overwrites them later: no other thread may write in between.
+        # Reentrant for signal handlers.
+        self._lock = threading.RLock()
+        self._redirection = _StreamRedirection(self._console, self._lock)
+        self._live = Live(
+            console=self._console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            vertical_overflow="crop",
+            get_renderable=self._frame,
+        )
+        with self._lock:
+            self._live.start()
+        # rich hides the cursor, and a killed process could not show it again.
+        self._console.show_cursor(True)
+
+    def render(self) -> float:
+        """Draw the current state.
+
+        :returns: seconds until the next time
+        """
+        with self._lock:
+            self._live.refresh()
+        return _INTERVAL_SECONDS
+
+    def close(self) -> None:
+        """Remove the bars."""
+        with self._lock:
+            self._live.stop()
+        # Only then: a line that another thread writes must not appear below the bars.
+        self._redirection.close()
+
+    # Rows
+
+    def _frame(self) -> Group:
+        now = time.monotonic()
+        rows = [self._row_text(row, now) for row in self._select_rows(now)]
+        total = self._total_rows(now) if self._display.count > 1 else []
+        notes = list(filter(None, [format_rate_limit(self._display.rate_limited_until, now)]))
+        height = max(1, self._console.height - 1 - len(total) - len(notes))
+        visible = _rows_that_fit(rows, height)
+        if len(visible) < len(rows):
+            visible = _rows_that_fit(rows, height - 1)
+            notes.insert(0, f"and {len(rows) - len(visible)} more")
+        return Group(*self._lines([*visible, *total]), *(self._note(note) for note in notes))
+
+    def _select_rows(self, now: float) -> list[Row]:
+        """Rows keep their places; a new row takes the place of a finished one."""
+        active = list(self._display.rows)
+        new = iter([row for row in active if row not in self._rows])
+        selected: list[Row] = []
+        for row in self._rows:
+            successor = next(new, None) if row.ended_at is not None else None
+            if successor is not None:
+                selected.append(successor)
+            elif row.ended_at is None or now - row.ended_at < _FINISHED_ROW_SECONDS:
+                selected.append(row)
+        self._rows = [*selected, *new]
+        return self._rows
+
+    def _row_text(self, row: Row, now: float) -> _RowText:
+        return _encoding_row(row) if isinstance(row, EncodingProgress) else self._file_row(row, now)
+
+    def _file_row(self, file: FileProgress, now: float) -> _RowText:
+        snapshot = file.snapshot()
+        if file.ended_at is None:
+            file.estimator.update(now, file.transferred_bytes(), remaining_bytes=snapshot.remaining_bytes)
+        notes = tuple(filter(None, [format_retries(file.retries_at, now)]))
+        count = f"{snapshot.count_done}/{'?' if snapshot.count is None else snapshot.count} parts"
+        columns = self._columns(snapshot, file.estimator, count, is_finished=file.is_uploaded)
+        return _RowText(row_title(file.name), _filled_shares(snapshot), columns, notes)
+
+    def _total_rows(self, now: float) -> list[_RowText]:
+        snapshot, estimator = self._display.snapshot(), self._display.estimator
+        estimator.update(now, self._display.transferred_bytes(), remaining_bytes=snapshot.remaining_bytes)
+        count = f"{snapshot.count_done}/{snapshot.count} files"
+        return [_RowText("all", _filled_shares(snapshot), self._columns(snapshot, estimator, count))]
+
+    def _columns(
+        self, snapshot: ProgressSnapshot, estimator: ProgressEstimator, count: str, *, is_finished: bool = False
+    ) -> tuple[str, ...]:
+        is_wide = self._console.width >= _WIDE_COLUMNS
+        sent = snapshot.sent_bytes if is_wide else None
+        remaining = format_remaining(estimator.remaining_seconds)
+        return (
+            format_percent(snapshot.acknowledged_bytes, snapshot.total_bytes) if is_wide else "",
+            format_amount(snapshot.acknowledged_bytes, snapshot.total_bytes, sent_bytes=sent),
+            count,
+            "" if is_finished else format_rate(estimator.bytes_per_second),
+            "done" if is_finished else f"{remaining} left" if is_wide and remaining else remaining,
+        )
+
+    # Layout
+
+    def _lines(self, rows: list[_RowText]) -> Iterable[Text]:
+        width = self._console.width
+        gap = 2 if width >= _WIDE_COLUMNS else 1
+        longest = max((cell_len(row.name) for row in rows), default=0)
+        name_width = min(longest, max(_MIN_NAME_COLUMNS, width // 5))
+        columns = self._columns_that_fit(rows, width - name_width - gap - _MIN_BAR_COLUMNS, gap)
+        used = sum(self._widths[column] + gap for column in columns)
+        bar_width = min(max(1, width - name_width - gap - used), _MAX_BAR_COLUMNS)
+        for row in rows:
+            line = Text(_pad_or_shorten(row.name, name_width) + " " * gap, no_wrap=True, overflow="crop")
+            line.append_text(self._bar(row.filled, bar_width))
+            for column in columns:
+                line.append(" " * gap + row.columns[column].rjust(self._widths[column]))
+            yield line
+            yield from map(self._note, row.notes)
+
+    def _columns_that_fit(self, rows: list[_RowText], available: int, gap: int) -> list[int]:
+        """The indices of the columns that fit. Columns never become narrower, so that nothing jitters."""
+        for row in rows:
+            for column, text in enumerate(row.columns):
+                self._widths[column] = max(self._widths.get(column, 0), len(text))
+        fitting = [column for column, width in sorted(self._widths.items()) if width]
+        for column in _DROP_ORDER:
+            if sum(self._widths[each] + gap for each in fitting) > available and column in fitting:
+                fitting.remove(column)
+        return fitting
+
+    def _bar(self, filled: tuple[float, float] | None, width: int) -> Text:
+        shapes = _UNICODE_SHAPES if self._console.encoding.startswith("utf") else _ASCII_SHAPES
+        acknowledged, sent = (0, 0) if filled is None else (int(share * width) for share in filled)
+        bar = Text()
+        for kind, count in (
+            (_ACKNOWLEDGED, acknowledged),
+            (_SENT, sent - acknowledged),
+            (_REMAINING, width - sent),
+        ):
+            bar.append(shapes[kind] * count, _STYLES[kind])
+        return bar
+
+    def _note(self, text: str) -> Text:
+        return Text(_pad_or_shorten(f"  {text}", self._console.width).rstrip(), "yellow", no_wrap=True)
+
+
+def _encoding_row(encoding: EncodingProgress) -> _RowText:
+    share = encoding.encoded / encoding.qualities if encoding.qualities else 0.0
+    count = f"{encoding.encoded}/{encoding.qualities} encoded" if encoding.qualities else "waiting"
+    columns = ("", "", count, "", "")
+    return _RowText(row_title(encoding.name), (share, share), columns, (", ".join(encoding.states),))
+
+
+def _filled_shares(snapshot: ProgressSnapshot) -> tuple[float, float] | None:
+    if not snapshot.total_bytes:
+        return None
+    return snapshot.acknowledged_bytes / snapshot.total_bytes, snapshot.sent_bytes / snapshot.total_bytes
+
+
+def _rows_that_fit(rows: list[_RowText], height: int) -> list[_RowText]:
+    """The first rows that fit into a height, with their notes."""
+    fitting: list[_RowText] = []
+    for row in rows:
+        height -= 1 + len(row.notes)
+        if height < 0:
+            break
+        fitting.append(row)
+    return fitting
+
+
+def _pad_or_shorten(text: str, width: int) -> str:
+    """Fill a text up to a width in columns; a longer one loses its middle."""
+    if cell_len(text) > width:
+        start, end = chop_cells(text, (width - 1) // 2)[0], ""
+        for char in reversed(text):
+            if cell_len(start) + 1 + cell_len(end) + cell_len(char) > width:
+                break
+            end = char + end
+        text = f"{start}…{end}"
+    return text + " " * (width - cell_len(text))
+
+
+class _StreamRedirection:
+    """Replaces standard error, and standard output if it is the same terminal, and prints above the bars.
+
+    :param lock: held while a line is printed
+    """
+
+    def __init__(self, console: Console, lock: threading.RLock) -> None:
+        self._console = console
+        self._lock = lock
+        self._incomplete_line = ""
+        self._streams: dict[str, TextIO] = {"stderr": sys.stderr}
+        if sys.stdout.isatty() and os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno()):
+            self._streams["stdout"] = sys.stdout
+        for name in self._streams:
+            with STREAM_LOCKS[name]:
+                setattr(sys, name, cast("TextIO", self))
+
+    def close(self) -> None:
+        for name, stream in self._streams.items():
+            with STREAM_LOCKS[name]:
+                setattr(sys, name, stream)
+
+    def write(self, text: str) -> int:
+        """Print whole lines above the bars. They are not wrapped: the terminal does that."""
+        *lines, self._incomplete_line = (self._incomplete_line + text).split("\n")
+        for line in lines:
+            with self._lock:
+                self._console.print(Text(line), soft_wrap=True)
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: lines are printed at once."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._streams["stderr"], name)

@@ -1,0 +1,127 @@
+"""Records the result of each source: in the results file, on standard output, in the progress display."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from async_uploader import Failed, UploaderError, UploadItem, UploadResult, Video
+from async_uploader._models import MARK_SOURCE
+
+from ._display import FileProgress
+from ._item import Item
+from ._output import LOGGER, print_error
+from ._results import SourceKey
+from ._upload_context import UploadContext
+from ._video_output import VideoOutput
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Job(UploadItem):
+    """An upload or an import in progress.
+
+    :param number: the number of the source
+    :param key: the identity of the source when the job was created
+    :param progress: the progress of a file; None for an import
+    """
+
+    number: int
+    item: Item
+    key: SourceKey
+    progress: FileProgress | None = None
+
+
+class ResultRecorder:
+    """Records results, and counts them.
+
+    :ivar videos: the number of each finished source, with its videoId
+    """
+
+    def __init__(self, context: UploadContext, output: VideoOutput) -> None:
+        self._context = context
+        self._output = output
+        self.videos: list[tuple[int, str]] = []
+        self.skipped = self.failed = 0
+
+    @property
+    def video_ids(self) -> list[str]:
+        """The ids of all finished videos."""
+        return [video_id for _, video_id in self.videos]
+
+    async def record_skipped(self, number: int, video: Mapping[str, Any]) -> None:
+        """A source was finished by an earlier run."""
+        self.skipped += 1
+        self._context.interrupt_advice.on_source_recorded()
+        await self._print_video(number, video)
+        self._context.display.end_source(number)
+
+    async def record_import_started(self, job: Job) -> None:
+        """The import of a URL is about to start."""
+        await self._append(job, begun=True)
+
+    async def record_upload(self, job: Job, video: Video) -> None:
+        """A file is uploaded. Called as ``on_video``, so before the journal forgets the upload."""
+        assert job.progress is not None
+        job.progress.finish_upload()
+        if self._context.emulator is not None:
+            from . import _local
+
+            source = self._context.stdin or job.item.source
+            digest = await _local.verify_copy(self._context.emulator, video.video_id, source)
+            self._context.display.print(
+                f"{job.item.display_name}: the emulator's copy has the same SHA-256: {digest}"
+            )
+        await self._append_video(job, video.raw)
+        await self._print_video(job.number, video.raw)
+
+    async def record_result(self, result: UploadResult) -> None:
+        """A job has ended. The video of an upload was recorded before, by :meth:`record_upload`."""
+        job = result.item
+        assert isinstance(job, Job)
+        if isinstance(result, Failed):
+            self.report_failure(job.number, result.error)
+            await self.record_error(job, result.error)
+        elif job.item.is_url:
+            await self._record_import(job, result.video)
+        self._context.display.end_source(job.number)
+
+    async def record_error(self, job: Job, error: UploaderError) -> None:
+        """Append an error to the results file."""
+        await self._append(job, error=str(error))
+
+    def report_failure(self, number: int, error: UploaderError) -> None:
+        """Print the failure of one of several sources."""
+        source = self._context.items[number].source
+        self.failed += 1
+        self._output.add_error(number, {"source": source, "error": str(error)})
+        print_error(error, source=source)
+
+    async def _record_import(self, job: Job, video: Video) -> None:
+        """Record an import, and only then remove the mark from the video's metadata."""
+        metadata = {each.key: each.value or "" for each in video.metadata if each.key}
+        metadata.pop(MARK_SOURCE, None)
+        raw = {**video.raw, "metadata": [{"key": key, "value": value} for key, value in metadata.items()]}
+        await self._append_video(job, raw)
+        await self._print_video(job.number, raw)
+        if self._context.results is not None:
+            try:
+                await self._context.client.update_video(video.video_id, metadata=metadata)
+            except UploaderError as exc:
+                LOGGER.warning("%s: Cannot remove the mark from the metadata: %s", job.item.source, exc)
+
+    async def _print_video(self, number: int, video: Mapping[str, Any]) -> None:
+        self.videos.append((number, video["videoId"]))
+        await self._output.add_video(number, video)
+
+    async def _append_video(self, job: Job, video: Mapping[str, Any]) -> None:
+        try:
+            await self._append(job, video=video)
+        except UploaderError as exc:
+            raise UploaderError(f"{exc} Video {video['videoId']} is finished.") from exc
+        if self._context.results is not None:
+            self._context.interrupt_advice.on_source_recorded()
+
+    async def _append(self, job: Job, **result: object) -> None:
+        if self._context.results is not None:
+            await self._context.results.append(job.key, source=job.item.source, **result)

@@ -1,0 +1,53 @@
+"""What the parts of one ``upload`` command share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from async_uploader import Client
+
+from ._display import Display
+from ._interrupt_advice import InterruptAdvice
+from ._item import Item
+from ._results import ResultsFile
+from ._sources import StandardInput
+from ._upload_flags import UploadFlags
+
+if TYPE_CHECKING:
+    from async_uploader.emulator import Emulator
+
+
+def is_single_source(items: Sequence[Item], flags: UploadFlags) -> bool:
+    """Whether the command names one source: its failure is the command's, and its JSON is not an array."""
+    return len(items) == 1 and not (flags.manifest or flags.selects_files)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadContext:
+    """The sources and services of one ``upload`` command.
+
+    :param stdin: standard input, if it is the source
+    :param emulator: the emulator of ``--local``
+    :param results: the file of ``--results``
+    """
+
+    flags: UploadFlags
+    items: Sequence[Item]
+    client: Client
+    display: Display
+    interrupt_advice: InterruptAdvice
+    stdin: StandardInput | None = None
+    emulator: Emulator | None = None
+    results: ResultsFile | None = None
+
+    @property
+    def is_single(self) -> bool:
+        """See :func:`is_single_source`."""
+        return is_single_source(self.items, self.flags)
+
+    @property
+    def keeps_finished(self) -> bool:
+        """Whether the journal keeps finished uploads until they are printed. A results file replaces that."""
+        return self.flags.resume is not False and not self.flags.local and self.results is None

@@ -1,0 +1,98 @@
+"""Runs the uploads of one command: sends all sources, waits for encodings, prints the videos."""
+
+from __future__ import annotations
+
+from async_uploader import UploaderError
+
+from ._finished_uploads import find_kept, forget_printed
+from ._recorder import ResultRecorder
+from ._rendering import render_progress
+from ._upload_context import UploadContext
+from ._upload_jobs import JobQueue
+from ._video_output import VideoOutput
+
+
+class UploadRunner:
+    """Runs the uploads of one command."""
+
+    def __init__(self, context: UploadContext, output: VideoOutput) -> None:
+        self._context = context
+        self._output = output
+        self._recorder = ResultRecorder(context, output)
+        self._jobs = JobQueue(context, self._recorder)
+
+    async def run(self) -> int:
+        """Upload all sources and print the videos. Only then does the journal forget them.
+
+        :returns: the exit code
+        :raises UploaderError: the only source failed
+        :raises OutputError: the videos could not be printed
+        """
+        try:
+            code = await (self._run_single() if self._context.is_single else self._run_many())
+        except BaseException:
+            self._output.report_unprinted()
+            raise
+        video_ids = self._recorder.video_ids
+        if self._output.has_failed:
+            raise self._output.failure(await find_kept(self._context, video_ids))
+        if code == 0:
+            self._context.interrupt_advice.on_all_finished()
+            await forget_printed(self._context, video_ids)
+        return code
+
+    async def _run_single(self) -> int:
+        """Upload the only source. Its failure is the command's."""
+        display = self._context.display
+        with render_progress(display):
+            async for job in self._jobs.pending():
+                try:
+                    await self._context.client.upload(self._context.stdin or job.item.source, **job.options)
+                except UploaderError as exc:
+                    await self._recorder.record_error(job, exc)
+                    display.end_source(job.number)
+                    raise
+                display.end_source(job.number)
+            if self._context.flags.wait:
+                for number, video_id in self._recorder.videos:
+                    await self._wait_until_playable(number, video_id)
+        self._output.print_document()
+        return 0
+
+    async def _run_many(self) -> int:
+        """Upload all sources, even if some fail. Results so far are printed after an interruption, too."""
+        try:
+            with render_progress(self._context.display):
+                await self._upload_many()
+                if self._context.flags.wait:
+                    for number, video_id in self._recorder.videos:
+                        try:
+                            await self._wait_until_playable(number, video_id)
+                        except UploaderError as exc:
+                            self._recorder.report_failure(number, exc)
+        finally:
+            self._output.print_document()
+        self._print_summary()
+        return 1 if self._recorder.failed else 0
+
+    async def _upload_many(self) -> None:
+        uploads = self._context.client.upload_many(
+            self._jobs.pending(), concurrency=self._context.flags.concurrency
+        )
+        async with uploads as results:
+            async for result in results:
+                await self._recorder.record_result(result)
+
+    async def _wait_until_playable(self, number: int, video_id: str) -> None:
+        timeout = self._context.flags.wait_timeout
+        with self._context.display.show_encoding(self._context.items[number].display_name) as on_status:
+            await self._context.client.wait_until_playable(video_id, timeout=timeout, on_status=on_status)
+
+    def _print_summary(self) -> None:
+        total, skipped, failed = len(self._context.items), self._recorder.skipped, self._recorder.failed
+        counts = [f"{total - skipped - failed} of {total} uploaded"]
+        if skipped:
+            counts.append(f"{skipped} already finished")
+        if failed:
+            counts.append(f"{failed} failed")
+        self._context.display.print(", ".join(counts))

@@ -1,0 +1,1 @@
+"""What tests and benchmarks share: services, networks, scenarios and sweeps in which uploads run."""

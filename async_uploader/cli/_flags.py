@@ -191,7 +191,7 @@ class EmulatorFlags(CommonFlags):
     ] = False
 
     video_restore: Annotated[
-        bool, option("--video-restore", help="Keep deleted videos for 90 days, so that they can be restored.")
+        bool, option("--video-restore", help="Keep deleted videos for 90 days, so that they can be restored")
     ] = False
 
     def settings(self) -> dict[str, Any]:

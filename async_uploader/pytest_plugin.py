@@ -20,7 +20,6 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from inspect import signature
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import pytest
@@ -224,9 +223,9 @@ _RUNNING: Final = pytest.StashKey[RunningEmulator]()
 
 def _settings(node: pytest.Item) -> dict[str, Any]:
     """Return the settings of all markers of a test; the nearest marker has precedence."""
-    from .emulator import Emulator  # noqa: PLC0415
+    from .emulator import EmulatorOptions  # noqa: PLC0415
 
-    known = list(signature(Emulator).parameters)
+    known = list(EmulatorOptions.__annotations__)
     settings: dict[str, Any] = {}
     for marker in reversed(list(node.iter_markers("apivideo"))):
         if marker.args:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypedDict
 
 from async_uploader._limits import RATE_WINDOW_SECONDS, TOKEN_TTL_SECONDS
 
+from ._faults import Fault
 from ._http.hosts import parse_name
 from ._http.tls import check_tls
 
-if TYPE_CHECKING:
-    from pathlib import Path
 
-    from ._faults import Fault
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
-    """The options of an `Emulator`.
+class EmulatorOptions(TypedDict, total=False):
+    """The options of an `Emulator`, which are those of the command `emulator`.
 
     :param host: the address to listen on (default: 127.0.0.1)
     :param port: the port; 0 is any free port (default)
@@ -38,6 +36,28 @@ class Config:
         `tls`
     :param video_restore: keep deleted videos for 90 days, so that they can be restored; an optional feature of the
         service (default: false)
+    """
+
+    host: str
+    port: int
+    data: str | PathLike[str] | None
+    api_key: str
+    rate_limit: int | None
+    rate_window: float
+    connection_rate: float | None
+    link_rate: float | None
+    latency: float
+    token_ttl: float
+    faults: Iterable[Fault]
+    allowed_hosts: Iterable[str]
+    tls: bool
+    video_restore: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The options of one emulator, checked; `EmulatorOptions` describes them.
+
     :raises ValueError: an option is impossible; the message is one sentence
     """
 
@@ -55,6 +75,19 @@ class Config:
     allowed_hosts: tuple[str, ...] = ()
     tls: bool = False
     video_restore: bool = False
+
+    @classmethod
+    def of(cls, options: EmulatorOptions) -> Config:
+        """Check and normalize the options of a caller.
+
+        :raises ValueError: an option is impossible
+        :raises TypeError: an option is unknown
+        """
+        values: dict[str, Any] = dict(options)
+        values |= {name: tuple(values[name]) for name in ("faults", "allowed_hosts") if name in values}
+        if values.get("data") is not None:
+            values["data"] = Path(values["data"])
+        return cls(**values)
 
     @property
     def max_rate(self) -> float | None:

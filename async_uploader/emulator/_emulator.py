@@ -6,7 +6,7 @@ import asyncio
 import errno
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
 import anyio
 from aiohttp.http import HttpProcessingError
@@ -14,7 +14,7 @@ from aiohttp.http import HttpProcessingError
 from ._access_log import AccessLog
 from ._api.imports import resume_imports
 from ._clock import Clock
-from ._config import Config
+from ._config import Config, EmulatorOptions
 from ._http.connections import Connections, available_descriptors
 from ._http.throttle import bind, read_bytes
 from ._http.tls import create_context
@@ -28,8 +28,7 @@ from ._webhook_sender import WebhookSender
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-    from os import PathLike
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
     from types import TracebackType
 
     from ._faults import Fault
@@ -43,49 +42,18 @@ CA_FILE: Final = "ca.pem"
 class Emulator:
     """A local api.video. Use `async with Emulator() as emulator:` and send requests to `emulator.url`.
 
-    An emulator can be entered once. `Config` describes the options, which are those of the command `emulator`.
-    Without `data`, a temporary directory is used. It is removed at the end, also if the process ends by an
-    exception, SIGTERM or SIGHUP; after SIGKILL, the next emulator removes it. For this, an emulator that is
-    entered in the main thread handles these two signals until it closes, unless the program handles them.
+    An emulator can be entered once. `EmulatorOptions` describes the options. Without `data`, a temporary directory
+    is used. It is removed at the end, also if the process ends by an exception, SIGTERM or SIGHUP; after SIGKILL,
+    the next emulator removes it. For this, an emulator that is entered in the main thread handles these two signals
+    until it closes, unless the program handles them.
 
     :raises ValueError: an option is impossible; the message is one sentence
+    :raises TypeError: an option is unknown
     """
 
-    def __init__(
-        self,
-        *,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        data: str | PathLike[str] | None = None,
-        api_key: str = "local-key",
-        rate_limit: int | None = None,
-        rate_window: float = 60.0,
-        connection_rate: float | None = None,
-        link_rate: float | None = None,
-        latency: float = 0.0,
-        token_ttl: float = 3600,
-        faults: Iterable[Fault] = (),
-        allowed_hosts: Iterable[str] = (),
-        tls: bool = False,
-        video_restore: bool = False,
-    ) -> None:
-        self._config = Config(
-            host=host,
-            port=port,
-            data=None if data is None else Path(data),
-            api_key=api_key,
-            rate_limit=rate_limit,
-            rate_window=rate_window,
-            connection_rate=connection_rate,
-            link_rate=link_rate,
-            latency=latency,
-            token_ttl=token_ttl,
-            faults=tuple(faults),
-            allowed_hosts=tuple(allowed_hosts),
-            tls=tls,
-            video_restore=video_restore,
-        )
-        self._log = RequestLog(AccessLog(api_key).write)
+    def __init__(self, **options: Unpack[EmulatorOptions]) -> None:
+        self._config = Config.of(options)
+        self._log = RequestLog(AccessLog(self._config.api_key).write)
         self._clock = Clock()
         self._webhooks = WebhookSender(self._log.notifier.notify)
         self._store = Store(

@@ -44,8 +44,8 @@ class Emulator:
 
     An emulator can be entered once. `EmulatorOptions` describes the options. Without `data`, a temporary directory
     is used. It is removed at the end, also if the process ends by an exception, SIGTERM or SIGHUP; after SIGKILL,
-    the next emulator removes it. For this, an emulator that is entered in the main thread handles these two signals
-    until it closes, unless the program handles them.
+    the next emulator removes it. For this, an emulator that is entered in the main thread handles SIGTERM and
+    SIGHUP until it closes, unless the program handles them.
 
     :raises ValueError: an option is impossible; the message is one sentence
     :raises TypeError: an option is unknown

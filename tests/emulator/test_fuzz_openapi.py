@@ -75,30 +75,24 @@ def of_endpoint(endpoint: tuple[str, str]) -> st.SearchStrategy[Request]:
     """Requests for one endpoint: a path, a query, JSON or a file."""
     method, path = endpoint
     operation = DESCRIPTION["paths"][path][method.lower()]
-    ids = st.sampled_from(["KNOWN", "en", "fr-CA"]) | st.text(min_size=1, max_size=30).filter(
-        lambda t: t.strip(".")
-    )
-    names = re.findall(r"{\w+}", path)
-    paths = st.tuples(*[ids] * len(names)).map(lambda values: fill(path, values))
+    texts = st.text(min_size=1, max_size=30).filter(lambda text: text.strip("."))
+    ids = st.sampled_from(["KNOWN", "en", "fr-CA"]) | texts
+    paths = st.tuples(*[ids] * path.count("{")).map(lambda values: fill(path, values))
     parameters = [resolve(each) for each in operation.get("parameters", [])]
     queries = [each["name"] for each in parameters if each["in"] == "query"]
-    query = st.dictionaries(
-        st.sampled_from(queries or ["x"]),
-        st.text(max_size=8) | st.sampled_from(["1", "asc", "createdAt"]),
-        max_size=3,
-    )
+    values = st.text(max_size=8) | st.sampled_from(["1", "asc", "createdAt"])
+    query = st.dictionaries(st.sampled_from(queries or ["x"]), values, max_size=3)
     content = operation.get("requestBody", {}).get("content", {})
     payload = from_schema(content["application/json"]["schema"]) if "application/json" in content else anything
-    files = st.none() | st.binary(max_size=60) | st.sampled_from([VTT, b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"])
-    return st.tuples(
-        st.just(method), paths, query, payload, files if "multipart/form-data" in content else st.none()
-    )
+    files: st.SearchStrategy[bytes | None] = st.none()
+    if "multipart/form-data" in content:
+        files |= st.binary(max_size=60) | st.sampled_from([VTT, b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"])
+    return st.tuples(st.just(method), paths, query, payload, files)
 
 
 def fill(path: str, values: tuple[str, ...]) -> str:
-    for value in values:
-        path = re.sub(r"{\w+}", lambda _, value=value: quote(value, safe="", errors="replace"), path, count=1)
-    return path
+    remaining = iter(values)
+    return re.sub(r"{\w+}", lambda _: quote(next(remaining), safe="", errors="replace"), path)
 
 
 requests = st.sampled_from(endpoints()).flatmap(of_endpoint)

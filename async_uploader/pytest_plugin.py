@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
 
     from . import Client
-    from .emulator import Emulator, Fault, RequestRecord, Statistics, VideoView
+    from .emulator import Delivery, Emulator, Fault, RequestRecord, Statistics, VideoView
 
 __all__ = ("RunningEmulator", "apivideo_client", "apivideo_emulator", "apivideo_env", "running_emulator")
 
@@ -83,6 +83,11 @@ class RunningEmulator:
         """The last 50,000 requests that have ended, oldest first."""
         return self._portal.call(lambda: self._emulator.requests)
 
+    @property
+    def deliveries(self) -> Sequence[Delivery]:
+        """The attempts to deliver events to webhooks, oldest first; the latest 1,000."""
+        return self._portal.call(lambda: self._emulator.deliveries)
+
     def statistics(self) -> Statistics:
         """Return the counters since the start of the emulator."""
         return self._portal.call(self._emulator.statistics)
@@ -121,6 +126,18 @@ class RunningEmulator:
         """Remove all faults."""
         self._faults.clear()
         self._portal.call(self._emulator.clear_faults)
+
+    def reset(self) -> None:
+        """Forget videos, tokens, webhooks, faults, requests and rate-limit windows. Requests in flight are cut."""
+        self._faults.clear()
+        self._portal.call(self._emulator.reset)
+
+    def advance_clock(self, seconds: float) -> None:
+        """Move the clock forwards. Tokens and unfinished containers expire by it.
+
+        :raises ValueError: ``seconds`` is negative or not finite
+        """
+        self._portal.call(self._emulator.advance_clock, seconds)
 
     def expire_tokens(self) -> None:
         """Expire all access tokens. Refresh tokens stay valid."""

@@ -212,6 +212,10 @@ class Emulator:
         """Remove all faults."""
         self._server.faults.clear()
 
+    async def reset(self) -> None:
+        """Forget videos, tokens, webhooks, faults, requests and rate-limit windows. Requests in flight are cut."""
+        await self._server.reset()
+
     async def advance_clock(self, seconds: float) -> None:
         """Move the clock forwards. Tokens expire, and so do containers that were not filled within seven days.
 

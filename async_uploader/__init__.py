@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from ._types import (
         ContainerDetails,
         Failed,
+        ImportOptions,
         OnStatus,
         OnVideo,
         Ranges,
@@ -96,6 +97,8 @@ _MODULES = {
     "_resume.unfinished": ("UnfinishedUpload", "forget_unfinished", "list_unfinished"),
     "_types": (
         "ContainerDetails",
+        "ImportOptions",
+        "ImportOptions",
         "Failed",
         "OnStatus",
         "OnVideo",
@@ -125,6 +128,7 @@ __all__ = (
     "Encoding",
     "EncodingMetadata",
     "Failed",
+    "ImportOptions",
     "Ingest",
     "Metadata",
     "Model",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self, Unpack, cast
+from typing import Any, Final, Self, Unpack, cast
 from weakref import WeakSet
 
 import anyio
@@ -25,20 +25,19 @@ from ._flow.retries import RetryPolicy, RetryRunner
 from ._flow.slots import UploadSlots
 from ._limits import MIB, RATE_WINDOW_SECONDS
 from ._models import Video
-from ._options import TransferOptions, check_delegated, import_details, split_options
+from ._options import TransferOptions, check_delegated, import_options, split_options
 from ._public import public
-from ._sources.file import FileSource
-from ._types import Source, UploadItem, UploadOptions
+from ._resume.containers import RemoteContainers, SettlingPolicy
+from ._resume.entry import Account
+from ._resume.resumptions import Resumptions
+from ._resume.state_directory import state_directory
+from ._types import ImportOptions, Source, UploadItem, UploadOptions
 from ._uploads.job import Context, Job
 from ._uploads.lifecycle import Upload
 from ._uploads.many import Uploads
 from ._uploads.opening import SourceOpener, check_type
 from ._uploads.session import UploadSession
 from ._version import __version__
-
-if TYPE_CHECKING:
-    from ._resume.session import ResumeSession
-    from ._resume.worker import JournalWorker
 
 # Enough to keep all upload slots busy while other files are being created and completed.
 _CONCURRENT_FILES: Final = 16
@@ -78,6 +77,7 @@ class Client(AccountApi):
     # Tests override these in a subclass.
     _retry_policy = RetryPolicy()
     _rate_window_seconds: float = RATE_WINDOW_SECONDS
+    _settling_policy = SettlingPolicy()
 
     def __init__(
         self,
@@ -102,7 +102,8 @@ class Client(AccountApi):
         self._retries = RetryRunner(self._limiter, replace(self._retry_policy, max_unreadable=_MAX_UNREADABLE))
         self._opener = SourceOpener(buffer_bytes, allowance=self._limiter.allowance)
         self._slots = UploadSlots(self._limiter)
-        self._journal_worker: JournalWorker | None = None
+        self._account = Account.of(self._credential.secret, self.base_url)
+        self._resumptions = Resumptions(self._account, is_delegated=self.delegated)
         # Those that the caller forgot are closed with the client.
         self._many: WeakSet[Uploads] = WeakSet()
 
@@ -119,8 +120,10 @@ class Client(AccountApi):
     async def __aenter__(self) -> Self:
         self._state.open()
         try:
+            await self._share_rate_limit()
             await self._http.__aenter__()
         except BaseException:
+            self._limiter.close()
             self._state.close()
             raise
         return self
@@ -130,11 +133,14 @@ class Client(AccountApi):
         for uploads in list(self._many):
             await uploads.aclose()
         self._opener.close()
-        if self._journal_worker is not None:
-            self._journal_worker.close()
-            self._journal_worker = None
+        self._limiter.close()
+        self._resumptions.close()
         with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
             await self._http.__aexit__(*exc_info)
+
+    async def _share_rate_limit(self) -> None:
+        with suppress(OSError):  # without a home directory, each process counts its own requests
+            await self._limiter.share(state_directory() / "rate-limits" / self._account.fingerprint)
 
     async def upload(self, source: Source, **options: Unpack[UploadOptions]) -> Video:
         """Upload a video: create its container, send the parts, and verify the result.
@@ -156,6 +162,9 @@ class Client(AccountApi):
             delete the container if the upload fails. ``"local"``: with a journal on this machine, which survives
             kill -9. ``"anywhere"``: also without the journal or on another machine, with two metadata entries that
             the container has until the upload finishes. A stream cannot be resumed
+        :param idempotency_key: all uploads with this key result in one video: from any machine, at any time, even
+            at once. A finished video is returned without sending anything, an unfinished one is resumed, whatever
+            ``resume`` says. 1 to 200 printable characters, which stay in the video's metadata (default: none)
         :param keep_finished: with ``resume``, keep the journal entry of the finished upload: the same upload then
             returns the same video without sending anything, for 7 days or until :func:`forget_unfinished` is
             called for it (default: False, the entry is deleted when ``on_video`` has returned)
@@ -169,11 +178,41 @@ class Client(AccountApi):
         :returns: the finished video
         :raises ConfigurationError: an option is invalid; nothing was sent
         :raises SourceError: the source is missing, empty, unreadable or too big; nothing was sent
+        :raises ConflictError: ``idempotency_key`` belongs to another source; nothing was changed
         :raises ApiError: the service refused to create the container
         :raises TransportError: the service gave no usable response to the creation of the container
         :raises UploadFailed: the container exists, but filling it failed; the cause is chained
         """
         return await self._upload(source, options)
+
+    async def import_video(self, source: str, **options: Unpack[ImportOptions]) -> Video:
+        """Let the service download a video from a URL, or copy a video of the account.
+
+        :param source: an ``http(s)://`` URL, or a videoId
+        :param idempotency_key: all imports with this key result in one video, as in :meth:`upload`. The signature
+            of a signed URL may differ
+        :param title: title of the video (default: the last part of the URL's path), and further details as in
+            :meth:`upload`
+        :returns: the new container, at once; :meth:`wait_until_playable` waits for the video
+        :raises ConfigurationError: the source is empty, or an option is invalid
+        :raises ConflictError: the key belongs to another source; nothing was changed
+        :raises ApiError: the service refused the request
+        """
+        from ._uploads.imports import VideoImport  # noqa: PLC0415 - few programs import videos
+
+        self._state.check()
+        if not source.strip():
+            raise ConfigurationError("The source to import must be a URL or a videoId, not empty.")
+        transfer, payload = split_options(options)
+        title = source.partition("?")[0].rstrip("/").rpartition("/")[2] or source
+        video_import = VideoImport(
+            source,
+            key=transfer.idempotency_key,
+            service=self._service,
+            retries=self._retries,
+            containers=RemoteContainers(self._service, self._retries, self._settling_policy),
+        )
+        return await video_import.run({"title": title, **payload, "source": source})
 
     async def check_source(self, source: Source, **options: Unpack[UploadOptions]) -> None:
         """Check a source and options as :meth:`upload` does, without sending or reading anything.
@@ -248,9 +287,12 @@ class Client(AccountApi):
         return uploads
 
     async def _upload_item(self, item: UploadItem, *, slots: UploadSlots) -> Video:
+        options: UploadOptions = item.options
+        if item.idempotency_key is not None:
+            options = {**options, "idempotency_key": item.idempotency_key}
         if item.is_url:
-            return await self.import_video(cast("str", item.source), **import_details(item.options))
-        return await self._upload(item.source, item.options, slots=slots)
+            return await self.import_video(cast("str", item.source), **import_options(options))
+        return await self._upload(item.source, options, slots=slots)
 
     async def _upload(self, source: Source, options: UploadOptions, *, slots: UploadSlots | None = None) -> Video:
         self._state.check()
@@ -276,26 +318,12 @@ class Client(AccountApi):
             retries=RetryRunner(self._limiter, policy, subject=source.name, events=events),
             events=events,
         )
-        if options.resume == "off" or not isinstance(source, FileSource):
+        containers = RemoteContainers(context.service, context.retries, self._settling_policy)
+        resumption = self._resumptions.create(source, options, containers)
+        if resumption is None:
             return await Upload(job, context).run()
-        async with self._resume(source, options, context) as resume:
+        async with resumption as resume:
             return await Upload(job, replace(context, resume=resume)).run()
-
-    def _resume(self, source: FileSource, options: TransferOptions, context: Context) -> ResumeSession:
-        # Imported late: only uploads with `resume` need SQLite and file locks.
-        from ._resume.entry import Account  # noqa: PLC0415
-        from ._resume.session import ResumeSession  # noqa: PLC0415
-        from ._resume.worker import JournalWorker  # noqa: PLC0415
-
-        self._journal_worker = self._journal_worker or JournalWorker()
-        return ResumeSession(
-            source,
-            options=options,
-            account=Account.of(self._credential.secret, str(self._http.base_url)),
-            worker=self._journal_worker,
-            service=context.service,
-            retries=context.retries,
-        )
 
     def _slots_for(self, concurrency: int | None) -> UploadSlots:
         """The client's adaptive slots, or separate ones for a fixed concurrency."""
@@ -315,7 +343,7 @@ def _check_item(item: UploadItem) -> None:
     :raises ConfigurationError: an option is invalid
     """
     if item.is_url:
-        import_details(item.options)
+        import_options(item.options)
     else:
         split_options(item.options)
         check_type(item.source)

@@ -19,12 +19,13 @@ from ._errors import ConfigurationError
 from ._limits import MAX_PART_BYTES, MIN_PART_BYTES
 from ._models import camel
 from ._progress import OnProgress
-from ._types import ContainerDetails, OnVideo, Ranges, ResumeMode, UploadOptions
+from ._types import ImportOptions, OnVideo, Ranges, ResumeMode, UploadOptions
 from ._units import format_size
 from .events import OnEvent
 
 MAX_CONCURRENCY: Final = 256
 MAX_ATTEMPTS: Final = 1_000
+MAX_KEY_CHARACTERS: Final = 200
 DEFAULT_MAX_ATTEMPTS: Final = 8
 DEFAULT_STALL_TIMEOUT_SECONDS: Final = 30.0
 
@@ -35,6 +36,7 @@ class TransferOptions(Struct, frozen=True, kw_only=True):
     :raises ConfigurationError: a value is invalid
     """
 
+    idempotency_key: str | None = None
     video_id: str | None = None
     ranges: Ranges = "part"
     part_size: int | None = None
@@ -68,6 +70,23 @@ class TransferOptions(Struct, frozen=True, kw_only=True):
             raise ConfigurationError(f"keep_finished must be True or False, not {self.keep_finished!r}.")
         if self.video_id is not None and not str(self.video_id).isalnum():
             raise ConfigurationError(f"video_id must be letters and digits, not {self.video_id!r}.")
+        if self.idempotency_key is not None:
+            check_idempotency_key(self.idempotency_key)
+            if self.video_id is not None:
+                raise ConfigurationError(
+                    "idempotency_key chooses the video, and so does video_id; remove one of them."
+                )
+
+
+def check_idempotency_key(key: object) -> None:
+    """Check an idempotency key.
+
+    :raises ConfigurationError: it is not 1 to 200 printable characters
+    """
+    if not isinstance(key, str) or not 1 <= len(key) <= MAX_KEY_CHARACTERS or not key.isprintable():
+        raise ConfigurationError(
+            f"idempotency_key must be 1 to {MAX_KEY_CHARACTERS} printable characters, not {key!r}."
+        )
 
 
 def _is_positive(value: object) -> bool:
@@ -120,20 +139,20 @@ def split_options(options: Mapping[str, Any]) -> tuple[TransferOptions, dict[str
     return transfer, container_payload({key: options[key] for key in options.keys() & _DETAIL_TYPES.keys()})
 
 
-def import_details(options: UploadOptions) -> ContainerDetails:
-    """Return the details of a video that the service imports from a URL.
+def import_options(options: UploadOptions) -> ImportOptions:
+    """Return the options of a video that the service imports from a URL.
 
     :raises TypeError: an option is unknown
     :raises ConfigurationError: a value is invalid, or an option of the transfer is given
     """
     transfer, _ = split_options(options)
-    for name in sorted(options.keys() & _TRANSFER_FIELDS):
+    for name in sorted(options.keys() & _TRANSFER_FIELDS - {"idempotency_key"}):
         if getattr(transfer, name) != getattr(_DEFAULT_OPTIONS, name):
             raise ConfigurationError(
                 f"{name} does not apply to a URL, which the service imports itself; remove {name}."
             )
-    details = {name: value for name, value in options.items() if name not in _TRANSFER_FIELDS}
-    return cast("ContainerDetails", details)
+    applicable = {"idempotency_key", *_DETAIL_TYPES}
+    return cast("ImportOptions", {name: value for name, value in options.items() if name in applicable})
 
 
 def _resume_mode(*, is_on: bool) -> ResumeMode:
@@ -193,3 +212,5 @@ def check_delegated(options: TransferOptions, payload: Mapping[str, Any]) -> Non
         )
     if options.video_id is not None:
         raise ConfigurationError("An upload token creates its own video; video_id needs an API key.")
+    if options.idempotency_key is not None:
+        raise ConfigurationError("An upload token cannot look for a video; idempotency_key needs an API key.")

@@ -58,6 +58,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     :param concurrency: maximum number of parts in flight
     :param total_bytes: size of the source; None while it is not known
     :param grows: later parts are larger, see :meth:`size_of`
+    :param is_shuffled: send the parts in a random order, because another process may be sending them in order
     :param is_adjustable: the part size was not requested, so :func:`fit_to_allowance` may change it
     """
 
@@ -65,6 +66,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     concurrency: int
     total_bytes: int | None = None
     grows: bool = False
+    is_shuffled: bool = False
     is_adjustable: bool = False
 
     def size_of(self, number: int, allowance: Allowance | None = None) -> int:

@@ -75,7 +75,14 @@ class ContainerDetails(TypedDict, total=False):
 
 
 @public
-class UploadOptions(ContainerDetails, total=False):
+class ImportOptions(ContainerDetails, total=False):
+    """All options of :meth:`Client.import_video`, which describes them."""
+
+    idempotency_key: str | None
+
+
+@public
+class UploadOptions(ImportOptions, total=False):
     """All options of :meth:`Client.upload`, which describes them."""
 
     video_id: str | None
@@ -99,10 +106,12 @@ class UploadItem:
 
     :ivar source: as in :meth:`Client.upload`; the service imports an ``http(s)`` URL itself
     :ivar options: as in :meth:`Client.upload`; default: none
+    :ivar idempotency_key: all uploads with this key result in one video; default: none
     """
 
     source: Source
     options: UploadOptions = field(default_factory=UploadOptions)
+    idempotency_key: str | None = None
 
     def __repr__(self) -> str:
         # One short line: no contents, and no query of a URL, which may be signed.

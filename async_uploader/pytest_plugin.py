@@ -36,7 +36,7 @@ __all__ = ("RunningEmulator", "apivideo_client", "apivideo_emulator", "apivideo_
 
 _MARKER: Final = (
     "apivideo(*, faults=(), rate_limit=None, rate_window=60, connection_rate=None, link_rate=None, latency=0, "
-    "token_ttl=3600, api_key='local-key', port=0, data=None, allowed_hosts=(), tls=False, "
+    "listing_lag=0, token_ttl=3600, api_key='local-key', port=0, data=None, allowed_hosts=(), tls=False, "
     "video_restore=False): settings of the emulator of apivideo_emulator."
 )
 _REPORTED_REQUESTS: Final = 20

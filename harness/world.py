@@ -19,6 +19,7 @@ from async_uploader._errors import UploaderError
 from async_uploader._flow.retries import RetryPolicy
 from async_uploader._limits import MIB
 from async_uploader._progress import ProgressReporter
+from async_uploader._resume.containers import SettlingPolicy
 from async_uploader.emulator import Emulator, Fault, RequestRecord, VideoView
 
 PART: Final = 5 * MIB
@@ -72,6 +73,7 @@ class QuickClient(Client):
 
     _retry_policy = RetryPolicy(first_backoff_seconds=0.01, max_backoff_seconds=0.1)
     _rate_window_seconds = 1.0
+    _settling_policy = SettlingPolicy(creation_seconds=0.01, poll_seconds=0.05)
 
 
 @contextmanager

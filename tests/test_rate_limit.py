@@ -1,9 +1,18 @@
-"""The rate limit: learned from responses, counted down, and waited for. Time is passed in."""
+"""The rate limit: learned from responses, counted down, shared, and waited for."""
 
 from __future__ import annotations
 
+import fcntl
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
 import pytest
 
+from async_uploader._errors import ApiError
 from async_uploader._flow.rate_limit import RateLimiter
 from async_uploader._flow.rate_window import RateWindow
 from async_uploader.events import RequestKind
@@ -59,6 +68,18 @@ def test_an_older_response_does_not_raise_the_count() -> None:
     assert window.remaining == 2
 
 
+def test_requests_that_the_first_response_counted_are_not_counted_twice() -> None:
+    """Whether it counted those in transit is known only when they have been answered."""
+    window = RateWindow()
+    for _ in range(4):
+        window.count_request(0)
+    window.update(0.1, limit=6, remaining=2, reset_seconds=60)
+    assert window.remaining <= 0
+    for remaining in (4, 5, 3):
+        window.update(0.2, limit=6, remaining=remaining, reset_seconds=60)
+    assert window.remaining == 2
+
+
 def test_a_lower_count_shows_other_users_of_the_account() -> None:
     window = known_window(remaining=6)
     window.update(2, limit=6, remaining=0, reset_seconds=58)
@@ -97,18 +118,136 @@ def test_a_refusal_exhausts_the_window() -> None:
 async def test_the_first_upload_uses_an_estimate_from_the_creation_of_the_container() -> None:
     limiter = RateLimiter()
     limiter.update(RequestKind.WRITE, 201, headers(12, 11, 60))
-    assert limiter._windows[RequestKind.UPLOAD].remaining == 6
+    assert limiter._window(RequestKind.UPLOAD).remaining == 6
 
 
 async def test_the_response_to_an_upload_takes_precedence_over_an_estimate() -> None:
     limiter = RateLimiter()
     limiter.update(RequestKind.UPLOAD, 201, headers(40, 39, 60))
     limiter.update(RequestKind.WRITE, 201, headers(40, 39, 60))
-    assert limiter._windows[RequestKind.UPLOAD].limit == 40
+    assert limiter._window(RequestKind.UPLOAD).limit == 40
 
 
 @pytest.mark.parametrize("value", ["", "-1", "x", "1.5", "٣"])
 async def test_malformed_headers_set_no_limit(value: str) -> None:
     limiter = RateLimiter()
     limiter.update(RequestKind.UPLOAD, 201, {**headers(6, 0, 60), "X-RateLimit-Remaining": value})
-    assert limiter._windows[RequestKind.UPLOAD].limit is None
+    assert limiter._window(RequestKind.UPLOAD).limit is None
+
+
+ShareRateLimit = Callable[[], Awaitable[RateLimiter]]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """The file that rate limiters share."""
+    return tmp_path / "rate-limits" / "account"
+
+
+@pytest.fixture
+async def share(path: Path) -> AsyncIterator[ShareRateLimit]:
+    """Create a rate limiter as another process with the same credential would."""
+    limiters: list[RateLimiter] = []
+
+    async def create() -> RateLimiter:
+        limiter = RateLimiter()
+        limiters.append(limiter)
+        await limiter.share(path)
+        return limiter
+
+    yield create
+    for limiter in limiters:
+        limiter.close()
+
+
+def write(path: Path, contents: bytes) -> None:
+    path.write_bytes(contents)
+
+
+async def uploads_allowed(limiter: RateLimiter) -> int:
+    """Count uploads until one would have to wait."""
+    count = 0
+    with suppress(ApiError):
+        while True:
+            await limiter.acquire(RequestKind.UPLOAD, max_wait_seconds=0)
+            count += 1
+    return count
+
+
+async def test_processes_share_their_windows(share: ShareRateLimit) -> None:
+    first, second = await share(), await share()
+    first.update(RequestKind.UPLOAD, 201, headers(6, 4, 60))
+    await first.acquire(RequestKind.UPLOAD)
+    assert await uploads_allowed(second) == 3
+    assert await uploads_allowed(first) == 0
+
+
+async def test_a_process_starts_with_the_windows_of_its_predecessor(share: ShareRateLimit) -> None:
+    first = await share()
+    first.update(RequestKind.UPLOAD, 201, headers(6, 2, 60))
+    first.close()
+    assert await uploads_allowed(await share()) == 2
+
+
+async def test_a_refusal_holds_for_all_processes(share: ShareRateLimit) -> None:
+    first, second = await share(), await share()
+    first.update(RequestKind.UPLOAD, 429, {"Retry-After": "7"})
+    assert await uploads_allowed(second) == 0
+
+
+@pytest.mark.parametrize(
+    "contents", [b"", b"\0", b"\0\0\0\x01\xc1", b"\xff\xff\xff\xff" + b"x" * 100, b"\0\0\0\x05\xa4text"]
+)
+async def test_damaged_contents_count_as_none(share: ShareRateLimit, path: Path, contents: bytes) -> None:
+    limiter = await share()
+    write(path, contents)
+    await limiter.acquire(RequestKind.UPLOAD)
+    limiter.update(RequestKind.UPLOAD, 201, headers(6, 1, 60))
+    assert await uploads_allowed(await share()) == 1
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        RateWindow(limit=6, last_request_at=time.monotonic() + 1e6, resets_at=time.monotonic() + 60),
+        RateWindow(limit=6, last_request_at=0, resets_at=time.monotonic() + 1e6),
+    ],
+    ids=["request", "reset"],
+)
+async def test_windows_from_before_a_restart_of_the_machine_are_ignored(
+    share: ShareRateLimit, path: Path, window: RateWindow
+) -> None:
+    limiter = await share()
+    data = msgspec.msgpack.encode({"upload": window})
+    write(path, len(data).to_bytes(4, "big") + data)
+    await limiter.acquire(RequestKind.UPLOAD, max_wait_seconds=0)
+
+
+async def test_a_process_that_is_stopped_while_it_holds_the_lock_stops_no_other(
+    share: ShareRateLimit, path: Path
+) -> None:
+    first, second = await share(), await share()
+    with path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        first.update(RequestKind.UPLOAD, 201, headers(6, 3, 60))
+        await second.acquire(RequestKind.UPLOAD)
+        assert os.stat(path).st_size == 0
+    await first.acquire(RequestKind.UPLOAD)
+    assert await uploads_allowed(second) == 2
+
+
+async def test_expired_files_are_deleted(share: ShareRateLimit, path: Path) -> None:
+    path.parent.mkdir()
+    for name, age_seconds in {"old": 25 * 3600, "recent": 23 * 3600}.items():
+        (path.parent / name).touch()
+        os.utime(path.parent / name, (time.time() - age_seconds,) * 2)
+    await share()
+    assert sorted(each.name for each in path.parent.iterdir()) == ["account", "recent"]
+
+
+async def test_without_a_directory_each_process_counts_its_own_requests(share: ShareRateLimit, path: Path) -> None:
+    path.parent.write_bytes(b"a file, not a directory")
+    first, second = await share(), await share()
+    first.update(RequestKind.UPLOAD, 201, headers(6, 2, 60))
+    second.update(RequestKind.UPLOAD, 201, headers(6, 3, 60))
+    assert (await uploads_allowed(first), await uploads_allowed(second)) == (2, 3)

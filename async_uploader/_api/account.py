@@ -49,20 +49,6 @@ class AccountApi:
             raise ConfigurationError("A video needs a title.")
         return await self._write(Operation.CREATE, lambda: self._service.create_video(payload))
 
-    async def import_video(self, source: str, **details: Unpack[ContainerDetails]) -> Video:
-        """Let the service download a video from a URL, or copy a video of the account.
-
-        :param source: an ``http(s)://`` URL, or a videoId
-        :returns: the new container, at once; :meth:`wait_until_playable` waits for the video
-        :raises ConfigurationError: the source is empty, or a detail has the wrong type
-        :raises ApiError: the service refused the request
-        """
-        if not source.strip():
-            raise ConfigurationError("The source to import must be a URL or a videoId, not empty.")
-        title = source.partition("?")[0].rstrip("/").rpartition("/")[2] or source
-        payload = {"title": title, **container_payload(details), "source": source}
-        return await self._write(Operation.IMPORT, lambda: self._service.create_video(payload))
-
     async def update_video(self, video_id: str, **details: Unpack[ContainerDetails]) -> Video:
         """Change the given details of a video or container.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from pathlib import Path
 from typing import Final
 
 import anyio
@@ -24,10 +24,16 @@ from async_uploader._plan import Allowance
 from async_uploader.events import RequestKind
 
 from .rate_window import RateWindow
+from .shared_windows import SharedWindows
 from .throughput import RecentThroughput
 
 # Longer than any window of the service, and than most outages. An upload that waits longer appears to hang.
 MAX_WAIT_SECONDS: Final = 3600.0
+# What other processes learn changes a wait, too.
+_POLL_SECONDS: Final = 0.25
+# Another process holds the lock for microseconds; one that is stopped meanwhile must not stop all others.
+_LOCK_RETRY_SECONDS: Final = 0.001
+_LOCK_TIMEOUT_SECONDS: Final = 0.5
 
 
 # How many requests of a kind an account may send per upload; the same in production and sandbox.
@@ -38,19 +44,30 @@ _REQUESTS_PER_UPLOAD: Final = {
 
 
 class RateLimiter:
-    """The rate limit of one credential, shared by all its requests.
+    """The rate limit of one credential, shared by all its requests, and by all processes of this machine.
 
     :param window_seconds: length of a window until a response states it
     """
 
     def __init__(self, *, window_seconds: float = RATE_WINDOW_SECONDS) -> None:
         self._window_seconds = window_seconds
-        self._windows: defaultdict[RequestKind, RateWindow] = defaultdict(partial(RateWindow, window_seconds))
+        self._windows: dict[str, RateWindow] = {}
+        self._shared = SharedWindows()
+        # Responses that are not yet in the windows, because another process holds the lock.
+        self._unread: list[tuple[float, RequestKind, int, Mapping[str, str]]] = []
         # The request that is next; the others queue behind it.
         self._next: defaultdict[RequestKind, anyio.Lock] = defaultdict(anyio.Lock)
         self._waiting_uploads: set[Callable[[], int]] = set()
         self._updated = anyio.Event()
         self._throughput = RecentThroughput()
+
+    async def share(self, path: Path) -> None:
+        """Share the windows with all processes that use this file. Without it, each counts its own requests."""
+        await anyio.to_thread.run_sync(self._shared.open, path)
+
+    def close(self) -> None:
+        """Stop sharing."""
+        self._shared.close()
 
     async def acquire(
         self,
@@ -65,33 +82,82 @@ class RateLimiter:
         :param max_wait_seconds: longest wait; default 1 h
         :raises ApiError: the rate limit resets later than that (429)
         """
-        window = self._windows[kind]
         demand = self.demand if kind is RequestKind.UPLOAD else lambda: 0
         async with self._next[kind]:
             is_reported = False
-            while wait_seconds := window.wait_seconds(anyio.current_time(), demand=demand()):
+            while wait_seconds := await self._count_or_wait(kind, demand()):
                 if wait_seconds > max_wait_seconds:
                     raise ApiError(status=429, title="Too many requests", retry_after_seconds=wait_seconds)
                 if not is_reported:
                     on_wait(wait_seconds)
                     is_reported = True
-                with anyio.move_on_after(wait_seconds):
+                with anyio.move_on_after(min(wait_seconds, _POLL_SECONDS)):
                     await self._updated.wait()
-            window.count_request(anyio.current_time())
+
+    async def _count_or_wait(self, kind: RequestKind, demand: int) -> float:
+        """Count a request, if it may be sent now; else, return how long it has to wait."""
+        patience = anyio.current_time() + _LOCK_TIMEOUT_SECONDS
+        while True:
+            now = anyio.current_time()
+            with self._current_windows(now) as is_current:
+                if is_current or now > patience:
+                    window = self._window(kind)
+                    wait_seconds = window.wait_seconds(now, demand=demand)
+                    if not wait_seconds:
+                        window.count_request(now)
+                    return wait_seconds
+            await anyio.sleep(_LOCK_RETRY_SECONDS)
+
+    @contextmanager
+    def _current_windows(self, now: float) -> Iterator[bool]:
+        """Hold the lock of the windows, up to date with all processes and responses, and write them at the end.
+
+        :returns: False if another process holds the lock; then the windows may be old
+        """
+        if not self._shared.is_open:
+            self._read_responses()
+            yield True
+            return
+        with self._shared.exclusive() as contents:
+            if contents is not None:
+                self._windows.update(contents.read(now))
+                self._read_responses()
+            yield contents is not None
+            if contents is not None:
+                contents.write(self._windows)
+
+    def _window(self, kind: RequestKind) -> RateWindow:
+        try:
+            return self._windows[kind]
+        except KeyError:
+            window = self._windows[kind] = RateWindow(default_length_seconds=self._window_seconds)
+            return window
 
     def update(self, kind: RequestKind, status: int, headers: Mapping[str, str]) -> None:
         """Take over the state of the rate limit from a response."""
         if kind is RequestKind.AUTH:
             return
         now = anyio.current_time()
+        self._unread.append((now, kind, status, headers))
+        with self._current_windows(now):
+            pass
+        self._updated.set()
+        self._updated = anyio.Event()
+
+    def _read_responses(self) -> None:
+        for response in self._unread:
+            self._read_response(*response)
+        self._unread.clear()
+
+    def _read_response(self, now: float, kind: RequestKind, status: int, headers: Mapping[str, str]) -> None:
         limit, remaining = (header_count(headers.get(f"X-RateLimit-{name}")) for name in ("Limit", "Remaining"))
         reset_seconds = header_seconds(headers.get("X-RateLimit-Retry-After"), date=headers.get("Date"))
         # A longer time is not a time until a reset, but a timestamp, say. If the limit is really used up, a 429
         # follows.
         is_plausible = reset_seconds is not None and reset_seconds <= MAX_WAIT_SECONDS
         if limit is not None and remaining is not None and reset_seconds is not None and is_plausible:
-            self._windows[kind].update(now, limit=limit, remaining=remaining, reset_seconds=reset_seconds)
-            uploads = self._windows[RequestKind.UPLOAD]
+            self._window(kind).update(now, limit=limit, remaining=remaining, reset_seconds=reset_seconds)
+            uploads = self._window(RequestKind.UPLOAD)
             if uploads.limit is None:
                 estimate = max(1, limit // _REQUESTS_PER_UPLOAD[kind])
                 uploads.update(
@@ -101,9 +167,7 @@ class RateLimiter:
             wait_seconds = retry_after_seconds(status, headers)
             if wait_seconds is None:
                 wait_seconds = self._window_seconds
-            self._windows[kind].exhaust(now, seconds=wait_seconds)
-        self._updated.set()
-        self._updated = anyio.Event()
+            self._window(kind).exhaust(now, seconds=wait_seconds)
 
     @contextmanager
     def counting_demand(self, waiting: Callable[[], int]) -> Iterator[None]:
@@ -127,7 +191,7 @@ class RateLimiter:
 
     def allowance(self) -> Allowance | None:
         """What the account may still upload beyond the current demand; None while unknown."""
-        window, now = self._windows[RequestKind.UPLOAD], anyio.current_time()
+        window, now = self._window(RequestKind.UPLOAD), anyio.current_time()
         if window.limit is None:
             return None
         remaining = window.limit if now >= window.resets_at else window.remaining

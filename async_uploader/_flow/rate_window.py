@@ -21,8 +21,10 @@ Rejected
 from __future__ import annotations
 
 import math
-from collections import deque
+from bisect import bisect_left
 from typing import Final
+
+import msgspec
 
 from async_uploader._limits import RATE_WINDOW_SECONDS
 
@@ -32,38 +34,37 @@ _ROUNDING_SECONDS: Final = 1.0
 _MARGIN_SECONDS: Final = 0.05
 # A request that was sent longer ago than this is assumed to have reached the service.
 _ARRIVAL_SECONDS: Final = 1.0
-# More recent requests than these are not needed: no account may send as many in a second.
-_MAX_RECENT_REQUESTS: Final = 1000
 
 
-class RateWindow:
-    """What is known about the current window of one kind of requests.
+class RateWindow(msgspec.Struct, kw_only=True):
+    """What is known about the current window of one kind of requests. Processes share it as MessagePack.
 
-    :param default_length_seconds: length of a window until a response states it
+    :ivar default_length_seconds: length of a window until a response states it
     :ivar limit: requests allowed per window; None while unknown
     :ivar remaining: requests that may still be sent in this window
     :ivar resets_at: when the next window begins
+    :ivar is_estimate: whether `resets_at` is an estimate. The service opens a window when its first request
+        arrives. Until a response states when it resets, the estimate is too early by that request's travel time
+    :ivar lowest_reported: the lowest count of remaining requests in the responses of this window
+    :ivar unanswered: requests without a response. Those sent just before a reset may be counted after it
     """
 
-    def __init__(self, default_length_seconds: float = RATE_WINDOW_SECONDS) -> None:
-        self.limit: int | None = None
-        self.remaining = 0
-        self.resets_at = -math.inf
-        self._default_length_seconds = default_length_seconds
-        self._known_length_seconds = 0.0
-        self._last_request_at = 0.0
-        # The service opens a window when its first request arrives. Until a response states when this window
-        # resets, `resets_at` is an estimate, too early by the travel time of that request.
-        self._is_estimate = False
-        self._last_reset_at = -math.inf
-        # For requests sent just before a reset, which may arrive and be counted after it.
-        self._unanswered = 0
-        self._recent_requests: deque[float] = deque(maxlen=_MAX_RECENT_REQUESTS)
+    default_length_seconds: float = RATE_WINDOW_SECONDS
+    limit: int | None = None
+    remaining: int = 0
+    resets_at: float = -math.inf
+    is_estimate: bool = False
+    known_length_seconds: float = 0.0
+    last_request_at: float = 0.0
+    last_reset_at: float = -math.inf
+    lowest_reported: int = 0
+    unanswered: int = 0
+    recent_requests: list[float] = []
 
     @property
     def length_seconds(self) -> float:
         """Length of a window: the longest time until a reset that was seen, or the default."""
-        return self._known_length_seconds or self._default_length_seconds
+        return self.known_length_seconds or self.default_length_seconds
 
     def update(
         self, now: float, *, limit: int, remaining: int, reset_seconds: float, is_estimate: bool = False
@@ -78,27 +79,33 @@ class RateWindow:
         """
         is_open = remaining < limit or reset_seconds > 0
         resets_at = now + reset_seconds if is_open else now - _ROUNDING_SECONDS
-        if not is_estimate and self._unanswered:
-            self._unanswered -= 1
-        if resets_at <= self._last_reset_at + _ROUNDING_SECONDS:
+        if not is_estimate and self.unanswered:
+            self.unanswered -= 1
+        if resets_at <= self.last_reset_at + _ROUNDING_SECONDS:
             return  # a late response of the previous window
-        clearly_later = self.resets_at + max(_ROUNDING_SECONDS, self._known_length_seconds / 2)
-        if self._is_estimate:
+        clearly_later = self.resets_at + max(_ROUNDING_SECONDS, self.known_length_seconds / 2)
+        if self.is_estimate:
             self.remaining, self.resets_at = min(self.remaining, remaining), resets_at
+            self.lowest_reported = remaining
         elif self.limit is None or resets_at > clearly_later:
             self.remaining, self.resets_at = remaining - self._in_transit(now), resets_at
+            self.lowest_reported = remaining
         else:
             self.remaining, self.resets_at = min(self.remaining, remaining), min(self.resets_at, resets_at)
-        self._is_estimate = is_estimate
+            self.lowest_reported = min(self.lowest_reported, remaining)
+        if not is_estimate:
+            # A request that the lowest count leaves out is unanswered: its response would report a lower one.
+            self.remaining = max(self.remaining, self.lowest_reported - self.unanswered)
+        self.is_estimate = is_estimate
         self.limit = limit
-        self._known_length_seconds = max(self._known_length_seconds, reset_seconds)
+        self.known_length_seconds = max(self.known_length_seconds, reset_seconds)
 
     def exhaust(self, now: float, *, seconds: float) -> None:
         """The service has refused a request: allow none for the given time."""
         self.limit = self.limit or 1
         self.remaining = 0
         self.resets_at = now + seconds
-        self._is_estimate = False
+        self.is_estimate = False
 
     def wait_seconds(self, now: float, *, demand: int) -> float:
         """How long the next request has to wait; 0 if it may be sent now.
@@ -115,26 +122,30 @@ class RateWindow:
             return self.resets_at + _MARGIN_SECONDS - now
         if demand <= self.remaining:
             return 0.0
-        spacing_seconds = (self.resets_at - self._last_request_at) / (self.remaining + 1)
-        return max(0.0, self._last_request_at + spacing_seconds - now)
+        spacing_seconds = (self.resets_at - self.last_request_at) / (self.remaining + 1)
+        return max(0.0, self.last_request_at + spacing_seconds - now)
 
     def count_request(self, now: float) -> None:
         """Count a request that is sent now."""
         if self.limit is not None and self._is_over(now):
             # This request opens a new window; a response will state when it resets.
-            self._last_reset_at, self._is_estimate = self.resets_at, True
+            self.last_reset_at, self.is_estimate = self.resets_at, True
             self.remaining = max(1, self.limit - self._in_transit(now))
             self.resets_at = now + self.length_seconds
         self.remaining -= 1
-        self._last_request_at = now
-        self._unanswered += 1
-        self._recent_requests.append(now)
+        self.last_request_at = now
+        self.unanswered += 1
+        self._forget_arrived(now)
+        self.recent_requests.append(now)
 
     def _is_over(self, now: float) -> bool:
         return now >= self.resets_at + _MARGIN_SECONDS
 
     def _in_transit(self, now: float) -> int:
         """How many requests may not have reached the service yet."""
-        while self._recent_requests and self._recent_requests[0] < now - _ARRIVAL_SECONDS:
-            self._recent_requests.popleft()
-        return min(self._unanswered, len(self._recent_requests))
+        self._forget_arrived(now)
+        return min(self.unanswered, len(self.recent_requests))
+
+    def _forget_arrived(self, now: float) -> None:
+        oldest = bisect_left(self.recent_requests, now - _ARRIVAL_SECONDS)
+        del self.recent_requests[:oldest]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
+from msgspec import Struct
+
 from async_uploader._api.service import Service
 from async_uploader._errors import ApiError
 from async_uploader._flow.retries import RetryRunner
@@ -15,18 +17,44 @@ from async_uploader.events import Operation, RequestKind
 T = TypeVar("T")
 
 
-class RemoteContainers:
-    """Finds, reads, updates and deletes containers, with retries."""
+class SettlingPolicy(Struct, frozen=True, kw_only=True):
+    """How long a new container waits for older ones.
 
-    def __init__(self, service: Service, retries: RetryRunner) -> None:
+    :param creation_seconds: resolution of the times of creation that the service states
+    :param max_lag_seconds: longest delay of a listing
+    :param poll_seconds: time between two listings
+    """
+
+    creation_seconds: float = 1.0
+    max_lag_seconds: float = 10.0
+    poll_seconds: float = 0.5
+
+
+class RemoteContainers:
+    """Finds, reads, updates and deletes containers, with retries.
+
+    :ivar settling: how long a new container waits for older ones
+    """
+
+    def __init__(self, service: Service, retries: RetryRunner, settling: SettlingPolicy) -> None:
         self._service = service
         self._retries = retries
+        self.settling = settling
 
     async def find(self, *, key: str, value: str) -> list[Video]:
         """The containers with a metadata entry."""
         query: Mapping[str, str | list[str]] = {f"metadata[{key}]": value}
         videos, _ = await self._run(RequestKind.READ, Operation.FIND, lambda: self._service.list_videos(query))
         return list(videos)
+
+    async def get(self, video_id: str) -> Video | None:
+        """A container; None if it does not exist."""
+        try:
+            return await self._run(RequestKind.READ, Operation.VIDEO, lambda: self._service.get_video(video_id))
+        except ApiError as exc:
+            if is_not_found(exc):
+                return None
+            raise
 
     async def status(self, video_id: str) -> VideoStatus | None:
         """The status of a container; None if it does not exist."""

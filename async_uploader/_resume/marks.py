@@ -11,11 +11,14 @@ from collections.abc import Mapping
 from typing import Final
 
 from async_uploader._models import MARK_INTENT, MARK_PLAN, MARK_SOURCE, Video
+from async_uploader._outcome import is_empty
+from async_uploader._plan import plan_parts
 from async_uploader._sources.file import FileSource
 from async_uploader._types import Ranges
 
 from .containers import RemoteContainers
 from .points import ResumePoint
+from .shared_containers import SharedContainers, age
 
 _RESUME_KEYS: Final = (MARK_SOURCE, MARK_PLAN, MARK_INTENT)
 _PLAN: Final = re.compile(r"(part|bytes)-(\d{7,9})")
@@ -44,16 +47,56 @@ class Marks:
 
         :param ignored: ids of containers that cannot
         """
-        for video in await self._containers.find(key=MARK_SOURCE, value=self._sample):
+        videos = await self._containers.find(key=MARK_SOURCE, value=self._sample)
+        for video in sorted(videos, key=age):
             if video.video_id not in ignored and (point := await self._resume_point(video)) is not None:
-                plan = point.plan(self._source.size_bytes)
-                parts = [part for part in plan.parts() if part.number in point.received]
-                # Another machine has sent these parts, so there are no checksums. They would take minutes.
-                await self._source.verifier.restore_parts(parts, {}, ctime_ns=None, compute_missing=False)
                 return point
         return None
 
+    async def point_in(self, video_id: str, *, ranges: Ranges, part_bytes: int | None) -> ResumePoint | None:
+        """The resume point in a container that the caller named; None if it holds something else, or is missing.
+
+        An empty container gets marks. For parts without marks, the part size follows from the size of the file
+        alone, so that it is the same on all machines.
+
+        :param part_bytes: part size that the caller requested
+        """
+        video = await self._containers.get(video_id)
+        status = await self._containers.status(video_id) if video else None
+        if video is None or status is None:
+            return None
+        if {entry.key: entry.value for entry in video.metadata}.get(MARK_SOURCE) == self._sample:
+            return await self._resume_point(video)
+        plan = plan_parts(self._source.size_bytes, part_bytes=part_bytes)
+        if is_empty(status):
+            marks = self.metadata(ranges=ranges, part_bytes=plan.part_bytes)
+            await self._containers.update(video_id, {"metadata": [*caller_metadata(video), *marks]})
+        return ResumePoint.from_status(
+            status,
+            video_id=video_id,
+            ranges=ranges,
+            part_bytes=plan.part_bytes,
+            total_bytes=self._source.size_bytes,
+        )
+
+    async def settle(self, video_id: str) -> ResumePoint | None:
+        """The resume point of a container that another machine has created; None to use the given one."""
+        shared = SharedContainers(
+            self._containers, key=MARK_SOURCE, value=self._sample, total_bytes=self._source.size_bytes
+        )
+        video = await shared.settle(video_id)
+        return None if video is None or video.video_id == video_id else await self._resume_point(video)
+
     async def _resume_point(self, video: Video) -> ResumePoint | None:
+        point = await self._read_point(video)
+        if point is not None:
+            plan = point.plan(self._source.size_bytes)
+            parts = [part for part in plan.parts() if part.number in point.received]
+            # Another machine has sent these parts, so there are no checksums. They would take minutes.
+            await self._source.verifier.restore_parts(parts, {}, ctime_ns=None, compute_missing=False)
+        return point
+
+    async def _read_point(self, video: Video) -> ResumePoint | None:
         plan = {entry.key: entry.value for entry in video.metadata}.get(MARK_PLAN)
         match = _PLAN.fullmatch(plan or "")
         status = await self._containers.status(video.video_id) if match else None
@@ -71,6 +114,11 @@ class Marks:
 def has_resume_metadata(video: Video) -> bool:
     """Whether a video has marks or an intent."""
     return any(entry.key in _RESUME_KEYS for entry in video.metadata)
+
+
+def without_resume_metadata(video: Video) -> Video:
+    """The video as it is without marks and intent."""
+    return Video.from_response({**video.raw, "metadata": caller_metadata(video)})
 
 
 def caller_metadata(video: Video) -> list[object]:

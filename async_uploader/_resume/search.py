@@ -60,7 +60,7 @@ class ResumePointSearch:
         """
         point = await self._from_entries(list(entries))
         if point is None:
-            point = await self.find_marked()
+            point = await self._find_shared()
         if point is not None:
             self._announce(point)
         return point
@@ -70,6 +70,20 @@ class ResumePointSearch:
         if self._marks is None or self._options.video_id is not None:
             return None
         return await self._marks.find(ignored=frozenset(self._abandoned))
+
+    async def _find_shared(self) -> ResumePoint | None:
+        """Find what another machine has begun."""
+        if self._marks is None:
+            return None
+        if self._options.video_id is None:
+            return await self.find_marked()
+        return await self._marks.point_in(
+            self._options.video_id, ranges=self._options.ranges, part_bytes=self._options.part_size
+        )
+
+    async def settle(self, video_id: str) -> ResumePoint | None:
+        """The resume point of a container that another machine has created; None to use the given one."""
+        return None if self._marks is None else await self._marks.settle(video_id)
 
     async def _from_entries(self, entries: list[Entry]) -> ResumePoint | None:
         own = [entry for entry in entries if entry.account == self._account]

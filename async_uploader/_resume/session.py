@@ -12,9 +12,7 @@ from __future__ import annotations
 import logging
 from typing import Final, Self
 
-from async_uploader._api.service import Service
 from async_uploader._errors import UploaderError
-from async_uploader._flow.retries import RetryRunner
 from async_uploader._models import MARK_INTENT, Video
 from async_uploader._options import TransferOptions
 from async_uploader._plan import Plan
@@ -25,9 +23,10 @@ from .containers import RemoteContainers
 from .entry import Account, Entry, Fingerprint, NewEntry
 from .intents import Intents
 from .journal import Journal
-from .marks import Marks, caller_metadata, has_resume_metadata
+from .marks import Marks, caller_metadata, has_resume_metadata, without_resume_metadata
 from .points import ResumePoint
 from .record import JournalRecord
+from .resumption import Resumption
 from .search import ResumePointSearch
 from .source_locks import SourceLocks
 from .worker import JournalWorker
@@ -35,7 +34,7 @@ from .worker import JournalWorker
 log: Final = logging.getLogger("async_uploader.resume")
 
 
-class ResumeSession:
+class ResumeSession(Resumption):
     """Resumes one source, and keeps its records up to date.
 
     Use it as an async context manager, which holds the locks of the source.
@@ -50,15 +49,15 @@ class ResumeSession:
         options: TransferOptions,
         account: Account,
         worker: JournalWorker,
-        service: Service,
-        retries: RetryRunner,
+        containers: RemoteContainers,
+        is_delegated: bool,
     ) -> None:
         self._source = source
         self._options = options
         self._account = account
         self._worker = worker
-        self._is_delegated = service.delegated
-        self._containers = RemoteContainers(service, retries)
+        self._is_delegated = is_delegated
+        self._containers = containers
         self._locks = SourceLocks(source, account=account, worker=worker)
         self._record = JournalRecord(worker)
         self._intents = Intents(source, account=account, worker=worker, containers=self._containers)
@@ -67,6 +66,11 @@ class ResumeSession:
     def uses_marks(self) -> bool:
         """Whether a container that is created now carries marks, which fix the part size."""
         return self._options.resume == "anywhere" and not self._is_delegated
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other machines may resume the same upload at the same time."""
+        return self.uses_marks
 
     @property
     def can_resume(self) -> bool:
@@ -133,6 +137,10 @@ class ResumeSession:
             return point.video_id if point else None
         return await self._intents.find_created()
 
+    async def settle(self, video_id: str) -> ResumePoint | None:
+        """Choose between the new container and those of other machines, which they find by the marks, too."""
+        return await self._search.settle(video_id) if self.uses_marks else None
+
     async def withdraw_intent(self) -> None:
         """Remove the intent: no container was created, or it is deleted."""
         await self._intents.withdraw()
@@ -184,13 +192,24 @@ class ResumeSession:
         await self._record.forget_parts()
 
     async def finish(self, video: Video) -> Video:
-        """Record the finished Video, and clean up at the service.
+        """Record the finished Video.
 
         :returns: the Video without our metadata entries
         """
+        await self._record.finish(video, replace=False)
+        return without_resume_metadata(video)
+
+    async def deliver(self, video: Video) -> Video:
+        """Clean up at the service, then remove the entry of the journal, unless ``keep_finished`` is set.
+
+        Until here, a later run finds the finished Video: on this machine by the journal, on others by the marks.
+        """
         video = await self._remove_metadata(video)
         await self._intents.delete_unused(video.video_id)
-        await self._record.finish(video, replace=self._options.keep_finished)
+        if self._options.keep_finished:
+            await self._record.finish(video, replace=True)
+        else:
+            await self.forget()
         return video
 
     async def _remove_metadata(self, video: Video) -> Video:
@@ -205,11 +224,6 @@ class ResumeSession:
                 *(self._source.name, video.video_id, exc),
             )
             return video
-
-    async def mark_delivered(self) -> None:
-        """The caller has received the Video: remove the entry, unless ``keep_finished`` is set."""
-        if not self._options.keep_finished:
-            await self.forget()
 
     async def forget(self) -> None:
         """Remove the entry from the journal: the upload cannot be resumed."""

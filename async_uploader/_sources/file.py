@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import stat
 from collections.abc import AsyncGenerator, AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
@@ -86,13 +87,15 @@ class FileSource:
         """Do nothing: descriptors are open only while a part is read."""
 
     async def parts(self, plan: Plan, *, received: frozenset[int]) -> AsyncGenerator[PartSource, None]:
-        """The parts in order.
+        """The parts in order, or shuffled if the plan says so.
 
         :param received: numbers of parts that the service already has; they are skipped
         """
-        for part in plan.parts():
-            if part.number not in received:
-                yield PartSource(part=part, open=partial(self.reading, part), release=_nothing_to_release)
+        parts = [part for part in plan.parts() if part.number not in received]
+        if plan.is_shuffled:
+            random.shuffle(parts)
+        for part in parts:
+            yield PartSource(part=part, open=partial(self.reading, part), release=_nothing_to_release)
 
     @asynccontextmanager
     async def reading(self, part: Part) -> AsyncIterator[FilePartReader]:

@@ -29,6 +29,9 @@ from .state import TransferState
 
 log: Final = logging.getLogger("async_uploader")
 
+# Waits for the status to list a part that is being stored.
+_STORING_SECONDS: Final = (0.0, 0.1, 0.4, 1.5)
+
 
 class PartDelivery:
     """Delivers one part. Call :meth:`acquire_slot`, then :meth:`run`.
@@ -90,7 +93,7 @@ class PartDelivery:
 
     async def _attempt(self) -> PartResponse | None:
         """Make one attempt; returns None if the service already has the part."""
-        if self._is_unknown and await self._is_received():
+        if (self._is_unknown or self._state.has_company) and await self._is_received():
             log.info("%s was already stored.", self._name)
             return None
         self._attempts += 1
@@ -106,7 +109,7 @@ class PartDelivery:
         try:
             response = await self._context.retries.run_once(RequestKind.UPLOAD, send, waiting=rate_limited)
         except UploaderError as exc:
-            if self._is_stored_despite(exc, attempt):
+            if await self._is_stored_despite(exc, attempt):
                 return None
             raise
         except BaseException:
@@ -156,17 +159,31 @@ class PartDelivery:
             or received_parts(status, [self._part], ranges=self._job.options.ranges)
         )
 
-    def _is_stored_despite(self, error: UploaderError, attempt: PartAttempt) -> bool:
+    async def _is_sent_by_others(self) -> bool:
+        """Whether another process of this upload has sent the part, which the service has just refused.
+
+        The service may refuse a part that it is still storing, and list it a moment later.
+        """
+        for seconds in _STORING_SECONDS:
+            await anyio.sleep(seconds)
+            if await self._is_received():
+                return True
+        return False
+
+    async def _is_stored_despite(self, error: UploaderError, attempt: PartAttempt) -> bool:
         """Classify the error of an attempt. Returns True if it means that the part is already stored.
 
         :raises ConflictError: another program writes to the video, or a retry could create a second video
         """
         self._state.progress.discard_sent(self._part.number)
         outcome = classify(error, maybe_received=self._maybe_received)
+        if outcome is Outcome.CONFLICT and self._state.is_shared and await self._is_sent_by_others():
+            outcome = Outcome.STORED
         attempt.end(outcome, error)
         match outcome:
             case Outcome.STORED:
                 log.info("%s was already stored.", self._name)
+                self._state.has_company |= self._state.is_shared
                 self._state.is_reported_complete |= isinstance(error, ApiError) and error.slug == ALREADY_COMPLETE
                 return True
             case Outcome.CONFLICT:

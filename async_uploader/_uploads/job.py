@@ -16,7 +16,7 @@ from async_uploader._plan import Plan
 from async_uploader._sources.protocol import UploadSource
 
 if TYPE_CHECKING:
-    from async_uploader._resume.session import ResumeSession
+    from async_uploader._resume.resumption import Resumption
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -42,7 +42,7 @@ class Context(Struct, frozen=True, kw_only=True):
     service: Service
     retries: RetryRunner
     events: EventDispatcher
-    resume: ResumeSession | None = None
+    resume: Resumption | None = None
 
     @property
     def can_resume(self) -> bool:

@@ -20,13 +20,15 @@ A container that the caller named (``video_id``) is never deleted. An upload tok
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
-from async_uploader._errors import UploadFailed
+from async_uploader._errors import UploaderError, UploadFailed
 from async_uploader._models import Video
 from async_uploader._outcome import Fate, container_fate
 from async_uploader._plan import fit_to_allowance
@@ -49,6 +51,9 @@ if TYPE_CHECKING:
     from async_uploader._resume.points import ResumePoint
 
 log: Final = logging.getLogger("async_uploader")
+
+# A container is deleted in favour of an older one. If that happens more often, something else deletes them.
+_MAX_CONTAINERS: Final = 4
 
 
 class Upload:
@@ -92,35 +97,71 @@ class Upload:
 
     async def _upload_or_resume(self) -> Video:
         resume = self._context.resume
-        point = await resume.find_resume_point() if resume else None
-        if point is not None and point.is_complete:
-            video = point.video or await self._get_video(point.video_id)
-        else:
-            video = await self._fill(point)
-        if resume:
-            video = await resume.finish(video)
+        video = await self._find_or_fill()
+        finished = await resume.finish(video) if resume else video
         if self._job.options.on_video is not None:
-            returned = self._job.options.on_video(video)
+            returned = self._job.options.on_video(finished)
             if isawaitable(returned):
                 await returned
-        if resume:
-            # Last: after a crash before this line, the next run finds the finished video in the journal.
-            await resume.mark_delivered()
-        return video
+        # Last: after a crash before this line, the next run finds the finished video.
+        return await resume.deliver(video) if resume else video
+
+    async def _find_or_fill(self) -> Video:
+        """The video; continues in another container if this one is deleted in favour of an older one."""
+        resume = self._context.resume
+        for _ in range(_MAX_CONTAINERS - 1):
+            try:
+                return await self._fill(await resume.find_resume_point() if resume else None)
+            except UploadFailed as exc:
+                is_replaced = self._is_shared and self._job.options.video_id is None
+                if not is_replaced or self._container_state is not ContainerState.MISSING:
+                    raise
+                log.info("%s: video %s was deleted; looking for another one.", self._job.source.name, exc.video_id)
+        return await self._fill(await resume.find_resume_point() if resume else None)
+
+    @property
+    def _is_shared(self) -> bool:
+        return self._context.resume is not None and self._context.resume.is_shared
+
+    async def _fill(self, point: ResumePoint | None) -> Video:
+        if point is not None:
+            return await self._continue(point)
+        job, video_id = await self._create()
+        state = TransferState(job, video_id=video_id, is_shared=self._is_shared)
+        winner: ResumePoint | None = None
+        async with self._cleaning_up(state):
+            if self._context.resume and video_id is not None:
+                winner = await self._settle(video_id, state)
+            if winner is None:
+                return await self._transfer(job, state)
+        return await self._continue(winner)
+
+    async def _settle(self, video_id: str, state: TransferState) -> ResumePoint | None:
+        assert self._context.resume is not None
+        try:
+            return await self._context.resume.settle(video_id)
+        except UploaderError as exc:
+            raise failures.upload_failed(exc, state) from exc
+
+    async def _continue(self, point: ResumePoint) -> Video:
+        if point.is_complete:
+            return point.video or await self._get_video(point.video_id)
+        job = _resumed(self._job, point, is_shared=self._is_shared)
+        state = TransferState(
+            job, video_id=point.video_id, received=point.received, is_resumed=True, is_shared=self._is_shared
+        )
+        async with self._cleaning_up(state):
+            return await self._transfer(job, state)
 
     async def _get_video(self, video_id: str) -> Video:
         request = partial(self._context.service.get_video, video_id)
         return await self._context.retries.run(RequestKind.READ, request, operation=Operation.VIDEO)
 
-    async def _fill(self, point: ResumePoint | None) -> Video:
-        if point is not None:
-            job = _resumed(self._job, point)
-            state = TransferState(job, video_id=point.video_id, received=point.received, is_resumed=True)
-        else:
-            job, video_id = await self._create()
-            state = TransferState(job, video_id=video_id)
+    @asynccontextmanager
+    async def _cleaning_up(self, state: TransferState) -> AsyncIterator[None]:
+        """Keep or delete the container if the block fails, and tell the caller."""
         try:
-            return await self._transfer(job, state)
+            yield
         except UploadFailed as exc:
             await self._clean_up(state.video_id, container_fate(exc.__cause__ or exc))
             exc.resumable, exc.advice = self._is_resumable, self._advice
@@ -198,7 +239,10 @@ class Upload:
         )
 
 
-def _resumed(job: Job, point: ResumePoint) -> Job:
-    """The job with the part size and the ranges that the earlier run used."""
-    plan = replace(job.plan, part_bytes=point.part_bytes)
+def _resumed(job: Job, point: ResumePoint, *, is_shared: bool) -> Job:
+    """The job with the part size and the ranges that the earlier run used.
+
+    :param is_shared: another process may be sending the parts in order at the same time
+    """
+    plan = replace(job.plan, part_bytes=point.part_bytes, is_shuffled=is_shared)
     return replace(job, plan=plan, options=replace(job.options, ranges=point.ranges))

@@ -116,6 +116,10 @@ def _check_stream(name: str, options: TransferOptions, *, size_bytes: int | None
     """
     if options.resume != "off":
         raise ConfigurationError(f"A stream ({name}) cannot be resumed; remove resume.")
+    if options.idempotency_key is not None:
+        raise ConfigurationError(
+            f"A stream ({name}) can be read only once, and not be compared; remove idempotency_key."
+        )
     if options.ranges == "bytes" and size_bytes is None:
         raise ConfigurationError(
             f"Byte ranges require a known total size, and the size of {name} is not known; use ranges='part'."

@@ -17,19 +17,29 @@ class TransferState:
     :param video_id: the container; None with an upload token, whose first part creates it
     :param received: the numbers of the parts that the service already has
     :param is_resumed: an earlier process started this upload. It may have sent more parts than are known
+    :param is_shared: other processes may send parts of the same source into this container now
 
     :ivar video: the finished Video, once a response contained it
     :ivar is_reported_complete: the service refused a part because the video is already complete
+    :ivar has_company: another process does so: ask whether a part is stored before sending it
     :ivar failed_part: the first part that failed
     :ivar sending: the number of part requests in progress
     """
 
     def __init__(
-        self, job: Job, *, video_id: str | None, received: frozenset[int] = frozenset(), is_resumed: bool = False
+        self,
+        job: Job,
+        *,
+        video_id: str | None,
+        received: frozenset[int] = frozenset(),
+        is_resumed: bool = False,
+        is_shared: bool = False,
     ) -> None:
         self.video_id = video_id
         self.received = received
         self.is_resumed = is_resumed
+        self.is_shared = is_shared
+        self.has_company = is_resumed and is_shared
         self.video: Video | None = None
         self.is_reported_complete = False
         self.failed_part: Part | None = None

@@ -96,10 +96,9 @@ def import_(flags: ImportFlags) -> None:
     display = Display(quiet=flags.quiet)
 
     async def request(client: Client) -> Video:
-        video = await client.import_video(flags.source, **flags.details())
-        set_interrupt_advice(
-            f"The service continues to import video {video.video_id}; the same command would import it again."
-        )
+        video = await client.import_video(flags.source, **flags.import_options())
+        again = "would import it again" if flags.idempotency_key is None else "prints it"
+        set_interrupt_advice(f"The service continues to import video {video.video_id}; the same command {again}.")
         if flags.wait:
             with render_progress(display), display.show_encoding(flags.source) as on_status:
                 await client.wait_until_playable(video.video_id, timeout=flags.wait_timeout, on_status=on_status)
@@ -112,7 +111,8 @@ def import_(flags: ImportFlags) -> None:
         else:
             print_line(format_video(video.raw, flags.source))
     except OutputError as exc:
-        advice = f"Video {video.video_id} was created; the same command would create another one."
+        again = "would create another one" if flags.idempotency_key is None else "prints it"
+        advice = f"Video {video.video_id} was created; the same command {again}."
         raise OutputError(exc.reason, advice) from exc
 
 

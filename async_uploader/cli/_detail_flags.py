@@ -9,16 +9,16 @@ from ._flags import JsonFlags
 from ._params import PANELS, flags, option, usage_error
 
 if TYPE_CHECKING:
-    from async_uploader import ContainerDetails
+    from async_uploader import ImportOptions
 
 K = TypeVar("K")
 
-_DETAILS, *_ = PANELS
+_DETAILS, _, _TRANSFER, _, _ = PANELS
 
 
 @flags
 class DetailFlags(JsonFlags):
-    """Details of a video. The fields are those of ``ContainerDetails``."""
+    """Details of a video, and its key. The fields are those of ``ImportOptions``."""
 
     title: Annotated[
         str | None, option(panel=_DETAILS, help="Title of the video (default: the name of the source)")
@@ -96,11 +96,21 @@ class DetailFlags(JsonFlags):
         ),
     ] = None
 
-    def details(self) -> ContainerDetails:
-        """Keyword arguments of :meth:`~async_uploader.Client.import_video`: only those that were given."""
-        from async_uploader import ContainerDetails
+    idempotency_key: Annotated[
+        str | None,
+        option(
+            metavar="KEY",
+            panel=_TRANSFER,
+            help="All commands with this key result in one video, on any machine and at any time: 1-200 printable "
+            "characters (default: none)",
+        ),
+    ] = None
 
-        return self.given(ContainerDetails)
+    def import_options(self) -> ImportOptions:
+        """Keyword arguments of :meth:`~async_uploader.Client.import_video`: only those that were given."""
+        from async_uploader import ImportOptions
+
+        return self.given(ImportOptions)
 
     def given(self, keywords: type[K]) -> K:
         """The keys of a ``TypedDict`` that were given as options, with their values."""

@@ -159,6 +159,9 @@ class EmulatorFlags(CommonFlags):
             help="Maximum rate of all connections together, such as 10MiB (default: unlimited)",
         ),
     ] = None
+    listing_lag: Annotated[
+        float, option(metavar="SECONDS", help="Delay before listings show a new video (default: 0)")
+    ] = 0.0
     latency: Annotated[float, option(metavar="SECONDS", help="Delay before each response (default: 0)")] = 0.0
     token_ttl: Annotated[int, option(metavar="SECONDS", help="Lifetime of bearer tokens (default: 3600)")] = 3600
     faults: Annotated[

@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, cast
 
-from async_uploader import ContainerDetails, UploadOptions
+from async_uploader import ImportOptions, UploadOptions
 
-K = TypeVar("K", ContainerDetails, UploadOptions)
+K = TypeVar("K", ImportOptions, UploadOptions)
 
 STDIN: Final = "-"
 STDIN_NAME: Final = "stdin"
@@ -22,13 +22,13 @@ class Item:
 
     :param source: a path or a URL; ``-`` for standard input
     :param location: the line of the manifest that names it; empty if there is no manifest
-    :param details: the details of the video in that line
+    :param details: the details of the video in that line, and its key
     :param problem: why it cannot be uploaded, if that is known already
     """
 
     source: str
     location: str = ""
-    details: ContainerDetails = field(default_factory=ContainerDetails)
+    details: ImportOptions = field(default_factory=ImportOptions)
     problem: str = ""
 
     @property

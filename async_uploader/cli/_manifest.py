@@ -2,7 +2,7 @@
 
 A manifest is CSV with a header (separated by comma, semicolon or tab) or one JSON object per line. The suffix of
 the file selects the format, otherwise its first character. The columns are ``source`` (or ``path``, ``file``,
-``url``) and the keys of :class:`~async_uploader.ContainerDetails`, in the spelling of Python or of the service.
+``url``) and the keys of :class:`~async_uploader.ImportOptions`, in the spelling of Python or of the service.
 Empty cells and ``null`` are ignored. In CSV, ``tags`` are separated by ``|``, flags are true or false, and a
 mapping is a JSON object or has one column for each key, such as ``metadata.place``.
 """
@@ -20,9 +20,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, Final, TextIO, cast, get_origin, get_type_hints
 
-from async_uploader import ConfigurationError, ContainerDetails, SourceError
+from async_uploader import ConfigurationError, ImportOptions, SourceError
 from async_uploader._models import camel
-from async_uploader._options import container_payload
+from async_uploader._options import split_options
 
 from ._input_file import read_file
 from ._item import Item, is_url
@@ -30,7 +30,7 @@ from ._output import describe_os_error
 
 Fields = dict[str, Any]
 
-_TYPES: Final[Mapping[str, Any]] = get_type_hints(ContainerDetails)
+_TYPES: Final[Mapping[str, Any]] = get_type_hints(ImportOptions)
 _SOURCE_COLUMNS: Final = ("source", "path", "file", "url")
 _COLUMNS: Final = {
     spelling.lower(): name for name in (*_SOURCE_COLUMNS, *_TYPES) for spelling in (name, camel(name))
@@ -149,8 +149,8 @@ def _parse_item(location: str, parse: Callable[[], Fields], directory: Path) -> 
         sources = [fields.pop(name) for name in _SOURCE_COLUMNS if name in fields]
         if len(sources) != 1 or not isinstance(sources[0], str):
             raise ConfigurationError("exactly one source is required, in the column 'source'.")
-        container_payload(fields)
+        split_options(fields)
     except ConfigurationError as exc:
         return Item(source="", location=location, problem=str(exc))
     source = sources[0] if is_url(sources[0]) else os.path.join(directory, sources[0])
-    return Item(source=source, location=location, details=cast("ContainerDetails", fields))
+    return Item(source=source, location=location, details=cast("ImportOptions", fields))

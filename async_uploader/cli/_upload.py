@@ -35,7 +35,7 @@ async def upload(flags: UploadFlags) -> int:
     items = await anyio.to_thread.run_sync(collect_items, flags)
     await anyio.to_thread.run_sync(check_output_paths, items, flags)
     if not is_single_source(items, flags):
-        flags.reject("several sources", "title", "video_id")
+        flags.reject("several sources", "title", "video_id", "idempotency_key")
     stdin = StandardInput() if items[0].source == STDIN else None
     has_imports = flags.results is None and any(item.is_url for item in items)
     advice = InterruptAdvice(is_stream=stdin is not None, is_local=flags.local, has_imports=has_imports)

@@ -47,7 +47,7 @@ class JobQueue:
         return job
 
     def _import_job(self, number: int, item: Item, key: SourceKey) -> Job:
-        options = cast("UploadOptions", item.merged_options(self._context.flags.details()))
+        options = cast("UploadOptions", item.merged_options(self._context.flags.import_options()))
         return Job(source=item.source, options=options, number=number, item=item, key=key)
 
     async def _has_ended(self, job: Job, results: ResultsFile) -> bool:

@@ -28,6 +28,7 @@ class EmulatorOptions(TypedDict, total=False):
     :param connection_rate: bytes per second that each connection can send (default: unlimited)
     :param link_rate: bytes per second that all connections together can send (default: unlimited)
     :param latency: seconds before each response (default: 0)
+    :param listing_lag: seconds until a new video appears in listings (default: 0)
     :param token_ttl: lifetime of a bearer token in seconds (default: 3600)
     :param faults: faults to inject (default: none)
     :param allowed_hosts: more host names to serve, besides `localhost`, loopback addresses, `host` and the address
@@ -47,6 +48,7 @@ class EmulatorOptions(TypedDict, total=False):
     connection_rate: float | None
     link_rate: float | None
     latency: float
+    listing_lag: float
     token_ttl: float
     faults: Iterable[Fault]
     allowed_hosts: Iterable[str]
@@ -70,6 +72,7 @@ class Config:
     connection_rate: float | None = None
     link_rate: float | None = None
     latency: float = 0.0
+    listing_lag: float = 0.0
     token_ttl: float = TOKEN_TTL_SECONDS
     faults: tuple[Fault, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
@@ -105,6 +108,7 @@ class Config:
             "The connection rate must be above 0 bytes per second.": _is_positive(self.connection_rate),
             "The link rate must be above 0 bytes per second.": _is_positive(self.link_rate),
             "The latency must not be negative.": self.latency >= 0,
+            "The listing lag must not be negative.": self.listing_lag >= 0,
             "The lifetime of tokens must be longer than 0 seconds.": self.token_ttl > 0,
         }
         for sentence, holds in checks.items():

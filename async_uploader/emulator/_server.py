@@ -68,7 +68,15 @@ class Server:
         self._limiter = RateLimiter(config.rate_limit, config.rate_window)
         self._link_pacers = [Pacer(config.link_rate, _now())] if config.link_rate else []
         assets = Assets(store, url)
-        endpoints = Endpoints(store, self.credentials, log, assets, url=url, restores=config.video_restore)
+        endpoints = Endpoints(
+            store,
+            self.credentials,
+            log,
+            assets,
+            url=url,
+            listing_lag_s=config.listing_lag,
+            restores=config.video_restore,
+        )
         self._routes = endpoints.routes()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._exchanges: dict[asyncio.Task[Any], Exchange] = {}

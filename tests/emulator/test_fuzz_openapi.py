@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
+from itertools import count
 from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from async_uploader.emulator import Emulator
@@ -26,6 +28,7 @@ from .test_tracks import VTT
 pytestmark = pytest.mark.anyio
 
 SOAK_SECONDS = 120
+BATCH = 300
 #: Imports would connect to other hosts, and webhooks would be delivered to them.
 NEVER_SENT = {"source", "url"}
 Request = tuple[str, str, dict[str, str], Any, bytes | None]
@@ -122,23 +125,17 @@ async def test_requests(api: Api, request: Request) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(SOAK_SECONDS * 2)
-def test_requests_for_two_minutes() -> None:
-    """The same for longer."""
-    import asyncio
+async def test_requests_for_two_minutes(api: Api) -> None:
+    """The same for longer, in batches with other random numbers."""
+    loop = asyncio.get_running_loop()
+
+    @settings(max_examples=BATCH, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(request=requests)
+    def explore(request: Request) -> None:
+        asyncio.run_coroutine_threadsafe(send(api, request), loop).result()
 
     started_s = time.monotonic()
-
-    async def main() -> None:
-        async with Emulator(video_restore=True) as emulator, aiohttp.ClientSession() as session:
-            api = Api(session, emulator.url, basic("local-key"))
-            loop = asyncio.get_running_loop()
-
-            @settings(max_examples=100_000, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-            @given(request=requests)
-            def explore(request: Request) -> None:
-                if time.monotonic() - started_s < SOAK_SECONDS:
-                    asyncio.run_coroutine_threadsafe(send(api, request), loop).result()
-
-            await asyncio.to_thread(explore)
-
-    asyncio.run(main())
+    for batch in count():
+        if time.monotonic() - started_s > SOAK_SECONDS:
+            break
+        await asyncio.to_thread(seed(batch)(explore))

@@ -143,7 +143,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     logger = logging.getLogger("async_uploader")
     before = (logger.handlers[:], logger.propagate, logger.level)
     # The commands create their clients themselves.
-    quick = ("_retry_policy", "_rate_window_seconds", "_first_poll_seconds")
+    quick = ("_retry_policy", "_rate_window_seconds", "_settling_policy", "_first_poll_seconds")
     with mock.patch.multiple(Client, **{name: getattr(ImpatientClient, name) for name in quick}):
         yield tmp_path
     logger.handlers[:], logger.propagate = before[:2]

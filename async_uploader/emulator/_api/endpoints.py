@@ -36,6 +36,7 @@ class Endpoints:
     """The endpoints of authentication, videos and upload tokens, and the table of all endpoints.
 
     :param url: the base URL of the links in responses
+    :param listing_lag_s: for how long new videos are not listed
     :param restores: whether deleted videos can be restored
     """
 
@@ -47,6 +48,7 @@ class Endpoints:
         assets: Assets,
         *,
         url: str,
+        listing_lag_s: float,
         restores: bool = False,
     ) -> None:
         self._store = store
@@ -55,6 +57,7 @@ class Endpoints:
         self._assets = assets
         self._lister = Lister(url)
         self._restores = restores
+        self._listing_lag_s = listing_lag_s
 
     def routes(self) -> list[Route]:
         """The table of methods, URLs and endpoints."""
@@ -101,7 +104,9 @@ class Endpoints:
 
     async def list_videos(self, exchange: Exchange) -> web.Response:
         query = exchange.request.query
-        videos = [video for video in self._store.videos.values() if matches(video, query)]
+        newest_s = self._store.clock.now() - self._listing_lag_s
+        listed = [video for video in self._store.videos.values() if video.container.created_s <= newest_s]
+        videos = [video for video in listed if matches(video, query)]
         sort_videos(videos, query)
         return self._lister.page(exchange, videos, lambda video: video_view(video, self._assets))
 

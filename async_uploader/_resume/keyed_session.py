@@ -1,0 +1,104 @@
+"""Makes the upload of a file with an idempotency key resumable, by the metadata of its container alone.
+
+Neither the journal nor locks are needed: whoever has the key and the file can continue, even at the same time.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Final, Self
+
+from async_uploader._errors import ConflictError
+from async_uploader._models import MARK_CONTENT, MARK_KEY, Video
+from async_uploader._plan import Plan
+from async_uploader._sources.file import FileSource
+from async_uploader._types import Ranges
+
+from .containers import RemoteContainers
+from .points import ResumePoint
+from .resumption import Resumption
+from .shared_containers import SharedContainers
+
+#: Its messages are for users, INFO included.
+log: Final = logging.getLogger("async_uploader.resume")
+
+_CONTENT: Final = re.compile(r"(?P<sample>\S+) (?P<ranges>part|bytes)-(?P<part_bytes>\d{7,9})")
+
+
+class KeyedSession(Resumption):
+    """Resumes one file by its idempotency key.
+
+    :param key: the idempotency key
+    :param ranges: the kind of ranges of a new container
+    """
+
+    uses_marks = True
+    can_resume = True
+    is_recorded = True
+    is_shared = True
+
+    def __init__(self, source: FileSource, *, key: str, ranges: Ranges, containers: RemoteContainers) -> None:
+        self._source = source
+        self._key = key
+        self._ranges = ranges
+        self._containers = containers
+        self._shared = SharedContainers(containers, key=MARK_KEY, value=key, total_bytes=source.size_bytes)
+
+    async def __aenter__(self) -> Self:
+        self._sample = await self._source.verifier.sample()
+        return self
+
+    async def find_resume_point(self) -> ResumePoint | None:
+        """Find the video of the key.
+
+        :raises ConflictError: the key belongs to another source
+        """
+        return await self._resume_point(await self._shared.find())
+
+    async def prepare_container(self, plan: Plan) -> list[dict[str, str]]:
+        """The metadata of a new container."""
+        content = f"{self._sample} {self._ranges}-{plan.part_bytes}"
+        return [{"key": MARK_KEY, "value": self._key}, {"key": MARK_CONTENT, "value": content}]
+
+    async def find_created_container(self) -> str | None:
+        """The container of the key, after the response to its creation was lost."""
+        video = await self._shared.find()
+        return video.video_id if video else None
+
+    async def settle(self, video_id: str) -> ResumePoint | None:
+        """Choose between the new container and those of other processes.
+
+        :returns: the resume point of another container; None if the new one is used
+        """
+        video = await self._shared.settle(video_id)
+        return None if video is None or video.video_id == video_id else await self._resume_point(video)
+
+    async def _resume_point(self, video: Video | None) -> ResumePoint | None:
+        status = await self._containers.status(video.video_id) if video else None
+        if video is None or status is None:
+            return None
+        content = {entry.key: entry.value for entry in video.metadata}.get(MARK_CONTENT)
+        match = _CONTENT.fullmatch(content or "")
+        if match is None or match["sample"] != self._sample:
+            raise ConflictError(
+                f"The idempotency key {self._key!r} belongs to another source, whose video is {video.video_id}. "
+                f"Use a new key for {self._source.display_name}."
+            )
+        point = ResumePoint.from_status(
+            status,
+            video_id=video.video_id,
+            ranges="part" if match["ranges"] == "part" else "bytes",
+            part_bytes=int(match["part_bytes"]),
+            total_bytes=self._source.size_bytes,
+        )
+        if point is None:
+            raise ConflictError(
+                f"Video {video.video_id} has the idempotency key {self._key!r}, but another program has uploaded "
+                "something else into it."
+            )
+        parts = point.stored_parts(self._source.size_bytes)
+        await self._source.verifier.restore_parts(parts, {}, ctime_ns=None, compute_missing=False)
+        if not point.is_complete:
+            log.info("%s: continuing video %s, which has this idempotency key.", self._source.name, video.video_id)
+        return point

@@ -1,0 +1,105 @@
+"""Creates a video that the service downloads or copies itself: once, even if a response is lost."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import secrets
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
+
+from async_uploader._api.service import Service
+from async_uploader._errors import ConflictError, UploaderError
+from async_uploader._flow.retries import RetryRunner
+from async_uploader._models import MARK_CONTENT, MARK_INTENT, MARK_KEY, Video
+from async_uploader._resume.containers import RemoteContainers
+from async_uploader._resume.marks import caller_metadata
+from async_uploader._resume.shared_containers import SharedContainers
+from async_uploader.events import Operation, RequestKind
+
+log: Final = logging.getLogger("async_uploader")
+
+# Enough to be unique in an account.
+_INTENT_BYTES: Final = 16
+# Parameters of signed URLs, which differ each time an object is signed: S3, Google, Azure and CloudFront.
+_SIGNATURE_PREFIXES: Final = ("x-amz-", "x-goog-")
+_SIGNATURE_PARAMETERS: Final = frozenset(
+    {"awsaccesskeyid", "expires", "googleaccessid", "key-pair-id", "policy", "signature"}
+    | {"se", "sig", "ske", "skoid", "sks", "skt", "sktid", "skv", "sp", "spr", "sr", "st", "sv"}
+)
+
+
+class VideoImport:
+    """One import.
+
+    With an idempotency key, the video keeps the key in its metadata. Without one, it carries a random id until its
+    creation is known, so that a retry finds it.
+
+    :param source: a URL or a videoId
+    """
+
+    def __init__(
+        self, source: str, *, key: str | None, service: Service, retries: RetryRunner, containers: RemoteContainers
+    ) -> None:
+        self._source = source
+        self._key = key
+        self._service = service
+        self._retries = retries
+        self._containers = containers
+        entry = (MARK_INTENT, secrets.token_hex(_INTENT_BYTES)) if key is None else (MARK_KEY, key)
+        self._metadata = [entry] if key is None else [entry, (MARK_CONTENT, _content_of(source))]
+        self._shared = SharedContainers(self._containers, key=entry[0], value=entry[1], total_bytes=None)
+        self._requests = 0
+
+    async def run(self, payload: Mapping[str, Any]) -> Video:
+        """Create the video, or find the one with the key.
+
+        :param payload: the JSON object that creates it
+        :raises ApiError: the service refused
+        :raises ConflictError: the key belongs to another source
+        """
+        if self._key is not None and (video := await self._shared.find()) is not None:
+            return self._checked(video)
+        entries = [{"key": key, "value": value} for key, value in self._metadata]
+        payload = {**payload, "metadata": [*payload.get("metadata", []), *entries]}
+
+        async def find_or_create() -> Video:
+            if self._requests and (video := await self._shared.find()) is not None:
+                return video
+            self._requests += 1
+            return await self._service.create_video(payload)
+
+        video = await self._retries.run(RequestKind.WRITE, find_or_create, operation=Operation.IMPORT)
+        if self._key is not None or self._requests > 1:
+            video = await self._shared.settle(video.video_id) or video
+        return await self._without_intent(video) if self._key is None else self._checked(video)
+
+    def _checked(self, video: Video) -> Video:
+        if (MARK_CONTENT, _content_of(self._source)) not in ((entry.key, entry.value) for entry in video.metadata):
+            raise ConflictError(
+                f"The idempotency key {self._key!r} belongs to another source, whose video is {video.video_id}. "
+                "Use a new key for this source."
+            )
+        return video
+
+    async def _without_intent(self, video: Video) -> Video:
+        try:
+            return await self._containers.update(video.video_id, {"metadata": caller_metadata(video)})
+        except UploaderError as exc:
+            # The video exists all the same.
+            log.warning("Cannot remove an entry from the metadata of video %s: %s", video.video_id, exc)
+            return video
+
+
+def _content_of(source: str) -> str:
+    """Identifies a source without naming it: URLs can contain secrets."""
+    url = urlsplit(source)
+    parameters = [pair for pair in parse_qsl(url.query, keep_blank_values=True) if not _is_signature(pair[0])]
+    text = repr((url.scheme, url.netloc.rpartition("@")[2], url.path, parameters))
+    return f"import {hashlib.blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"
+
+
+def _is_signature(parameter: str) -> bool:
+    name = parameter.lower()
+    return name in _SIGNATURE_PARAMETERS or name.startswith(_SIGNATURE_PREFIXES)

@@ -83,7 +83,9 @@ class ResumePointSearch:
 
     async def settle(self, video_id: str) -> ResumePoint | None:
         """The resume point of a container that another machine has created; None to use the given one."""
-        return None if self._marks is None else await self._marks.settle(video_id)
+        if self._marks is None or self._options.video_id is not None:
+            return None
+        return await self._marks.settle(video_id)
 
     async def _from_entries(self, entries: list[Entry]) -> ResumePoint | None:
         own = [entry for entry in entries if entry.account == self._account]

@@ -1,4 +1,4 @@
-"""Many uploads at once, which share their upload slots."""
+"""Many uploads at the same time, which share their upload slots."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Uploads:
 
     An exception that ends an upload, including one raised by ``on_video`` or another callback, becomes the error
     of its result; the other uploads continue. To stop everything, raise your exception in the loop over the
-    results. An item of a type that cannot be uploaded, or with an unknown option, is a TypeError of the iteration
+    results. If an item has a type that cannot be uploaded, or an unknown option, the iteration raises a TypeError
     after the other uploads have ended.
 
     The uploads run in a task of this object instead of a task group: an iterator cannot keep a task group open

@@ -1,4 +1,4 @@
-"""The text of every error and every advice with which an upload ends."""
+"""The errors with which an upload fails, and the sentence about its container that each error ends with."""
 
 from __future__ import annotations
 

@@ -72,12 +72,12 @@ class PartBody(payload.Payload):
     """The multipart body of one attempt to send one part.
 
     :param reader: reads the bytes of the part. The caller opens and closes it: aiohttp writes this body in a task
-        of its own, which can be cancelled in spite of shields
+        of its own, which can be cancelled despite shields
     :param size_bytes: size of the part
     :param filename: name of the file; the service uses it as a title
     :param form_fields: sent before the file
     :param observer: follows the bytes, block by block
-    :param hold_seconds: wait this long after the form fields, so that the service can refuse before the file
+    :param hold_seconds: pause after the form fields, so that the service can refuse before the file is sent
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class PartBody(payload.Payload):
         self._observer = observer
         self._hold_seconds = hold_seconds
         self._transport: asyncio.WriteTransport | None = None
-        #: How much has reached the other side, for the meter; the kernel's count where it tells.
+        #: Bytes that the peer has received, for the throughput meter: by the kernel's count, if available.
         self.delivered_bytes: int = 0
         self.acked_before_bytes: int = 0
         #: The error of the source, which aiohttp would hide.
@@ -191,7 +191,7 @@ def _preamble(boundary: str, *, filename: str, form_fields: Mapping[str, str]) -
 def quoted(value: str) -> str:
     """Quote a field or file name for a multipart header, as browsers do (WHATWG HTML, "multipart/form-data").
 
-    Quotes and line breaks are percent-encoded, so that a name cannot end its header. The backslash is, too: some
-    parsers take it for an escape. Other characters are sent unchanged, in UTF-8.
+    Quotes and line breaks are percent-encoded, so that a name cannot end its header. So is the backslash: some
+    parsers treat it as an escape character. Other characters are sent unchanged, in UTF-8.
     """
     return value.replace("\\", "%5C").replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")

@@ -25,7 +25,7 @@ def certificate_problem(error: object) -> str:
         case _VerifyCode.NOT_YET_VALID:
             return "its certificate is not valid yet; check the clock of this machine"
         case _VerifyCode.EXPIRED:
-            return "its certificate has expired; it must be renewed there, if the clock of this machine is right"
+            return "its certificate has expired; check the clock of this machine, or ask the operator to renew it"
         case _VerifyCode.OTHER_NAME | _VerifyCode.OTHER_ADDRESS:
             return f"its certificate is for another name ({reason.rstrip('.')})"
     return f"its certificate is not trusted ({reason.rstrip('.')}); set SSL_CERT_FILE to trust a CA of your own"

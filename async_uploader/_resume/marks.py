@@ -54,7 +54,7 @@ class Marks:
         return None
 
     async def point_in(self, video_id: str, *, ranges: Ranges, part_bytes: int | None) -> ResumePoint | None:
-        """The resume point in a container that the caller named; None if it holds something else, or is missing.
+        """The resume point in a container that the caller named; None if it contains something else or is missing.
 
         An empty container gets marks. For parts without marks, the part size follows from the size of the file
         alone, so that it is the same on all machines.

@@ -24,7 +24,7 @@ from typing import Any, Final, Self
 from ._parsing import sentence
 from ._public import public
 
-# A message with more problems than this would not be read. `ApiError.problems` has all of them.
+# Nobody reads a message with more problems than this. `ApiError.problems` has all of them.
 _MAX_PROBLEMS_IN_MESSAGE: Final = 10
 
 
@@ -136,8 +136,7 @@ class TransportError(UploaderError):
     :ivar reason: cause, as part of a sentence
     :ivar maybe_received: whether the service may have received the request, so that its outcome is unknown
     :ivar retryable: whether a retry can succeed; False for an untrusted certificate, for example
-    :ivar unreadable: whether there was a response with a status of 2xx, but with an unexpected body, such as the
-        page of a proxy
+    :ivar unreadable: whether there was a 2xx response with an unexpected body, such as the page of a proxy
     """
 
     def __init__(
@@ -171,7 +170,7 @@ class UploadFailed(UploaderError):
     :ivar parts_total: number of all parts; None if it is not known
     :ivar acknowledged_bytes: size of the acknowledged parts in bytes
     :ivar total_bytes: size of the source in bytes; None if it is not known
-    :ivar resumable: whether the container was kept, so that the same upload with ``resume`` continues
+    :ivar resumable: whether the container was kept, so that the upload can be resumed
     :ivar advice: a sentence about the container, and what to do next; may be empty
     """
 
@@ -209,7 +208,7 @@ class SourceFailed(UploadFailed, SourceError):
 def error_type(error: BaseException) -> str:
     """Return an error as one word: the status of an :class:`ApiError`, else the name of the class.
 
-    For an :class:`UploadFailed`, it is that of the cause.
+    For an :class:`UploadFailed`, return the word of its cause.
     """
     if isinstance(error, UploadFailed) and error.__cause__ is not None:
         return error_type(error.__cause__)

@@ -74,7 +74,7 @@ class TransferOptions(Struct, frozen=True, kw_only=True):
             check_idempotency_key(self.idempotency_key)
             if self.video_id is not None:
                 raise ConfigurationError(
-                    "idempotency_key and video_id both determine the video; remove one of them."
+                    "The video is determined by idempotency_key or by video_id; remove one of them."
                 )
 
 

@@ -112,7 +112,7 @@ class ApiError(UploaderError):
         return (self.type or "").rstrip("/").rpartition("/")[2]
 
     def _message(self) -> str:
-        text = f"The service answered {self.status}: {self.title.rstrip('.')}"
+        text = f"The service responded with {self.status}: {self.title.rstrip('.')}"
         if self.name:
             text += f" ({self.name})"
         if self.detail:
@@ -143,7 +143,7 @@ class TransportError(UploaderError):
         self, reason: str, *, maybe_received: bool, retryable: bool = True, unreadable: bool = False
     ) -> None:
         super().__init__(
-            f"The service answered {reason}." if unreadable else f"No response from the service: {reason}."
+            f"The service responded with {reason}." if unreadable else f"No response from the service: {reason}."
         )
         self.unreadable = unreadable
         self.reason = reason

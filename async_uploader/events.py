@@ -264,8 +264,8 @@ class UploadEnded(UploadEvent, frozen=True, kw_only=True):
     :ivar video_id: the video or its container; None if there is none
     :ivar outcome: the outcome
     :ivar error: why the upload failed; None if it finished or was cancelled
-    :ivar resumable: whether the upload can be resumed; if it finished, whether the same upload would return its
-        video (``keep_finished``)
+    :ivar resumable: whether the upload can be resumed; if it finished, whether uploading the same source again
+        returns this video (``keep_finished``)
     :ivar container: what happened to the container; None if the upload finished, or if there was no container
     :ivar advice: a sentence about the container, as in ``UploadFailed.advice``; may be empty
     """

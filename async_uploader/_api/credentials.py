@@ -112,7 +112,7 @@ class BearerToken:
 
     def _keep(self, pair: TokenPair) -> str:
         self._pair = pair
-        # Early enough for a request that is about to start; later for tokens that are valid for a short time.
+        # Enough for a request that is about to start; less for tokens that are valid for a short time.
         margin_seconds = min(60.0, pair.expires_in_seconds / 5)
         self._renew_at = anyio.current_time() + pair.expires_in_seconds - margin_seconds
         return pair.access

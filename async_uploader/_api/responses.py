@@ -123,7 +123,7 @@ def _readable_items(data: list[Any], read_item: Callable[[Mapping[str, Any]], M]
 
 
 def _unreadable(response: Response, expected: str, *, is_read: bool = False) -> UploaderError:
-    reason = f"{response.status} with something that is not {expected}; check the base URL"
+    reason = f"{response.status} and something that is not {expected}; check the base URL"
     if is_read:
         return TransportError(reason, maybe_received=True, unreadable=True)
-    return UploaderError(f"The service answered {reason}.")
+    return UploaderError(f"The service responded with {reason}.")

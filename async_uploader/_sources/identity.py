@@ -1,4 +1,4 @@
-"""Detects without reading a file that it was replaced or modified."""
+"""Detects that a file was replaced or modified, without reading it."""
 
 from __future__ import annotations
 

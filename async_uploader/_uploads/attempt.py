@@ -1,4 +1,4 @@
-"""Reports one attempt to send a part: as progress, throughput and events."""
+"""Reports one attempt to send a part: its progress, throughput and events."""
 
 from __future__ import annotations
 

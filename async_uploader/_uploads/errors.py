@@ -1,4 +1,4 @@
-"""The errors with which an upload fails, and the sentence about its container that each error ends with."""
+"""The errors with which an upload fails, and the advice about its container at the end of their messages."""
 
 from __future__ import annotations
 

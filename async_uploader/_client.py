@@ -67,7 +67,7 @@ class Client(AccountApi):
     :param upload_token: upload token, to upload without an API key (default: ``APIVIDEO_UPLOAD_TOKEN``)
     :param base_url: ``"production"``, ``"sandbox"`` or a URL (default: ``APIVIDEO_BASE_URL``, or production)
     :param buffer_bytes: bytes of streams that are kept in memory, for all uploads together (default: 64 MiB). A
-        stream with C parts of P bytes in flight buffers up to (C + 2) * P bytes; what exceeds ``buffer_bytes`` is
+        stream with C parts of P bytes in flight buffers up to (C + 2) * P bytes; bytes beyond ``buffer_bytes`` are
         written to temporary files. Files need no such buffer
     :param allow_plain_http: allow an ``http://`` URL of another machine, which sends credentials unencrypted
         (default: False)

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Self
 
-from ._parsing import sentence
+from ._parsing import single_line
 from ._public import public
 
 # Nobody reads a message with more problems than this. `ApiError.problems` has all of them.
@@ -32,7 +32,7 @@ _MAX_PROBLEMS_IN_MESSAGE: Final = 10
 class UploaderError(Exception):
     """Base class of all errors of this package. All of them can be pickled.
 
-    Raised itself if the service's response is not what was expected, and for an unexpected exception of a callback
+    Raised itself if the service's response is unexpected, and for an unexpected exception of a callback
     in :meth:`Client.upload_many`.
     """
 
@@ -118,7 +118,7 @@ class ApiError(UploaderError):
         if self.detail:
             text += f". {self.detail.rstrip('.')}"
         for problem in self.problems[:_MAX_PROBLEMS_IN_MESSAGE]:
-            title, name = sentence(problem.get("title")), sentence(problem.get("name"))
+            title, name = single_line(problem.get("title")), single_line(problem.get("name"))
             if title and (title, name) != (self.title, self.name):
                 text += f"; {name}: {title}" if name else f"; {title}"
         return text.rstrip(".") + "."

@@ -281,7 +281,7 @@ class BytesRange(Model, frozen=True, kw_only=True):
 
 @public
 class Ingest(Model, frozen=True, kw_only=True):
-    """Progress of the ingest: what the service has received of a video.
+    """Progress of the ingest: the parts or bytes of a video that the service has received.
 
     :ivar status: ``"uploading"``, ``"uploaded"``, ``"ingesting"``, ``"ingested"``, or a value that is not
         documented yet; None if nothing was received

@@ -1,4 +1,4 @@
-"""The meaning of errors: for a part, for its container, and for what the service has stored. Pure.
+"""The meaning of errors and statuses: for a part, for its container, and for the stored parts. Pure.
 
 Workers, the journal and the final error depend on outcomes, not on status codes.
 

@@ -70,7 +70,7 @@ def _without_surrogates(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def sentence(value: object) -> str | None:
+def single_line(value: object) -> str | None:
     """A text for a message: one line of limited length, without control characters. None if it is not text."""
     if not isinstance(value, str):
         return None

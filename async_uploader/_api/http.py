@@ -15,7 +15,7 @@ from yarl import URL
 
 from async_uploader._errors import ApiError, AuthenticationError, UploaderError
 from async_uploader._limits import MIB
-from async_uploader._parsing import json_object, retry_after_seconds, sentence
+from async_uploader._parsing import json_object, retry_after_seconds, single_line
 
 from .base_url import environment_proxy
 from .stall import RESPONSE_STALLS, StallDetector
@@ -62,9 +62,9 @@ class Response(Struct, frozen=True, kw_only=True):
     def _error(self) -> ApiError:
         problem = json_object(self._without_secrets())
         kind = AuthenticationError if self.status in (401, 403) else ApiError
-        title, detail = sentence(problem.get("title")), sentence(problem.get("detail"))
+        title, detail = single_line(problem.get("title")), single_line(problem.get("detail"))
         if title is None or not title.strip("."):
-            title = sentence(self.reason) or "no reason given"
+            title = single_line(self.reason) or "no reason given"
         if 300 <= self.status < 400:
             detail = "It redirects elsewhere, and redirects are not followed; check the base URL"
         problems = problem.get("problems")
@@ -72,9 +72,9 @@ class Response(Struct, frozen=True, kw_only=True):
             problems = []
         return kind(
             status=self.status,
-            type=sentence(problem.get("type")),
+            type=single_line(problem.get("type")),
             title=title,
-            name=sentence(problem.get("name")),
+            name=single_line(problem.get("name")),
             detail=detail,
             problems=[item for item in problems if isinstance(item, dict)],
             retry_after_seconds=retry_after_seconds(self.status, self.headers),

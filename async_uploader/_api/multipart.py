@@ -4,7 +4,7 @@ Problem
     Send parts of up to 200 MiB without holding them in memory and without chunked transfer coding.
 
 Approach
-    Read one block into a buffer, write it, and reuse the buffer as soon as the transport holds nothing of it. This
+    Read one block into a buffer, write it, and reuse the buffer as soon as the transport no longer needs it. This
     is checked for every block, because event loops differ: asyncio 3.11 copies the bytes that it could not send,
     later versions and uvloop keep a view of the buffer.
 
@@ -137,8 +137,8 @@ class PartBody(payload.Payload):
         assert transport is not None
         if (info := tcp_info(transport)) is not None:
             self.acked_before_bytes = info.acked_bytes
-        # `drain()` must wait until the transport holds nothing. The plain transport waits while its buffer is >
-        # high, the TLS transport while it is >= high, so 0 would make that one wait forever.
+        # `drain()` must wait until the transport's buffer is empty. The plain transport waits while it has more than
+        # `high` bytes, the TLS transport while it has `high` bytes or more, so 0 would make that one wait forever.
         transport.set_write_buffer_limits(high=1 if _is_tls(transport) else 0, low=0)
         try:
             await writer.write(self._head)

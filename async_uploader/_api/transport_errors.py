@@ -9,7 +9,7 @@ from typing import Final
 import aiohttp
 
 from async_uploader._errors import TransportError, UploaderError
-from async_uploader._parsing import sentence
+from async_uploader._parsing import single_line
 
 from .tls import certificate_problem, is_permanent, tls_problem
 
@@ -57,7 +57,7 @@ def translate(exc: BaseException | None) -> TransportError:
         case aiohttp.ClientConnectorError():
             # asyncio replaces the system's reason with its own text, which repeats the address.
             why = os.strerror(exc.os_error.errno) if exc.os_error.errno else str(exc.os_error)
-            reason = f"no connection to {exc.host}:{exc.port} ({sentence(why) or type(exc.os_error).__name__})"
+            reason = f"no connection to {exc.host}:{exc.port} ({single_line(why) or type(exc.os_error).__name__})"
         case ssl.SSLError():
             reason, maybe_received = f"the TLS connection failed: {tls_problem(exc)}", True
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():

@@ -130,7 +130,7 @@ class FileVerifier:
     async def compare_parts(self) -> None:
         """Compare the parts read so far with the file, whose contents or attributes have changed.
 
-        One comparison runs at a time: later ones need not read again what an earlier one has compared.
+        One comparison runs at a time: later ones need not read the same parts again.
 
         :raises SourceError: the contents differ, or the file cannot be read
         """

@@ -13,7 +13,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from async_uploader._errors import UploaderError
 from async_uploader._models import Video
-from async_uploader._parsing import sentence
+from async_uploader._parsing import single_line
 from async_uploader._public import public
 from async_uploader._types import Failed, Source, Uploaded, UploadItem, UploadResult
 
@@ -151,7 +151,7 @@ def _as_item(item: object) -> UploadItem:
 
 
 def _unexpected(item: UploadItem, cause: BaseException) -> Failed:
-    reason = (sentence(str(cause)) or "no reason given").rstrip(".")
+    reason = (single_line(str(cause)) or "no reason given").rstrip(".")
     error = UploaderError(f"The upload ended with an unexpected {type(cause).__name__}: {reason}.")
     error.__cause__ = cause
     return Failed(item=item, error=error)

@@ -137,8 +137,8 @@ class PartBody(payload.Payload):
         assert transport is not None
         if (info := tcp_info(transport)) is not None:
             self.acked_before_bytes = info.acked_bytes
-        # `drain()` must wait until the transport's buffer is empty. The plain transport waits while more than
-        # `high` bytes are in it, the TLS transport while at least `high` are, so 0 would make that one wait forever.
+        # `drain()` must wait until the transport's buffer is empty. The plain transport waits while it holds more
+        # than `high` bytes, the TLS transport while it holds at least `high`: with 0, that one would wait forever.
         transport.set_write_buffer_limits(high=1 if _is_tls(transport) else 0, low=0)
         try:
             await writer.write(self._head)

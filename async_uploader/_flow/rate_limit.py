@@ -190,7 +190,7 @@ class RateLimiter:
         self._throughput.add(anyio.current_time(), count_bytes)
 
     def allowance(self) -> Allowance | None:
-        """The uploads that the account has left beyond the current demand; None while unknown."""
+        """The account's remaining uploads beyond the current demand; None while unknown."""
         window, now = self._window(RequestKind.UPLOAD), anyio.current_time()
         if window.limit is None:
             return None

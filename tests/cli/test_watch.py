@@ -177,7 +177,8 @@ def test_a_failed_file_is_uploaded_when_it_changes(watch: Watch, service: Servic
     assert _next_line(process, "error:").startswith(f"error: {path}: The service answered 400: ")
     path.write_bytes(b"changed")
     _wait(service, "a.mp4")
-    _next_line(process, "uploaded")
+    assert process.stdout is not None
+    process.stdout.readline()
     done = _interrupt(process)
     assert done.stderr.endswith("Interrupted. 1 file uploaded, 1 failed.\n")
     first, second = map(json.loads, (folder.parent / "done.jsonl").read_text().splitlines())

@@ -174,7 +174,7 @@ def test_a_failed_file_is_uploaded_when_it_changes(watch: Watch, service: Servic
     path = folder / "a.mp4"
     path.write_bytes(b"before")
     process = watch("--results=done.jsonl")
-    assert _next_line(process, "error:").startswith(f"error: {path}: The service answered 400: ")
+    assert _next_line(process, "error:").startswith(f"error: {path}: The service responded with 400: ")
     path.write_bytes(b"changed")
     _wait(service, "a.mp4")
     assert process.stdout is not None

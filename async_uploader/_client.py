@@ -10,6 +10,7 @@ from typing import Any, Final, Self, Unpack, cast
 from weakref import WeakSet
 
 import anyio
+import anyio.to_thread
 from msgspec.structs import replace
 
 from ._api.account import AccountApi
@@ -32,6 +33,7 @@ from ._resume.containers import RemoteContainers, SettlingPolicy
 from ._resume.entry import Account
 from ._resume.resumptions import Resumptions
 from ._resume.state_directory import state_directory
+from ._sidecars import check_files
 from ._types import ImportOptions, Source, UploadItem, UploadOptions
 from ._uploads.job import Context, Job
 from ._uploads.lifecycle import Upload
@@ -175,6 +177,11 @@ class Client(AccountApi):
         :param keep_finished: with ``resume``, keep the journal entry of the finished upload: the same upload then
             returns the same video without sending anything, for 7 days or until :func:`forget_unfinished` is
             called for it (default: False, the entry is deleted when ``on_video`` has returned)
+        :param captions: WebVTT or SubRip files to add to the finished video, by language tag, such as
+            ``{"en": "movie.en.vtt"}`` (default: none). They are checked before anything is sent. If one cannot be
+            added, the error names it; with ``resume``, the same upload then adds only what is missing
+        :param chapters: WebVTT files to add, by language tag (default: none)
+        :param thumbnail: JPEG or PNG file to add (default: the service selects a frame of the video)
         :param max_latency: seconds after which a part of a live stream is sent even if it is not full, once it has
             5 MiB (default: parts are sent when they are full)
         :param on_progress: called (plain or async) with a :class:`Progress`, up to ten times per second
@@ -230,6 +237,8 @@ class Client(AccountApi):
         """
         self._state.check()
         transfer, _ = self._check_options(options)
+        if transfer.sidecars:
+            await anyio.to_thread.run_sync(check_files, transfer.sidecars)
         self._opener.plan(await self._opener.open(source, transfer), transfer)
 
     @asynccontextmanager
@@ -304,6 +313,8 @@ class Client(AccountApi):
     async def _upload(self, source: Source, options: UploadOptions, *, slots: UploadSlots | None = None) -> Video:
         self._state.check()
         transfer, payload = self._check_options(options)
+        if transfer.sidecars:
+            await anyio.to_thread.run_sync(check_files, transfer.sidecars)
         slots = slots or self._slots_for(transfer.concurrency)
         with slots.count_upload():
             opened = await self._opener.open(source, transfer)

@@ -19,6 +19,7 @@ from ._errors import ConfigurationError
 from ._limits import MAX_PART_BYTES, MIN_PART_BYTES
 from ._models import camel
 from ._progress import OnProgress
+from ._sidecars import Sidecar, parse_sidecars
 from ._types import ImportOptions, OnVideo, Ranges, ResumeMode, UploadOptions
 from ._units import format_size
 from .events import OnEvent
@@ -49,6 +50,14 @@ class TransferOptions(Struct, frozen=True, kw_only=True):
     on_progress: OnProgress | None = None
     on_video: OnVideo | None = None
     on_event: OnEvent | None = None
+    captions: Mapping[str, Any] | None = None
+    chapters: Mapping[str, Any] | None = None
+    thumbnail: Any = None
+
+    @property
+    def sidecars(self) -> tuple[Sidecar, ...]:
+        """The files to add to the finished video."""
+        return parse_sidecars(self.captions, self.chapters, self.thumbnail)
 
     def __post_init__(self) -> None:
         if self.ranges not in ("part", "bytes"):
@@ -70,6 +79,7 @@ class TransferOptions(Struct, frozen=True, kw_only=True):
             raise ConfigurationError(f"keep_finished must be True or False, not {self.keep_finished!r}.")
         if self.video_id is not None and not str(self.video_id).isalnum():
             raise ConfigurationError(f"video_id must be letters and digits, not {self.video_id!r}.")
+        parse_sidecars(self.captions, self.chapters, self.thumbnail)
         if self.idempotency_key is not None:
             check_idempotency_key(self.idempotency_key)
             if self.video_id is not None:
@@ -224,5 +234,8 @@ def check_delegated(options: TransferOptions, payload: Mapping[str, Any]) -> Non
         )
     if options.video_id is not None:
         raise ConfigurationError("An upload token creates its own video; video_id needs an API key.")
+    if options.sidecars:
+        labels = ", ".join(sidecar.label for sidecar in options.sidecars)
+        raise ConfigurationError(f"An upload token cannot add {labels}; they need an API key.")
     if options.idempotency_key is not None:
         raise ConfigurationError("An upload token cannot look for a video; idempotency_key needs an API key.")

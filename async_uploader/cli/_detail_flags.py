@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, cast
 
 from ._flags import JsonFlags, ServiceFlags
 from ._params import PANELS, flags, option, usage_error
@@ -12,6 +12,15 @@ if TYPE_CHECKING:
     from async_uploader import ImportOptions
 
 K = TypeVar("K")
+
+# Options that are given as KEY=VALUE, with these words in error messages.
+_MAPPINGS: Final = {
+    "metadata": "KEY=VALUE",
+    "watermark": "KEY=VALUE",
+    "clip": "KEY=VALUE",
+    "captions": "LANG=FILE",
+    "chapters": "LANG=FILE",
+}
 
 _DETAILS, _, _TRANSFER, _, _ = PANELS
 
@@ -99,7 +108,7 @@ class DescriptionFlags(ServiceFlags):
         for name in keywords.__annotations__:  # a TypedDict's own and inherited keys
             value = getattr(self, name, None)
             if value is not None:
-                given[name] = _parse_pairs(name, value) if name in ("metadata", "watermark", "clip") else value
+                given[name] = _parse_pairs(name, value) if name in _MAPPINGS else value
         return cast("K", given)
 
 
@@ -133,8 +142,9 @@ def _parse_pairs(name: str, texts: Iterable[str]) -> dict[str, str]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            raise usage_error(f"--{name} must be KEY=VALUE, not {text!r}.")
+            raise usage_error(f"--{name} must be {_MAPPINGS[name]}, not {text!r}.")
         if key in pairs:
-            raise usage_error(f"--{name} has the key {key!r} twice.")
+            kind = _MAPPINGS[name].partition("=")[0]
+            raise usage_error(f"--{name} has the {'language' if kind == 'LANG' else 'key'} {key!r} twice.")
         pairs[key] = value
     return pairs

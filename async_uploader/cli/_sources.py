@@ -16,6 +16,7 @@ from async_uploader import SourceError
 from ._item import STDIN, STDIN_NAME, Item, is_url
 from ._output import describe_os_error
 from ._params import usage_error
+from ._sidecar_files import SidecarIndex
 from ._upload_flags import UploadFlags
 
 
@@ -28,7 +29,7 @@ def collect_items(flags: UploadFlags) -> list[Item]:
     if flags.manifest is not None:
         from ._manifest import read_manifest
 
-        return list(_mark_duplicates(read_manifest(flags.manifest)))
+        return _with_sidecars(_mark_duplicates(read_manifest(flags.manifest)), flags)
     sources = flags.sources or []
     if sources == [STDIN]:
         return [Item(source=STDIN)]
@@ -36,7 +37,12 @@ def collect_items(flags: UploadFlags) -> list[Item]:
         raise usage_error("Standard input (-) cannot be used with other sources.")
     if flags.selects_files and not any(map(os.path.isdir, sources)):
         raise usage_error("--recursive, --include and --exclude require a directory as a source.")
-    return list(_mark_duplicates(Item(source=path) for source in sources for path in _expand(source, flags)))
+    items = _mark_duplicates(Item(source=path) for source in sources for path in _expand(source, flags))
+    return _with_sidecars(items, flags)
+
+
+def _with_sidecars(items: Iterable[Item], flags: UploadFlags) -> list[Item]:
+    return list(SidecarIndex().add_to(items) if flags.sidecars else items)
 
 
 def _mark_duplicates(items: Iterable[Item]) -> Iterator[Item]:
@@ -62,6 +68,8 @@ def _expand(source: str, flags: UploadFlags) -> Iterable[str]:
             "or --include GLOB to upload files in it."
         )
     paths = list(files_in(source, flags))
+    if flags.sidecars:
+        paths = SidecarIndex().without_sidecars(paths)
     if not paths:
         raise SourceError(f"{source} has no files to upload.")
     return paths

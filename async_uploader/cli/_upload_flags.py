@@ -12,6 +12,7 @@ from . import _completion
 from ._detail_flags import DetailFlags
 from ._flags import ServiceFlags
 from ._params import PANELS, argument, flags, option, usage_error
+from ._sidecar_flags import SidecarFlags
 from ._transfer_flags import ConnectionFlags, QuietFlags, SelectionFlags
 
 if TYPE_CHECKING:
@@ -129,13 +130,13 @@ class ManyFlags(SelectionFlags):
             panel=_MANY,
             help="Upload the sources that this file lists: CSV with a header, or JSON lines (default: none). "
             "Columns: source (a path relative to FILE, or a URL to import), title, description, tags (a|b), "
-            "metadata.KEY, public, ….",
+            "metadata.KEY, public, captions.en, thumbnail, ….",
         ),
     ] = None
 
 
 @flags
-class UploadFlags(DetailFlags, ManyFlags, TransferFlags, WaitFlags, QuietFlags):
+class UploadFlags(DetailFlags, SidecarFlags, ManyFlags, TransferFlags, WaitFlags, QuietFlags):
     """Options of `upload`. A field that ``UploadOptions`` has, too, has the same name and meaning there."""
 
     sources: Annotated[
@@ -173,6 +174,8 @@ class UploadFlags(DetailFlags, ManyFlags, TransferFlags, WaitFlags, QuietFlags):
             self.reject("--manifest", "sources", "recursive", "include", "exclude", "max_latency")
         elif not self.sources:
             raise usage_error("Missing argument 'SOURCE': name a source, or use --manifest.")
+        elif self.sources == ["-"]:
+            self.reject("standard input", "sidecars")
         if self.local:
             self.reject("--local", "base_url", "sandbox", "allow_plain_http", "upload_token", "resume")
         elif self.data is not None:

@@ -192,7 +192,10 @@ class RetryRunner:
 
     def _report_retry(self, event: RetryScheduled) -> None:
         subject = f"{self._subject}, {event.request}" if self._subject else event.request
-        log.warning("%s: %s Retrying in %.1f s.", subject, event.error, event.wait_seconds)
+        # Programs that follow the events report an outage once, instead of every request that it affects.
+        is_event = self._events is not None and isinstance(event.error, TransportError)
+        extra = {"is_outage_event": is_event}
+        log.warning("%s: %s Retrying in %.1f s.", subject, event.error, event.wait_seconds, extra=extra)
         if self._events is not None:
             self._events.emit(event)
 

@@ -82,7 +82,7 @@ def upload(flags: UploadFlags) -> int:
     """
     from ._upload import upload as run
 
-    set_up_logging(-1 if flags.quiet else flags.verbose)
+    set_up_logging(-1 if flags.quiet else flags.verbose, reports_outages=True)
     return run_async(lambda: run(flags))
 
 
@@ -95,7 +95,7 @@ def watch(flags: WatchFlags) -> int:
     """
     from ._watch import watch as run
 
-    set_up_logging(-1 if flags.quiet else flags.verbose)
+    set_up_logging(-1 if flags.quiet else flags.verbose, reports_outages=True)
     return run_async(lambda: run(flags))
 
 

@@ -15,6 +15,7 @@ from async_uploader._units import format_size
 
 from ._estimator import ProgressEstimator
 from ._format import format_acknowledged
+from ._outage import OutageReporter
 from ._output import has_room_for_bars, print_message, printable
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Display:
         self.rows: list[Row] = []
         self.estimator = ProgressEstimator(time.monotonic())
         self.rate_limited_until = 0.0
+        self._outage = OutageReporter(self.print)
         self._rate_limit_reported_at: float | None = None
         self._files: dict[int, FileProgress] = {}
         self._sizes = [size or 0 for size in sizes]
@@ -138,7 +140,13 @@ class Display:
 
     def sample(self, now: float) -> None:
         """Let the estimator know the current progress."""
-        self.estimator.sample(now, self.delivered_bytes())
+        delivered_bytes = self.delivered_bytes()
+        self.estimator.sample(now, delivered_bytes)
+        self._outage.on_delivered(delivered_bytes)
+
+    def on_event(self, event: events.UploadEvent) -> None:
+        """Report an outage by the events of all uploads."""
+        self._outage.on_event(event)
 
     def snapshot(self) -> ProgressSnapshot:
         """The progress of all sources together. Called by any thread."""
@@ -216,6 +224,7 @@ class FileProgress:
 
     def on_event(self, event: events.UploadEvent) -> None:
         """Update the state by an event of the upload."""
+        self._display.on_event(event)
         match event:
             case events.UploadBegan():
                 self._display.rows.append(self)

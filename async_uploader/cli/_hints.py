@@ -18,12 +18,17 @@ def set_service(base_url: str) -> None:
     _base_url = base_url
 
 
+def service_host() -> str:
+    """The host of the service, with its port unless it is the usual one."""
+    return urlsplit(_base_url).netloc or "the service"
+
+
 def hint_for(error: Exception) -> str:
     """A sentence to append to the message of an error; empty if there is none."""
     if not _base_url:
         return ""
     if isinstance(error, AuthenticationError):
-        host = urlsplit(_base_url).netloc
+        host = service_host()
         environment = _ENVIRONMENTS.get(host)
         name = f"{host} ({environment})" if environment else host
         return f"The request was sent to {name}; each environment has its own keys."

@@ -132,12 +132,13 @@ def print_json_array(documents: Iterable[Any]) -> None:
         _write("stdout", "[]" if separator == "[\n" else "\n]")
 
 
-def format_video(video: Mapping[str, Any], source: str) -> str:
+def format_video(video: Mapping[str, Any], source: str, *, has_link: bool = True) -> str:
     """A finished video as one line: its id, the address of its player, its source.
 
     :param video: as the service returned it; only its id is certain
+    :param has_link: the address works; default: True
     """
-    assets = video.get("assets")
+    assets = video.get("assets") if has_link else None
     player = assets.get("player") if isinstance(assets, dict) else None
     return f"{video['videoId']}  {player or '-'}  {source}"
 

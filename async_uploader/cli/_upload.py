@@ -22,6 +22,7 @@ from ._output import print_error
 from ._params import usage_error
 from ._results import open_results, source_key
 from ._sidecar_flags import SIDECAR_OPTIONS
+from ._signals import set_interrupt_advice
 from ._sources import StandardInput, collect_items
 from ._upload_context import UploadContext, is_single_source
 from ._upload_flags import UploadFlags
@@ -108,9 +109,18 @@ async def _check_and_run(stack: AsyncExitStack, context: UploadContext) -> int:
         return _print_errors(errors)
     spool = stack.enter_context(JsonSpool()) if context.flags.json else None
     output = VideoOutput(
-        spool, is_single=context.is_single, name_of=lambda number: context.items[number].display_name
+        spool,
+        is_single=context.is_single,
+        name_of=lambda number: context.items[number].display_name,
+        # Without --keep-open, the emulator ends with the command.
+        has_links=not context.flags.local or context.flags.keep_open,
     )
-    return await UploadRunner(context, output).run()
+    code = await UploadRunner(context, output).run()
+    if context.emulator is not None and context.flags.keep_open:
+        set_interrupt_advice("The emulator has stopped.")
+        context.display.print(f"The videos can be watched at {context.emulator.url} until Ctrl-C.")
+        await anyio.sleep_forever()
+    return code
 
 
 def _print_errors(errors: Sequence[UploaderError]) -> int:

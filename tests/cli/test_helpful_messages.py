@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import signal
 import socket
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -113,3 +116,33 @@ def test_no_interrupted_uploads(cli: Cli) -> None:
     assert done.stderr == "There are no interrupted uploads on this machine.\n"
     done = cli("uploads", "--json")
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_local_prints_no_dead_link(cli: Cli, make_file: MakeFile) -> None:
+    """The emulator has ended when the command does; the message says where the copy was compared."""
+    done = cli("upload", make_file("a.mp4", 10), "--local")
+    assert done.returncode == 0
+    assert re.fullmatch(r"vi\w+  -  \S*a\.mp4\n", done.stdout)
+    assert "a.mp4: the emulator's copy has the same SHA-256: " in done.stderr
+
+
+def test_keep_open(start_cli: StartCli, make_file: MakeFile) -> None:
+    """The page and the player are served until Ctrl-C."""
+    process = start_cli("upload", make_file("a.mp4", 10), "--local", "--keep-open")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    player = process.stdout.readline().split()[1]
+    url = next(line for line in process.stderr if "can be watched at" in line).split()[-3]
+    for address in (player, url):
+        with urllib.request.urlopen(address) as response:
+            assert response.status == 200
+    process.send_signal(signal.SIGINT)
+    done = finish(process)
+    assert done.returncode == 130
+    assert done.stderr == "Interrupted. The emulator has stopped.\n"
+
+
+def test_keep_open_requires_local(online: Cli, make_file: MakeFile) -> None:
+    done = online("upload", make_file("a.mp4", 10), "--keep-open")
+    assert done.returncode == 2
+    assert "--keep-open requires --local." in done.stderr

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self, Unpack, cast
+from typing import Any, Final, Self, Unpack, cast
 from weakref import WeakSet
 
 import anyio
@@ -27,9 +27,9 @@ from ._limits import MIB, RATE_WINDOW_SECONDS
 from ._models import Video
 from ._options import TransferOptions, check_delegated, import_options, split_options
 from ._public import public
-from ._resume.containers import RemoteContainers, SettlingPolicy
+from ._resume.containers import SettlingPolicy
 from ._resume.entry import Account
-from ._resume.keyed_session import KeyedSession
+from ._resume.resumptions import Resumptions
 from ._resume.state_directory import state_directory
 from ._sources.file import FileSource
 from ._types import ImportOptions, Source, UploadItem, UploadOptions
@@ -39,11 +39,6 @@ from ._uploads.many import Uploads
 from ._uploads.opening import SourceOpener, check_type
 from ._uploads.session import UploadSession
 from ._version import __version__
-
-if TYPE_CHECKING:
-    from ._resume.resumption import Resumption
-    from ._resume.worker import JournalWorker
-    from ._sources.protocol import UploadSource
 
 # Enough to keep all upload slots busy while other files are being created and completed.
 _CONCURRENT_FILES: Final = 16
@@ -108,7 +103,9 @@ class Client(AccountApi):
         self._retries = RetryRunner(self._limiter, replace(self._retry_policy, max_unreadable=_MAX_UNREADABLE))
         self._opener = SourceOpener(buffer_bytes, allowance=self._limiter.allowance)
         self._slots = UploadSlots(self._limiter)
-        self._journal_worker: JournalWorker | None = None
+        self._resumptions = Resumptions(
+            Account.of(self._credential.secret, self.base_url), policy=self._settling_policy
+        )
         # Those that the caller forgot are closed with the client.
         self._many: WeakSet[Uploads] = WeakSet()
 
@@ -139,9 +136,7 @@ class Client(AccountApi):
             await uploads.aclose()
         self._opener.close()
         self._limiter.close()
-        if self._journal_worker is not None:
-            self._journal_worker.close()
-            self._journal_worker = None
+        self._resumptions.close()
         with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
             await self._http.__aexit__(*exc_info)
 
@@ -213,14 +208,16 @@ class Client(AccountApi):
             raise ConfigurationError("The source to import must be a URL or a videoId, not empty.")
         transfer, payload = split_options(options)
         title = source.partition("?")[0].rstrip("/").rpartition("/")[2] or source
+        key = transfer.idempotency_key
         video_import = VideoImport(
             source,
-            key=transfer.idempotency_key,
+            key=key,
             service=self._service,
             retries=self._retries,
-            containers=RemoteContainers(self._service, self._retries, self._settling_policy),
+            containers=self._resumptions.containers(self._service, self._retries),
         )
-        return await video_import.run({"title": title, **payload, "source": source})
+        async with nullcontext() if key is None else self._resumptions.key_lock(key):
+            return await video_import.run({"title": title, **payload, "source": source})
 
     async def check_source(self, source: Source, **options: Unpack[UploadOptions]) -> None:
         """Check a source and options as :meth:`upload` does, without sending or reading anything.
@@ -326,38 +323,15 @@ class Client(AccountApi):
             retries=RetryRunner(self._limiter, policy, subject=source.name, events=events),
             events=events,
         )
-        resumption = self._resumption(source, options, context)
+        resumption = (
+            self._resumptions.of(source, options=options, service=context.service, retries=context.retries)
+            if isinstance(source, FileSource)
+            else None
+        )
         if resumption is None:
             return await Upload(job, context).run()
         async with resumption as resume:
             return await Upload(job, replace(context, resume=resume)).run()
-
-    def _resumption(self, source: UploadSource, options: TransferOptions, context: Context) -> Resumption | None:
-        if not isinstance(source, FileSource):
-            return None
-        containers = RemoteContainers(context.service, context.retries, self._settling_policy)
-        if options.idempotency_key is not None:
-            return KeyedSession(
-                source,
-                key=options.idempotency_key,
-                ranges=options.ranges,
-                containers=containers,
-            )
-        if options.resume == "off":
-            return None
-        # Imported late: only uploads with `resume` need SQLite and file locks.
-        from ._resume.session import ResumeSession  # noqa: PLC0415
-        from ._resume.worker import JournalWorker  # noqa: PLC0415
-
-        self._journal_worker = self._journal_worker or JournalWorker()
-        return ResumeSession(
-            source,
-            options=options,
-            account=Account.of(self._credential.secret, str(self._http.base_url)),
-            worker=self._journal_worker,
-            containers=containers,
-            is_delegated=self.delegated,
-        )
 
     def _slots_for(self, concurrency: int | None) -> UploadSlots:
         """The client's adaptive slots, or separate ones for a fixed concurrency."""

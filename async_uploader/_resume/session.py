@@ -61,6 +61,8 @@ class ResumeSession(Resumption):
         self._locks = SourceLocks(source, account=account, worker=worker)
         self._record = JournalRecord(worker)
         self._intents = Intents(source, account=account, worker=worker, containers=self._containers)
+        # Found after the response to a creation was lost: another machine may have created it.
+        self._found_id: str | None = None
 
     @property
     def uses_marks(self) -> bool:
@@ -134,12 +136,15 @@ class ResumeSession(Resumption):
         """The id of the container whose creation got no response, if the service has it."""
         if self.uses_marks:
             point = await self._search.find_marked()
-            return point.video_id if point else None
+            self._found_id = point.video_id if point else None
+            return self._found_id
         return await self._intents.find_created()
 
     async def settle(self, video_id: str) -> ResumePoint | None:
         """Choose between the new container and those of other machines, which they find by the marks, too."""
-        return await self._search.settle(video_id) if self.uses_marks else None
+        if not self.uses_marks:
+            return None
+        return await self._search.settle(video_id, is_own=video_id != self._found_id)
 
     async def withdraw_intent(self) -> None:
         """Remove the intent: no container was created, or it is deleted."""

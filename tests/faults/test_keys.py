@@ -196,7 +196,7 @@ async def test_a_listing_that_never_shows_the_container_is_reported(
         shared = SharedContainers(containers, key="k", value="v", total_bytes=1)
         winner = await shared.settle(video.video_id)
         assert winner is not None
-        assert winner.video_id == video.video_id
+        assert winner.video.video_id == video.video_id
         assert "there may be two videos" in caplog.text
 
 

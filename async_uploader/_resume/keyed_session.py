@@ -13,6 +13,7 @@ import anyio
 
 from async_uploader._errors import ConflictError
 from async_uploader._models import MARK_CONTENT, MARK_KEY
+from async_uploader._outcome import is_empty
 from async_uploader._plan import Plan
 from async_uploader._sources.file import FileSource
 from async_uploader._types import Ranges
@@ -86,11 +87,12 @@ class KeyedSession(Resumption):
     async def settle(self, video_id: str) -> ResumePoint | None:
         """Choose between the new container and those of other processes.
 
-        :returns: the resume point of another container; None if the new one is used
+        :returns: the resume point; None if the new container is used, and empty
         :raises ConflictError: the other container has another source; the new one is deleted
         """
         found = await self._shared.settle(video_id)
-        if found is None or self._found_id != found.video.video_id == video_id:
+        # Another process may have found the new container, and begun to fill it.
+        if found is None or (self._found_id != found.video.video_id == video_id and is_empty(found.status)):
             return None
         return await self._resume_point(found)
 

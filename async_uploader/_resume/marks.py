@@ -85,13 +85,14 @@ class Marks:
         """Choose between a new container and those that other machines created at the same time.
 
         :param is_own: this upload has created the container
-        :returns: the resume point of the winner; None to use the own container
+        :returns: the resume point of the winner; None to use the own container, which is empty
         """
         shared = SharedContainers(
             self._containers, key=MARK_SOURCE, value=self._sample, total_bytes=self._source.size_bytes
         )
         found = await shared.settle(video_id)
-        if found is None or (is_own and found.video.video_id == video_id):
+        # Another machine may have found the new container, and begun to fill it.
+        if found is None or (is_own and found.video.video_id == video_id and is_empty(found.status)):
             return None
         return await self._resume_point(found.video)
 

@@ -113,13 +113,20 @@ def is_quiet(emulator: Any) -> bool:
 
 
 class Workspace:
-    """The directory in which the commands of one case run."""
+    """The directory in which the commands of one case run.
 
-    def __init__(self, bench: Bench, folder: Path, findings: Findings) -> None:
+    :param machine: where the journal and the locks are; commands with another name share neither
+    """
+
+    def __init__(self, bench: Bench, folder: Path, findings: Findings, *, machine: str = "state") -> None:
         self._bench = bench
         self.folder = folder
         self.findings = findings
-        self.state = folder / "state" / "async_uploader"
+        self.state = folder / machine / "async_uploader"
+
+    def on_machine(self, machine: str) -> Workspace:
+        """The same directory on another machine."""
+        return Workspace(self._bench, self.folder, self.findings, machine=machine)
 
     def copy(self, source: Source, name: str) -> Path:
         """Copy a source into the directory. A link would let this case change the file of others."""
@@ -142,7 +149,7 @@ class Workspace:
         self.findings.runs += 1
         variables = {name: text for name, text in os.environ.items() if not name.startswith("APIVIDEO_")}
         variables |= {
-            "XDG_STATE_HOME": str(self.folder / "state"),
+            "XDG_STATE_HOME": str(self.state.parent),
             "XDG_CONFIG_HOME": str(self.folder / "config"),
             "PYTHONWARNINGS": "error",
             child.VARIABLE: (instructions or Instructions()).text(),

@@ -227,6 +227,31 @@ async def test_a_container_with_other_part_sizes_is_continued_after_a_lost_respo
         assert ranges == {source.content_range(number, "part") for number in range(1, source.parts_total + 1)}
 
 
+@pytest.mark.parametrize("options", [{"idempotency_key": "catalogue-42"}, {"resume": "anywhere"}], ids=str)
+async def test_a_creator_that_settles_late_does_not_send_what_another_machine_has_sent(
+    options: dict[str, Any], source_of: SourceOf, tmp_path: Path
+) -> None:
+    source = source_of(2 * PART)
+    copy = tmp_path / "copy.mp4"
+    shutil.copy(source.path, copy)
+
+    class LateClient(PatientClient):
+        _settling_policy = SettlingPolicy(creation_seconds=3.0)
+
+    async with (
+        service("upload,part=last,times=1:stall=3") as emulator,
+        LateClient(api_key=KEY, base_url=emulator.url) as late,
+        PatientClient(api_key=KEY, base_url=emulator.url) as client,
+    ):
+        creating = asyncio.create_task(late.upload(source.path, part_size=PART, **options))
+        await emulator.wait_for(lambda emulator: any(one.endpoint == "create" for one in emulator.requests))
+        joining = asyncio.create_task(client.upload(copy, part_size=PART, concurrency=1, **options))
+        videos = await asyncio.gather(creating, joining)
+        assert {video.video_id for video in videos} == {await check_only_video(emulator, source)}
+        stored = [record.content_range for record in uploads(emulator) if record.body_bytes > MIB]
+        assert stored.count("part 1/*") == 1
+
+
 async def test_a_key_many_times_in_a_batch_creates_one_container(source_of: SourceOf) -> None:
     source = source_of(SEVERAL)
     async with service() as emulator, PatientClient(api_key=KEY, base_url=emulator.url) as client:

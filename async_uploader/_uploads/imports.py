@@ -86,7 +86,9 @@ class VideoImport:
 
     async def _without_intent(self, video: Video) -> Video:
         try:
-            return await self._containers.update(video.video_id, {"metadata": caller_metadata(video)})
+            # Only the intent: the command line marks imports, and finds them by these marks after a crash.
+            metadata = caller_metadata(video, removed={MARK_INTENT})
+            return await self._containers.update(video.video_id, {"metadata": metadata})
         except UploaderError as exc:
             # The video exists all the same.
             log.warning("Cannot remove an entry from the metadata of video %s: %s", video.video_id, exc)

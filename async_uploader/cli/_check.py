@@ -42,7 +42,7 @@ async def find_source_errors(
             try:
                 if item.problem:
                     raise SourceError(item.problem)
-                if results is None or not results.is_finished(source_key(item)):
+                if results is None or not results.is_finished(source_key(item, flags.idempotency_key)):
                     await _check_source(item, flags, client=client, stdin=stdin)
             except (ConfigurationError, SourceError) as exc:
                 errors[number] = exc

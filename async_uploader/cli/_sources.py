@@ -43,7 +43,9 @@ def _mark_duplicates(items: Iterable[Item]) -> Iterator[Item]:
     locations: dict[str, str] = {}
     for item in items:
         path = item.real_path
-        if path in locations and not item.problem:
+        if "idempotency_key" in item.details:  # the key says whether it becomes another video
+            yield item
+        elif path in locations and not item.problem:
             first = f"; it is also in {locations[path]}" if locations[path] else ""
             yield replace(item, problem=f"{item.source} is listed twice{first}.")
         else:

@@ -36,6 +36,8 @@ async def upload(flags: UploadFlags) -> int:
     await anyio.to_thread.run_sync(check_output_paths, items, flags)
     if not is_single_source(items, flags):
         flags.reject("several sources", "title", "video_id", "idempotency_key")
+    if items[0].is_stream:
+        flags.reject("standard input or a FIFO, which can be read only once", "idempotency_key")
     stdin = StandardInput() if items[0].source == STDIN else None
     has_imports = flags.results is None and any(item.is_url for item in items)
     advice = InterruptAdvice(is_stream=stdin is not None, is_local=flags.local, has_imports=has_imports)
@@ -70,6 +72,8 @@ async def _open_context(
     client = await stack.enter_async_context(Client(**settings))
     if flags.wait and client.delegated:
         raise usage_error("--wait requires an API key: an upload token cannot read the status of a video.")
+    if flags.idempotency_key is not None and client.delegated:
+        raise usage_error("--idempotency-key requires an API key: an upload token cannot look for a video.")
     if flags.report is not None:
         from ._report import write_report
 
@@ -107,4 +111,4 @@ async def _check_and_run(stack: AsyncExitStack, context: UploadContext) -> int:
 
 def _sizes(items: Sequence[Item]) -> list[int | None]:
     """The sizes of all sources in bytes; None for an unknown size."""
-    return [size for _, size, _ in map(source_key, items)]
+    return [source_key(item).size_bytes for item in items]

@@ -47,6 +47,10 @@ class UploadContext:
         """See :func:`is_single_source`."""
         return is_single_source(self.items, self.flags)
 
+    def has_key(self, item: Item) -> bool:
+        """Whether a source has an idempotency key, so that the same command finds its video."""
+        return item.details.get("idempotency_key", self.flags.idempotency_key) is not None
+
     @property
     def keeps_finished(self) -> bool:
         """Whether the journal keeps finished uploads until they are printed. A results file replaces that."""

@@ -272,6 +272,8 @@ class UploadFlags(DetailFlags, ManyFlags, TransferFlags, WaitFlags, QuietFlags):
             self.reject("--manifest", "sources", "recursive", "include", "exclude", "max_latency")
         elif not self.sources:
             raise usage_error("Missing argument 'SOURCE': name a source, or use --manifest.")
+        if self.video_id is not None:
+            self.reject("--video-id", "idempotency_key")
         if self.local:
             self.reject("--local", "base_url", "sandbox", "allow_plain_http", "upload_token", "resume")
         elif self.data is not None:

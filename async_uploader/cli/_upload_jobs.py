@@ -26,14 +26,15 @@ class JobQueue:
         """The jobs of all sources that are not finished. Finished ones are printed."""
         results = self._context.results
         for number, item in enumerate(self._context.items):
-            key = source_key(item)
+            key = source_key(item, self._context.flags.idempotency_key)
             if results is not None and results.is_finished(key):
                 await self._recorder.record_skipped(number, results.video(key))
             elif not item.is_url:
                 yield self._file_job(number, item, key)
             else:
                 job = self._import_job(number, item, key)
-                if results is None or not await self._has_ended(job, results):
+                # With an idempotency key, the service knows whether an earlier run imported the URL.
+                if results is None or self._context.has_key(item) or not await self._has_ended(job, results):
                     yield job
 
     def _file_job(self, number: int, item: Item, key: SourceKey) -> Job:

@@ -35,7 +35,8 @@ class UploadRunner:
             raise
         video_ids = self._recorder.video_ids
         if self._output.has_failed:
-            raise self._output.failure(await find_kept(self._context, video_ids))
+            kept = await find_kept(self._context, video_ids)
+            raise self._output.failure(None if kept is None else {*kept, *self._recorder.keyed_ids})
         if code == 0:
             self._context.interrupt_advice.on_all_finished()
             await forget_printed(self._context, video_ids)

@@ -27,11 +27,10 @@ from ._limits import MIB, RATE_WINDOW_SECONDS
 from ._models import Video
 from ._options import TransferOptions, check_delegated, import_options, split_options
 from ._public import public
-from ._resume.containers import SettlingPolicy
+from ._resume.containers import RemoteContainers, SettlingPolicy
 from ._resume.entry import Account
 from ._resume.resumptions import Resumptions
 from ._resume.state_directory import state_directory
-from ._sources.file import FileSource
 from ._types import ImportOptions, Source, UploadItem, UploadOptions
 from ._uploads.job import Context, Job
 from ._uploads.lifecycle import Upload
@@ -68,7 +67,7 @@ class Client(AccountApi):
     :param upload_token: upload token, to upload without an API key (default: ``APIVIDEO_UPLOAD_TOKEN``)
     :param base_url: ``"production"``, ``"sandbox"`` or a URL (default: ``APIVIDEO_BASE_URL``, or production)
     :param buffer_bytes: bytes of streams that are kept in memory, for all uploads together (default: 64 MiB). A
-        stream with C parts of P bytes in flight buffers up to (C + 2) * P bytes; what exceeds ``buffer_bytes`` is
+        stream with C parts of P bytes in flight buffers up to (C + 2) * P bytes; bytes beyond ``buffer_bytes`` are
         written to temporary files. Files need no such buffer
     :param allow_plain_http: allow an ``http://`` URL of another machine, which sends credentials unencrypted
         (default: False)
@@ -103,11 +102,10 @@ class Client(AccountApi):
         self._retries = RetryRunner(self._limiter, replace(self._retry_policy, max_unreadable=_MAX_UNREADABLE))
         self._opener = SourceOpener(buffer_bytes, allowance=self._limiter.allowance)
         self._slots = UploadSlots(self._limiter)
-        self._resumptions = Resumptions(
-            Account.of(self._credential.secret, self.base_url), policy=self._settling_policy
-        )
-        # Those that the caller forgot are closed with the client.
-        self._many: WeakSet[Uploads] = WeakSet()
+        self._account = Account.of(self._credential.secret, self.base_url)
+        self._resumptions = Resumptions(self._account, is_delegated=self.delegated)
+        # Batches that the caller did not close are closed with the client.
+        self._batches: WeakSet[Uploads] = WeakSet()
 
     @property
     def base_url(self) -> str:
@@ -132,7 +130,7 @@ class Client(AccountApi):
 
     async def __aexit__(self, *exc_info: object) -> None:
         self._state.close()
-        for uploads in list(self._many):
+        for uploads in list(self._batches):
             await uploads.aclose()
         self._opener.close()
         self._limiter.close()
@@ -141,9 +139,8 @@ class Client(AccountApi):
             await self._http.__aexit__(*exc_info)
 
     async def _share_rate_limit(self) -> None:
-        account = Account.of(self._credential.secret, self.base_url)
         with suppress(OSError):  # without a home directory, each process counts its own requests
-            await self._limiter.share(state_directory() / "rate-limits" / account.fingerprint)
+            await self._limiter.share(state_directory() / "rate-limits" / self._account.fingerprint)
 
     async def upload(self, source: Source, **options: Unpack[UploadOptions]) -> Video:
         """Upload a video: create its container, send the parts, and verify the result.
@@ -165,9 +162,10 @@ class Client(AccountApi):
             delete the container if the upload fails. ``"local"``: with a journal on this machine, which survives
             kill -9. ``"anywhere"``: also without the journal or on another machine, with two metadata entries that
             the container has until the upload finishes. A stream cannot be resumed
-        :param idempotency_key: all uploads with this key come to one video: from any machine, at any time, even at
-            once. A finished video is returned without sending anything, an unfinished one is resumed, whatever
-            ``resume`` says. 1 to 200 printable characters, which stay in the video's metadata (default: none)
+        :param idempotency_key: all uploads with this key result in one video: from any machine, at any time, even
+            concurrently. A finished video is returned without sending anything; an unfinished one is resumed,
+            whatever ``resume`` is. 1 to 200 printable characters, which remain in the video's metadata (default:
+            none)
         :param keep_finished: with ``resume``, keep the journal entry of the finished upload: the same upload then
             returns the same video without sending anything, for 7 days or until :func:`forget_unfinished` is
             called for it (default: False, the entry is deleted when ``on_video`` has returned)
@@ -192,11 +190,11 @@ class Client(AccountApi):
         """Let the service download a video from a URL, or copy a video of the account.
 
         :param source: an ``http(s)://`` URL, or a videoId
-        :param idempotency_key: all imports and uploads with this key come to one video, as in :meth:`upload`. The
-            signature of a signed URL may differ
+        :param idempotency_key: all imports with this key result in one video, as in :meth:`upload`. The signature
+            of a signed URL may differ
         :param title: title of the video (default: the last part of the URL's path), and further details as in
             :meth:`upload`
-        :returns: the new container, at once; :meth:`wait_until_playable` waits for the video
+        :returns: the new container, immediately; :meth:`wait_until_playable` waits for the video
         :raises ConfigurationError: the source is empty, or an option is invalid
         :raises ConflictError: the key belongs to another source; nothing was changed
         :raises ApiError: the service refused the request
@@ -214,7 +212,7 @@ class Client(AccountApi):
             key=key,
             service=self._service,
             retries=self._retries,
-            containers=self._resumptions.containers(self._service, self._retries),
+            containers=RemoteContainers(self._service, self._retries, self._settling_policy),
         )
         async with nullcontext() if key is None else self._resumptions.key_lock(key):
             return await video_import.run({"title": title, **payload, "source": source})
@@ -288,7 +286,7 @@ class Client(AccountApi):
             check=_check_item,
             check_client=self._state.check,
         )
-        self._many.add(uploads)
+        self._batches.add(uploads)
         return uploads
 
     async def _upload_item(self, item: UploadItem, *, slots: UploadSlots) -> Video:
@@ -323,11 +321,8 @@ class Client(AccountApi):
             retries=RetryRunner(self._limiter, policy, subject=source.name, events=events),
             events=events,
         )
-        resumption = (
-            self._resumptions.of(source, options=options, service=context.service, retries=context.retries)
-            if isinstance(source, FileSource)
-            else None
-        )
+        containers = RemoteContainers(context.service, context.retries, self._settling_policy)
+        resumption = self._resumptions.create(source, options, containers)
         if resumption is None:
             return await Upload(job, context).run()
         async with resumption as resume:

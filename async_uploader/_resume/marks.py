@@ -7,7 +7,7 @@ the exact value of an entry, and a machine that looks for the source does not kn
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Container, Mapping
 from typing import Final
 
 from async_uploader._models import MARK_INTENT, MARK_PLAN, MARK_SOURCE, Video
@@ -56,7 +56,7 @@ class Marks:
         return None
 
     async def point_in(self, video_id: str, *, ranges: Ranges, part_bytes: int | None) -> ResumePoint | None:
-        """The resume point in a container that the caller named; None if it holds something else, or is missing.
+        """The resume point in a container that the caller named; None if it contains something else or is missing.
 
         An empty container gets marks. For parts without marks, the part size follows from the size of the file
         alone, so that it is the same on all machines.
@@ -130,12 +130,12 @@ def without_resume_metadata(video: Video) -> Video:
     return Video.from_response({**video.raw, "metadata": caller_metadata(video)})
 
 
-def caller_metadata(video: Video, *, removed: Collection[str] = _RESUME_KEYS) -> list[object]:
-    """The metadata of a video without marks and intent, or other ``removed`` keys, as the service returned it.
+def caller_metadata(video: Video, *, without: Container[str] = _RESUME_KEYS) -> list[object]:
+    """The metadata of a video without marks and intent, as the service returned it.
 
     Entries are taken from the JSON, because another program may have added values that the model cannot hold.
     """
     metadata = video.raw.get("metadata", ())
     # PHP writes a list with gaps as an object.
     entries = metadata.values() if isinstance(metadata, Mapping) else metadata
-    return [entry for entry in entries if not (isinstance(entry, Mapping) and entry.get("key") in removed)]
+    return [entry for entry in entries if not (isinstance(entry, Mapping) and entry.get("key") in without)]

@@ -1,4 +1,4 @@
-"""Creates what makes the uploads of one client resumable."""
+"""Chooses the way to resume each upload of a client."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from weakref import WeakValueDictionary
 
 import anyio
 
-from async_uploader._api.service import Service
-from async_uploader._flow.retries import RetryRunner
 from async_uploader._options import TransferOptions
 from async_uploader._sources.file import FileSource
+from async_uploader._sources.protocol import UploadSource
 
-from .containers import RemoteContainers, SettlingPolicy
+from .containers import RemoteContainers
 from .entry import Account
 from .keyed_session import KeyedSession
 from .resumption import Resumption
@@ -22,27 +21,17 @@ if TYPE_CHECKING:
 
 
 class Resumptions:
-    """What makes the uploads of one client resumable. They share the journal's thread, and the locks of the keys.
+    """Creates the :class:`.Resumption` of each upload of a client. They share the journal's thread, and the
+    locks of idempotency keys.
 
-    :param account: the account and the service
-    :param policy: how long a new container waits for older ones
+    :param is_delegated: the client has only an upload token
     """
 
-    def __init__(self, account: Account, *, policy: SettlingPolicy) -> None:
+    def __init__(self, account: Account, *, is_delegated: bool) -> None:
         self._account = account
-        self._policy = policy
+        self._is_delegated = is_delegated
         self._worker: JournalWorker | None = None
         self._key_locks: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
-
-    def close(self) -> None:
-        """Close the journal."""
-        if self._worker is not None:
-            self._worker.close()
-            self._worker = None
-
-    def containers(self, service: Service, retries: RetryRunner) -> RemoteContainers:
-        """The requests about containers of earlier runs."""
-        return RemoteContainers(service, retries, self._policy)
 
     def key_lock(self, key: str) -> anyio.Lock:
         """The lock of an idempotency key.
@@ -55,13 +44,13 @@ class Resumptions:
             lock = self._key_locks[key] = anyio.Lock()
         return lock
 
-    def of(
-        self, source: FileSource, *, options: TransferOptions, service: Service, retries: RetryRunner
+    def create(
+        self, source: UploadSource, options: TransferOptions, containers: RemoteContainers
     ) -> Resumption | None:
-        """What makes one upload resumable; None if it is not to be resumed."""
-        containers = self.containers(service, retries)
-        key = options.idempotency_key
-        if key is not None:
+        """The resumption of an upload; None if it cannot be resumed."""
+        if not isinstance(source, FileSource):
+            return None
+        if (key := options.idempotency_key) is not None:
             return KeyedSession(
                 source, key=key, ranges=options.ranges, containers=containers, lock=self.key_lock(key)
             )
@@ -78,5 +67,11 @@ class Resumptions:
             account=self._account,
             worker=self._worker,
             containers=containers,
-            is_delegated=service.delegated,
+            is_delegated=self._is_delegated,
         )
+
+    def close(self) -> None:
+        """End the thread of the journal."""
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None

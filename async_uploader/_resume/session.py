@@ -1,8 +1,8 @@
-"""Everything that makes one upload resumable.
+"""Resumes one upload of a file with ``resume="local"`` or ``"anywhere"``.
 
 A later run finds the container, and how the source is split into parts, by the entry in the journal, or by marks
 in the container's metadata (``resume="anywhere"``). Until there is an entry, it finds the container by an intent.
-The service tells which parts are stored. File locks allow one process at a time to upload a source.
+The status lists the stored parts. File locks allow one process at a time to upload a source.
 
 None of this may prevent an upload: if the journal cannot be used, the upload continues without it, with a warning.
 """
@@ -66,7 +66,7 @@ class ResumeSession(Resumption):
 
     @property
     def uses_marks(self) -> bool:
-        """Whether a container that is created now carries marks, which fix the part size."""
+        """Whether a new container has marks, which fix the part size."""
         return self._options.resume == "anywhere" and not self._is_delegated
 
     @property
@@ -118,7 +118,7 @@ class ResumeSession(Resumption):
         return journal.find(path, self._source.identity), journal.intents(path, self._account)
 
     async def find_unused_container(self) -> str | None:
-        """The id of an empty container that an earlier run has created for this source, and not recorded."""
+        """The id of an empty container that an earlier run created for this source but did not record."""
         # It has no marks, so it could not be resumed on another machine.
         return None if self.uses_marks else await self._intents.find_unused()
 
@@ -133,7 +133,7 @@ class ResumeSession(Resumption):
         return [{"key": MARK_INTENT, "value": intent}] if intent else []
 
     async def find_created_container(self) -> str | None:
-        """The id of the container whose creation got no response, if the service has it."""
+        """The id of the container if the service has created it, although the response was lost."""
         if self.uses_marks:
             point = await self._search.find_marked()
             self._found_id = point.video_id if point else None
@@ -179,7 +179,7 @@ class ResumeSession(Resumption):
             video=video.raw if video else None,
         )
         await self._record.begin(upload, intent=self._intents.removable)
-        # From now on there are parts, and the intent alone does not tell their size.
+        # From now on the container has parts, and the intent does not contain their size.
         self._intents.current = None
 
     async def record_part(self, part_number: int, video: Video | None) -> None:
@@ -207,7 +207,7 @@ class ResumeSession(Resumption):
     async def deliver(self, video: Video) -> Video:
         """Clean up at the service, then remove the entry of the journal, unless ``keep_finished`` is set.
 
-        Until here, a later run finds the finished Video: on this machine by the journal, on others by the marks.
+        Before that, a later run finds the finished Video: on this machine by the journal, on others by the marks.
         """
         video = await self._remove_metadata(video)
         await self._intents.delete_unused(video.video_id)
@@ -223,7 +223,7 @@ class ResumeSession(Resumption):
         try:
             return await self._containers.update(video.video_id, {"metadata": caller_metadata(video)})
         except UploaderError as exc:
-            # The video is finished all the same.
+            # The video is finished nevertheless.
             log.warning(
                 "%s: cannot remove the resume entries from the metadata of video %s: %s",
                 *(self._source.name, video.video_id, exc),

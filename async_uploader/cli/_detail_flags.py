@@ -101,7 +101,7 @@ class DetailFlags(JsonFlags):
         option(
             metavar="KEY",
             panel=_TRANSFER,
-            help="All commands with this key come to one video, on any machine and at any time: 1-200 printable "
+            help="All commands with this key result in one video, on any machine and at any time: 1-200 printable "
             "characters (default: none)",
         ),
     ] = None

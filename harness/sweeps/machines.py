@@ -19,21 +19,20 @@ from typing import Any, Final, Literal
 
 from async_uploader._limits import MIB
 from async_uploader.emulator import VideoView
+from harness.service import Service
 
-from .bench import (
+from .bench import Bench, Case
+from .child import Instructions
+from .counts import Findings, Kind
+from .workspace import (
     PART_BYTES,
-    Bench,
-    Case,
     CommandResult,
-    Service,
     Source,
     Workspace,
     finished_videos,
     is_quiet,
     upload_flags,
 )
-from .child import Instructions
-from .counts import Findings, Kind
 
 NAME: Final = "machines"
 CASES: Final = 500

@@ -121,7 +121,7 @@ def test_a_report_of_a_failure(online: Cli, service: Service, make_file: MakeFil
     done = online("upload", make_file("movie.mp4", 11 * MIB), "--part-size=5MiB", "--report=r.html")
     assert done.returncode == 1
     text = (tmp_path / "r.html").read_text()
-    assert re.search('class="error">.*The service answered 400', text)
+    assert re.search('class="error">.*The service responded with 400', text)
     assert "refused" in {trace["name"] for trace in figures_of(text)[0]["data"]}
 
 
@@ -197,7 +197,7 @@ def test_very_many_uploads(tmp_path: Path) -> None:
     assert "30 more uploads are not shown." in text
 
 
-def test_odd_names_and_streams() -> None:
+def test_names_that_are_not_utf8_and_streams() -> None:
     """A file name that is not UTF-8, and a source of unknown size."""
     began = events.UploadBegan(
         source="latin-\udce9.mp4",

@@ -1,39 +1,62 @@
-"""One service for all pages, and a folder with a movie for each block."""
+"""One emulator for all pages, and a directory with a movie for each block."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
+from async_uploader.emulator._storage import joiner
 from async_uploader.pytest_plugin import RunningEmulator, running_emulator
 from harness.forking import Forks
 
+T = TypeVar("T")
+
 MIB = 1024 * 1024
+JOIN_SECONDS = 0.2
+
+
+def join_slowly(running: RunningEmulator) -> None:
+    """Let the emulator join parts as slowly as a busy machine does with large ones, after its response."""
+    workers = running._emulator._store.workers
+    join = workers.run_join
+
+    async def run_join(function: Callable[..., T], *arguments: object) -> T:
+        await asyncio.sleep(JOIN_SECONDS)
+        return await join(function, *arguments)
+
+    workers.run_join = run_join  # type: ignore[method-assign]
 
 
 @pytest.fixture(scope="session")
 def account() -> Iterator[RunningEmulator]:
-    """What stands for the service: it takes the key `your-key`, as the pages call it."""
-    with running_emulator(api_key="your-key") as emulator:
+    """The service. Its key is `your-key`, as on the pages.
+
+    It is slow: the response that completes an upload does not wait for the join, which takes some time.
+    """
+    with running_emulator(api_key="your-key") as emulator, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(joiner, "MAX_RESPONSE_DELAY_SECONDS", 0)
+        join_slowly(emulator)
         yield emulator
 
 
 @pytest.fixture(scope="session")
 def started_by_hand() -> Iterator[RunningEmulator]:
-    """What stands for an emulator that the reader has started on port 8000."""
+    """The emulator that the reader has started on port 8000."""
     with running_emulator() as emulator:
         yield emulator
 
 
 @pytest.fixture(scope="session")
 def movie(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """11 MiB: three parts of the smallest size."""
+    """11 MiB: three parts of the minimum size."""
     path = tmp_path_factory.mktemp("movie") / "movie.mp4"
     path.write_bytes(random.Random(11).randbytes(11 * MIB))
     return path
@@ -41,7 +64,7 @@ def movie(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, movie: Path) -> Path:
-    """Where a block is run: the movie is there, and two more."""
+    """The working directory of a block, with the movie and two more files."""
     shutil.copy(movie, tmp_path)
     shows = tmp_path / "shows"
     shows.mkdir()
@@ -52,7 +75,7 @@ def folder(tmp_path: Path, movie: Path) -> Path:
 
 @pytest.fixture
 def env(account: RunningEmulator, tmp_path: Path) -> dict[str, str]:
-    """The reader's environment: our commands first on the PATH, a key, and a service."""
+    """The reader's environment: the package's commands on the PATH, a key, and a service."""
     return {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -64,7 +87,7 @@ def env(account: RunningEmulator, tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def interrupted(account: RunningEmulator, folder: Path, env: dict[str, str], forks: Forks) -> str:
-    """The videoId of an upload of the movie that did not end well, and can be gone on with."""
+    """The videoId of a failed upload of the movie that can be resumed."""
     account.add_fault("part=2,times=1:status=503")
     command = ("-m", "async_uploader", "upload", "movie.mp4", "--max-attempts", "1", "--json")
     before = set(account.videos)

@@ -10,8 +10,8 @@ BARE = '''
 import base64, hashlib, json, urllib.request
 
 def call(url, data=None, **headers):
-    with urllib.request.urlopen(urllib.request.Request(url, data, headers)) as answer:
-        return json.load(answer)
+    with urllib.request.urlopen(urllib.request.Request(url, data, headers)) as response:
+        return json.load(response)
 
 def upload(service, data):
     """A client that knows only the documentation of the service."""
@@ -179,7 +179,7 @@ def test_shared(service, count):
     run_tests(program).assert_outcomes(passed=2)
 
 
-def test_waiting_says_what_for(run_tests: RunTests) -> None:
+def test_timeout_messages(run_tests: RunTests) -> None:
     """A video that does not exist, and one that is not complete in time."""
     program = """
 import asyncio, pytest
@@ -198,3 +198,26 @@ def test_waits(apivideo_emulator, apivideo_client):
     assert str(late.value) == f"Not complete after 0 s: video {video_id} ('Empty') is empty, 0 bytes"
 """
     run_tests(program).assert_outcomes(passed=1)
+
+
+def test_control(run_tests: RunTests) -> None:
+    """Reset, the clock and deliveries."""
+    program = f"""{BARE}
+import pytest
+
+def test_reset(apivideo_emulator):
+    upload(apivideo_emulator, b"bytes")
+    apivideo_emulator.add_fault("list:cut")
+    apivideo_emulator.reset()
+    assert not apivideo_emulator.videos and not apivideo_emulator.requests
+    assert "list:cut" not in apivideo_emulator._report()
+
+def test_clock(apivideo_emulator):
+    upload(apivideo_emulator, b"bytes")
+    apivideo_emulator.advance_clock(8 * 86400)
+    assert len(apivideo_emulator.videos) == 1
+    with pytest.raises(ValueError, match="forwards"):
+        apivideo_emulator.advance_clock(-1)
+    assert apivideo_emulator.deliveries == ()
+"""
+    run_tests(program).assert_outcomes(passed=2)

@@ -66,8 +66,8 @@ def create(service):
     key = base64.b64encode(service.api_key.encode() + b":").decode()
     headers = {"Authorization": f"Basic {key}", "Content-Type": "application/json"}
     request = urllib.request.Request(f"{service.url}/videos", b'{"title": "a"}', headers)
-    with urllib.request.urlopen(request) as answer:
-        return answer.status
+    with urllib.request.urlopen(request) as response:
+        return response.status
 
 @pytest.mark.apivideo(rate_limit=1, rate_window=600, api_key="another", data="kept")
 def test_limited(apivideo_emulator):
@@ -105,7 +105,7 @@ def test_refused(run_tests: RunTests) -> None:
     result.stdout.no_fnmatch_line("*pytest_plugin.py*")
 
 
-def test_what_a_failing_test_shows(run_tests: RunTests) -> None:
+def test_report_of_a_failed_test(run_tests: RunTests) -> None:
     """The last requests with their faults, the videos, and the unused faults; no secrets."""
     program = """
 import asyncio, pytest
@@ -135,10 +135,10 @@ def test_fails_without():
             "*- api.video emulator at http://127.0.0.1:* -*",
             "POST /auth/api-key → 200  * bytes",
             "GET /upload-tokens/… → 200",
-            "POST /videos/vi*/source → 503  part 1/1, * bytes, fault 'upload,attempt=1:status=503'",
+            "POST /videos/vi*/source → 503 server-error  part 1/1, * bytes, fault 'upload,attempt=1:status=503'",
             "POST /videos/vi*/source → 201  part 1/1, * bytes, attempt 2",
             "video vi* ('Holidays') is *, 5 bytes",
-            "fault 'part=9:cut' has not struck",
+            "fault 'part=9:cut' was never triggered",
         ],
         consecutive=False,
     )

@@ -127,7 +127,7 @@ class SharedContainers:
         complete = [each for each in found if self._is_complete(each.status)]
         winner = (complete or found)[0]
         losers = {each.video.video_id for each in found if each is not winner and each not in complete}
-        for video_id in losers & {own} or losers:
+        for video_id in losers if own in (None, winner.video.video_id) else losers & {own}:
             await self._delete(video_id)
         return winner
 

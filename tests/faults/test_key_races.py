@@ -56,6 +56,7 @@ class Containers:
         return self._video(video_id) if video_id in self.statuses else None
 
     async def status(self, video_id: str) -> VideoStatus | None:
+        await asyncio.sleep(0.01)
         status = self.statuses.get(video_id)
         return None if status is None else VideoStatus.from_response(status)
 
@@ -165,14 +166,15 @@ async def test_a_discarded_video_does_not_exist(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_one_key_with_two_sources_at_once(source_of: SourceOf, tmp_path: Path) -> None:
-    """One wins. The other is refused like a later one, and leaves no container."""
+    """Both create a container. One is refused like a later one, and its container is deleted."""
     sources = [source_of(SEVERAL), make_source(tmp_path / "other.mp4", SEVERAL + 1)]
-    async with service() as emulator:
+    async with service(listing_lag=0.5) as emulator:
         results = await asyncio.gather(*(upload(emulator, each) for each in sources), return_exceptions=True)
         (number,) = (number for number, result in enumerate(results) if isinstance(result, Video))
         refusal = results[1 - number]
         assert isinstance(refusal, ConflictError)
         assert "belongs to another source" in str(refusal)
+        assert writes(emulator).count("create") == 2
         assert not hasattr(refusal, "__notes__")
         await check_only_video(emulator, sources[number])
 

@@ -10,7 +10,8 @@ Approach
     3. Wait until the listing shows this container. All older ones have been listed by then, but not those that
        others create later in the same second, because times of creation have a resolution of a second. So wait for
        another second and list again. The oldest container wins, and of those created in the same second, the one
-       with the smallest id. So all processes choose the same container without asking each other.
+       with the smallest id. So all processes choose the same container without asking each other. Should one have
+       parts already, the service has listed an older one too late, and the one with parts wins.
     4. Delete the others, unless they are complete. A process that uploads into one of them gets a 404, looks the
        key up again and joins the upload into the winner.
 
@@ -113,8 +114,8 @@ class SharedContainers:
     async def _choose(self, videos: list[Video], *, own: str | None = None) -> SharedContainer | None:
         """Choose the winner, and delete the losers.
 
-        :param own: a container that the caller settles. If it has lost, only this one is deleted: the creator of
-            each container deletes it, or the winner's, so that N processes need no N² writes
+        :param own: a container that the caller settles. If it has lost, the other losers are left to their
+            creators and to the winner's, unless they are being filled: otherwise, N processes would need N² writes
         """
         found = [
             SharedContainer(video, status)
@@ -124,12 +125,22 @@ class SharedContainers:
         ]
         if not found:
             return None
-        complete = [each for each in found if self._is_complete(each.status)]
-        winner = (complete or found)[0]
-        losers = {each.video.video_id for each in found if each is not winner and each not in complete}
-        for video_id in losers if own in (None, winner.video.video_id) else losers & {own}:
-            await self._delete(video_id)
+        winner = self._winner(found)
+        for each in found:
+            video_id = each.video.video_id
+            is_deleted_by_others = own not in (None, winner.video.video_id, video_id) and is_empty(each.status)
+            if each is not winner and not self._is_complete(each.status) and not is_deleted_by_others:
+                await self._delete(video_id)
         return winner
+
+    def _winner(self, found: list[SharedContainer]) -> SharedContainer:
+        """The container to use, of those that exist, oldest first."""
+        if self._total_bytes is None:
+            return found[0]
+        complete = [each for each in found if self._is_complete(each.status)]
+        # If the service was slow to store an older container, another process has chosen without it.
+        used = [each for each in found if not is_empty(each.status)]
+        return (complete or used or found)[0]
 
     def _is_complete(self, status: VideoStatus) -> bool:
         if self._total_bytes is None:

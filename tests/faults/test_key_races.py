@@ -39,8 +39,8 @@ class Containers:
         self._deleted_at: dict[str, float] = {}
         self.statuses: dict[str, Any] = {}
 
-    def create(self, video_id: str, status: Any = None) -> None:
-        self._listed_at[video_id] = self._now() + self._lag_seconds
+    def create(self, video_id: str, status: Any = None, *, lag_seconds: float | None = None) -> None:
+        self._listed_at[video_id] = self._now() + (self._lag_seconds if lag_seconds is None else lag_seconds)
         self.statuses[video_id] = status or {}
 
     def _now(self) -> float:
@@ -120,6 +120,28 @@ async def test_a_finished_video_of_another_source_is_never_deleted() -> None:
     assert found is not None
     assert found.video.video_id == "b"
     assert set(containers.statuses) == {"b"}
+
+
+PARTS = {"ingest": {"status": "uploading", "receivedParts": {"parts": [1], "total": 4}}}
+
+
+async def test_a_container_that_is_being_filled_wins_over_an_older_one_that_was_listed_late() -> None:
+    containers = Containers()
+    containers.create("a", lag_seconds=0.4)
+    assert await containers.settled("b") == "b"
+    containers.statuses["b"] = PARTS
+    await asyncio.sleep(0.3)
+    assert await containers.settled("c") == await containers.found() == "b"
+    assert set(containers.statuses) == {"b"}
+
+
+async def test_a_process_that_loses_also_deletes_a_container_that_is_being_filled() -> None:
+    """The creator of the winner may have been killed."""
+    containers = Containers()
+    containers.create("a", COMPLETE)
+    containers.create("b", PARTS)
+    assert await containers.settled("c") == "a"
+    assert set(containers.statuses) == {"a"}
 
 
 async def test_many_processes_delete_each_container_once_or_twice() -> None:

@@ -107,6 +107,14 @@ class Resumption(ABC):
         """
         return video
 
+    @property
+    def has_thumbnail(self) -> bool:
+        """Whether an earlier run has added the thumbnail to the finished video."""
+        return False
+
+    async def record_thumbnail(self) -> None:
+        """Record that the thumbnail is added to the finished video."""
+
     async def deliver(self, video: Video) -> Video:
         """Clean up: the caller has received the Video.
 

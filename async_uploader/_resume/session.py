@@ -204,6 +204,15 @@ class ResumeSession(Resumption):
         await self._record.finish(video, replace=False)
         return without_resume_metadata(video)
 
+    @property
+    def has_thumbnail(self) -> bool:
+        """Whether an earlier run has added the thumbnail to the finished video."""
+        return self._record.entry is not None and self._record.entry.has_thumbnail
+
+    async def record_thumbnail(self) -> None:
+        """Record that the thumbnail is added to the finished video."""
+        await self._record.record_thumbnail()
+
     async def deliver(self, video: Video) -> Video:
         """Clean up at the service, then remove the entry of the journal, unless ``keep_finished`` is set.
 

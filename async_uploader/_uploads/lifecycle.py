@@ -45,6 +45,7 @@ from async_uploader.events import (
 from . import errors
 from .container import Container
 from .job import Context, Job
+from .sidecar_delivery import SidecarDelivery
 from .state import TransferState
 from .transfer import Transfer
 
@@ -67,6 +68,8 @@ class Upload:
         # What happened to the container of an upload that failed or was cancelled, and a sentence about it.
         self._container_state: ContainerState | None = None
         self._advice = ""
+        # An earlier run, or another process, has uploaded the video.
+        self._was_complete = False
 
     async def run(self) -> Video:
         """Upload the source, and emit the first and the last event.
@@ -100,6 +103,10 @@ class Upload:
         resume = self._context.resume
         video = await self._find_or_fill()
         finished = await resume.finish(video) if resume else video
+        if sidecars := self._job.options.sidecars:
+            await SidecarDelivery(
+                sidecars, self._context, video_id=video.video_id, is_new=not self._was_complete
+            ).run()
         if self._job.options.on_video is not None:
             returned = self._job.options.on_video(finished)
             if isawaitable(returned):
@@ -148,6 +155,7 @@ class Upload:
 
     async def _continue(self, point: ResumePoint) -> Video:
         if point.is_complete:
+            self._was_complete = True
             return point.video or await self._get_video(point.video_id)
         job = _resumed(self._job, point, is_shared=self._is_shared)
         state = TransferState(
@@ -238,7 +246,7 @@ class Upload:
             video_id=getattr(exc, "video_id", None),
             outcome=UploadOutcome.FAILED if error else UploadOutcome.CANCELLED,
             error=error,
-            resumable=self._is_resumable,
+            resumable=self._is_resumable or bool(getattr(exc, "resumable", False)),
             container=self._container_state,
             advice=self._advice,
         )

@@ -26,8 +26,8 @@ _BASE_URL: Final = "APIVIDEO_BASE_URL"
 _CREDENTIALS: Final = ("APIVIDEO_API_KEY", "APIVIDEO_UPLOAD_TOKEN")
 # Options that make sense for every video. Those of one command, or that exclude others, are not settings.
 _SETTINGS: Final = frozenset({
-    "buffer", "concurrency", "language", "max-attempts", "metadata", "mp4-support", "panoramic", "part-size",
-    "player-id", "public", "ranges", "stall-timeout", "tag", "transcript", "transcript-summary",
+    "buffer", "concurrency", "language", "limit-rate", "max-attempts", "metadata", "mp4-support", "panoramic",
+    "part-size", "player-id", "public", "ranges", "stall-timeout", "tag", "transcript", "transcript-summary",
     "transcript-summary-attribute", "watermark",
 })  # fmt: skip
 _TABLES: Final = ("upload", "import", "emulator")
@@ -163,6 +163,6 @@ def _expected_type(option: click.Option) -> tuple[str, tuple[type, ...]]:
         return "a whole number", (int,)
     if isinstance(option.type, click.types.FloatParamType):
         return "a number", (int, float)
-    if option.metavar in ("SIZE", "BYTES_PER_SECOND"):
+    if option.metavar in ("SIZE", "BYTES_PER_SECOND", "RATE"):
         return "a size, such as '50MiB' or a number of bytes", (str, int)
     return ("a list of strings" if option.multiple else "a string"), (str,)

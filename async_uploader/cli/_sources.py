@@ -16,6 +16,7 @@ from async_uploader import SourceError
 from ._item import STDIN, STDIN_NAME, Item, is_url
 from ._output import describe_os_error
 from ._params import usage_error
+from ._sidecar_files import SidecarIndex
 from ._upload_flags import UploadFlags
 
 
@@ -28,7 +29,7 @@ def collect_items(flags: UploadFlags) -> list[Item]:
     if flags.manifest is not None:
         from ._manifest import read_manifest
 
-        return list(_mark_duplicates(read_manifest(flags.manifest)))
+        return _with_sidecars(_mark_duplicates(read_manifest(flags.manifest)), flags)
     sources = flags.sources or []
     if sources == [STDIN]:
         return [Item(source=STDIN)]
@@ -36,7 +37,12 @@ def collect_items(flags: UploadFlags) -> list[Item]:
         raise usage_error("Standard input (-) cannot be used with other sources.")
     if flags.selects_files and not any(map(os.path.isdir, sources)):
         raise usage_error("--recursive, --include and --exclude require a directory as a source.")
-    return list(_mark_duplicates(Item(source=path) for source in sources for path in _expand(source, flags)))
+    items = _mark_duplicates(Item(source=path) for source in sources for path in _expand(source, flags))
+    return _with_sidecars(items, flags)
+
+
+def _with_sidecars(items: Iterable[Item], flags: UploadFlags) -> list[Item]:
+    return list(SidecarIndex().add_to(items) if flags.sidecars else items)
 
 
 def _mark_duplicates(items: Iterable[Item]) -> Iterator[Item]:
@@ -63,18 +69,28 @@ def _expand(source: str, flags: UploadFlags) -> Iterable[str]:
             f"{source} is a directory. Add --recursive to upload all files below it, "
             "or --include GLOB to upload files in it."
         )
-    paths = list(_files_in(source, flags))
+    paths = list(files_in(source, flags))
+    if flags.sidecars:
+        paths = SidecarIndex().without_sidecars(paths)
     if not paths:
         raise SourceError(f"{source} has no files to upload.")
     return paths
 
 
-def _files_in(directory: str, flags: UploadFlags) -> Iterator[str]:
+def _raise_source_error(error: OSError) -> None:
+    raise SourceError(f"Cannot read {error.filename}: {describe_os_error(error)}.") from error
+
+
+def files_in(
+    directory: str, flags: UploadFlags, *, on_error: Callable[[OSError], object] = _raise_source_error
+) -> Iterator[str]:
     """Selected files, sorted; without hidden files, special files and directories behind symbolic links.
 
     A symbolic link to another file that is found is skipped: it would upload that file twice.
+
+    :param on_error: called with the error of a directory that cannot be read; default: raise a SourceError
     """
-    paths = list(_matching_paths(directory, flags))
+    paths = list(_matching_paths(directory, flags, on_error))
     targets = {os.path.realpath(path) for path in paths if not os.path.islink(path)}
     for path in paths:
         if not os.path.islink(path):
@@ -84,11 +100,11 @@ def _files_in(directory: str, flags: UploadFlags) -> Iterator[str]:
             yield path
 
 
-def _matching_paths(directory: str, flags: UploadFlags) -> Iterator[str]:
+def _matching_paths(directory: str, flags: UploadFlags, on_error: Callable[[OSError], object]) -> Iterator[str]:
     is_included, is_excluded = _glob_matcher(flags.include or ["*"]), _glob_matcher(flags.exclude or [])
     # Files that an earlier run of the same command has written.
     outputs = {os.path.realpath(path) for path in (flags.report, flags.results) if path is not None}
-    for parent, directories, names in os.walk(directory, onerror=_raise_source_error):
+    for parent, directories, names in os.walk(directory, onerror=on_error):
         directories[:] = sorted(name for name in directories if name[0] != "." and flags.recursive)
         for name in sorted(names):
             path = os.path.join(parent, name)
@@ -97,10 +113,6 @@ def _matching_paths(directory: str, flags: UploadFlags) -> Iterator[str]:
                 continue
             if not (outputs and os.path.realpath(path) in outputs):
                 yield path
-
-
-def _raise_source_error(error: OSError) -> None:
-    raise SourceError(f"Cannot read {error.filename}: {describe_os_error(error)}.") from error
 
 
 def _glob_matcher(globs: Iterable[str]) -> Callable[[str], bool]:

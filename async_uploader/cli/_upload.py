@@ -19,6 +19,7 @@ from ._item import STDIN, Item
 from ._output import print_error
 from ._params import usage_error
 from ._results import open_results, source_key
+from ._sidecar_flags import SIDECAR_OPTIONS
 from ._sources import StandardInput, collect_items
 from ._upload_context import UploadContext, is_single_source
 from ._upload_flags import UploadFlags
@@ -35,7 +36,7 @@ async def upload(flags: UploadFlags) -> int:
     items = await anyio.to_thread.run_sync(collect_items, flags)
     await anyio.to_thread.run_sync(check_output_paths, items, flags)
     if not is_single_source(items, flags):
-        flags.reject("several sources", "title", "video_id", "idempotency_key")
+        flags.reject("several sources", "title", "video_id", "idempotency_key", *SIDECAR_OPTIONS)
     if items[0].is_stream:
         flags.reject("standard input or a FIFO, which can be read only once", "idempotency_key")
     stdin = StandardInput() if items[0].source == STDIN else None

@@ -30,14 +30,15 @@ class JobQueue:
             if results is not None and results.is_finished(key):
                 await self._recorder.record_skipped(number, results.video(key))
             elif not item.is_url:
-                yield self._file_job(number, item, key)
+                yield self.file_job(number, item, key)
             else:
                 job = self._import_job(number, item, key)
                 # With an idempotency key, the service knows whether an earlier run imported the URL.
                 if results is None or self._context.has_key(item) or not await self._has_ended(job, results):
                     yield job
 
-    def _file_job(self, number: int, item: Item, key: SourceKey) -> Job:
+    def file_job(self, number: int, item: Item, key: SourceKey) -> Job:
+        """The job of a file or stream."""
         options = item.merged_options(self._context.flags.upload_options(is_stream=item.is_stream))
         progress = self._context.display.add_file(number, item.display_name)
         job = Job(source=item.source, options=options, number=number, item=item, key=key, progress=progress)

@@ -37,7 +37,7 @@ types: $(BIN)/.ready
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/basedpyright
 
 tests: $(BIN)/.ready
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 3
 
 # Run a command for each `version` of Python that is found as `python`, and list the results. With pyenv, only shims are
 # on the PATH, and they fail for versions that are not selected.

@@ -61,13 +61,7 @@ class Forks:
         self, arguments: Iterable[object], directory: Path, environment: Mapping[str, str], **options: Any
     ) -> subprocess.Popen[Any]:
         """Start the command line in a directory. It inherits no settings of the uploader from this process."""
-        variables = {name: value for name, value in os.environ.items() if not name.startswith(_HIDDEN)}
-        variables |= {
-            "XDG_STATE_HOME": str(directory / "state"),
-            "XDG_CONFIG_HOME": str(directory / "config"),
-            "PYTHONWARNINGS": "error",
-        }
-        options |= {"cwd": directory, "env": {**variables, **environment}}
+        options |= {"cwd": directory, "env": {**command_environment(directory), **environment}}
         return self.python("-m", "async_uploader", *map(str, arguments), **options)
 
     def python(self, *words: str, cwd: Path, env: Mapping[str, str], **options: Any) -> subprocess.Popen[Any]:
@@ -89,6 +83,19 @@ class Forks:
             finally:
                 process.kill()
         return subprocess.CompletedProcess(words, process.returncode, out, err)
+
+
+def command_environment(directory: Path) -> dict[str, str]:
+    """The environment of a command: no settings of this process, state and configuration in a directory.
+
+    Terminal settings are removed, too: pytest's workers set ``COLUMNS``, which would hide a terminal's width.
+    """
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(_HIDDEN)}
+    return variables | {
+        "XDG_STATE_HOME": str(directory / "state"),
+        "XDG_CONFIG_HOME": str(directory / "config"),
+        "PYTHONWARNINGS": "error",
+    }
 
 
 class Forked(subprocess.Popen[Any]):

@@ -1,4 +1,4 @@
-"""What all tests share: files of any size, an account to upload to, and a state directory of their own."""
+"""Fixtures of all tests: files, processes, Chromium, and directories of their own for state."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from harness.forking import Forks
 
 MIB = 1024 * 1024
 
-#: The event loops that are supported: they differ in what they keep of a buffer that was written.
+#: The supported event loops. They differ in how long they keep a buffer that is being written.
 LOOPS = {"asyncio": ("asyncio", {}), "uvloop": ("asyncio", {"use_uvloop": True})}
 
 _NO_CHROMIUM: Final = "Chromium is not installed. Install it with `make chromium` to run the browser tests."
 
 
 @pytest.fixture(autouse=True)
-def _own_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees the user's settings or state, or leaves any."""
+def _isolated_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests neither read the user's settings and state nor change them."""
     for name in ("APIVIDEO_API_KEY", "APIVIDEO_UPLOAD_TOKEN", "APIVIDEO_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
@@ -31,7 +31,7 @@ def _own_surroundings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def make_file(tmp_path: Path) -> Callable[..., Path]:
-    """``make_file(size_bytes, name="movie.mp4")``: a file of bytes that repeat nowhere near a part's size."""
+    """``make_file(size_bytes, name="movie.mp4")`` creates a file. Its bytes differ at distances of a part."""
 
     def make(size_bytes: int, name: str = "movie.mp4") -> Path:
         path = tmp_path / name
@@ -43,14 +43,14 @@ def make_file(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def forks() -> Iterator[Forks]:
-    """What starts commands and programs fast."""
+    """Starts commands and programs quickly."""
     with Forks() as forks:
         yield forks
 
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """The path of Chromium. Without it, the tests that use it are skipped."""
+    """The path of Chromium. Tests that use it are skipped without it."""
     path = shutil.which("chromium") or shutil.which("chromium-browser")
     if path is None:
         pytest.skip(_NO_CHROMIUM)
@@ -58,19 +58,19 @@ def chromium() -> str:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Give all tests that are skipped without Chromium one line of the summary: pytest folds equal places."""
+    """Summarize all tests that are skipped without Chromium in one line: pytest folds equal locations."""
     for report in terminalreporter.stats.get("skipped", []):
         if _NO_CHROMIUM in str(report.longrepr):
             report.longrepr = (__file__, None, f"Skipped: {_NO_CHROMIUM}")
 
 
 def sha256(path: Path) -> str:
-    """A file's SHA-256, as the emulator gives it."""
+    """The SHA-256 of a file, in the emulator's format."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """aiohttp runs on asyncio only."""
+    """aiohttp supports asyncio only."""
     return "asyncio"

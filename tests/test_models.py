@@ -27,7 +27,7 @@ def test_python_names() -> None:
     assert (video.assets.hls, video.metadata[0].key) == ("https://h", "k")
 
 
-def test_unknown_fields_are_kept_and_can_be_asked_for() -> None:
+def test_unknown_fields_can_be_read() -> None:
     video = Video.from_response(RESPONSE)
     assert video.raw == RESPONSE
     assert video.brand_new == {"x": 1}

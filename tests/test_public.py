@@ -117,7 +117,7 @@ _HEAVY = {
 
 
 @pytest.mark.parametrize("statement", _HEAVY)
-def test_what_an_import_loads(statement: str) -> None:
+def test_modules_that_an_import_loads(statement: str) -> None:
     """Nothing slow, nothing of an extra, and the emulator only by its own name."""
     script = f"import sys; {statement}; print(*sys.modules)"
     loaded = set(subprocess.check_output([sys.executable, "-c", script], text=True).split())

@@ -365,12 +365,12 @@ async def test_listeners_do_not_hide_events_from_each_other(movie: Path) -> None
         if isinstance(event, events.PartEnded):
             raise RuntimeError("no more")  # noqa: TRY004 - any error will do
 
-    told: list[events.UploadEvent] = []
+    received: list[events.UploadEvent] = []
     async with Emulator() as emulator:
         with events.listen(fails), pytest.raises(UploadFailed, match="no more"):
-            await upload(movie, api_key="local-key", base_url=emulator.url, on_event=told.append)
+            await upload(movie, api_key="local-key", base_url=emulator.url, on_event=received.append)
     began, ended = (
-        sorted((event.part_number, event.attempt) for event in told if isinstance(event, kind))
+        sorted((event.part_number, event.attempt) for event in received if isinstance(event, kind))
         for kind in (events.PartBegan, events.PartEnded)
     )
     assert began == ended != []
@@ -409,13 +409,13 @@ async def test_nothing_secret(
         credential: dict[str, Any] = {"upload_token": upload_token} if delegated else {"api_key": KEY}
         with suppress(UploaderError):
             await upload(movie, base_url=emulator.url, part_size=PART, max_attempts=3, **credential)
-    told = seen.text() + "".join(
+    recorded = seen.text() + "".join(
         f"{record.getMessage()} {record.exc_text} {record.args}"
         for record in caplog.records
         if record.name.startswith("async_uploader")
     )
-    assert '"file.name": "movie.mp4"' in told
-    assert [secret for secret in (KEY, upload_token, *issued) if secret in told] == []
+    assert '"file.name": "movie.mp4"' in recorded
+    assert [secret for secret in (KEY, upload_token, *issued) if secret in recorded] == []
 
 
 @pytest.fixture
@@ -440,8 +440,8 @@ def test_without_opentelemetry() -> None:
         "try: import async_uploader.telemetry\n"
         "except ImportError as error: print(error)"
     )
-    said = subprocess.check_output([sys.executable, "-c", script], text=True)
-    assert said == "async_uploader.telemetry needs OpenTelemetry: pip install 'async-uploader[otel]'.\n"
+    output = subprocess.check_output([sys.executable, "-c", script], text=True)
+    assert output == "async_uploader.telemetry needs OpenTelemetry: pip install 'async-uploader[otel]'.\n"
 
 
 RETRIED = """

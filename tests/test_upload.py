@@ -150,7 +150,7 @@ async def test_with_an_upload_token_the_first_part_is_sent_alone(
         ("completing:cut", ["finished"]),
     ],
 )
-async def test_an_upload_token_creates_one_finished_video_whatever_is_lost(
+async def test_an_upload_token_creates_one_finished_video_after_any_lost_response(
     emulator: Emulator, client: Client, make_file: MakeFile, fault: str, states: list[str]
 ) -> None:
     token = await client.create_upload_token()

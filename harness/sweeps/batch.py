@@ -17,11 +17,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from .bench import Bench, Case, CommandResult, Service, Source, Workspace, finished_videos, is_quiet, upload_flags
+from harness.service import Service
+
+from .bench import Bench, Case
 from .child import Instructions
 from .corruptions import Corruption, random_corruption
 from .counts import Findings, Kind
 from .proxy import Request, Response, proxied
+from .workspace import CommandResult, Source, Workspace, finished_videos, is_quiet, upload_flags
 
 NAME: Final = "batch"
 CASES: Final = 40

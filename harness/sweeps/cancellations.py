@@ -13,22 +13,12 @@ from itertools import product
 from typing import Any, Final
 
 from async_uploader import Client
+from harness.service import Service
 
-from .bench import (
-    PART_BYTES,
-    Bench,
-    Case,
-    CommandResult,
-    Service,
-    Source,
-    Workspace,
-    is_quiet,
-    key_environment,
-    shuffled,
-    upload_flags,
-)
+from .bench import Bench, Case, shuffled
 from .child import Action, Injection, Instructions, Moment
 from .counts import Findings, Kind
+from .workspace import PART_BYTES, CommandResult, Source, Workspace, is_quiet, key_environment, upload_flags
 
 NAME: Final = "cancellations"
 

@@ -18,9 +18,10 @@ from typing import Final
 
 import trustme
 
-from .bench import PART_BYTES, Bench, Case, Workspace, is_quiet, key_environment, shuffled, upload_flags
+from .bench import Bench, Case, shuffled
 from .counts import Findings
 from .proxy import Request, proxied
+from .workspace import PART_BYTES, Workspace, is_quiet, key_environment, upload_flags
 
 NAME: Final = "certificates"
 

@@ -203,11 +203,13 @@ def apply_fast_settings(instructions: Instructions) -> None:
     from async_uploader._api.service import Service
     from async_uploader._flow.retries import RetryPolicy
     from async_uploader._resume import journal
+    from async_uploader._resume.containers import SettlingPolicy
 
     Client._retry_policy = RetryPolicy(
         max_attempts=instructions.max_attempts, first_backoff_seconds=0.01, max_backoff_seconds=0.05
     )
     Client._rate_window_seconds = 1.0
+    Client._settling_policy = SettlingPolicy(creation_seconds=0.01, poll_seconds=0.05)
     assert hasattr(journal, "_BUSY_SECONDS")
     vars(journal)["_BUSY_SECONDS"] = instructions.busy_seconds
     defaults = Service.__init__.__kwdefaults__

@@ -13,9 +13,10 @@ from functools import partial
 from itertools import product
 from typing import Any, Final
 
-from .bench import PART_BYTES, Bench, Case, is_quiet, missing_videos, shuffled, upload_flags
+from .bench import Bench, Case, shuffled
 from .child import Injection, Instructions
 from .counts import Findings
+from .workspace import PART_BYTES, is_quiet, missing_videos, upload_flags
 
 NAME: Final = "clocks"
 

@@ -12,19 +12,12 @@ from functools import partial
 from itertools import product
 from typing import Final
 
-from .bench import (
-    Bench,
-    Case,
-    CommandResult,
-    Service,
-    Workspace,
-    finished_videos,
-    is_quiet,
-    shuffled,
-    upload_flags,
-)
+from harness.service import Service
+
+from .bench import Bench, Case, shuffled
 from .child import Injection, Instructions, Moment
 from .counts import Findings, Kind
+from .workspace import CommandResult, Workspace, finished_videos, is_quiet, upload_flags
 
 NAME: Final = "deletes"
 

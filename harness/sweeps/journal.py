@@ -21,20 +21,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from .bench import (
-    PART_BYTES,
-    Bench,
-    Case,
-    CommandResult,
-    Service,
-    Source,
-    Workspace,
-    is_quiet,
-    json_of,
-    upload_flags,
-)
+from harness.service import Service
+
+from .bench import Bench, Case
 from .child import Injection, Instructions
 from .counts import Findings
+from .workspace import PART_BYTES, CommandResult, Source, Workspace, is_quiet, json_of, upload_flags
 
 NAME: Final = "journal"
 CASES: Final = 300

@@ -19,23 +19,21 @@ from itertools import product
 from typing import Final
 
 from async_uploader._limits import MIB
+from harness.service import Service
 
-from .bench import (
+from .bench import Bench, Case, shuffled
+from .child import Injection, Instructions, Moment
+from .counts import Findings
+from .workspace import (
     PART_BYTES,
-    Bench,
-    Case,
     CommandResult,
-    Service,
     Source,
     Workspace,
     is_quiet,
     key_environment,
     missing_videos,
-    shuffled,
     upload_flags,
 )
-from .child import Injection, Instructions, Moment
-from .counts import Findings
 
 NAME: Final = "kills"
 

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
-from .bench import Service
+from harness.service import Service
 
 Headers = tuple[tuple[bytes, bytes], ...]
 

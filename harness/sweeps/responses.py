@@ -16,22 +16,22 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from .bench import (
+from harness.service import Service
+
+from .bench import Bench, Case
+from .child import Injection, Instructions
+from .corruptions import Corruption, RequestFilter, random_corruption
+from .counts import Findings, Kind
+from .proxy import Proxy, Request, Response, proxied
+from .workspace import (
     PART_BYTES,
-    Bench,
-    Case,
     CommandResult,
-    Service,
     Workspace,
     finished_videos,
     is_quiet,
     key_environment,
     upload_flags,
 )
-from .child import Injection, Instructions
-from .corruptions import Corruption, RequestFilter, random_corruption
-from .counts import Findings, Kind
-from .proxy import Proxy, Request, Response, proxied
 
 NAME: Final = "responses"
 CASES: Final = 600

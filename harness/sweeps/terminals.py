@@ -6,7 +6,6 @@ There is no traceback, never two bars of one file on a screen, and the terminal 
 from __future__ import annotations
 
 import fcntl
-import os
 import random
 import re
 import signal
@@ -21,14 +20,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from harness.forking import Forks
+from harness.forking import Forks, command_environment
+from harness.service import KEY, Service
 from harness.terminal import Terminal, at_terminal
 
 from . import child
-from .bench import KEY, PART_BYTES, Bench, Case, Service, is_quiet, upload_flags
+from .bench import Bench, Case
 from .child import Instructions
 from .counts import Findings, Kind
 from .proxy import Proxy, proxied
+from .workspace import PART_BYTES, is_quiet, upload_flags
 
 NAME: Final = "terminals"
 CASES: Final = 80
@@ -127,14 +128,7 @@ class _Children(Forks):
     def command(
         self, arguments: Iterable[object], directory: Path, environment: Mapping[str, str], **options: Any
     ) -> subprocess.Popen[Any]:
-        # A worker of pytest-xdist has COLUMNS and LINES, which hide the size of the terminal from the command.
-        hidden = ("APIVIDEO_", "COLUMNS", "LINES")
-        variables = {name: text for name, text in os.environ.items() if not name.startswith(hidden)}
-        variables |= {
-            "XDG_STATE_HOME": str(directory / "state"),
-            "XDG_CONFIG_HOME": str(directory / "config"),
-            child.VARIABLE: Instructions().text(),
-        }
+        variables = {**command_environment(directory), child.VARIABLE: Instructions().text()}
         words = (child.__file__, *map(str, arguments))
         return self._forks.python(*words, cwd=directory, env={**variables, **environment}, **options)
 

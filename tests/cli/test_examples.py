@@ -77,9 +77,9 @@ def test_asgi_upload(service: Service) -> None:
     with example("-m", "uvicorn", "asgi_upload:app", "--port=0", "--no-access-log", service=service) as process:
         assert process.stderr is not None
         url = next(found[0] for line in process.stderr if (found := re.search(r"http://[\d.]+:\d+", line)))
-        with urllib.request.urlopen(f"{url}/videos?title=Holidays", data) as answer:
-            assert answer.status == 201
-            video = service.finished(json.load(answer)["videoId"])
+        with urllib.request.urlopen(f"{url}/videos?title=Holidays", data) as response:
+            assert response.status == 201
+            video = service.finished(json.load(response)["videoId"])
         with pytest.raises(urllib.error.HTTPError, match="400") as refused:
             urllib.request.urlopen(urllib.request.Request(f"{url}/videos", b"", method="POST"))
         refused.value.close()

@@ -99,12 +99,12 @@ MISTYPED = {
 }
 
 
-@pytest.mark.parametrize(("arguments", "answer"), MISTYPED.values(), ids=MISTYPED)
-def test_typing_errors(cli: Cli, arguments: str, answer: str) -> None:
+@pytest.mark.parametrize(("arguments", "suggestion"), MISTYPED.values(), ids=MISTYPED)
+def test_typing_errors(cli: Cli, arguments: str, suggestion: str) -> None:
     """The message suggests the nearest valid name."""
     done = cli(*arguments.split(), APIVIDEO_API_KEY="key")
     assert done.returncode == 2
-    assert answer in done.stderr.splitlines()[0]
+    assert suggestion in done.stderr.splitlines()[0]
 
 
 # Completion

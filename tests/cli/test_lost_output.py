@@ -503,8 +503,8 @@ def test_interrupted_among_several(
 ) -> None:
     """The same command skips finished sources, if the advice says so."""
     make_file("small.mp4", 10)
-    make_file("big.mp4", 30 * MIB, sparse=True)
-    command = ("upload", "small.mp4", "big.mp4", "--part-size=5MiB", "--json")
+    make_file("big.mp4", 20 * MIB, sparse=True)
+    command = ("upload", "small.mp4", "big.mp4", "--part-size=5MiB", "--concurrency=2", "--json")
 
     def is_half_way(emulator: Emulator) -> bool:
         videos = {video.title: video for video in emulator.videos.values()}

@@ -82,8 +82,8 @@ def emulator(start_cli: StartCli, *flags: str) -> Iterator[Callable[..., tuple[i
         data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
         prepared = urllib.request.Request(f"{url}/{path}", data, headers)
         try:
-            with urllib.request.urlopen(prepared, timeout=20) as answer:
-                return answer.status, answer.headers, json.load(answer)
+            with urllib.request.urlopen(prepared, timeout=20) as response:
+                return response.status, response.headers, json.load(response)
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, error.headers, json.load(error)

@@ -197,7 +197,7 @@ def test_very_many_uploads(tmp_path: Path) -> None:
     assert "30 more uploads are not shown." in text
 
 
-def test_odd_names_and_streams() -> None:
+def test_names_that_are_not_utf8_and_streams() -> None:
     """A file name that is not UTF-8, and a source of unknown size."""
     began = events.UploadBegan(
         source="latin-\udce9.mp4",

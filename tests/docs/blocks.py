@@ -1,4 +1,4 @@
-"""The code blocks of the pages: what they show, and where they are run."""
+"""The code blocks of the documentation, and the tests that run them."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ PAGES: Final = [
     *DOCS,
 ]
 
-#: What is run here. A `text` block behind a `python` one is what that prints.
+#: The languages that are run here. A `text` block after a `python` block is its output.
 PROGRAM: Final = "python"
 TERMINAL: Final = "console"
 PRINTED: Final = "text"
 
-#: Blocks of a page that are run by another test, which takes all of this language.
+#: The tests that run all blocks of a language of a page.
 _ELSEWHERE: Final = {
     ("docs/terminal.md", "toml"): "tests/docs/test_text.py::test_configuration",
     ("docs/testing.md", "py"): "tests/plugin/test_docs.py::test_tests",
     ("docs/testing.md", "sh"): "tests/plugin/test_docs.py::test_shell",
 }
-#: What has no language here, is drawn: there is nothing to run.
+#: In these pages, blocks without a language are drawings.
 _DRAWINGS: Final = ("ARCHITECTURE.md", "docs/terminal.md")
 _FENCE: Final = re.compile(
     r"(?:^<!-- run by: (?P<run_by>\S+) -->\n\n?)?^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$",
@@ -40,9 +40,9 @@ _FENCE: Final = re.compile(
 class Block:
     """A code block.
 
-    :param line: of its fence
-    :param run_by: the test that runs it, `FILE::NAME`, if it is not this package's
-    :param printed: what a program prints, as the page shows it; None if it does not
+    :param line: the line of its fence
+    :param run_by: the test that runs it, as `FILE::NAME`; None: the tests of this package
+    :param printed: the output of a program, as the page shows it; None if the page shows none
     """
 
     page: str
@@ -57,7 +57,7 @@ class Block:
 
 
 def blocks_of(page: Path) -> list[Block]:
-    """All blocks of a page; one that shows what the program before it prints is part of that."""
+    """All blocks of a page. A block with the output of a program is part of the program's block."""
     content = page.read_text(encoding="utf-8")
     found: list[Block] = []
     for fence in _FENCE.finditer(content):
@@ -83,12 +83,12 @@ BLOCKS: Final = [
 
 
 def fits(line: str, shown: str) -> bool:
-    """Whether a line is what a page shows; `…` there stands for anything."""
+    """Whether a line matches a line of a page. `…` matches any text."""
     pattern = ".*".join(re.escape(piece) for piece in shown.rstrip().split("…"))
     return re.fullmatch(pattern, line.rstrip()) is not None
 
 
 def lacking(output: str, shown: list[str]) -> str | None:
-    """The first line of `shown` that the output does not have, in this order; None if it has all of them."""
+    """The first line of `shown` that is missing in the output, in this order. None if there are all lines."""
     lines = iter(output.splitlines())
     return next((one for one in shown if not any(fits(line, one) for line in lines)), None)

@@ -1,4 +1,4 @@
-"""One service for all pages, and a folder with a movie for each block."""
+"""One emulator for all pages, and a directory with a movie for each block."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ MIB = 1024 * 1024
 
 @pytest.fixture(scope="session")
 def account() -> Iterator[RunningEmulator]:
-    """What stands for the service: it takes the key `your-key`, as the pages call it."""
+    """The service. Its key is `your-key`, as on the pages."""
     with running_emulator(api_key="your-key") as emulator:
         yield emulator
 
 
 @pytest.fixture(scope="session")
 def started_by_hand() -> Iterator[RunningEmulator]:
-    """What stands for an emulator that the reader has started on port 8000."""
+    """The emulator that the reader has started on port 8000."""
     with running_emulator() as emulator:
         yield emulator
 
 
 @pytest.fixture(scope="session")
 def movie(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """11 MiB: three parts of the smallest size."""
+    """11 MiB: three parts of the minimum size."""
     path = tmp_path_factory.mktemp("movie") / "movie.mp4"
     path.write_bytes(random.Random(11).randbytes(11 * MIB))
     return path
@@ -41,7 +41,7 @@ def movie(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(tmp_path: Path, movie: Path) -> Path:
-    """Where a block is run: the movie is there, and two more."""
+    """The working directory of a block, with the movie and two more files."""
     shutil.copy(movie, tmp_path)
     shows = tmp_path / "shows"
     shows.mkdir()
@@ -52,7 +52,7 @@ def folder(tmp_path: Path, movie: Path) -> Path:
 
 @pytest.fixture
 def env(account: RunningEmulator, tmp_path: Path) -> dict[str, str]:
-    """The reader's environment: our commands first on the PATH, a key, and a service."""
+    """The reader's environment: the package's commands on the PATH, a key, and a service."""
     return {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
@@ -64,7 +64,7 @@ def env(account: RunningEmulator, tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def interrupted(account: RunningEmulator, folder: Path, env: dict[str, str], forks: Forks) -> str:
-    """The videoId of an upload of the movie that did not end well, and can be gone on with."""
+    """The videoId of a failed upload of the movie that can be resumed."""
     account.add_fault("part=2,times=1:status=503")
     command = ("-m", "async_uploader", "upload", "movie.mp4", "--max-attempts", "1", "--json")
     before = set(account.videos)

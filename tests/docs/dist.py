@@ -1,10 +1,10 @@
-"""Looks into what `make dist` has built, and at what is installed of it.
+"""Checks the distributions that `make dist` has built, and an installation of the wheel.
 
-python -m tests.docs.dist dist           # the wheel and the sdist in that folder
-python -m tests.docs.dist --installed    # what `import async_uploader` finds
-python tests/docs/dist.py --alone        # the same, and that it works with the base dependencies only
+python -m tests.docs.dist dist           # the wheel and the sdist in a directory
+python -m tests.docs.dist --installed    # the installed package
+python tests/docs/dist.py --alone        # the same, and that it works with its base dependencies only
 """
-# ruff: noqa: T201 - it says what it has found
+# ruff: noqa: T201 - prints its findings
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[2]
-#: What is no module and yet needed, each at least once.
+#: Required files that are not modules, or the start of their paths.
 DATA: Final = ("async_uploader/py.typed", "async_uploader/emulator/page/", "async_uploader/cli/_report.html")
 #: Modules that cannot be imported without an extra, or without pytest.
 NEED_MORE: Final = {f"async_uploader.{name}" for name in ("cli._report_page", "pytest_plugin", "telemetry")}
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def check_built(folder: Path) -> None:
-    """Both are there and complete; and the checkout builds the very wheel that was built from the sdist."""
+    """Check that both are complete, and that the checkout builds the same wheel as the sdist."""
     (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
     with zipfile.ZipFile(wheel) as archive:
         in_wheel = {name: archive.read(name) for name in archive.namelist()}
@@ -54,14 +54,14 @@ def check_built(folder: Path) -> None:
         missing = sorted(package - names)
         assert not missing, f"The {what} lacks {', '.join(missing)}."
         assert all(any(name.startswith(data) for name in names) for data in DATA), f"The {what} lacks data: {DATA}"
-    strangers = {name.partition("/")[0] for name in in_wheel if not name.partition("/")[0].endswith(".dist-info")}
-    assert strangers == {"async_uploader"}, f"The wheel would also install {strangers - {'async_uploader'}}."
-    assert wheel_of_checkout() == in_wheel, "The checkout builds another wheel than the sdist does."
+    others = {name.partition("/")[0] for name in in_wheel if not name.partition("/")[0].endswith(".dist-info")}
+    assert others == {"async_uploader"}, f"The wheel also installs {others - {'async_uploader'}}."
+    assert wheel_of_checkout() == in_wheel, "The wheels of checkout and sdist differ."
     print(f"{wheel.name}: {len(in_wheel)} files; {sdist.name}: {len(in_sdist)} files")
 
 
 def wheel_of_checkout() -> dict[str, bytes]:
-    """What a wheel has that is built without an sdist in between."""
+    """The contents of a wheel that is built without an sdist."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "build", "--wheel", "--outdir", folder, str(ROOT)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -71,7 +71,7 @@ def wheel_of_checkout() -> dict[str, bytes]:
 
 
 def check_installed() -> None:
-    """It is the wheel in this environment, and not a checkout."""
+    """Check that `import async_uploader` finds the installed wheel, not a checkout."""
     import async_uploader
 
     place = Path(async_uploader.__file__).resolve()
@@ -81,7 +81,7 @@ def check_installed() -> None:
 
 
 def check_alone() -> None:
-    """It works with its base dependencies, and names the extra that a feature needs."""
+    """Check that the package works with its base dependencies, and names the extra that a feature needs."""
     import async_uploader
 
     for module in pkgutil.walk_packages(async_uploader.__path__, "async_uploader."):
@@ -103,11 +103,11 @@ def check_alone() -> None:
         refused = run("upload", "movie.mp4", "--local", "--report", "report.html", folder=folder)
         assert refused.returncode == 2, refused.stderr
         assert "async-uploader[report]" in refused.stderr
-    print(f"It works with nothing else installed, on Python {sys.version.partition(' ')[0]}")
+    print(f"It works with its base dependencies, on Python {sys.version.partition(' ')[0]}")
 
 
 def run(*arguments: str, folder: str) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a folder, with warnings as errors."""
+    """Run the command line in a directory, with warnings as errors."""
     command = [sys.executable, "-W", "error", "-m", "async_uploader", *arguments]
     return subprocess.run(command, cwd=folder, text=True, capture_output=True, check=False, timeout=60)
 

@@ -1,8 +1,7 @@
-"""Every code block on every page is run: programs as programs, commands in a shell.
+"""Runs every code block on every page: programs as programs, commands in a shell.
 
-A program has to end well and print something: what the page shows behind it, if it does. A command has to end
-with 0,
-unless the next one is `echo $?`, and its output has to have the lines that the page shows, in their order.
+A program has to succeed and to print the output that the page shows after it, if any. A command has to exit with
+0, unless the next one is `echo $?`. Its output has to contain the lines that the page shows, in their order.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from harness.forking import Forks
 
 from .blocks import BLOCKS, PROGRAM, ROOT, TERMINAL, Block, lacking
 
-_BY_HAND: Final = "http://127.0.0.1:8000"
-#: Stands for an upload of the movie that was interrupted.
+_EMULATOR_URL: Final = "http://127.0.0.1:8000"
+#: Replaced by the videoId of an interrupted upload of the movie.
 _VIDEO_ID: Final = "VIDEO_ID"
 _LIMIT_SECONDS: Final = 30
-# The emulator would run until Ctrl-C and is stopped when it listens. `make` would run for minutes, and only prints
-# its commands. `pip` would change this environment, and does nothing.
+# The emulator is stopped once it listens. `make` only prints its commands, which would run for minutes. `pip` does
+# nothing, because it would change this environment.
 _SHELL: Final = rf"""
 async-uploader() {{
     if [ "$1" != emulator ]; then command async-uploader "$@"; return; fi
@@ -46,7 +45,7 @@ def run_here(language: str) -> list[Block]:
 
 @pytest.mark.parametrize("block", run_here(PROGRAM), ids=str)
 def test_program(block: Block, folder: Path, env: dict[str, str], forks: Forks) -> None:
-    """It ends well, and prints what the page shows."""
+    """The program succeeds, and prints what the page shows."""
     done = forks.run("-c", block.text, cwd=folder, env=env, timeout=_LIMIT_SECONDS)
     assert done.returncode == 0, done.stderr
     assert (done.stdout + done.stderr).strip()
@@ -62,13 +61,13 @@ def test_commands(
     started_by_hand: RunningEmulator,
     request: pytest.FixtureRequest,
 ) -> None:
-    """They end as they should, and say what the page shows."""
+    """The commands succeed, and print what the page shows."""
     video_id = request.getfixturevalue("interrupted") if _VIDEO_ID in block.text else ""
     commands = commands_of(replace(block, text=block.text.replace(_VIDEO_ID, video_id)))
     assert commands
     steps = [
         f"{{\n{command}\n}} 2>&1; code=$?; printf '\\n@ %s\\n' $code; (exit $code)".replace(
-            _BY_HAND, started_by_hand.url
+            _EMULATOR_URL, started_by_hand.url
         ).replace("--port 8000", "--port 0")
         for command, _ in commands
     ]
@@ -84,36 +83,36 @@ def test_commands(
     )
     results = re.findall(r"(.*?)\n@ (\d+)\n", done.stdout, flags=re.DOTALL)
     assert len(results) == len(commands), done.stdout + done.stderr
-    for (command, shown), (output, code), is_code_shown in zip(
-        commands, results, are_codes_shown(commands), strict=True
+    for (command, shown), (output, code), is_code_checked in zip(
+        commands, results, checked_exit_codes(commands), strict=True
     ):
-        assert code == "0" or is_code_shown, f"{command}\n{output}"
-        missing = lacking(output, [line.replace(_BY_HAND, "http://…") for line in shown])
-        assert missing is None, f"{command}\ndoes not say {missing!r}, but:\n{output}"
+        assert code == "0" or is_code_checked, f"{command}\n{output}"
+        missing = lacking(output, [line.replace(_EMULATOR_URL, "http://…") for line in shown])
+        assert missing is None, f"{command}\ndoes not print {missing!r}, but:\n{output}"
 
 
 def commands_of(block: Block) -> list[tuple[str, list[str]]]:
-    """The commands of a block, each with the lines that it is said to print."""
+    """The commands of a block, each with the output that the page shows."""
     found: list[tuple[str, list[str]]] = []
-    goes_on = False
+    continues = False
     for line in block.text.splitlines():
         if line.startswith("$ "):
             found.append((line.removeprefix("$ "), []))
-        elif goes_on:
+        elif continues:
             found[-1] = f"{found[-1][0]}\n{line}", []
         elif line:
             found[-1][1].append(line)
-        goes_on = line.endswith("\\")
+        continues = line.endswith("\\")
     return found
 
 
-def are_codes_shown(commands: list[tuple[str, list[str]]]) -> list[bool]:
+def checked_exit_codes(commands: list[tuple[str, list[str]]]) -> list[bool]:
     return [after == "echo $?" for (_, _), (after, _) in pairwise([*commands, ("", [])])]
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
 def test_every_block_is_run(block: Block) -> None:
-    """Here, or by a test that is there and reads the page."""
+    """A block is run here, or by a test that reads the page."""
     if block.run_by is None:
         assert block.language in (PROGRAM, TERMINAL), f"{block} is run by no test; see tests/docs/blocks.py"
         return

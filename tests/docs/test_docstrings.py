@@ -1,4 +1,4 @@
-"""The examples in docstrings that the reference shows are run, too."""
+"""Runs the examples in docstrings that the reference shows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.forking import Forks
 
 from .blocks import DOCS
 
-_SURROUNDINGS: Final = """
+_TEMPLATE: Final = """
 import asyncio
 from async_uploader import *
 from async_uploader.emulator import Emulator, Fault
@@ -29,8 +29,8 @@ async def main():
 """
 
 
-def shown() -> Iterator[tuple[str, object]]:
-    """What the reference names, and what belongs to it."""
+def documented_objects() -> Iterator[tuple[str, object]]:
+    """The objects in the reference, and their public members."""
     for page in DOCS:
         for name in re.findall(r"^::: ([\w.]+)", page.read_text(encoding="utf-8"), flags=re.MULTILINE):
             found = resolve_name(name)
@@ -40,8 +40,8 @@ def shown() -> Iterator[tuple[str, object]]:
 
 
 def examples() -> Iterator[tuple[str, str]]:
-    """Their literal blocks and prompts, drawings aside."""
-    for name, found in shown():
+    """The literal blocks and prompts of Python code."""
+    for name, found in documented_objects():
         text = inspect.cleandoc(getattr(found, "__doc__", None) or "")
         prompts = re.findall(r"^>>> (.*?)(?:  # doctest:.*)?$", text, flags=re.MULTILINE)
         literal = re.findall(r"::\n\n((?:(?: {4}.*)?\n?)+)", text)
@@ -63,9 +63,7 @@ EXAMPLES: Final = list(examples())
 
 @pytest.mark.parametrize(("name", "code"), EXAMPLES, ids=[name for name, _ in EXAMPLES])
 def test_example(name: str, code: str, folder: Path, env: dict[str, str], forks: Forks) -> None:
-    around, before = (
-        (_SURROUNDINGS.partition("async def")[0], "") if "asyncio.run" in code else (_SURROUNDINGS, " " * 8)
-    )
+    around, before = (_TEMPLATE.partition("async def")[0], "") if "asyncio.run" in code else (_TEMPLATE, " " * 8)
     program = around + textwrap.indent(code, before) + ("\nasyncio.run(main())" if before else "")
     done = forks.run("-c", program, cwd=folder, env=env)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""What the pages say beside code: links, faults in words, names of errors, numbers."""
+"""The text of the pages: links, specs of faults, names of errors, numbers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .blocks import BLOCKS, DOCS, PAGES, ROOT
 
 TEXTS: Final = {str(page.relative_to(ROOT)): page.read_text(encoding="utf-8") for page in PAGES}
 ERRORS: Final = TEXTS["docs/errors.md"]
-#: Refusals of the emulator that the service does not have; the catalogue need not list them.
+#: Refusals that only the emulator has. The catalogue need not list them.
 _EMULATOR_ONLY: Final = {"misdirected-request", "forbidden-origin", "service-unavailable", "insufficient-storage"}
 LINKS: Final = [
     (page, link) for page, text in TEXTS.items() for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text)
@@ -51,7 +51,7 @@ def test_faults_can_be_parsed() -> None:
 
 
 def test_every_error_is_explained() -> None:
-    """Each exception, and each word of the service's catalogue, has its row."""
+    """Each exception and each slug has a row in the list of errors."""
     rows = "".join(line.split("|")[1] for line in ERRORS.splitlines() if line.startswith("|"))
     names = set(re.findall(r"`([\w-]+)`", rows))
     errors = {
@@ -65,7 +65,7 @@ def test_every_error_is_explained() -> None:
 
 
 def test_configuration(folder: Path, env: dict[str, str], forks: Forks) -> None:
-    """What docs/terminal.md puts into a configuration, is taken."""
+    """The configuration in docs/terminal.md is valid."""
     (text,) = (block.text for block in BLOCKS if (block.page, block.language) == ("docs/terminal.md", "toml"))
     (folder / "config.toml").write_text(text, encoding="utf-8")
     command = ("-m", "async_uploader", "--config", "config.toml", "upload", "movie.mp4", "--json")
@@ -77,7 +77,7 @@ def test_configuration(folder: Path, env: dict[str, str], forks: Forks) -> None:
 
 
 def test_planned_parts() -> None:
-    """The table of files and their parts is what the planner does."""
+    """The table of files and parts matches the planner."""
     rows = re.findall(
         r"^\| ([\d]+ [GM]iB) \| (\d+) of (\d+ MiB) \|$", TEXTS["docs/planning.md"], flags=re.MULTILINE
     )
@@ -104,7 +104,7 @@ def test_the_version_has_one_place() -> None:
 
 
 def test_changelog_and_version_agree() -> None:
-    """The newest section is of this version, or of what comes after the released ones."""
+    """The newest section has this version, or is unreleased."""
     newest, *older = re.findall(r"^## (.*)", TEXTS["CHANGELOG.md"], flags=re.MULTILINE)
     released = [section.split()[0] for section in older]
     assert newest == "Unreleased" or newest.split()[0] == async_uploader.__version__
@@ -112,7 +112,7 @@ def test_changelog_and_version_agree() -> None:
 
 
 def test_the_pages_are_on_the_site() -> None:
-    """None is forgotten in the table of contents, which also names no page that is not there."""
+    """The table of contents has exactly the existing pages."""
     named = re.findall(r"[\w/]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8").partition("\nnav:")[2])
     assert sorted(named) == sorted(str(page.relative_to(ROOT / "docs")) for page in DOCS)
     assert all((ROOT / "docs" / name).is_file() for name in named)
@@ -124,6 +124,6 @@ def test_pictures_are_there() -> None:
 
 
 def test_measured() -> None:
-    """What the README says was measured, is what the committed results say."""
+    """The README shows the goals of the committed results."""
     _, goals, *_ = (ROOT / "benchmarks" / "results" / "table.md").read_text(encoding="utf-8").split("\n\n")
     assert goals in TEXTS["README.md"]

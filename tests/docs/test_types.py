@@ -1,4 +1,4 @@
-"""Every Python block of the pages passes mypy --strict and pyright strict, as a program of a user would."""
+"""Every Python block of the pages passes mypy --strict and pyright strict, like a user's program."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from tests.typing.checkers import mypy, pyright
 
 from .blocks import BLOCKS
 
-#: A program that both checkers must refuse: it proves that they read the files, with strict settings.
+#: A program that both checkers have to refuse. It shows that they read the files with strict settings.
 _WRONG: Final = "wrong"
 _WRONG_PROGRAM: Final = "def untyped(argument): ...\n"
-#: The reader's own code, which the page about testing imports.
-_THEIRS: Final = "def my_upload(url: str, key: str, data: bytes) -> str:\n    raise NotImplementedError\n"
+#: The reader's module that docs/testing.md imports.
+_READERS_MODULE: Final = "def my_upload(url: str, key: str, data: bytes) -> str:\n    raise NotImplementedError\n"
 
 
 def write_programs(folder: Path) -> dict[Path, str]:
-    """Write each Python block to a file of its own; returns the names of the blocks."""
+    """Write each Python block to a file; returns the names of the blocks."""
     programs = {folder / "wrong.py": _WRONG}
     (folder / "wrong.py").write_text(_WRONG_PROGRAM, encoding="utf-8")
-    (folder / "theirs.py").write_text(_THEIRS, encoding="utf-8")
+    (folder / "theirs.py").write_text(_READERS_MODULE, encoding="utf-8")
     numbers: defaultdict[str, int] = defaultdict(int)
     for block in BLOCKS:
         if block.language in ("python", "py"):

@@ -1,4 +1,4 @@
-"""Every example, as a process of its own, at a local service."""
+"""Runs the examples as processes, with an emulator."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Example(Protocol):
 
 @pytest.fixture
 def example(forks: Forks) -> Example:
-    """Run an example to its end; returns what it says."""
+    """Run an example, and return its output."""
 
     def run(*arguments: object, env: dict[str, str]) -> str:
         done = forks.run(*map(str, arguments), cwd=EXAMPLES, env={**os.environ, **env}, timeout=50)
@@ -46,7 +46,7 @@ def example(forks: Forks) -> Example:
 
 
 def check(service: RunningEmulator, video_id: str, movie: Path, *, title: str) -> None:
-    """It has arrived, and nothing else has."""
+    """The video has the bytes of the movie, and there is no other video."""
     view = service.wait_until_finished(video_id)
     assert (view.sha256, view.title) == (hashlib.sha256(movie.read_bytes()).hexdigest(), title)
     assert list(service.videos) == [video_id]
@@ -55,7 +55,7 @@ def check(service: RunningEmulator, video_id: str, movie: Path, *, title: str) -
 def test_plain_script(
     apivideo_emulator: RunningEmulator, apivideo_env: dict[str, str], movie: Path, example: Example, forks: Forks
 ) -> None:
-    """It prints the video; what goes wrong is one sentence."""
+    """It prints the video. An error is one sentence."""
     video_id, player = example("plain_script.py", movie, env=apivideo_env).split()
     check(apivideo_emulator, video_id, movie, title="Holidays")
     assert player.endswith(video_id)
@@ -67,7 +67,7 @@ def test_plain_script(
 def test_taskiq_task(
     apivideo_emulator: RunningEmulator, apivideo_env: dict[str, str], movie: Path, example: Example
 ) -> None:
-    """The task's result is the video, and its progress could be seen."""
+    """The result of the task is the video."""
     *_, video_id = example("taskiq_task.py", movie, env=apivideo_env).splitlines()
     check(apivideo_emulator, video_id, movie, title="From a queue")
 
@@ -76,7 +76,7 @@ def test_taskiq_task(
 def test_progress_of_a_task(
     apivideo_emulator: RunningEmulator, apivideo_env: dict[str, str], movie: Path, example: Example
 ) -> None:
-    """On a line that takes longer than a look at it."""
+    """The progress of a task can be read while it runs."""
     *progress, _ = example("taskiq_task.py", movie, env=apivideo_env).splitlines()
     assert progress
     assert all(re.fullmatch(rf"{{'acknowledged': \d+, 'total': {SIZE_BYTES}}}", line) for line in progress)
@@ -84,13 +84,13 @@ def test_progress_of_a_task(
 
 @pytest.mark.apivideo(faults=["upload,part=1:status=400"])
 def test_a_task_that_fails(apivideo_env: dict[str, str], movie: Path, forks: Forks) -> None:
-    """Its error is the upload's."""
+    """The error of the task is that of the upload."""
     done = forks.run("taskiq_task.py", str(movie), cwd=EXAMPLES, env=os.environ)
     assert done.returncode == 1
     assert "UploadFailed: Part 1 of 3: The service answered 400" in done.stderr
 
 
-# Runs a file as a notebook does: cell by cell in one namespace, and cells may await.
+# Runs a file like a notebook: cell by cell in one namespace, with top-level await.
 NOTEBOOK = """
 import ast, asyncio, inspect, pathlib, re, sys
 async def run(cells):
@@ -102,9 +102,9 @@ async def run(cells):
 asyncio.run(run(re.split("(?m)^# %%", pathlib.Path(sys.argv[1]).read_text(encoding="utf-8"))))
 """
 DISPLAY = """
-class Place:
+class Handle:
     def update(self, text): print("in place:", text)
-def display(text, display_id): return Place()
+def display(text, display_id): return Handle()
 """
 
 
@@ -117,7 +117,7 @@ def test_notebook_progress(
     tmp_path: Path,
     example: Example,
 ) -> None:
-    """The line is drawn from nothing to all; in its place, where there is one."""
+    """The progress goes from 0 to 100 %. It is updated in place if possible."""
     if has_ipython:
         (tmp_path / "lib" / "IPython").mkdir(parents=True)
         (tmp_path / "lib" / "IPython" / "__init__.py").touch()
@@ -126,20 +126,20 @@ def test_notebook_progress(
         (tmp_path / "lib").mkdir()
         (tmp_path / "lib" / "IPython.py").write_text("raise ImportError", encoding="utf-8")
     env = {**apivideo_env, "MOVIE": str(movie), "PYTHONPATH": str(tmp_path / "lib"), "PYTHONIOENCODING": "utf-8"}
-    said = example("-c", NOTEBOOK, "notebook_progress.py", env=env)
-    lines = re.findall(r"[█░]{10}  \d+%, \d of 3 parts", said)
+    output = example("-c", NOTEBOOK, "notebook_progress.py", env=env)
+    lines = re.findall(r"[█░]{10}  \d+%, \d of 3 parts", output)
     assert lines[0] == "░░░░░░░░░░  0%, 0 of 3 parts"
     assert lines[-1] == "██████████  100%, 3 of 3 parts"
-    assert said.count("in place:") == (len(lines) if has_ipython else 0)
-    video_id, _ = said.rpartition("parts")[2].split()
+    assert output.count("in place:") == (len(lines) if has_ipython else 0)
+    video_id, _ = output.rpartition("parts")[2].split()
     check(apivideo_emulator, video_id, movie, title="From a notebook")
 
 
 @contextmanager
 def web_application(env: dict[str, str]) -> Iterator[str]:
-    """The FastAPI example behind uvicorn.
+    """Run the FastAPI example with uvicorn.
 
-    :returns: its ``HOST:PORT``
+    :returns: ``HOST:PORT``
     """
     command = [sys.executable, "-m", "uvicorn", "fastapi_progress:app", "--port=0", "--no-access-log"]
     with subprocess.Popen(
@@ -154,14 +154,14 @@ def web_application(env: dict[str, str]) -> Iterator[str]:
 
 
 def next_event(stream: http.client.HTTPResponse) -> tuple[str, dict[str, object]]:
-    """One server-sent event."""
+    """Read one server-sent event."""
     name, data, end = (stream.readline().decode().strip() for _ in range(3))
     assert end == ""
     return name.removeprefix("event: "), json.loads(data.removeprefix("data: "))
 
 
 def test_fastapi_progress(apivideo_emulator: RunningEmulator, apivideo_env: dict[str, str], movie: Path) -> None:
-    """A listener sees the upload before the visitor's file is all there; then the video, or the error."""
+    """Events report the upload while the file is still being received, and then the video or the error."""
     data = movie.read_bytes()
     with (
         web_application(apivideo_env) as address,
@@ -182,9 +182,9 @@ def test_fastapi_progress(apivideo_emulator: RunningEmulator, apivideo_env: dict
             name, progress = next_event(stream)
 
         sending.send(data[11 * MIB :])
-        answer = sending.getresponse()
-        video = json.load(answer)
-        assert answer.status == 201
+        response = sending.getresponse()
+        video = json.load(response)
+        assert response.status == 201
         while name == "progress":
             name, progress = next_event(stream)
         assert (name, progress, stream.read()) == ("video", video, b"")

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
+from async_uploader import Client
+from async_uploader._flow.retries import RetryPolicy
 from async_uploader.emulator import Emulator
 from harness.forking import Forks
-from harness.world import KEY, Source, isolated, make_source
+from harness.world import KEY, QuickClient, Source, isolated, make_source
 
 
 @pytest.fixture
@@ -23,14 +28,14 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path) -> Iterator[Path]:
-    """Where the journal is; retries are quick."""
+    """The directory of the journal."""
     with isolated(tmp_path / "state"):
         yield tmp_path / "state"
 
 
 @pytest.fixture(scope="session")
 def source_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Source]:
-    """Sources by their size, made once. Whoever changes one makes a copy."""
+    """``source_of(size_bytes)`` returns a source, created once. Copy it to change it."""
     folder = tmp_path_factory.mktemp("sources")
     made: dict[int, Source] = {}
 
@@ -40,6 +45,31 @@ def source_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Sourc
         return made[size_bytes]
 
     return source_of
+
+
+class ImpatientClient(QuickClient):
+    """Attempts each request twice, with backoffs of milliseconds."""
+
+    _retry_policy = RetryPolicy(max_attempts=2, first_backoff_seconds=0.001, max_wait_seconds=5)
+    _first_poll_seconds = 0.01
+
+
+@pytest.fixture
+def in_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Runs commands in this process, in a directory of their own; restores signal handlers and logging."""
+    monkeypatch.chdir(tmp_path)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    logger = logging.getLogger("async_uploader")
+    before = (logger.handlers[:], logger.propagate, logger.level)
+    # The commands create their own clients.
+    quick = ("_retry_policy", "_rate_window_seconds", "_settling_policy", "_first_poll_seconds")
+    with mock.patch.multiple(Client, **{name: getattr(ImpatientClient, name) for name in quick}):
+        yield tmp_path
+    logger.handlers[:], logger.propagate = before[:2]
+    logger.setLevel(before[2])
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 class Command:
@@ -55,9 +85,9 @@ class Command:
         return self._process.returncode
 
     async def wait(self) -> tuple[str, str]:
-        """Until its end.
+        """Wait until the process ends.
 
-        :returns: what it has said
+        :returns: standard output and standard error
         """
         return await asyncio.shield(self._ended)
 
@@ -67,7 +97,7 @@ StartUpload = Callable[..., AbstractAsyncContextManager[Command]]
 
 @pytest.fixture
 def command(forks: Forks) -> StartUpload:
-    """``command(emulator, source, state, *flags, key=True)``; what is left of it is killed."""
+    """``command(emulator, source, state, *flags, key=True)`` starts an upload, and kills it at the end."""
 
     @asynccontextmanager
     async def command(

@@ -20,10 +20,13 @@ _PROGRAM: Final = """
 import asyncio, json, os, signal, sys
 from async_uploader import Client
 from async_uploader._api.http import Http
+from async_uploader._resume.containers import SettlingPolicy
 from async_uploader._resume.journal import Journal
 
-order = json.loads(sys.argv[1])
-remaining = order["kill_at"]
+Client._settling_policy = SettlingPolicy(creation_seconds=0.01, poll_seconds=0.05)
+
+instructions = json.loads(sys.argv[1])
+remaining = instructions["kill_at"]
 
 def step():
     global remaining
@@ -54,14 +57,14 @@ async def wrapped_exchange(*args, **kwargs):
 Http.exchange = wrapped_exchange
 
 async def main():
-    async with Client(**order["client"]) as client:
-        items = order["sources"]
+    async with Client(**instructions["client"]) as client:
+        items = instructions["sources"]
         if len(items) == 1:
-            video = await client.upload(items[0], **order["options"])
+            video = await client.upload(items[0], **instructions["options"])
             print(video.video_id, flush=True)
             return
         from async_uploader import UploadItem
-        many = [UploadItem(source=item, options=order["options"]) for item in items]
+        many = [UploadItem(source=item, options=instructions["options"]) for item in items]
         failed = 0
         async with client.upload_many(many) as results:
             async for result in results:
@@ -105,14 +108,14 @@ class Uploader:
         :param kill_at: the step at which the process kills itself: one before and one after each call; 0 for none
         """
         credential = {"upload_token": self.upload_token} if self.upload_token else {"api_key": KEY}
-        order = {
+        instructions = {
             "kill_at": kill_at,
             "client": {"base_url": self.emulator.url, **credential},
             "sources": [str(path) for path in self.sources],
             "options": {"part_size": PART, **self.options},
         }
         return self.forks.python(
-            *("-c", _PROGRAM, json.dumps(order)),
+            *("-c", _PROGRAM, json.dumps(instructions)),
             cwd=self.state.parent,
             env={**os.environ, "XDG_STATE_HOME": str(self.state)},
             stdin=subprocess.DEVNULL,

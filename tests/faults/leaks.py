@@ -1,4 +1,4 @@
-"""What an upload must not leave behind: tasks, threads, sockets, descriptors."""
+"""Checks that an upload leaves no tasks, threads, sockets or descriptors."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from urllib.parse import urlsplit
 
 import psutil
 
-_ROUNDS: Final = 1000
+_MAX_ITERATIONS: Final = 1000
 _JOIN_SECONDS: Final = 2.0
 
 
 @asynccontextmanager
 async def nothing_left() -> AsyncIterator[None]:
-    """The block, with everything that it starts and ends, leaves nothing."""
+    """Check that the block leaves no task and no descriptor."""
     tasks, descriptors = asyncio.all_tasks(), _descriptors()
     yield
     await join_threads()
@@ -26,12 +26,12 @@ async def nothing_left() -> AsyncIterator[None]:
 
 
 async def no_connection_left(url: str) -> None:
-    """Nobody in this process is connected to a service of this process any more.
+    """Check that this process has no connection to a service.
 
-    Transports close in the loop's next round, so a few are waited for.
+    Transports close in the next iterations of the event loop, so some iterations are allowed.
     """
     left = _connections_to(url)
-    for _ in range(_ROUNDS):
+    for _ in range(_MAX_ITERATIONS):
         if not left:
             return
         await asyncio.sleep(0)
@@ -40,7 +40,7 @@ async def no_connection_left(url: str) -> None:
 
 
 async def join_threads() -> None:
-    """The uploader's threads end by themselves, soon."""
+    """Check that the uploader's threads end soon."""
     for thread in _threads():
         await asyncio.to_thread(thread.join, _JOIN_SECONDS)
     assert _threads() == []

@@ -1,6 +1,7 @@
-"""The fault matrix as data: what goes wrong, where, and how the upload has to end.
+"""The fault matrix as data: what fails, where, and how the upload has to end.
 
-A trouble's SPECs are the emulator's (see its `Fault`); `{it}` stands for the part that is struck.
+The specs of a scenario are those of the emulator (see its `Fault`). `{it}` stands for the part that the fault
+affects.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ KINDS: Final[tuple[Kind, ...]] = ("file", "stream")
 RANGES: Final[tuple[Ranges, ...]] = ("part", "bytes")
 CONCURRENCY: Final = (1, 4, 16)
 RESUME: Final[tuple[Resume, ...]] = ("no", "local", "anywhere")
-# For what does not strike a certain part: a source of several, and one of one.
+# For faults of other requests: one source with several parts and one with a single part.
 WHOLE: Final[tuple[Place, ...]] = ("last", "only")
 
 SEVERAL_BYTES: Final = 2 * PART + MIB + 1
@@ -32,50 +33,51 @@ ONE_BYTES: Final = 3 * MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finishes:
-    """The upload comes through.
+class Success:
+    """The upload succeeds.
 
-    :ivar tries: requests that it takes for the part that is struck; None where that is left open
-    :ivar orphans: empty containers that may be left without ``resume``, since the answer to their creation was
-        lost
-    :ivar logins: how often the key itself is used
+    :ivar attempts: number of requests for the affected part; None: any number
+    :ivar orphans: number of empty containers that may remain without ``resume``, because their creation response
+        was lost
+    :ivar logins: number of logins with the API key
     """
 
-    tries: int | None = None
+    attempts: int | None = None
     orphans: int = 0
     logins: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fails:
-    """The upload ends with an error.
+class Failure:
+    """The upload fails.
 
-    :ivar cause: the type of what is chained; of the error itself where there is no container yet
-    :ivar status: the service's, where it answered
-    :ivar goes_on: with ``resume``, the container is kept and the same upload goes on
-    :ivar names: the part that the error tells: it, any (whichever met the trouble first), or none
-    :ivar container: what becomes of it where it is not kept
-    :ivar finishes_with_resume: but with ``resume``, the upload finishes
-    :ivar tells_truth: what the error says had arrived has; nobody can tell where the service itself lies
+    :ivar cause: the type of the error's cause; of the error itself if there is no container
+    :ivar status: the status of the response, if there was one
+    :ivar resumable: with ``resume``, the container is kept and the same upload resumes it
+    :ivar reported_part: the part that the error names: the affected one, any (the first one to fail), or none
+    :ivar container: what happens to the container if it is not kept
+    :ivar succeeds_with_resume: with ``resume``, the upload succeeds
+    :ivar is_accurate: the parts that the error counts are stored; false if the service itself sends wrong
+        information
     """
 
     cause: type[UploaderError]
     status: int | None = None
-    goes_on: bool = True
-    names: Literal["it", "any", "none"] = "it"
-    container: Literal["deleted", "left", "never made"] = "deleted"
-    tells_truth: bool = True
+    resumable: bool = True
+    reported_part: Literal["affected", "any", "none"] = "affected"
+    container: Literal["deleted", "kept", "not created"] = "deleted"
+    is_accurate: bool = True
     orphans: int = 0
-    finishes_with_resume: bool = False
+    succeeds_with_resume: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trouble:
-    """One thing that goes wrong, and how that has to end."""
+class Scenario:
+    """Something that fails, and how the upload has to end."""
 
     name: str
     specs: tuple[str, ...]
-    ends: Finishes | Fails
+    expected: Success | Failure
     places: tuple[Place, ...] = PLACES
     stall_timeout: float = 10.0
     max_attempts: int = 4
@@ -83,9 +85,9 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A trouble in its circumstances."""
+    """A scenario in one configuration."""
 
-    trouble: Trouble
+    scenario: Scenario
     place: Place
     kind: Kind
     ranges: Ranges
@@ -94,59 +96,69 @@ class Case:
 
     def __str__(self) -> str:
         resume = "" if self.resume == "no" else f", resume {self.resume}"
-        return f"{self.trouble.name}, {self.place} by {self.ranges}, {self.concurrency} at once{resume}"
+        return f"{self.scenario.name}, {self.place} by {self.ranges}, {self.concurrency} parallel{resume}"
 
     @property
     def size_bytes(self) -> int:
-        """Of the source."""
+        """The size of the source."""
         return ONE_BYTES if self.place == "only" else SEVERAL_BYTES
 
     @property
     def part_number(self) -> int:
-        """Of the part that is struck."""
+        """The number of the affected part."""
         return {"first": 1, "middle": 2, "last": 3, "only": 1}[self.place]
 
     @property
     def specs(self) -> tuple[str, ...]:
-        """The faults for the emulator."""
+        """The faults of the emulator."""
         selector: str = {"first": "part=first", "last": "part=last", "only": "part=last"}.get(self.place, "")
         if not selector:
             selector = "part=2" if self.ranges == "part" else f"byte={PART}"
-        return tuple(spec.format(it=f"upload,{selector}") for spec in self.trouble.specs)
+        return tuple(spec.format(it=f"upload,{selector}") for spec in self.scenario.specs)
 
 
-def _once(name: str, action: str, *, tries: int | None = 2, stall_timeout: float = 10.0) -> Trouble:
-    return Trouble(
-        name=name, specs=(f"{{it}},times=1:{action}",), ends=Finishes(tries=tries), stall_timeout=stall_timeout
+def _once(name: str, action: str, *, attempts: int | None = 2, stall_timeout: float = 10.0) -> Scenario:
+    return Scenario(
+        name=name,
+        specs=(f"{{it}},times=1:{action}",),
+        expected=Success(attempts=attempts),
+        stall_timeout=stall_timeout,
     )
 
 
-def _aside(name: str, *specs: str, ends: Finishes | Fails | None = None, stall_timeout: float = 10.0) -> Trouble:
-    return Trouble(
-        name=name, specs=specs, ends=ends or Finishes(), places=WHOLE, stall_timeout=stall_timeout, max_attempts=3
+def _other(
+    name: str, *specs: str, expected: Success | Failure | None = None, stall_timeout: float = 10.0
+) -> Scenario:
+    return Scenario(
+        name=name,
+        specs=specs,
+        expected=expected or Success(),
+        places=WHOLE,
+        stall_timeout=stall_timeout,
+        max_attempts=3,
     )
 
 
-def _always(name: str, *specs: str, ends: Fails, stall_timeout: float = 10.0) -> Trouble:
-    return Trouble(name=name, specs=specs, ends=ends, stall_timeout=stall_timeout, max_attempts=2)
+def _always(name: str, *specs: str, expected: Failure, stall_timeout: float = 10.0) -> Scenario:
+    return Scenario(name=name, specs=specs, expected=expected, stall_timeout=stall_timeout, max_attempts=2)
 
 
 _SHORT: Final = 0.5
 _ALREADY: Final = "video-content-range-by-part-part-already-sent"
 
 PASSING: Final = (
-    # Nothing came back.
-    _once("lost answer", "cut,when=stored", tries=1),
+    # No response.
+    _once("lost response", "cut,when=stored", attempts=1),
     _once("cut early", "cut,when=early"),
     _once("cut in the middle", "cut,when=middle"),
     _once("cut late", "cut,when=late"),
     _once("stall early", "stall=forever,when=early", stall_timeout=_SHORT),
     _once("stall in the middle", "stall=forever,when=middle", stall_timeout=_SHORT),
     _once("stall late", "stall=forever,when=late", stall_timeout=_SHORT),
-    _once("stall once stored", "stall=forever,when=stored", tries=1, stall_timeout=_SHORT),
-    _once("slow in the middle", "stall=0.2,when=middle", tries=1),
-    _once("slow answer", "stall=0.2,when=stored", tries=1),
-    # Refused before the body was read.
+    _once("stall when stored", "stall=forever,when=stored", attempts=1, stall_timeout=_SHORT),
+    _once("slow in the middle", "stall=0.2,when=middle", attempts=1),
+    _once("slow response", "stall=0.2,when=stored", attempts=1),
+    # Refused before the body is read.
     _once("early 401", "status=401"),
     _once("early 408", "status=408"),
     _once("early 429", "status=429"),
@@ -155,178 +167,180 @@ PASSING: Final = (
     _once("early 503", "status=503"),
     _once("early 503 with Retry-After", "status=503,retry-after=1"),
     _once("early HTML 502", "status=502,body=html"),
-    # Refused after it was read, or after it was stored.
+    # Refused after the body is read or stored.
     _once("late 500", "status=500,when=late"),
     _once("late empty 500", "status=500,body=empty,when=late"),
     _once("late 503", "status=503,when=late"),
     _once("late HTML 502", "status=502,body=html,when=late"),
     _once("refused in the middle", "status=503,when=middle"),
-    _once("stored but 500", "status=500,when=stored", tries=1),
-    _once("stored but 503", "status=503,when=stored", tries=1),
-    _once("stored but HTML 502", "status=502,body=html,when=stored", tries=1),
-    # 2xx is 2xx.
-    _once("stored, HTML 200", "status=200,body=html,when=stored", tries=1),
-    _once("stored, empty 204", "status=204,when=stored", tries=1),
-    # The token.
+    _once("stored but 500", "status=500,when=stored", attempts=1),
+    _once("stored but 503", "status=503,when=stored", attempts=1),
+    _once("stored but HTML 502", "status=502,body=html,when=stored", attempts=1),
+    # Every 2xx is a success.
+    _once("stored, HTML 200", "status=200,body=html,when=stored", attempts=1),
+    _once("stored, empty 204", "status=204,when=stored", attempts=1),
+    # Bearer tokens.
     _once("token expires", "expire-tokens"),
-    _once("token expires late", "expire-tokens,when=late", tries=1),
-    Trouble(
+    _once("token expires late", "expire-tokens,when=late", attempts=1),
+    Scenario(
         name="tokens revoked",
         specs=("{it},times=1:expire-tokens,revoke-tokens",),
-        ends=Finishes(tries=2, logins=2),
+        expected=Success(attempts=2, logins=2),
     ),
-    Trouble(
+    Scenario(
         name="token expires, refresh 503",
         specs=("{it},times=1:expire-tokens", "refresh,times=1:status=503"),
-        ends=Finishes(tries=2),
+        expected=Success(attempts=2),
     ),
-    Trouble(
-        name="token expires, answer to the refresh lost",
+    Scenario(
+        name="token expires, lost response to the refresh",
         specs=("{it},times=1:expire-tokens", "refresh,times=1:cut,when=stored"),
-        ends=Finishes(tries=2, logins=2),
+        expected=Success(attempts=2, logins=2),
     ),
-    # Two at once.
-    Trouble(
-        name="lost answer, status 503",
+    # Two faults.
+    Scenario(
+        name="lost response, status 503",
         specs=("{it},times=1:cut,when=stored", "status,times=1:status=503"),
-        ends=Finishes(tries=1),
+        expected=Success(attempts=1),
     ),
-    Trouble(
-        name="lost answer, token expires",
+    Scenario(
+        name="lost response, token expires",
         specs=("{it},times=1:cut,when=stored", "status,times=1:expire-tokens"),
-        ends=Finishes(tries=1),
+        expected=Success(attempts=1),
     ),
-    Trouble(
-        name="cut, then cut again", specs=("{it},times=2:cut,when=middle",), ends=Finishes(tries=3)
+    Scenario(
+        name="cut twice", specs=("{it},times=2:cut,when=middle",), expected=Success(attempts=3)
     ),
-    # The completing answer, and what comes after it.
-    _aside("lost completing answer", "completing,times=1:cut"),
-    _aside("lost completing answer, get 503", "completing,times=1:cut", "get,times=1:status=503"),
-    _aside("completing but 503", "completing,times=1:status=503"),
-    _aside("completing answer stalls", "completing,times=1:stall=forever", stall_timeout=_SHORT),
-    _aside("completing, HTML 200", "completing,times=1:status=200,body=html"),
-    _aside("status cut", "status,times=1:cut"),
-    _aside("status 503", "status,times=1:status=503"),
-    _aside("status HTML 502", "status,times=1:status=502,body=html"),
-    _aside("status empty 500", "status,times=1:status=500,body=empty"),
-    _aside("status HTML 200", "status,times=1:status=200,body=html"),
-    _aside("status stalls", "status,times=1:stall=forever", stall_timeout=_SHORT),
-    _aside("status 429", "status,times=1:status=429"),
-    # What comes before it.
-    _aside("create cut", "create,times=1:cut"),
-    _aside("create 503", "create,times=1:status=503"),
-    _aside("create HTML 502", "create,times=1:status=502,body=html"),
-    _aside("create stalls", "create,times=1:stall=forever", stall_timeout=_SHORT),
-    _aside("create 429", "create,times=1:status=429"),
-    _aside("create 401", "create,times=1:status=401"),
-    _aside("lost answer to create", "create,times=1:cut,when=stored", ends=Finishes(orphans=1)),
-    _aside("created but 503", "create,times=1:status=503,when=stored", ends=Finishes(orphans=1)),
-    _aside("auth cut", "auth,times=1:cut"),
-    _aside("auth 503", "auth,times=1:status=503"),
-    _aside("auth HTML 502", "auth,times=1:status=502,body=html"),
-    _aside("auth stalls", "auth,times=1:stall=forever", stall_timeout=_SHORT),
-    _aside("lost answer to auth", "auth,times=1:cut,when=stored", ends=Finishes(logins=2)),
+    # The response to the completing part, and later requests.
+    _other("lost completing response", "completing,times=1:cut"),
+    _other("lost completing response, get 503", "completing,times=1:cut", "get,times=1:status=503"),
+    _other("completing but 503", "completing,times=1:status=503"),
+    _other("completing response stalls", "completing,times=1:stall=forever", stall_timeout=_SHORT),
+    _other("completing, HTML 200", "completing,times=1:status=200,body=html"),
+    _other("status cut", "status,times=1:cut"),
+    _other("status 503", "status,times=1:status=503"),
+    _other("status HTML 502", "status,times=1:status=502,body=html"),
+    _other("status empty 500", "status,times=1:status=500,body=empty"),
+    _other("status HTML 200", "status,times=1:status=200,body=html"),
+    _other("status stalls", "status,times=1:stall=forever", stall_timeout=_SHORT),
+    _other("status 429", "status,times=1:status=429"),
+    # Earlier requests.
+    _other("create cut", "create,times=1:cut"),
+    _other("create 503", "create,times=1:status=503"),
+    _other("create HTML 502", "create,times=1:status=502,body=html"),
+    _other("create stalls", "create,times=1:stall=forever", stall_timeout=_SHORT),
+    _other("create 429", "create,times=1:status=429"),
+    _other("create 401", "create,times=1:status=401"),
+    _other("lost response to create", "create,times=1:cut,when=stored", expected=Success(orphans=1)),
+    _other("created but 503", "create,times=1:status=503,when=stored", expected=Success(orphans=1)),
+    _other("auth cut", "auth,times=1:cut"),
+    _other("auth 503", "auth,times=1:status=503"),
+    _other("auth HTML 502", "auth,times=1:status=502,body=html"),
+    _other("auth stalls", "auth,times=1:stall=forever", stall_timeout=_SHORT),
+    _other("lost response to auth", "auth,times=1:cut,when=stored", expected=Success(logins=2)),
 )  # fmt: skip
 
 FAILING: Final = (
-    # For good.
-    _always("413", "{it}:status=413", ends=Fails(cause=ApiError, status=413, goes_on=False)),
+    # Permanent.
+    _always("413", "{it}:status=413", expected=Failure(cause=ApiError, status=413, resumable=False)),
     _always("400, late", "{it}:problem=uploaded-file-invalid-file,when=late",
-            ends=Fails(cause=ApiError, status=400, goes_on=False)),
+            expected=Failure(cause=ApiError, status=400, resumable=False)),
     _always("redirect", "{it}:status=302,header=Location=http://127.0.0.1:9/",
-            ends=Fails(cause=ApiError, status=302)),
-    _always("someone else", f"{{it}}:problem={_ALREADY}",
-            ends=Fails(cause=ConflictError, goes_on=False, container="left")),
-    # Until it is cured.
-    _always("413 of a proxy", "{it}:status=413,body=html", ends=Fails(cause=ApiError, status=413)),
-    _always("421 of a proxy", "{it}:status=421,body=html", ends=Fails(cause=ApiError, status=421)),
-    _always("404 of a proxy", "{it}:status=404,body=html", ends=Fails(cause=ApiError, status=404)),
+            expected=Failure(cause=ApiError, status=302)),
+    _always("sent by another client", f"{{it}}:problem={_ALREADY}",
+            expected=Failure(cause=ConflictError, resumable=False, container="kept")),
+    # Until the cause is removed.
+    _always("413 of a proxy", "{it}:status=413,body=html", expected=Failure(cause=ApiError, status=413)),
+    _always("421 of a proxy", "{it}:status=421,body=html", expected=Failure(cause=ApiError, status=421)),
+    _always("404 of a proxy", "{it}:status=404,body=html", expected=Failure(cause=ApiError, status=404)),
     _always("400 of a proxy, late", "{it}:status=400,body=empty,when=late",
-            ends=Fails(cause=ApiError, status=400)),
-    _always("401 for ever", "{it}:status=401", ends=Fails(cause=AuthenticationError, status=401)),
-    _always("403", "{it}:status=403", ends=Fails(cause=AuthenticationError, status=403)),
-    _always("429 for ever", "{it}:status=429,retry-after=0", ends=Fails(cause=ApiError, status=429)),
-    _always("503 for ever", "{it}:status=503", ends=Fails(cause=ApiError, status=503)),
-    _always("late 500 for ever", "{it}:status=500,when=late", ends=Fails(cause=ApiError, status=500)),
-    _always("HTML 502 for ever", "{it}:status=502,body=html", ends=Fails(cause=ApiError, status=502)),
-    _always("cut for ever", "{it}:cut,when=early", ends=Fails(cause=TransportError)),
-    _always("cut in the middle for ever", "{it}:cut,when=middle", ends=Fails(cause=TransportError)),
-    _always("stalls for ever", "{it}:stall=forever,when=middle", ends=Fails(cause=TransportError),
+            expected=Failure(cause=ApiError, status=400)),
+    _always("always 401", "{it}:status=401", expected=Failure(cause=AuthenticationError, status=401)),
+    _always("403", "{it}:status=403", expected=Failure(cause=AuthenticationError, status=403)),
+    _always("always 429", "{it}:status=429,retry-after=0", expected=Failure(cause=ApiError, status=429)),
+    _always("always 503", "{it}:status=503", expected=Failure(cause=ApiError, status=503)),
+    _always("always late 500", "{it}:status=500,when=late", expected=Failure(cause=ApiError, status=500)),
+    _always("always HTML 502", "{it}:status=502,body=html", expected=Failure(cause=ApiError, status=502)),
+    _always("always cut", "{it}:cut,when=early", expected=Failure(cause=TransportError)),
+    _always("always cut in the middle", "{it}:cut,when=middle", expected=Failure(cause=TransportError)),
+    _always("always stalls", "{it}:stall=forever,when=middle", expected=Failure(cause=TransportError),
             stall_timeout=0.3),
     _always("key revoked", "{it}:expire-tokens,revoke-tokens",
             "auth,attempt=2:problem=authentication-invalid-user-credentials",
-            ends=Fails(cause=AuthenticationError, status=400, names="any")),
+            expected=Failure(cause=AuthenticationError, status=400, reported_part="any")),
     _always("accepted but never stored", "{it}:status=200,body=html", stall_timeout=_SHORT,
-            ends=Fails(cause=UploaderError, names="none", tells_truth=False)),
-    # Not about a part.
-    _aside("status 503 for ever", "status:status=503", ends=Fails(cause=ApiError, status=503, names="none")),
-    _aside("status redirects", "status:status=302", ends=Fails(cause=ApiError, status=302, names="none")),
-    _aside("lost completing answer, get 503 for ever", "completing,times=1:cut", "get:status=503",
-           ends=Fails(cause=ApiError, status=503, names="none")),
-    _aside("413 and no delete", "upload,part=last:status=413", "delete:status=503",
-           ends=Fails(cause=ApiError, status=413, goes_on=False, container="left")),
-    _aside("413 and a late delete", "upload,part=last:status=413", "delete,times=1:status=503",
-           ends=Fails(cause=ApiError, status=413, goes_on=False)),
-    _aside("413 and a lost delete", "upload,part=last:status=413", "delete,times=1:cut,when=stored",
-           ends=Fails(cause=ApiError, status=413, goes_on=False)),
-    # Before there is a container.
-    _aside("create 400", "create:problem=invalid-attribute",
-           ends=Fails(cause=ApiError, status=400, container="never made")),
-    _aside("create 403", "create:status=403",
-           ends=Fails(cause=AuthenticationError, status=403, container="never made")),
-    _aside("create redirects", "create:status=302,header=Location=http://127.0.0.1:9/",
-           ends=Fails(cause=ApiError, status=302, container="never made")),
-    _aside("create 503 for ever", "create:status=503",
-           ends=Fails(cause=ApiError, status=503, container="never made")),
-    _aside("create HTML 200", "create:status=200,body=html",
-           ends=Fails(cause=UploaderError, container="never made")),
-    _aside("answers to create lost for ever", "create:cut,when=stored",
-           ends=Fails(cause=TransportError, container="never made", orphans=3, finishes_with_resume=True)),
-    _aside("wrong key", "auth:problem=authentication-invalid-user-credentials",
-           ends=Fails(cause=AuthenticationError, status=400, container="never made")),
-    _aside("auth 503 for ever", "auth:status=503",
-           ends=Fails(cause=ApiError, status=503, container="never made")),
-    _aside("auth HTML 200", "auth:status=200,body=html",
-           ends=Fails(cause=UploaderError, container="never made")),
-    _aside("auth stalls for ever", "auth:stall=forever", stall_timeout=0.2,
-           ends=Fails(cause=TransportError, container="never made")),
+            expected=Failure(cause=UploaderError, reported_part="none", is_accurate=False)),
+    # Other requests.
+    _other("always status 503", "status:status=503",
+           expected=Failure(cause=ApiError, status=503, reported_part="none")),
+    _other("status redirects", "status:status=302",
+           expected=Failure(cause=ApiError, status=302, reported_part="none")),
+    _other("lost completing response, always get 503", "completing,times=1:cut", "get:status=503",
+           expected=Failure(cause=ApiError, status=503, reported_part="none")),
+    _other("413, delete fails", "upload,part=last:status=413", "delete:status=503",
+           expected=Failure(cause=ApiError, status=413, resumable=False, container="kept")),
+    _other("413, delete succeeds on retry", "upload,part=last:status=413", "delete,times=1:status=503",
+           expected=Failure(cause=ApiError, status=413, resumable=False)),
+    _other("413, lost response to delete", "upload,part=last:status=413", "delete,times=1:cut,when=stored",
+           expected=Failure(cause=ApiError, status=413, resumable=False)),
+    # Before the container is created.
+    _other("create 400", "create:problem=invalid-attribute",
+           expected=Failure(cause=ApiError, status=400, container="not created")),
+    _other("create 403", "create:status=403",
+           expected=Failure(cause=AuthenticationError, status=403, container="not created")),
+    _other("create redirects", "create:status=302,header=Location=http://127.0.0.1:9/",
+           expected=Failure(cause=ApiError, status=302, container="not created")),
+    _other("always create 503", "create:status=503",
+           expected=Failure(cause=ApiError, status=503, container="not created")),
+    _other("create HTML 200", "create:status=200,body=html",
+           expected=Failure(cause=UploaderError, container="not created")),
+    _other("always lost response to create", "create:cut,when=stored",
+           expected=Failure(cause=TransportError, container="not created", orphans=3, succeeds_with_resume=True)),
+    _other("wrong key", "auth:problem=authentication-invalid-user-credentials",
+           expected=Failure(cause=AuthenticationError, status=400, container="not created")),
+    _other("always auth 503", "auth:status=503",
+           expected=Failure(cause=ApiError, status=503, container="not created")),
+    _other("auth HTML 200", "auth:status=200,body=html",
+           expected=Failure(cause=UploaderError, container="not created")),
+    _other("always auth stalls", "auth:stall=forever", stall_timeout=0.2,
+           expected=Failure(cause=TransportError, container="not created")),
 )  # fmt: skip
 
 
-TROUBLES: Final = PASSING + FAILING
+SCENARIOS: Final = PASSING + FAILING
 
 
-def every_case(trouble: Trouble, place: Place) -> Iterator[Case]:
-    """A trouble at a place, in all circumstances."""
-    for circumstances in _choices(place):
-        yield _case(trouble, circumstances)
+def all_cases(scenario: Scenario, place: Place) -> Iterator[Case]:
+    """A scenario at a place, in all configurations."""
+    for configuration in _choices(place):
+        yield _case(scenario, configuration)
 
 
 def _choices(place: Place) -> Iterator[tuple[Place, Kind, Ranges, int, Resume]]:
     for choice in product([place], KINDS, RANGES, CONCURRENCY, RESUME):
-        if choice[1] == "file" or choice[4] == "no":  # a stream cannot be gone on with
+        if choice[1] == "file" or choice[4] == "no":  # a stream cannot be resumed
             yield choice
 
 
-def paired_cases() -> dict[str, list[Case]]:
-    """By trouble: each at every place, and there every two circumstances together, somewhere.
+def pairwise_cases() -> dict[str, list[Case]]:
+    """For each scenario, one case per place. Together the cases contain every pair of values.
 
-    Greedy: of the circumstances that are possible for a trouble and a place, those that bring most that is new.
+    Greedy: for each scenario and place, choose the configuration with the most new pairs.
     """
     seen: set[tuple[object, ...]] = set()
     cases: dict[str, list[Case]] = {}
-    for trouble in TROUBLES:
-        for place in trouble.places:
-            best = max(_choices(place), key=lambda choice: len(_pairs(trouble, choice) - seen))
-            seen |= _pairs(trouble, best)
-            cases.setdefault(trouble.name, []).append(_case(trouble, best))
+    for scenario in SCENARIOS:
+        for place in scenario.places:
+            best = max(_choices(place), key=lambda choice: len(_pairs(scenario, choice) - seen))
+            seen |= _pairs(scenario, best)
+            cases.setdefault(scenario.name, []).append(_case(scenario, best))
     return cases
 
 
-def _pairs(trouble: Trouble, circumstances: tuple[object, ...]) -> set[tuple[object, ...]]:
-    return set(combinations(enumerate((trouble.name, *circumstances)), 2))
+def _pairs(scenario: Scenario, configuration: tuple[object, ...]) -> set[tuple[object, ...]]:
+    return set(combinations(enumerate((scenario.name, *configuration)), 2))
 
 
-def _case(trouble: Trouble, circumstances: tuple[Place, Kind, Ranges, int, Resume]) -> Case:
-    place, kind, ranges, concurrency, resume = circumstances
-    return Case(trouble=trouble, place=place, kind=kind, ranges=ranges, concurrency=concurrency, resume=resume)
+def _case(scenario: Scenario, configuration: tuple[Place, Kind, Ranges, int, Resume]) -> Case:
+    place, kind, ranges, concurrency, resume = configuration
+    return Case(scenario=scenario, place=place, kind=kind, ranges=ranges, concurrency=concurrency, resume=resume)

@@ -18,7 +18,7 @@ Handler = Callable[["Request", asyncio.StreamWriter], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request with its body, as it came."""
+    """A request with its body."""
 
     method: str
     path: str
@@ -28,7 +28,7 @@ class Request:
 
 @asynccontextmanager
 async def serving(handle: Handler, **settings: Any) -> AsyncIterator[str]:
-    """A server that hands each request to ``handle``, and closes the connection after it; yields its address."""
+    """Run a server that passes each request to ``handle`` and then closes the connection; yields its URL."""
     tasks: set[asyncio.Task[Any]] = set()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -66,7 +66,7 @@ async def _request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 def response(status: int, document: object, *headers: str) -> bytes:
-    """A whole response with a JSON body."""
+    """A complete response with a JSON body."""
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
     lines = (f"HTTP/1.1 {status} Whatever", f"Content-Length: {len(body)}", *headers, "Connection: close", "", "")
     return "\r\n".join(lines).encode() + body
@@ -77,24 +77,24 @@ LOGIN: Final = {"access_token": "an-access-token", "refresh_token": "a-refresh-t
 
 @asynccontextmanager
 async def between(emulator: Emulator, change: Callable[[Request, bytes], bytes]) -> AsyncIterator[str]:
-    """A proxy before the emulator that answers with ``change(request, response)``; yields its address."""
+    """Run a proxy in front of an emulator that responds with ``change(request, response)``; yields its URL."""
     there = urlsplit(emulator.url)
 
     async def handle(request: Request, writer: asyncio.StreamWriter) -> None:
         reader, onward = await asyncio.open_connection(there.hostname, there.port)
         try:
             onward.write(request.head.replace(b"\r\n", b"\r\nConnection: close\r\n", 1) + request.body)
-            answer = await reader.read()
+            response_bytes = await reader.read()
         finally:
             onward.close()
-        writer.write(change(request, answer))
+        writer.write(change(request, response_bytes))
         await writer.drain()
 
     async with serving(handle) as url:
         yield url
 
 
-# Raw JSON that may stand where the service writes something else.
+# JSON texts that replace a value of the service.
 _ODD_JSON: Final = (
     "null", "[]", "{}", '""', '"x"', "0", "-1", "true", "1.5", '"123"', "1e999", "NaN", "-Infinity", "9" * 5000,
     "9" * 400, '"\\ud800"', '"\\u001b[31m\\r\\nX-Evil: 1"', "[null, null]", '[{"key": null}, 7]',
@@ -124,21 +124,21 @@ _ODD_HEADERS: Final = (
 _HOLE: Final = "here goes something odd"
 
 
-def mutated(answer: bytes, dice: random.Random) -> bytes:
-    """A response with one thing changed: a field, the body, a header, the status line."""
-    head, _, body = answer.partition(b"\r\n\r\n")
+def mutated(response_bytes: bytes, rng: random.Random) -> bytes:
+    """A response with one change: to a field, the body, a header or the status line."""
+    head, _, body = response_bytes.partition(b"\r\n\r\n")
     lines = head.split(b"\r\n")
-    choice = dice.random()
+    choice = rng.random()
     if choice < 0.6:
-        body = _with_odd_field(body, dice)
+        body = _with_changed_field(body, rng)
     elif choice < 0.7:
-        body = dice.choice(_ODD_BODIES)
+        body = rng.choice(_ODD_BODIES)
     elif choice < 0.95:
-        odd = dice.choice(_ODD_HEADERS)
+        odd = rng.choice(_ODD_HEADERS)
         name = odd.partition(":")[0].lower().encode()
         lines = [line for line in lines if not line.lower().startswith(name + b":")] + [odd.encode("latin-1")]
     else:
-        lines[0] = dice.choice(
+        lines[0] = rng.choice(
             (b"HTTP/1.1 200 \xff\xfe", b"HTTP/1.1 999 x", b"HTTP/9.9 200 OK", b"", b"HTTP/1.1 204 x")
         )
     if not any(line.lower().startswith(b"transfer-encoding") for line in lines) or choice < 0.7:
@@ -147,21 +147,21 @@ def mutated(answer: bytes, dice: random.Random) -> bytes:
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
 
 
-def _with_odd_field(body: bytes, dice: random.Random) -> bytes:
+def _with_changed_field(body: bytes, rng: random.Random) -> bytes:
     try:
         document = json.loads(body)
     except ValueError:
-        return dice.choice(_ODD_BODIES)
+        return rng.choice(_ODD_BODIES)
     holders = list(_holders(document))
     if not holders:
-        return dice.choice(_ODD_BODIES)
-    holder = dice.choice(holders)
-    key = dice.choice(list(holder) if isinstance(holder, dict) else range(len(holder)))
-    if isinstance(holder, dict) and dice.random() < 0.1:
+        return rng.choice(_ODD_BODIES)
+    holder = rng.choice(holders)
+    key = rng.choice(list(holder) if isinstance(holder, dict) else range(len(holder)))
+    if isinstance(holder, dict) and rng.random() < 0.1:
         del holder[key]
     else:
         holder[key] = _HOLE
-    return json.dumps(document).replace(f'"{_HOLE}"', dice.choice(_ODD_JSON)).encode()
+    return json.dumps(document).replace(f'"{_HOLE}"', rng.choice(_ODD_JSON)).encode()
 
 
 def _holders(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Cancelled at every step: over within a second, nothing left behind, the container as the caller chose."""
+"""Cancellation at every step: it ends within a second, leaves nothing, and deletes or keeps the container."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ from .matrix import SEVERAL_BYTES
 
 SourceOf = Callable[[int], Source]
 
-# "Within a second"; a loaded machine gets a little more.
+# One second, and a tolerance for a loaded machine.
 _SECONDS: Final = 1.3
 
 
-def _struck(emulator: Emulator) -> bool:
-    """Whether a fault that can strike only so often has begun to."""
+def _fault_triggered(emulator: Emulator) -> bool:
+    """Whether a fault with limited triggers was triggered."""
     return any(fault.times and count for fault, count in emulator._server.faults.counts())
 
 
-def _answered(emulator: Emulator, endpoint: str, count: int = 1) -> bool:
+def _requested(emulator: Emulator, endpoint: str, count: int = 1) -> bool:
     return [record.endpoint for record in emulator.requests].count(endpoint) >= count
 
 
@@ -54,48 +54,48 @@ def _answered(emulator: Emulator, endpoint: str, count: int = 1) -> bool:
 class Moment:
     """When the upload is cancelled.
 
-    :ivar came: tells that it is now
-    :ivar made: whether there is a container then; None: that depends
+    :ivar reached: whether the moment is reached
+    :ivar has_container: whether a container exists then; None: either
     """
 
     name: str
     faults: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
-    came: Callable[[Emulator], object] = _struck
-    made: bool | None = True
+    reached: Callable[[Emulator], object] = _fault_triggered
+    has_container: bool | None = True
 
 
 MOMENTS: Final = (
-    Moment(name="logging in", faults=("auth,times=9:stall=forever",), made=False),
-    Moment(name="logging in, late", faults=("auth,times=9:stall=forever,when=stored",), made=False),
-    Moment(name="creating", faults=("create,times=9:stall=forever",), made=False),
-    Moment(name="created, not answered", faults=("create,times=9:stall=forever,when=stored",), made=None),
-    Moment(name="create backing off", faults=("create:status=503,retry-after=60",), made=False,
-           came=lambda emulator: _answered(emulator, "create")),
-    Moment(name="a body not taken", faults=("upload,times=9:stall=forever",)),
-    Moment(name="middle of a body", settings={"connection_rate": 20_000_000},
-           came=lambda emulator: emulator.statistics().bytes_received > MIB),
+    Moment(name="logging in", faults=("auth,times=9:stall=forever",), has_container=False),
+    Moment(name="logging in, late", faults=("auth,times=9:stall=forever,when=stored",), has_container=False),
+    Moment(name="creating", faults=("create,times=9:stall=forever",), has_container=False),
+    Moment(name="created, no response", faults=("create,times=9:stall=forever,when=stored",), has_container=None),
+    Moment(name="create backing off", faults=("create:status=503,retry-after=60",), has_container=False,
+           reached=lambda emulator: _requested(emulator, "create")),
+    Moment(name="body not read", faults=("upload,times=9:stall=forever",)),
+    Moment(name="middle of the body", settings={"connection_rate": 20_000_000},
+           reached=lambda emulator: emulator.statistics().bytes_received > MIB),
     Moment(name="middle of a stalled body", faults=("upload,times=9:stall=forever,when=middle",)),
-    Moment(name="waiting for an answer", faults=("upload,times=9:stall=forever,when=late",)),
-    Moment(name="stored, not answered", faults=("upload,times=9:stall=forever,when=stored",)),
+    Moment(name="waiting for the response", faults=("upload,times=9:stall=forever,when=late",)),
+    Moment(name="stored, no response", faults=("upload,times=9:stall=forever,when=stored",)),
     Moment(name="backing off", faults=("upload,part=last:status=503,retry-after=60",),
-           came=lambda emulator: 503 in emulator.statistics().requests_by_status),
-    Moment(name="waiting for the window", settings={"rate_limit": 2, "rate_window": 1.0},
-           came=lambda emulator: _answered(emulator, "upload", 2)),
+           reached=lambda emulator: 503 in emulator.statistics().requests_by_status),
+    Moment(name="waiting for the rate limit", settings={"rate_limit": 2, "rate_window": 1.0},
+           reached=lambda emulator: _requested(emulator, "upload", 2)),
     Moment(name="refreshing", faults=("upload,part=last:expire-tokens", "refresh,times=9:stall=forever")),
-    Moment(name="concluding", faults=("status,times=9:stall=forever",)),
-    Moment(name="concluding, not whole", faults=("status:status=200,body=html",),
-           came=lambda emulator: _answered(emulator, "status", 2)),
+    Moment(name="verifying", faults=("status,times=9:stall=forever",)),
+    Moment(name="verifying, not complete", faults=("status:status=200,body=html",),
+           reached=lambda emulator: _requested(emulator, "status", 2)),
     Moment(name="getting the video", faults=("completing:cut", "get,times=9:stall=forever")),
-    Moment(name="deleting", faults=("upload:status=413", "delete,times=9:stall=forever"), made=None),
+    Moment(name="deleting", faults=("upload:status=413", "delete,times=9:stall=forever"), has_container=None),
 )  # fmt: skip
 
 Work = Callable[[], Awaitable[object]]
 
 
-async def _by_task(work: Work, come: Work) -> float:
+async def _by_task(work: Work, reached: Work) -> float:
     task = asyncio.create_task(_coroutine(work))
-    await come()
+    await reached()
     began = anyio.current_time()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -103,14 +103,14 @@ async def _by_task(work: Work, come: Work) -> float:
     return anyio.current_time() - began
 
 
-async def _by_scope(work: Work, come: Work) -> float:
+async def _by_scope(work: Work, reached: Work) -> float:
     began = 0.0
     async with anyio.create_task_group() as group:
         with anyio.CancelScope() as scope:
 
             async def cancel() -> None:
                 nonlocal began
-                await come()
+                await reached()
                 began = anyio.current_time()
                 scope.cancel()
 
@@ -120,7 +120,7 @@ async def _by_scope(work: Work, come: Work) -> float:
     return anyio.current_time() - began
 
 
-async def _by_timeout(work: Work, come: Work) -> float:
+async def _by_timeout(work: Work, reached: Work) -> float:
     began = 0.0
 
     async def until_expired() -> None:
@@ -128,7 +128,7 @@ async def _by_timeout(work: Work, come: Work) -> float:
 
             async def expire() -> None:
                 nonlocal began
-                await come()
+                await reached()
                 began = anyio.current_time()
                 limit.reschedule(began)
 
@@ -155,7 +155,7 @@ WAYS: Final = {"task.cancel": _by_task, "scope": _by_scope, "asyncio.timeout": _
 @pytest.mark.parametrize(
     ("moment", "way", "resume"),
     [
-        # Every moment in every way, once with resuming and once without at least.
+        # Every moment in every way. Each moment is tried with and without resuming.
         pytest.param(moment, way, resume, id=f"{moment.name}, {name}, resume {resume}")
         for moment, first in zip(MOMENTS, cycle((0, 1)), strict=False)
         for (name, way), resume in zip(WAYS.items(), islice(cycle(("off", "local")), first, None), strict=False)
@@ -164,11 +164,11 @@ WAYS: Final = {"task.cancel": _by_task, "scope": _by_scope, "asyncio.timeout": _
 async def test_cancelled(
     moment: Moment, way: Callable[[Work, Work], Awaitable[float]], resume: str, source_of: SourceOf
 ) -> None:
-    """Within a second; no task, thread, socket or descriptor; the container as the caller chose."""
+    """Within a second, without tasks, threads, sockets or descriptors."""
     source = source_of(SEVERAL_BYTES)
     async with nothing_left(), service(*moment.faults, **moment.settings) as emulator:
         run = partial(run_upload, emulator, source, resume=resume, concurrency=2)
-        seconds = await way(run, partial(emulator.wait_for, moment.came))
+        seconds = await way(run, partial(emulator.wait_for, moment.reached))
         assert seconds < _SECONDS
         await no_connection_left(emulator.url)
         await join_threads()
@@ -176,9 +176,9 @@ async def test_cancelled(
 
 
 async def _check_container(emulator: Emulator, source: Source, moment: Moment, resume: str) -> None:
-    if moment.made is None:
+    if moment.has_container is None:
         return
-    if not moment.made or resume == "off":
+    if not moment.has_container or resume == "off":
         assert dict(emulator.videos) == {}
         return
     (view,) = emulator.videos.values()
@@ -188,7 +188,7 @@ async def _check_container(emulator: Emulator, source: Source, moment: Moment, r
     assert run.error is None, run.error
     assert run.video is not None
     assert run.video.video_id == view.video_id
-    # Whoever comes anew to a window that is used up cannot know it.
+    # A new client cannot know that the window is used up.
     await check_finished(emulator, source, view.video_id, limited="rate_limit" in moment.settings)
     sent = sum(record.body_bytes for record in uploads(emulator, since) if record.status != 429)
     assert sent <= missing_bytes(view, source, "part")
@@ -196,11 +196,11 @@ async def _check_container(emulator: Emulator, source: Source, moment: Moment, r
 
 @pytest.mark.anyio
 async def test_while_connecting(source_of: SourceOf) -> None:
-    """Nobody takes the connection up: the caller's limit holds, not the one of connecting."""
+    """The server does not accept the connection. The caller's timeout ends the upload."""
     async with nothing_left():
-        with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf:
+        with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
             # Fill the queue: further connections hang.
-            address = deaf.getsockname()
+            address = server.getsockname()
             with socket.create_connection(address), _trying(address), _trying(address):
                 began = anyio.current_time()
                 with anyio.move_on_after(0.2) as scope:
@@ -226,14 +226,14 @@ async def test_while_the_journal_is_written(
     source_of: SourceOf,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A disk that hangs holds up nobody; what it has still to write, it writes when it can."""
-    hangs, goes_on = asyncio.Event(), threading.Event()
+    """A disk that hangs does not delay the cancellation. The write is completed later."""
+    hangs, released = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
     original = getattr(Journal, step)
 
     def slow(*args: Any, **kwargs: Any) -> Any:
         loop.call_soon_threadsafe(hangs.set)
-        goes_on.wait(10)
+        released.wait(10)
         return original(*args, **kwargs)
 
     source = source_of(SEVERAL_BYTES)
@@ -241,13 +241,13 @@ async def test_while_the_journal_is_written(
         with monkeypatch.context() as patch:
             patch.setattr(Journal, step, slow)
             seconds = await way(partial(run_upload, emulator, source, resume="local"), hangs.wait)
-            goes_on.set()
+            released.set()
             assert seconds < _SECONDS
             await join_threads()
         await no_connection_left(emulator.url)
         run = await run_upload(emulator, source, resume="local")
         assert run.video is not None, run.error
-        # Who was about to forget had finished: then this is another video.
+        # An upload that is cancelled in `forget` was finished, so this is another video.
         await check_finished(emulator, source, run.video.video_id, finished=int(step == "forget"))
 
 
@@ -256,21 +256,21 @@ async def test_while_the_journal_is_written(
 async def test_while_the_source_is_opened(
     way: Callable[[Work, Work], Awaitable[float]], source_of: SourceOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A descriptor that comes only when nobody waits for it any more is closed all the same."""
-    hangs, goes_on = asyncio.Event(), threading.Event()
+    """A descriptor that is opened after the cancellation is closed."""
+    hangs, released = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
     files: list[FileIO] = []
 
     def slow(source: FileSource, _part: Part) -> FileIO:
         loop.call_soon_threadsafe(hangs.set)
-        goes_on.wait(10)
+        released.wait(10)
         files.append(source.path.open("rb", buffering=0))
         return files[-1]
 
     monkeypatch.setattr(FileSource, "_open_file", slow)
     async with nothing_left(), service() as emulator:
         seconds = await way(partial(run_upload, emulator, source_of(SEVERAL_BYTES)), hangs.wait)
-        goes_on.set()
+        released.set()
         assert seconds < _SECONDS
         await join_threads()
         for _ in range(100):
@@ -279,24 +279,24 @@ async def test_while_the_source_is_opened(
 
 
 @pytest.mark.anyio
-async def test_while_progress_is_told(source_of: SourceOf) -> None:
+async def test_while_a_callback_runs(source_of: SourceOf) -> None:
     """A callback that never returns is cancelled with its upload."""
     source = source_of(SEVERAL_BYTES)
-    told = asyncio.Event()
+    called = asyncio.Event()
 
     async def listen(_progress: object) -> None:
-        told.set()
+        called.set()
         await anyio.sleep_forever()
 
     async with nothing_left(), service("upload,times=9:stall=forever") as emulator:
-        seconds = await _by_task(partial(run_upload, emulator, source, on_progress=listen), told.wait)
+        seconds = await _by_task(partial(run_upload, emulator, source, on_progress=listen), called.wait)
         assert seconds < _SECONDS
         assert dict(emulator.videos) == {}
 
 
 @pytest.mark.anyio
-async def test_a_client_goes_on_after_it(source_of: SourceOf) -> None:
-    """One upload that is cancelled takes nothing from the others, and nothing of the client."""
+async def test_other_uploads_of_the_client_continue(source_of: SourceOf) -> None:
+    """Cancelling one upload does not affect the others or the client."""
     source = source_of(SEVERAL_BYTES)
     async with (
         service("upload,part=1,attempt=1:stall=0.3", connection_rate=50_000_000) as emulator,

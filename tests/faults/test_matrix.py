@@ -1,8 +1,8 @@
-"""Each fault, wherever it strikes: the source's bytes in one container, or an error from which one can go on.
+"""Each fault at each place: one video with the source's bytes, or an error after which the upload can be resumed.
 
-The product is fault × place × kind of source × kind of range × number in flight × way of resuming. The default
-run is a covering subset of it: every fault at every place, and every two of the other circumstances together.
-The full product runs behind the marker `soak`.
+The product is fault × place × kind of source × kind of range × concurrency × resume mode. The default run is a
+covering subset: every fault at every place, and every pair of other values. The full product has the marker
+`soak`.
 """
 
 from __future__ import annotations
@@ -30,33 +30,33 @@ from harness.world import (
 
 from .matrix import (
     CONCURRENCY,
+    SCENARIOS,
     SEVERAL_BYTES,
-    TROUBLES,
     Case,
-    Fails,
-    Finishes,
+    Failure,
     Place,
-    Trouble,
-    every_case,
-    paired_cases,
+    Scenario,
+    Success,
+    all_cases,
+    pairwise_cases,
 )
 
 SourceOf = Callable[[int], Source]
 
 
-PAIRED = paired_cases()
+PAIRWISE = pairwise_cases()
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("cases", PAIRED.values(), ids=PAIRED)
-async def test_paired(cases: list[Case], source_of: SourceOf) -> None:
-    """Every fault at every place, the places at once."""
+@pytest.mark.parametrize("cases", PAIRWISE.values(), ids=PAIRWISE)
+async def test_pairwise(cases: list[Case], source_of: SourceOf) -> None:
+    """The covering subset. The places of a fault run concurrently."""
     await _check_all(cases, source_of)
 
 
 @pytest.mark.anyio
-async def test_progress_takes_back(source_of: SourceOf) -> None:
-    """What a failed attempt had sent does not count as sent any more."""
+async def test_progress_decreases_after_a_failed_attempt(source_of: SourceOf) -> None:
+    """The bytes of a failed attempt no longer count as sent."""
     source = source_of(SEVERAL_BYTES)
     async with service("upload,part=first,times=1:cut,when=late", connection_rate=50_000_000) as emulator:
         run = await run_upload(emulator, source, concurrency=1)
@@ -69,37 +69,37 @@ async def test_progress_takes_back(source_of: SourceOf) -> None:
 @pytest.mark.soak
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    ("trouble", "place"),
+    ("scenario", "place"),
     [
-        pytest.param(trouble, place, id=f"{trouble.name}, {place}")
-        for trouble in TROUBLES
-        for place in trouble.places
+        pytest.param(scenario, place, id=f"{scenario.name}, {place}")
+        for scenario in SCENARIOS
+        for place in scenario.places
     ],
 )
-async def test_every(trouble: Trouble, place: Place, source_of: SourceOf) -> None:
-    """Everything with everything."""
-    for cases in batched(every_case(trouble, place), len(CONCURRENCY)):
+async def test_all(scenario: Scenario, place: Place, source_of: SourceOf) -> None:
+    """The full product."""
+    for cases in batched(all_cases(scenario, place), len(CONCURRENCY)):
         await _check_all(cases, source_of)
 
 
-def test_the_pairs_are_covered() -> None:
-    """Every two circumstances of the product are met together in the default run."""
-    wanted, met = (
-        {pair for case in cases for pair in combinations(_circumstances(case), 2)}
+def test_all_pairs_are_covered() -> None:
+    """The default run contains every pair of values of the product."""
+    required, covered = (
+        {pair for case in cases for pair in combinations(_configuration(case), 2)}
         for cases in (
-            [case for one in TROUBLES for place in one.places for case in every_case(one, place)],
-            [case for cases in PAIRED.values() for case in cases],
+            [case for one in SCENARIOS for place in one.places for case in all_cases(one, place)],
+            [case for cases in PAIRWISE.values() for case in cases],
         )
     )
-    assert wanted == met
+    assert required == covered
 
 
-def _circumstances(case: Case) -> list[tuple[str, object]]:
+def _configuration(case: Case) -> list[tuple[str, object]]:
     return [(name, getattr(case, name)) for name in ("place", "kind", "ranges", "concurrency", "resume")]
 
 
 def batched(cases: Iterable[Case], size: int) -> Iterator[list[Case]]:
-    """So many at a time."""
+    """Split into batches."""
     rest = iter(cases)
     while batch := list(islice(rest, size)):
         yield batch
@@ -115,26 +115,26 @@ async def _check(case: Case, source: Source) -> None:
     try:
         await _check_one(case, source)
     except BaseException as exc:
-        exc.add_note(f"This was: {case}")
+        exc.add_note(f"Case: {case}")
         raise
 
 
 async def _check_one(case: Case, source: Source) -> None:
     async with service(*case.specs) as emulator:
         run = await _run(emulator, case, source)
-        ends = case.trouble.ends
-        if isinstance(ends, Fails) and ends.finishes_with_resume and case.resume != "no":
-            ends = Finishes()
-        if isinstance(ends, Finishes):
-            await _check_finished(emulator, case, ends, source, run)
+        expected = case.scenario.expected
+        if isinstance(expected, Failure) and expected.succeeds_with_resume and case.resume != "no":
+            expected = Success()
+        if isinstance(expected, Success):
+            await _check_finished(emulator, case, expected, source, run)
         else:
-            await _check_failed(emulator, case, ends, source, run)
-    # Only now: a request that stalls is written down when the service gives it up.
-    assert any(record.faults for record in emulator.requests), "no fault has struck"
-    if isinstance(case.trouble.ends, Finishes):
-        struck = source.content_range(case.part_number, case.ranges)
-        tries = [record for record in uploads(emulator) if record.content_range == struck]
-        assert case.trouble.ends.tries in (None, len(tries)), tries
+            await _check_failed(emulator, case, expected, source, run)
+    # A stalled request is recorded only when the emulator gives it up.
+    assert any(record.faults for record in emulator.requests), "no fault was triggered"
+    if isinstance(case.scenario.expected, Success):
+        affected = source.content_range(case.part_number, case.ranges)
+        attempts = [record for record in uploads(emulator) if record.content_range == affected]
+        assert case.scenario.expected.attempts in (None, len(attempts)), attempts
 
 
 async def _run(emulator: Emulator, case: Case, source: Source) -> Run:
@@ -145,51 +145,51 @@ async def _run(emulator: Emulator, case: Case, source: Source) -> Run:
         ranges=case.ranges,
         concurrency=case.concurrency,
         resume={"no": "off", "local": "local", "anywhere": "anywhere"}[case.resume],
-        stall_timeout=case.trouble.stall_timeout,
-        max_attempts=case.trouble.max_attempts,
+        stall_timeout=case.scenario.stall_timeout,
+        max_attempts=case.scenario.max_attempts,
     )
 
 
-async def _check_finished(emulator: Emulator, case: Case, ends: Finishes, source: Source, run: Run) -> None:
+async def _check_finished(emulator: Emulator, case: Case, expected: Success, source: Source, run: Run) -> None:
     assert run.error is None, run.error
     assert run.video is not None
-    orphans = ends.orphans if case.resume == "no" else 0
+    orphans = expected.orphans if case.resume == "no" else 0
     await check_finished(emulator, source, run.video.video_id, others=orphans)
     assert run.video.metadata == ()
-    assert emulator.statistics().logins == ends.logins
+    assert emulator.statistics().logins == expected.logins
 
 
-async def _check_failed(emulator: Emulator, case: Case, ends: Fails, source: Source, run: Run) -> None:
+async def _check_failed(emulator: Emulator, case: Case, expected: Failure, source: Source, run: Run) -> None:
     assert run.video is None
     assert run.error is not None
     check_sentence(str(run.error))
     check_no_resent_bytes(emulator)
-    if ends.container == "never made":
-        _check_cause(run.error, ends)
-        assert len(emulator.videos) <= ends.orphans
+    if expected.container == "not created":
+        _check_cause(run.error, expected)
+        assert len(emulator.videos) <= expected.orphans
         return
     assert isinstance(run.error, UploadFailed)
     assert run.error.__cause__ is not None
-    _check_cause(run.error.__cause__, ends)
-    _check_told(run.error, case, ends, source, run)
-    if case.resume != "no" and ends.goes_on:
-        await _check_going_on(emulator, case, ends, source, run.error)
+    _check_cause(run.error.__cause__, expected)
+    _check_report(run.error, case, expected, source, run)
+    if case.resume != "no" and expected.resumable:
+        await _check_resume(emulator, case, expected, source, run.error)
         return
     assert not run.error.resumable
-    expected = set() if ends.container == "deleted" else {run.error.video_id}
-    assert set(emulator.videos) == expected
+    remaining = set() if expected.container == "deleted" else {run.error.video_id}
+    assert set(emulator.videos) == remaining
 
 
-def _check_cause(error: BaseException, ends: Fails) -> None:
-    assert isinstance(error, ends.cause), error
-    assert getattr(error, "status", None) == ends.status
+def _check_cause(error: BaseException, expected: Failure) -> None:
+    assert isinstance(error, expected.cause), error
+    assert getattr(error, "status", None) == expected.status
     assert isinstance(error, UploaderError)
 
 
-def _check_told(error: UploadFailed, case: Case, ends: Fails, source: Source, run: Run) -> None:
-    """The error says what had arrived, where, and what became of it."""
-    assert (error.part_number is None) == (ends.names == "none")
-    assert error.part_number == case.part_number or ends.names != "it"
+def _check_report(error: UploadFailed, case: Case, expected: Failure, source: Source, run: Run) -> None:
+    """The error states correctly which parts are stored, and what happens to the container."""
+    assert (error.part_number is None) == (expected.reported_part == "none")
+    assert error.part_number == case.part_number or expected.reported_part != "affected"
     assert error.total_bytes == source.size_bytes
     assert error.parts_total == source.parts_total
     assert error.acknowledged_bytes == run.progress[-1].acknowledged_bytes
@@ -200,15 +200,15 @@ def _check_told(error: UploadFailed, case: Case, ends: Fails, source: Source, ru
     assert error.advice
 
 
-async def _check_going_on(
-    emulator: Emulator, case: Case, ends: Fails, source: Source, error: UploadFailed
+async def _check_resume(
+    emulator: Emulator, case: Case, expected: Failure, source: Source, error: UploadFailed
 ) -> None:
-    """The same upload again, with the trouble over, sends what is missing and no more."""
+    """Without faults, the same upload sends only what is missing."""
     assert error.resumable
     assert error.advice == "Upload it again to resume."
     (view,) = emulator.videos.values()
     assert view.video_id == error.video_id
-    if ends.tells_truth:
+    if expected.is_accurate:
         assert error.acknowledged_bytes <= view.received_bytes
     missing = missing_bytes(view, source, case.ranges)
     emulator.clear_faults()

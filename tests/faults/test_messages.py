@@ -1,4 +1,4 @@
-"""Every message that a user can see when an upload goes wrong, and that none of them gives away a secret."""
+"""The complete messages that users see when an upload fails. None of them contains a secret."""
 
 from __future__ import annotations
 
@@ -36,123 +36,123 @@ _LOST: Final = "No response from the service:"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What goes wrong, and the whole text of what is said then. VIDEO stands for the videoId."""
+    """Faults, and the complete message. VIDEO stands for the videoId."""
 
     faults: tuple[str, ...]
-    says: str
+    text: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-_GOING_ON: Final = {"resume": "local"}
+_RESUME: Final = {"resume": "local"}
 _LAST: Final = "upload,part=last"
 
 MESSAGES: Final = {
-    # A part.
+    # Parts.
     "refused": Message(
         faults=(f"{_LAST}:problem=uploaded-file-invalid-file",),
-        says=f"Part 3 of 3: {_ANSWERED} 400: The uploaded file cannot be read from the request. {_TWO} {_DELETED}",
+        text=f"Part 3 of 3: {_ANSWERED} 400: The uploaded file cannot be read from the request. {_TWO} {_DELETED}",
     ),
     "too large": Message(
         faults=(f"{_LAST}:status=413",),
-        says=f"Part 3 of 3: {_ANSWERED} 413: The uploaded file is too large. {_TWO} {_DELETED}",
+        text=f"Part 3 of 3: {_ANSWERED} 413: The uploaded file is too large. {_TWO} {_DELETED}",
     ),
     "server error": Message(
         faults=(f"{_LAST}:status=503",),
-        says=f"Part 3 of 3: {_ANSWERED} 503: Service Unavailable. {_TWO} {_DELETED}",
+        text=f"Part 3 of 3: {_ANSWERED} 503: Service Unavailable. {_TWO} {_DELETED}",
     ),
     "server error, resume": Message(
         faults=(f"{_LAST}:status=503",),
-        options=_GOING_ON,
-        says=f"Part 3 of 3: {_ANSWERED} 503: Service Unavailable. {_TWO} {_AGAIN}",
+        options=_RESUME,
+        text=f"Part 3 of 3: {_ANSWERED} 503: Service Unavailable. {_TWO} {_AGAIN}",
     ),
     "a proxy's page": Message(
         faults=(f"{_LAST}:status=502,body=html",),
-        options=_GOING_ON,
-        says=f"Part 3 of 3: {_ANSWERED} 502: Bad Gateway. {_TWO} {_AGAIN}",
+        options=_RESUME,
+        text=f"Part 3 of 3: {_ANSWERED} 502: Bad Gateway. {_TWO} {_AGAIN}",
     ),
     "rate limit": Message(
         faults=(f"{_LAST}:status=429,retry-after=0",),
-        options=_GOING_ON,
-        says=f"Part 3 of 3: {_ANSWERED} 429: Too many requests. {_TWO} {_AGAIN}",
+        options=_RESUME,
+        text=f"Part 3 of 3: {_ANSWERED} 429: Too many requests. {_TWO} {_AGAIN}",
     ),
     "redirect": Message(
         faults=(f"{_LAST}:status=302,header=Location=http://127.0.0.1:9/",),
-        says=f"Part 3 of 3: {_ANSWERED} 302: Found. It redirects elsewhere, and redirects are not followed; "
+        text=f"Part 3 of 3: {_ANSWERED} 302: Found. It redirects elsewhere, and redirects are not followed; "
         f"check the base URL. {_TWO} {_DELETED}",
     ),
     "token refused": Message(
         faults=(f"{_LAST}:status=401",),
-        options=_GOING_ON,
-        says=f"Part 3 of 3: {_ANSWERED} 401: The access token is invalid or has expired. {_TWO} {_AGAIN}",
+        options=_RESUME,
+        text=f"Part 3 of 3: {_ANSWERED} 401: The access token is invalid or has expired. {_TWO} {_AGAIN}",
     ),
     "key refused in the middle": Message(
         faults=(
             "upload,part=2:expire-tokens,revoke-tokens",
             f"auth,attempt=2:problem={_REFUSED}",
         ),
-        options=_GOING_ON,
-        says=f"Part 2 of 3: {_ANSWERED} 400: The user credentials were incorrect. Check the API key, and that it "
+        options=_RESUME,
+        text=f"Part 2 of 3: {_ANSWERED} 400: The user credentials were incorrect. Check the API key, and that it "
         f"belongs to this environment. {_ONE} {_AGAIN}",
     ),
     "account suspended": Message(
         faults=(f"{_LAST}:problem=account-suspended",),
-        options=_GOING_ON,
-        says=f"Part 3 of 3: {_ANSWERED} 403: This account is suspended. {_TWO} {_AGAIN}",
+        options=_RESUME,
+        text=f"Part 3 of 3: {_ANSWERED} 403: This account is suspended. {_TWO} {_AGAIN}",
     ),
     "connection closed": Message(
         faults=(f"{_LAST}:cut,when=late",),
-        options=_GOING_ON,
-        says=f"Part 3 of 3: {_LOST} it closed the connection. {_TWO} {_AGAIN}",
+        options=_RESUME,
+        text=f"Part 3 of 3: {_LOST} it closed the connection. {_TWO} {_AGAIN}",
     ),
     "stalled": Message(
         faults=(f"{_LAST}:stall=forever,when=late",),
-        options={**_GOING_ON, "stall_timeout": 0.3},
-        says=f"Part 3 of 3: {_LOST} nothing moved for 0.3 s. {_TWO} {_AGAIN}",
+        options={**_RESUME, "stall_timeout": 0.3},
+        text=f"Part 3 of 3: {_LOST} nothing moved for 0.3 s. {_TWO} {_AGAIN}",
     ),
     "someone else": Message(
         faults=(f"{_LAST}:problem=video-content-range-by-part-part-already-sent",),
-        says=f"Part 3 of 3: {_ANSWERED} 400: This part was already sent. This upload did not send it: another "
+        text=f"Part 3 of 3: {_ANSWERED} 400: This part was already sent. This upload did not send it: another "
         f"program is writing to this video. {_TWO} The video was not deleted.",
     ),
     "not deleted": Message(
         faults=("upload,part=first:status=413", "delete:status=503"),
-        says=f"Part 1 of 3: {_ANSWERED} 413: The uploaded file is too large. {_NONE} "
+        text=f"Part 1 of 3: {_ANSWERED} 413: The uploaded file is too large. {_NONE} "
         "The unfinished video could not be deleted; the service removes it after 7 days.",
     ),
-    # The end.
+    # After the last part.
     "never whole": Message(
         faults=("upload,part=2:status=200,body=html",),
-        options={**_GOING_ON, "stall_timeout": 0.3},
-        says="Every part was accepted, but the service has not assembled the video (its status is 'uploading'). "
+        options={**_RESUME, "stall_timeout": 0.3},
+        text="Every part was accepted, but the service has not assembled the video (its status is 'uploading'). "
         f"{_ALL} {_AGAIN}",
     ),
     "no status": Message(
         faults=("status:status=503",),
-        options=_GOING_ON,
-        says=f"{_ANSWERED} 503: Service Unavailable. {_ALL} {_AGAIN}",
+        options=_RESUME,
+        text=f"{_ANSWERED} 503: Service Unavailable. {_ALL} {_AGAIN}",
     ),
-    # The beginning.
+    # Before the first part.
     "wrong key": Message(
         faults=(f"auth:problem={_REFUSED}",),
-        says=f"{_ANSWERED} 400: The user credentials were incorrect. Check the API key, and that it belongs to "
+        text=f"{_ANSWERED} 400: The user credentials were incorrect. Check the API key, and that it belongs to "
         "this environment.",
     ),
-    "nobody to log in at": Message(faults=("auth:cut",), says=f"{_LOST} it closed the connection."),
+    "login gets no response": Message(faults=("auth:cut",), text=f"{_LOST} it closed the connection."),
     "not created": Message(
-        faults=("create:problem=invalid-attribute",), says=f"{_ANSWERED} 400: This attribute is invalid."
+        faults=("create:problem=invalid-attribute",), text=f"{_ANSWERED} 400: This attribute is invalid."
     ),
     "create redirects": Message(
         faults=("create:status=302",),
-        says=f"{_ANSWERED} 302: Found. It redirects elsewhere, and redirects are not followed; "
+        text=f"{_ANSWERED} 302: Found. It redirects elsewhere, and redirects are not followed; "
         "check the base URL.",
     ),
     "not the service": Message(
         faults=("create:status=200,body=html",),
-        says=f"{_ANSWERED} 200 with something that is not a video; check the base URL.",
+        text=f"{_ANSWERED} 200 with something that is not a video; check the base URL.",
     ),
     "not the service's login": Message(
         faults=("auth:status=200,body=html",),
-        says=f"{_ANSWERED} 200 with something that is not a bearer token; check the base URL.",
+        text=f"{_ANSWERED} 200 with something that is not a bearer token; check the base URL.",
     ),
 }
 
@@ -160,52 +160,52 @@ MESSAGES: Final = {
 @pytest.mark.anyio
 @pytest.mark.parametrize("message", MESSAGES.values(), ids=MESSAGES)
 async def test_message(message: Message, source_of: SourceOf) -> None:
-    """Word for word."""
+    """The message is exactly this text."""
     async with service(*message.faults) as emulator:
         options = {"max_attempts": 2, "concurrency": 1, **message.options}
         run = await run_upload(emulator, source_of(SEVERAL_BYTES), **options)
     assert run.error is not None
     text = str(run.error)
     check_sentence(text)
-    assert re.sub(r"\bvi[A-Za-z0-9]{10,}", "VIDEO", text) == message.says
+    assert re.sub(r"\bvi[A-Za-z0-9]{10,}", "VIDEO", text) == message.text
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    ("host", "says"),
+    ("host", "reason"),
     [
         ("http://127.0.0.1:9", "no connection to 127.0.0.1:9 (Connection refused)."),
         ("https://no-such-host.invalid", "the host name 'no-such-host.invalid' was not found."),
     ],
 )
-async def test_nobody_there(host: str, says: str, source_of: SourceOf) -> None:
-    """Where it tried, and why that did not work."""
+async def test_unreachable_service(host: str, reason: str, source_of: SourceOf) -> None:
+    """The message has the address and the reason."""
     async with QuickClient(api_key=KEY, base_url=host) as client:
         with pytest.raises(UploaderError) as caught:
             await client.upload(source_of(SEVERAL_BYTES).path, part_size=PART, max_attempts=1)
-    assert str(caught.value) == f"{_LOST} {says}"
+    assert str(caught.value) == f"{_LOST} {reason}"
     check_sentence(str(caught.value))
 
 
-# What is logged on the way; the source is movie.mp4.
+# Log messages of successful uploads of movie.mp4.
 LOGGED: Final = {
-    "a part is tried again": (
+    "part is retried": (
         ("upload,part=last,times=1:cut,when=late",),
         r"movie\.mp4, part 3: No response from the service: it closed the connection\. Retrying in \d\.\d s\.",
     ),
-    "a part had arrived": (
+    "part was stored": (
         ("upload,part=last,times=1:cut,when=stored",),
         r"movie\.mp4, part 3 was already stored\.",
     ),
-    "the creation is tried again": (
+    "creation is retried": (
         ("create,times=1:status=503",),
         r"movie\.mp4, create: The service answered 503: Service Unavailable\. Retrying in \d\.\d s\.",
     ),
-    "the status is asked again": (
+    "status is retried": (
         ("status,times=1:status=502,body=html",),
         r"movie\.mp4, status: The service answered 502: Bad Gateway\. Retrying in \d\.\d s\.",
     ),
-    "the video is asked for again": (
+    "video is retried": (
         ("completing,times=1:cut", "get,times=1:status=500"),
         r"movie\.mp4, video: The service answered 500: Internal Server Error\. Retrying in \d\.\d s\.",
     ),
@@ -217,13 +217,13 @@ LOGGED: Final = {
 async def test_logged(
     faults: tuple[str, ...], pattern: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What was tried again, why, and when."""
+    """The log has the reason and time of each retry."""
     caplog.set_level(logging.INFO, "async_uploader")
     movie = make_source(tmp_path / "movie.mp4", SEVERAL_BYTES)
     async with service(*faults) as emulator:
         assert (await run_upload(emulator, movie)).video is not None
-    told = [record.getMessage() for record in caplog.records if record.name.startswith("async_uploader")]
-    assert [line for line in told if re.fullmatch(pattern, line)], told
+    logged = [record.getMessage() for record in caplog.records if record.name.startswith("async_uploader")]
+    assert [line for line in logged if re.fullmatch(pattern, line)], logged
 
 
 SECRET_FAULTS: Final = (
@@ -238,7 +238,7 @@ SECRET_FAULTS: Final = (
     ("upload:status=302,header=Location=http://127.0.0.1:9/",),
 )
 
-# With an upload token there is no login, and nothing is asked.
+# An upload token sends parts only.
 _OF_PARTS: Final = SECRET_FAULTS[1:2]
 
 
@@ -258,7 +258,7 @@ async def test_no_secret_anywhere(
     tmp_path: Path,
     issued: list[str],
 ) -> None:
-    """Not in the output, at -vv, nor in the journal: keys, bearer, refresh and upload tokens."""
+    """No key and no bearer, refresh or upload token is in the output (with -vv) or in the journal."""
     async with service() as emulator:
         async with QuickClient(api_key=KEY, base_url=emulator.url) as client:
             upload_token = (await client.create_upload_token()).token
@@ -277,7 +277,7 @@ async def test_no_secret_anywhere(
 
 @pytest.fixture
 def issued(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every bearer and refresh token that the service gives out, also those that are refreshed or revoked."""
+    """All bearer and refresh tokens that the emulator issues."""
     tokens: list[str] = []
     issue = Credentials._issue
 
@@ -294,6 +294,6 @@ def _contents(folder: Path) -> bytes:
     return b"\n".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
-def test_sizes_are_as_the_table_says() -> None:
-    """The table above is about three parts of a source of 11 MiB and a byte."""
+def test_size_of_the_source() -> None:
+    """The messages above are those of three parts and 11 MiB."""
     assert SEVERAL_BYTES == 2 * PART + MIB + 1

@@ -140,7 +140,7 @@ async def test_standard_input_that_grows(tmp_path: Path) -> None:
             "XDG_STATE_HOME": str(tmp_path),
         }
         command = [sys.executable, "-m", "async_uploader", "upload", "-", "--part-size=5MiB", "--concurrency=1"]
-        path.write_bytes(bytes(12 * PART))
+        path.write_bytes(bytes(3 * PART))
         with path.open("rb") as file:
             process = await anyio.to_thread.run_sync(
                 lambda: subprocess.Popen(command, stdin=file, stderr=subprocess.PIPE, env=environment, text=True)
@@ -154,7 +154,7 @@ async def test_standard_input_that_grows(tmp_path: Path) -> None:
             process.kill()
             await anyio.to_thread.run_sync(process.wait)
         assert process.returncode == 1
-        assert f"stdin has more than the {12 * PART:,} bytes it had when the upload began." in err
+        assert f"stdin has more than the {3 * PART:,} bytes it had when the upload began." in err
         assert "too small" not in err
         assert "Traceback" not in err
         assert dict(emulator.videos) == {}

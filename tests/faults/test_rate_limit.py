@@ -1,4 +1,4 @@
-"""The account's limit: spent evenly, never run into, and when others use it up, waited for by everybody."""
+"""The account's rate limit: requests are spread, and all workers wait if other clients use it up."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ SourceOf = Callable[[int], Source]
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("concurrency", [1, 16])
-async def test_twelve_parts_at_six_a_window(concurrency: int, source_of: SourceOf) -> None:
-    """In about the time that the limit allows, which is two windows, with no 429."""
+async def test_twelve_parts_with_six_per_window(concurrency: int, source_of: SourceOf) -> None:
+    """The upload takes about two windows, as the limit requires, without a 429."""
     source = source_of(11 * PART + 1)
     async with service(rate_limit=6, rate_window=2.0) as emulator:
         began = anyio.current_time()
@@ -44,13 +44,13 @@ async def test_twelve_parts_at_six_a_window(concurrency: int, source_of: SourceO
         await check_finished(emulator, source, run.video.video_id)
         assert 429 not in emulator.statistics().requests_by_status
         assert len(uploads(emulator)) == 12
-        # The second window is full only once it has begun, and the first was spread over its time.
+        # The requests of the first window are spread over it; those of the second can be sent when it opens.
         assert 2.0 <= seconds < 5.0
 
 
 @pytest.mark.anyio
-async def test_someone_else_uses_the_account(source_of: SourceOf) -> None:
-    """A 429 all the same pauses every worker until the window is over, and costs nothing but time."""
+async def test_other_clients_use_the_account(source_of: SourceOf) -> None:
+    """A 429 pauses every worker until the window is over. The upload succeeds."""
     source = source_of(11 * PART + 1)
     async with service(rate_limit=10, rate_window=2.0) as emulator:
         run, _ = await asyncio.gather(
@@ -61,7 +61,7 @@ async def test_someone_else_uses_the_account(source_of: SourceOf) -> None:
         check_no_resent_bytes(emulator, limited=True)
         refused = [record for record in uploads(emulator) if record.status == 429 and record.content_range]
         assert 1 <= len(refused) <= 4
-        # What had its turn before the first refusal was known was on its way; nothing else until the window's end.
+        # Requests may have been sent before the first refusal was received. Later ones wait until the window ends.
         first_s = min(record.ended_s for record in refused)
         opened_s = min(record.started_s for record in uploads(emulator))
         started_s = [record.started_s for record in uploads(emulator) if record.content_range]
@@ -69,28 +69,28 @@ async def test_someone_else_uses_the_account(source_of: SourceOf) -> None:
 
 
 async def _use_up(emulator: Emulator, count: int) -> None:
-    """Upload small videos by hand, whole, on the same account."""
-    # The uploader spreads its parts over the window, and has no news of this until the next one is refused.
+    """Upload small videos in one request each, with the same account."""
+    # The uploader spreads its parts over the window, and learns of these requests from its next response.
     await emulator.wait_for(lambda emulator: len(uploads(emulator)) == 2)
     async with aiohttp.ClientSession(emulator.url, headers=AUTH_HEADERS) as session:
 
         async def one() -> None:
-            async with session.post("/videos", json={"title": "another"}) as answer:
-                video_id = (await answer.json(content_type=None))["videoId"]
+            async with session.post("/videos", json={"title": "another"}) as response:
+                video_id = (await response.json(content_type=None))["videoId"]
             form = aiohttp.FormData()
             form.add_field("file", b"x", filename="x.mp4")
-            async with session.post(f"/videos/{video_id}/source", data=form) as answer:
-                assert answer.status in (201, 429)
+            async with session.post(f"/videos/{video_id}/source", data=form) as response:
+                assert response.status in (201, 429)
 
         await asyncio.gather(*(one() for _ in range(count)))
 
 
 @pytest.mark.anyio
-async def test_two_hundred_uploads_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At a hundred a window: all finish, none is refused, descriptors and memory stay bounded."""
+async def test_two_hundred_concurrent_uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With 100 per window, all finish and none is refused. Descriptors and memory stay bounded."""
     monkeypatch.setattr(
         ProgressReporter, "_INTERVAL_SECONDS", 0.1
-    )  # 200 at once would keep the loop busy with telling
+    )  # frequent reports of 200 uploads would keep the event loop busy
     count = 200
     paths = [tmp_path / f"{number}.mp4" for number in range(count)]
     for number, path in enumerate(paths):
@@ -123,14 +123,14 @@ async def test_two_hundred_uploads_at_once(tmp_path: Path, monkeypatch: pytest.M
             view = await emulator.finished(video.video_id)
             assert view.title == f"{int(view.source_path.read_bytes()) if view.source_path else None}.mp4"
     assert 3.0 <= seconds < 15.0
-    # A file and the two ends of a connection for each, and a few for the event loop and the journal.
+    # Per upload: a file and both ends of a connection. Some more for the event loop and the journal.
     assert most - descriptors < 3 * count + 50
     assert process.memory_info().rss - memory < 200 * MIB
 
 
 @pytest.mark.anyio
-async def test_parts_are_no_smaller_than_the_window_has_room_for(tmp_path: Path) -> None:
-    """Twenty parts of 5 MiB where ten are allowed: ten are sent, and nobody waits."""
+async def test_part_size_fits_the_window(tmp_path: Path) -> None:
+    """Of 100 MiB, ten parts are sent instead of twenty, because ten are allowed. No part waits."""
     path = tmp_path / "a.mp4"
     with path.open("wb") as file:
         file.truncate(100 * MIB)

@@ -388,13 +388,13 @@ async def test_metadata_of_other_programs_is_written_back_unchanged(movie: Sourc
     ]
     written: list[object] = []
 
-    def add_metadata(request: Request, answer: bytes) -> bytes:
+    def add_metadata(request: Request, response_bytes: bytes) -> bytes:
         if request.method == "PATCH":
             written.append(json.loads(request.body)["metadata"])
             return response(200, {"videoId": request.path.rpartition("/")[2], "metadata": written[-1]})
-        video = json.loads(answer.partition(b"\r\n\r\n")[2] or "{}")
+        video = json.loads(response_bytes.partition(b"\r\n\r\n")[2] or "{}")
         if "metadata" not in video:
-            return answer
+            return response_bytes
         return response(201, {**video, "metadata": [foreign[0], *video["metadata"], *foreign[1:]]})
 
     async with (

@@ -1,6 +1,4 @@
-"""Random scenarios: the result is one finished video with the source's bytes, or an error after which only what is
-missing is sent.
-"""
+"""Random scenarios end with one finished video, or with an error after which only the missing bytes are sent."""
 
 from __future__ import annotations
 

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 import pytest
 
 from harness.forking import Forks
-from harness.sweeps.bench import Bench, Case, benches, is_quiet, upload_flags
+from harness.sweeps.bench import Bench, Case, benches
 from harness.sweeps.child import Injection, Instructions
 from harness.sweeps.counts import Counts, Findings, Kind, table
 from harness.sweeps.proxy import Request, Response, proxied
 from harness.sweeps.runner import SWEEPS, SweepRun
+from harness.sweeps.workspace import is_quiet, upload_flags
 
 
 @pytest.fixture(scope="session")

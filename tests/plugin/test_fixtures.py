@@ -10,8 +10,8 @@ BARE = '''
 import base64, hashlib, json, urllib.request
 
 def call(url, data=None, **headers):
-    with urllib.request.urlopen(urllib.request.Request(url, data, headers)) as answer:
-        return json.load(answer)
+    with urllib.request.urlopen(urllib.request.Request(url, data, headers)) as response:
+        return json.load(response)
 
 def upload(service, data):
     """A client that knows only the documentation of the service."""
@@ -179,7 +179,7 @@ def test_shared(service, count):
     run_tests(program).assert_outcomes(passed=2)
 
 
-def test_waiting_says_what_for(run_tests: RunTests) -> None:
+def test_timeout_messages(run_tests: RunTests) -> None:
     """A video that does not exist, and one that is not complete in time."""
     program = """
 import asyncio, pytest

@@ -66,8 +66,8 @@ def create(service):
     key = base64.b64encode(service.api_key.encode() + b":").decode()
     headers = {"Authorization": f"Basic {key}", "Content-Type": "application/json"}
     request = urllib.request.Request(f"{service.url}/videos", b'{"title": "a"}', headers)
-    with urllib.request.urlopen(request) as answer:
-        return answer.status
+    with urllib.request.urlopen(request) as response:
+        return response.status
 
 @pytest.mark.apivideo(rate_limit=1, rate_window=600, api_key="another", data="kept")
 def test_limited(apivideo_emulator):
@@ -105,7 +105,7 @@ def test_refused(run_tests: RunTests) -> None:
     result.stdout.no_fnmatch_line("*pytest_plugin.py*")
 
 
-def test_what_a_failing_test_shows(run_tests: RunTests) -> None:
+def test_report_of_a_failed_test(run_tests: RunTests) -> None:
     """The last requests with their faults, the videos, and the unused faults; no secrets."""
     program = """
 import asyncio, pytest

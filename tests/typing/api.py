@@ -1,4 +1,4 @@
-"""Uses of the public names, as users write them. Never run: mypy and pyright check it, both strict."""
+"""Uses of the public names, as in programs of users. mypy and pyright check them; they are never run."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ async def many_as_variables(client: Client, path: Path, names: list[str], more: 
 
 
 def callbacks() -> tuple[OnProgress, OnVideo, OnStatus, OnEvent]:
-    return on_progress_async, print, print, told
+    return on_progress_async, print, print, seen_events
 
 
 def modes(resume: ResumeMode, ranges: Ranges) -> UploadOptions:
@@ -238,7 +238,7 @@ async def errors() -> None:
         assert_type(error, SourceError | ConfigurationError)
 
 
-def told(event: events.UploadEvent) -> None:
+def seen_events(event: events.UploadEvent) -> None:
     match event:
         case events.PartEnded():
             assert_type(event.error_type, str | None)
@@ -262,7 +262,7 @@ def told(event: events.UploadEvent) -> None:
 
 
 def listeners(listener: events.OnEvent) -> None:
-    with events.listen(listener), events.listen(told):
+    with events.listen(listener), events.listen(seen_events):
         pass
 
 

@@ -16,6 +16,7 @@ from yarl import URL
 
 from async_uploader._errors import ConfigurationError, SourceError, SourceUnavailable
 from async_uploader._parsing import sentence
+from async_uploader._sources.remote import display_url
 
 from .base_url import environment_proxy
 from .transport_errors import CONNECT_TIMEOUT_SECONDS, translate
@@ -38,7 +39,7 @@ class WebObject:
 
     def __init__(self, url: URL) -> None:
         self._url = url
-        self.display_name = str(url.with_user(None).with_query(None).with_fragment(None))
+        self.display_name = display_url(str(url))
         self.name = unquote(url.raw_path.rstrip("/").rpartition("/")[2]) or url.host or "download"
         self.size_bytes = 0
         self.version = ""

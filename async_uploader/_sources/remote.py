@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Final, Protocol
+from urllib.parse import urlsplit, urlunsplit
 
 import anyio
 
@@ -33,6 +34,14 @@ def remote_scheme(source: str) -> str:
     """The scheme of the URL of a remote source, in lower case; empty if the source is a path."""
     scheme, separator, _ = source.partition("://")
     return scheme.lower() if separator and scheme.lower() in STORE_SCHEMES | _WEB_SCHEMES else ""
+
+
+def display_url(url: str) -> str:
+    """A URL as messages may show it: without the query, fragment and credentials of a web URL."""
+    if remote_scheme(url) in STORE_SCHEMES:
+        return url
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 class RemoteObject(Protocol):

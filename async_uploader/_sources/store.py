@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from async_uploader._errors import ConfigurationError, SourceError, SourceUnavailable
@@ -84,17 +84,28 @@ class StoreObject:
             raise _translate(exc, self.display_name) from None
 
 
-def split_store_url(url: str) -> tuple[str, str, str]:
+def split_store_url(url: str, *, needs_key: bool) -> tuple[str, str, str]:
     """The scheme, bucket and key of a URL such as ``s3://BUCKET/KEY``.
 
-    :raises ConfigurationError: it has no bucket
+    :raises ConfigurationError: it has no bucket, or no key where one is needed
     """
     scheme, _, path = url.partition("://")
     # Not by urlsplit(): keys may contain "?" and "#".
     bucket, _, key = path.partition("/")
     if not bucket:
         raise ConfigurationError(f"{url!r} names no bucket; expected {scheme}://BUCKET/KEY.")
+    if needs_key and not key.strip("/"):
+        raise ConfigurationError(f"{url!r} names no object; expected {scheme}://BUCKET/KEY.")
     return scheme.lower(), bucket, key
+
+
+def check_store_url(url: str) -> None:
+    """Check what can be checked without a request.
+
+    :raises ConfigurationError: as in :func:`open_store_object`
+    """
+    scheme, bucket, _ = split_store_url(url, needs_key=True)
+    store_of(scheme, bucket)
 
 
 async def open_store_object(url: str) -> StoreObject:
@@ -104,9 +115,7 @@ async def open_store_object(url: str) -> StoreObject:
     :raises SourceError: the object is missing, or access was denied
     :raises SourceUnavailable: a retry may succeed
     """
-    scheme, bucket, key = split_store_url(url)
-    if not key.strip("/"):
-        raise ConfigurationError(f"{url!r} names no object; expected {scheme}://BUCKET/KEY.")
+    scheme, bucket, key = split_store_url(url, needs_key=True)
     return await StoreObject.open(store_of(scheme, bucket), key, display_name=f"{scheme}://{bucket}/{key}")
 
 
@@ -133,22 +142,28 @@ def store_of(scheme: str, bucket: str) -> ObjectStore:
         ) from None
 
 
-async def list_objects(url: str) -> AsyncIterator[str]:
-    """The URLs of all objects below a prefix, page by page.
+def list_objects(url: str) -> list[str]:
+    """The keys of all objects below a prefix, relative to it. Blocks; call it in a thread.
+
+    Placeholders of directories, which some tools create, are omitted.
 
     :raises ConfigurationError: as in :func:`open_store_object`
     :raises SourceError: the bucket is missing, or access was denied
     """
     import obstore  # noqa: PLC0415 - an extra
 
-    scheme, bucket, prefix = split_store_url(url)
+    scheme, bucket, prefix = split_store_url(url, needs_key=False)
     store = store_of(scheme, bucket)
+    prefix = prefix.strip("/")
     try:
-        async for page in obstore.list(store, prefix=prefix.rstrip("/") or None):
-            for meta in page:
-                yield f"{scheme}://{bucket}/{meta['path']}"
+        metas = [meta for page in obstore.list(store, prefix=prefix or None) for meta in page]
     except Exception as exc:  # noqa: BLE001 - translated
-        raise _translate(exc, url) from None
+        failure = _translate(exc, url)
+    else:
+        directories = {meta["path"].rpartition("/")[0] for meta in metas}
+        keys = (meta["path"] for meta in metas if meta["size"] or meta["path"] not in directories)
+        return sorted(key.removeprefix(prefix).lstrip("/") for key in keys)
+    raise failure
 
 
 def changed(display_name: str) -> SourceError:

@@ -1,7 +1,7 @@
 """pytest fixtures that test any client of api.video, in any language, with the emulator.
 
 ``apivideo_emulator``
-    An emulator for this test alone, in a thread: the test can be sync or async, and use any client.
+    An emulator for one test, in a thread: the test can be sync or async, and use any client.
 ``apivideo_env``
     The same emulator in the environment, for code that reads its settings there.
 ``apivideo_client``
@@ -20,7 +20,6 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from inspect import signature
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import pytest
@@ -31,24 +30,24 @@ if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
 
     from . import Client
-    from .emulator import Emulator, Fault, RequestRecord, Statistics, VideoView
+    from .emulator import Delivery, Emulator, Fault, RequestRecord, Statistics, VideoView
 
 __all__ = ("RunningEmulator", "apivideo_client", "apivideo_emulator", "apivideo_env", "running_emulator")
 
 _MARKER: Final = (
     "apivideo(*, faults=(), rate_limit=None, rate_window=60, connection_rate=None, link_rate=None, latency=0, "
-    "listing_lag=0, token_ttl=3600, api_key='local-key', port=0, data=None, allowed_hosts=()): settings of the "
-    "emulator of apivideo_emulator."
+    "listing_lag=0, token_ttl=3600, api_key='local-key', port=0, data=None, allowed_hosts=(), tls=False, "
+    "video_restore=False): settings of the emulator of apivideo_emulator."
 )
 _REPORTED_REQUESTS: Final = 20
 #: Settings that few tests need; error messages list them last.
-_RARE_SETTINGS: Final = ("allowed_hosts", "data", "host", "port")
+_RARE_SETTINGS: Final = ("allowed_hosts", "data", "host", "port", "tls", "video_restore")
 
 
 class RunningEmulator:
     """An emulator that runs in a thread. Call its methods from any other thread.
 
-    They block. In an event loop, call the two that wait in a thread, so that uploads in the loop can continue:
+    The methods block. In an event loop, call those that wait in a thread, so that uploads can continue:
     ``await asyncio.to_thread(emulator.wait_until_finished, video_id)``.
 
     :ivar url: base URL for clients: ``http://HOST:PORT``
@@ -67,8 +66,12 @@ class RunningEmulator:
 
     @property
     def env(self) -> dict[str, str]:
-        """Environment variables for clients: ``APIVIDEO_BASE_URL`` and ``APIVIDEO_API_KEY``."""
-        return {"APIVIDEO_BASE_URL": self.url, "APIVIDEO_API_KEY": self.api_key}
+        """Environment variables for a client: ``APIVIDEO_BASE_URL`` and ``APIVIDEO_API_KEY``.
+
+        With TLS also ``SSL_CERT_FILE``, which most programs read when they start.
+        """
+        trusted = {} if self._emulator.ca_file is None else {"SSL_CERT_FILE": str(self._emulator.ca_file)}
+        return {"APIVIDEO_BASE_URL": self.url, "APIVIDEO_API_KEY": self.api_key, **trusted}
 
     @property
     def videos(self) -> Mapping[str, VideoView]:
@@ -79,6 +82,11 @@ class RunningEmulator:
     def requests(self) -> Sequence[RequestRecord]:
         """The last 50,000 requests that have ended, oldest first."""
         return self._portal.call(lambda: self._emulator.requests)
+
+    @property
+    def deliveries(self) -> Sequence[Delivery]:
+        """The attempts to deliver events to webhooks, oldest first; the latest 1,000."""
+        return self._portal.call(lambda: self._emulator.deliveries)
 
     def statistics(self) -> Statistics:
         """Return the counters since the start of the emulator."""
@@ -107,7 +115,7 @@ class RunningEmulator:
     def add_fault(self, fault: str | Fault) -> None:
         """Add a fault.
 
-        :param fault: a :class:`~async_uploader.emulator.Fault`, or its text: ``"part=2:cut"``
+        :param fault: a :class:`~async_uploader.emulator.Fault`, or a fault spec: ``"part=2:cut"``
         :raises ValueError: the fault is invalid
         """
         parsed = _fault(fault)
@@ -118,6 +126,18 @@ class RunningEmulator:
         """Remove all faults."""
         self._faults.clear()
         self._portal.call(self._emulator.clear_faults)
+
+    def reset(self) -> None:
+        """Forget videos, tokens, webhooks, faults, requests and rate-limit windows. Requests in flight are cut."""
+        self._faults.clear()
+        self._portal.call(self._emulator.reset)
+
+    def advance_clock(self, seconds: float) -> None:
+        """Move the clock forwards. Tokens and unfinished containers expire by it.
+
+        :raises ValueError: ``seconds`` is negative or not finite
+        """
+        self._portal.call(self._emulator.advance_clock, seconds)
 
     def expire_tokens(self) -> None:
         """Expire all access tokens. Refresh tokens stay valid."""
@@ -135,8 +155,8 @@ class RunningEmulator:
         if len(records) > _REPORTED_REQUESTS:
             lines.insert(0, f"… {len(records) - _REPORTED_REQUESTS} requests before these")
         lines += [_video_line(video) for video in self.videos.values()]
-        struck = {fault for record in records for fault in record.faults}
-        lines += [f"fault '{spec}' has not struck" for name, spec in specs.items() if name not in struck]
+        triggered = {fault for record in records for fault in record.faults}
+        lines += [f"fault '{spec}' was never triggered" for name, spec in specs.items() if name not in triggered]
         return "\n".join(lines)
 
 
@@ -146,7 +166,7 @@ def running_emulator(
 ) -> Iterator[RunningEmulator]:
     """Run an emulator in a thread during the ``with`` block, for fixtures of another scope and other test runners.
 
-    :param faults: faults, as :class:`~async_uploader.emulator.Fault` or as text
+    :param faults: faults, as :class:`~async_uploader.emulator.Fault` or as fault specs
     :param api_key: the API key that it accepts (default: ``local-key``)
     :param settings: other settings of :class:`~async_uploader.emulator.Emulator`
     :raises ValueError: a setting or a fault is invalid
@@ -173,7 +193,7 @@ def running_emulator(
 
 @pytest.fixture
 def apivideo_emulator(request: pytest.FixtureRequest) -> Iterator[RunningEmulator]:
-    """An emulator for this test alone, with the settings of ``@pytest.mark.apivideo(…)``."""
+    """An emulator for one test, with the settings of ``@pytest.mark.apivideo(…)``."""
     with ExitStack() as stack:
         try:
             running = stack.enter_context(running_emulator(**_settings(request.node)))
@@ -220,9 +240,9 @@ _RUNNING: Final = pytest.StashKey[RunningEmulator]()
 
 def _settings(node: pytest.Item) -> dict[str, Any]:
     """Return the settings of all markers of a test; the nearest marker has precedence."""
-    from .emulator import Emulator  # noqa: PLC0415
+    from .emulator import EmulatorOptions  # noqa: PLC0415
 
-    known = list(signature(Emulator).parameters)
+    known = list(EmulatorOptions.__annotations__)
     settings: dict[str, Any] = {}
     for marker in reversed(list(node.iter_markers("apivideo"))):
         if marker.args:
@@ -255,6 +275,8 @@ async def _finished(emulator: Emulator, video_id: str, timeout: float | None) ->
 
 def _request_line(record: RequestRecord, specs: Mapping[str, str]) -> str:
     result = "no response" if record.status is None else f"{record.status}"
+    result += f" {record.problem}" if record.problem else ""
+    result += f": {record.detail}" if record.detail else ""
     notes = [record.content_range, f"{record.body_bytes:,} bytes" if record.body_bytes else None]
     notes += [f"attempt {record.attempt}"] if record.attempt > 1 else []
     notes += [f"fault '{specs.get(fault, fault)}'" for fault in record.faults]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Final
 
 from async_uploader._errors import UploaderError
@@ -58,7 +58,7 @@ class Marks:
         return None
 
     async def point_in(self, video_id: str, *, ranges: Ranges, part_bytes: int | None) -> ResumePoint | None:
-        """The resume point in a container that the caller named; None if it holds something else, or is missing.
+        """The resume point in a container that the caller named; None if it contains something else or is missing.
 
         An empty container gets marks. For parts without marks, the part size follows from the size of the file
         alone, so that it is the same on all machines.
@@ -93,7 +93,7 @@ class Marks:
         try:
             return await self._containers.update(video.video_id, {"metadata": caller_metadata(video)})
         except UploaderError as exc:
-            # The video is finished all the same.
+            # The video is finished nevertheless.
             log.warning(
                 "%s: cannot remove the resume entries from the metadata of video %s: %s",
                 *(self._source.name, video.video_id, exc),
@@ -141,7 +141,7 @@ def without_resume_metadata(video: Video) -> Video:
     return Video.from_response({**video.raw, "metadata": caller_metadata(video)})
 
 
-def caller_metadata(video: Video) -> list[object]:
+def caller_metadata(video: Video, *, without: Container[str] = _RESUME_KEYS) -> list[object]:
     """The metadata of a video without marks and intent, as the service returned it.
 
     Entries are taken from the JSON, because another program may have added values that the model cannot hold.
@@ -149,4 +149,4 @@ def caller_metadata(video: Video) -> list[object]:
     metadata = video.raw.get("metadata", ())
     # PHP writes a list with gaps as an object.
     entries = metadata.values() if isinstance(metadata, Mapping) else metadata
-    return [entry for entry in entries if not (isinstance(entry, Mapping) and entry.get("key") in _RESUME_KEYS)]
+    return [entry for entry in entries if not (isinstance(entry, Mapping) and entry.get("key") in without)]

@@ -374,3 +374,13 @@ async def test_a_named_container_is_continued_on_another_machine(
         assert view.pieces
         sent = sum(record.body_bytes for record in uploads(emulator, since_s))
         assert sent <= missing_bytes(view, replace(source, part_bytes=part_size or PART), "part")
+
+
+async def test_a_named_container_that_holds_something_else_is_refused_at_once(source_of: SourceOf) -> None:
+    async with service() as emulator:
+        other = await upload(emulator, source_of(PART + 1), idempotency_key=None)
+        options = {"idempotency_key": None, "resume": "anywhere", "video_id": other.video_id}
+        async with asyncio.timeout(5):
+            with pytest.raises(UploadFailed) as caught:
+                await upload(emulator, source_of(SEVERAL), **options)
+        assert caught.value.video_id == other.video_id

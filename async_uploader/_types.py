@@ -10,6 +10,7 @@ from ._errors import UploaderError
 from ._models import Video, VideoStatus
 from ._progress import OnProgress
 from ._public import public
+from ._urls import display_url, remote_scheme
 from .events import OnEvent
 
 
@@ -147,7 +148,7 @@ class UploadItem:
         # One short line: no contents, and no query of a URL, which may be signed.
         if isinstance(self.source, str | os.PathLike):
             path = os.fspath(self.source)
-            return f"UploadItem(source={path.partition('?')[0] if self.is_url else path!r})"
+            return f"UploadItem(source={display_url(path) if remote_scheme(path) else path!r})"
         return f"UploadItem(source=<{type(self.source).__name__}>)"
 
     @property

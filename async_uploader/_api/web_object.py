@@ -16,7 +16,8 @@ from yarl import URL
 
 from async_uploader._errors import ConfigurationError, SourceError, SourceUnavailable
 from async_uploader._parsing import single_line
-from async_uploader._sources.remote import display_url
+from async_uploader._sources.remote import unreadable
+from async_uploader._urls import display_url, url_digest
 
 from .base_url import environment_proxy
 from .transport_errors import CONNECT_TIMEOUT_SECONDS, translate
@@ -34,12 +35,14 @@ class WebObject:
 
     :ivar name: the last segment of its path
     :ivar display_name: its URL, without query and credentials
-    :ivar version: its ETag, or the time of its last change
+    :ivar identity: a digest of its URL
+    :ivar version: its ETag, or the time of its last change; empty if the server states neither
     """
 
     def __init__(self, url: URL) -> None:
         self._url = url
         self.display_name = display_url(str(url))
+        self.identity = url_digest(str(url))
         self.name = unquote(url.raw_path.rstrip("/").rpartition("/")[2]) or url.host or "download"
         self.size_bytes = 0
         self.version = ""
@@ -89,10 +92,12 @@ class WebObject:
             async with self._get({"Range": "bytes=0-0"}) as response:
                 self._check_status(response)
                 size = _total_bytes(response)
+                if size is None and response.content_length == 0:
+                    raise self._is_empty()
                 if size is None:
                     raise SourceError(
-                        f"The server of {self.display_name} does not support range requests. Download the file "
-                        "first, or pipe it: curl URL | async-uploader upload -"
+                        f"The server of {self.display_name} does not support range requests. Download "
+                        "the file first, or pipe it to `async-uploader upload -`."
                     )
                 self.size_bytes, self.version = size, _version_of(response.headers)
                 etag = response.headers.get("ETag", "")
@@ -111,9 +116,7 @@ class WebObject:
         try:
             async with self._get(headers) as response:
                 self._check_status(response)
-                # Some servers ignore the condition.
-                if _total_bytes(response) != self.size_bytes or _version_of(response.headers) != self.version:
-                    raise self._changed()
+                self._check_range(response, offset, size_bytes)
                 async for chunk in response.content.iter_any():
                     yield chunk
         except (aiohttp.ClientError, OSError, TimeoutError) as exc:
@@ -121,6 +124,17 @@ class WebObject:
         else:
             return
         raise failure  # outside the handler: the exception of aiohttp contains the URL
+
+    def _check_range(self, response: aiohttp.ClientResponse, offset: int, size_bytes: int) -> None:
+        # Some servers ignore the condition.
+        if _version_of(response.headers) != self.version or _total_bytes(response) not in (None, self.size_bytes):
+            raise self._changed()
+        match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        is_range = match is not None and response.status == HTTPStatus.PARTIAL_CONTENT
+        if match is None or not is_range or int(match[1]) != offset or int(match[2]) < offset + size_bytes - 1:
+            raise SourceUnavailable(
+                f"{self.display_name} cannot be read: its server sent other bytes than the requested range."
+            )
 
     def _get(self, headers: Mapping[str, str]) -> aiohttp.client._RequestContextManager:
         return self._session.get(
@@ -133,25 +147,30 @@ class WebObject:
             raise self._changed()
         if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             is_empty = response.headers.get("Content-Range", "").endswith("/0") or not self.size_bytes
-            raise SourceError(f"{name} is empty; there is nothing to upload.") if is_empty else self._changed()
+            raise self._is_empty() if is_empty else self._changed()
         if status in _MISSING:
             raise SourceError(f"{name} does not exist.")
         if status in _DENIED:
-            raise SourceError(f"Access to {name} was denied; the URL may have expired.")
+            raise unreadable(f"Access to {name} was denied; the URL may have expired.")
         if status in _TRANSIENT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise SourceUnavailable(f"{name} cannot be read: its server responded with {status}.")
         if not 200 <= status < 300:
-            raise SourceError(f"{name} cannot be read: its server responded with {status}.")
+            raise unreadable(f"{name} cannot be read: its server responded with {status}.")
         if (encoding := response.headers.get("Content-Encoding", "identity")) != "identity":
-            raise SourceError(f"{name} cannot be read: its server compresses it ({single_line(encoding)})")
+            raise SourceError(f"{name} cannot be read: its server compresses it ({single_line(encoding)}).")
+
+    def _is_empty(self) -> SourceError:
+        return SourceError(f"{self.display_name} is empty; there is nothing to upload.")
 
     def _changed(self) -> SourceError:
         return SourceError(f"{self.display_name} has changed during the upload.")
 
     def _failure(self, exc: Exception) -> SourceError:
+        if isinstance(exc, aiohttp.TooManyRedirects):
+            return SourceError(f"{self.display_name} cannot be read: its server redirects too many times.")
         error = translate(exc)
-        kind = SourceUnavailable if error.retryable else SourceError
-        return kind(f"{self.display_name} cannot be read: {error.reason}.")
+        reason = f"{self.display_name} cannot be read: {error.reason}."
+        return SourceUnavailable(reason) if error.retryable else unreadable(reason)
 
 
 def _total_bytes(response: aiohttp.ClientResponse) -> int | None:

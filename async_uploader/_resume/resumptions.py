@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from typing import TYPE_CHECKING, Final
 
+from async_uploader._errors import SourceError
 from async_uploader._options import TransferOptions
 from async_uploader._sources.file import FileSource
 from async_uploader._sources.protocol import UploadSource
@@ -17,6 +19,8 @@ from .resumption import Resumption
 
 if TYPE_CHECKING:
     from .worker import JournalWorker
+
+log: Final = logging.getLogger("async_uploader.resume")
 
 
 class Resumptions:
@@ -36,6 +40,8 @@ class Resumptions:
         """The resumption of an upload; None if it cannot be resumed."""
         if not isinstance(source, FileSource | RemoteSource):
             return None
+        if isinstance(source, RemoteSource) and not source.has_version:
+            return self._without_version(source, options)
         if options.idempotency_key is not None:
             return KeyedSession(source, key=options.idempotency_key, ranges=options.ranges, containers=containers)
         if options.resume == "off":
@@ -55,6 +61,23 @@ class Resumptions:
             containers=containers,
             is_delegated=self._is_delegated,
         )
+
+    @staticmethod
+    def _without_version(source: RemoteSource, options: TransferOptions) -> None:
+        """Parts of two versions of an object could meet in one video.
+
+        :raises SourceError: a key was given, which promises that the upload is resumed
+        """
+        if options.idempotency_key is not None:
+            raise SourceError(
+                f"The server of {source.display_name} states neither an ETag nor a time of change, so an upload "
+                "with an idempotency key could not be resumed; remove the key."
+            )
+        if options.resume != "off":
+            log.warning(
+                "%s: its server states neither an ETag nor a time of change, so this upload cannot be resumed.",
+                source.display_name,
+            )
 
     def close(self) -> None:
         """End the thread of the journal."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol
 
 from msgspec import Struct
@@ -28,12 +28,14 @@ class PartSource(Struct, frozen=True, kw_only=True):
     :param open: opens the bytes for one attempt
     :param release: frees the bytes; called once the service has stored the part
     :param limits_waits: reading fails by itself if the source stalls, so waits for it are no stalls of the service
+    :param prefetch: waits for the first bytes of an attempt, and keeps them for :attr:`open` while its block lasts
     """
 
     part: Part
     open: Callable[[], AbstractAsyncContextManager[Reader]]
     release: Callable[[], None]
     limits_waits: bool = False
+    prefetch: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
 
 
 class ResumableSource(Protocol):

@@ -7,12 +7,12 @@ apart from it in messages: :class:`SourceUnavailable`.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
-from functools import partial
 from typing import Final, Protocol
-from urllib.parse import urlsplit, urlunsplit
 
 import anyio
 
@@ -25,23 +25,9 @@ from .protocol import PartSource
 
 Chunk = bytes | memoryview
 
-#: The schemes of object stores.
-STORE_SCHEMES: Final = frozenset({"s3", "gs", "az"})
-_WEB_SCHEMES: Final = frozenset({"http", "https"})
-
-
-def remote_scheme(source: str) -> str:
-    """The scheme of the URL of a remote source, in lower case; empty if the source is a path."""
-    scheme, separator, _ = source.partition("://")
-    return scheme.lower() if separator and scheme.lower() in STORE_SCHEMES | _WEB_SCHEMES else ""
-
-
-def display_url(url: str) -> str:
-    """A URL as messages may show it: without the query, fragment and credentials of a web URL."""
-    if remote_scheme(url) in STORE_SCHEMES:
-        return url
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+# How long an open response may wait for the rate limit. Servers close connections that do not move for a minute.
+_MAX_PREFETCHED_SECONDS: Final = 10.0
+_CLOSE_SECONDS: Final = 1.0
 
 
 class RemoteObject(Protocol):
@@ -49,11 +35,13 @@ class RemoteObject(Protocol):
 
     :ivar name: the last segment of its path
     :ivar display_name: its URL, without query and credentials
-    :ivar version: identifies its contents: the ETag or version, or the time of its last change
+    :ivar identity: identifies the object, whatever its contents: its URL, or a digest
+    :ivar version: identifies its contents: the ETag or version, or the time of its last change; empty if unknown
     """
 
     name: str
     display_name: str
+    identity: str
     size_bytes: int
     version: str
 
@@ -103,6 +91,11 @@ class RemoteSource:
         """The size of the object."""
         return self._remote.size_bytes
 
+    @property
+    def has_version(self) -> bool:
+        """Whether a change of the object can be noticed, so that its upload can be resumed."""
+        return bool(self._remote.version)
+
     async def prepare(self) -> None:
         """Do nothing: the object was checked when it was opened."""
 
@@ -112,7 +105,7 @@ class RemoteSource:
 
     async def identify(self) -> str:
         """A hash of the object's URL, size and version."""
-        text = "\0".join((self._remote.display_name, str(self.size_bytes), self._remote.version))
+        text = "\0".join((self._remote.identity, str(self.size_bytes), self._remote.version))
         return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
     async def adopt_parts(self, parts: Iterable[Part]) -> None:
@@ -124,14 +117,59 @@ class RemoteSource:
         :param received: numbers of parts that the service already has; they are skipped
         """
         for part in plan.ordered_parts(received):
+            remote_part = _RemotePart(self._remote, part, stall_seconds=self._stall_seconds)
             yield PartSource(
-                part=part, open=partial(self._reading, part), release=_nothing_to_release, limits_waits=True
+                part=part,
+                open=remote_part.open,
+                release=_nothing_to_release,
+                limits_waits=True,
+                prefetch=remote_part.prefetch,
             )
 
+
+class _RemotePart:
+    """One range of an object, read anew for each attempt."""
+
+    def __init__(self, remote: RemoteObject, part: Part, *, stall_seconds: float) -> None:
+        self._remote = remote
+        self._part = part
+        self._stall_seconds = stall_seconds
+        self._prefetched: RemotePartReader | None = None
+        self._prefetched_at_seconds = 0.0
+
+    def _reader(self) -> RemotePartReader:
+        chunks = self._remote.read(self._part.offset, self._part.size_bytes)
+        return RemotePartReader(
+            chunks, self._remote.display_name, self._part.size_bytes, stall_seconds=self._stall_seconds
+        )
+
     @asynccontextmanager
-    async def _reading(self, part: Part) -> AsyncIterator[RemotePartReader]:
-        async with aclosing(self._remote.read(part.offset, part.size_bytes)) as chunks:
-            yield RemotePartReader(chunks, self.display_name, part.size_bytes, stall_seconds=self._stall_seconds)
+    async def prefetch(self) -> AsyncIterator[None]:
+        """Wait for the first bytes. They are kept for :meth:`open` while the block lasts.
+
+        :raises SourceError: the object has changed or cannot be read
+        :raises SourceUnavailable: a retry may succeed
+        """
+        async with aclosing(self._reader()) as reader:
+            await reader.fetch()
+            self._prefetched, self._prefetched_at_seconds = reader, anyio.current_time()
+            try:
+                yield
+            finally:
+                self._prefetched = None
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[RemotePartReader]:
+        """Open the bytes for one attempt: from the first bytes that were prefetched, if the attempt has not waited
+        for long. The server of the source may close a connection that nobody reads from.
+        """
+        prefetched, self._prefetched = self._prefetched, None
+        is_fresh = anyio.current_time() - self._prefetched_at_seconds < _MAX_PREFETCHED_SECONDS
+        if prefetched is not None and is_fresh:
+            yield prefetched  # prefetch() closes it
+            return
+        async with aclosing(self._reader()) as reader:
+            yield reader
 
 
 class RemotePartReader:
@@ -145,6 +183,25 @@ class RemotePartReader:
         self._remaining_bytes = size_bytes
         self._stall_seconds = stall_seconds
         self._chunk = memoryview(b"")
+        self._read_scope = anyio.CancelScope()
+        self._is_idle = anyio.Event()
+        self._is_idle.set()
+
+    async def fetch(self) -> None:
+        """Wait for the first bytes, and keep them.
+
+        :raises SourceError: the object has changed or cannot be read
+        :raises SourceUnavailable: a retry may succeed
+        """
+        self._chunk = await self._next_chunk()
+
+    async def aclose(self) -> None:
+        """Close the response. A read that another task still waits for is given up."""
+        with anyio.move_on_after(_CLOSE_SECONDS, shield=True):
+            # The task of the request's body may still be reading when the request has failed.
+            self._read_scope.cancel()
+            await self._is_idle.wait()
+            await self._chunks.aclose()
 
     async def readinto(self, buffer: memoryview) -> int:
         """Read into the start of the buffer.
@@ -167,16 +224,30 @@ class RemotePartReader:
         return filled
 
     async def _next_chunk(self) -> memoryview:
+        chunk: Chunk | None = None
+        self._is_idle = anyio.Event()
         try:
-            with anyio.fail_after(self._stall_seconds):
+            with anyio.fail_after(self._stall_seconds) as self._read_scope:
                 chunk = await anext(self._chunks, None)
         except TimeoutError:
             raise SourceUnavailable(
                 f"{self._display_name} cannot be read: no byte arrived for {self._stall_seconds:g} s."
             ) from None
+        finally:
+            self._is_idle.set()
         if chunk is None:
             raise SourceUnavailable(f"{self._display_name} cannot be read: the response ended early.")
         return memoryview(chunk).cast("B")
+
+
+def unreadable(reason: str) -> SourceError:
+    """The object cannot be read, but it may be the same as before, so a later run can resume.
+
+    :param reason: the message, such as that access was denied
+    """
+    error = SourceError(reason)
+    error.__cause__ = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    return error
 
 
 def _nothing_to_release() -> None:

@@ -12,10 +12,13 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from async_uploader._errors import ConfigurationError, SourceError, SourceUnavailable
+from async_uploader._parsing import single_line
+from async_uploader._urls import display_url
 
-from .remote import Chunk
+from .remote import Chunk, unreadable
 
 if TYPE_CHECKING:
+    from obstore import GetResult
     from obstore.store import ObjectStore
 
 # Chunks of a response: small ones bound the memory, larger ones save wake-ups.
@@ -39,7 +42,7 @@ class StoreObject:
         self._key = key
         self._etag: str | None = meta.get("e_tag")
         self.name = key.rstrip("/").rpartition("/")[2]
-        self.display_name = display_name
+        self.display_name = self.identity = display_name
         self.size_bytes: int = meta["size"]
         self.version = _version_of(meta)
 
@@ -56,9 +59,17 @@ class StoreObject:
             # Not HEAD: some servers refuse it, and signed requests may allow only GET.
             result = await obstore.get_async(store, key, options={"range": (0, 1)})
         except Exception as exc:  # noqa: BLE001 - translated
-            if _is_unsatisfiable(exc):
-                raise SourceError(f"{display_name} is empty; there is nothing to upload.") from None
-            raise _translate(exc, display_name) from None
+            is_empty = _is_unsatisfiable(exc)
+            failure = SourceError(f"{display_name} is empty; there is nothing to upload.") if is_empty else None
+            failure = failure or _translate(exc, display_name)
+        else:
+            return cls._checked(store, key, display_name=display_name, result=result)
+        raise failure  # outside the handler: the exception of obstore may contain a signed URL
+
+    @classmethod
+    def _checked(cls, store: ObjectStore, key: str, *, display_name: str, result: GetResult) -> StoreObject:
+        if (encoding := result.attributes.get("Content-Encoding", "identity")) not in ("", "identity"):
+            raise SourceError(f"{display_name} cannot be read: it is stored compressed ({single_line(encoding)}).")
         return cls(store, key, display_name=display_name, meta=result.meta)
 
     async def aclose(self) -> None:
@@ -76,12 +87,19 @@ class StoreObject:
             # Some servers ignore the condition.
             if _version_of(result.meta) != self.version or result.meta["size"] != self.size_bytes:
                 raise changed(self.display_name)
+            if tuple(result.range) != (offset, offset + size_bytes):
+                raise SourceUnavailable(
+                    f"{self.display_name} cannot be read: the store sent other bytes than the requested range."
+                )
             async for chunk in result.stream(min_chunk_size=_CHUNK_BYTES):
                 yield memoryview(chunk)
         except SourceError:
             raise
         except Exception as exc:  # noqa: BLE001 - translated
-            raise _translate(exc, self.display_name) from None
+            failure = _translate(exc, self.display_name)
+        else:
+            return
+        raise failure
 
 
 def split_store_url(url: str, *, needs_key: bool) -> tuple[str, str, str]:
@@ -92,6 +110,11 @@ def split_store_url(url: str, *, needs_key: bool) -> tuple[str, str, str]:
     scheme, _, path = url.partition("://")
     # Not by urlsplit(): keys may contain "?" and "#".
     bucket, _, key = path.partition("/")
+    if "@" in bucket:
+        # They would appear in messages, and nothing would use them.
+        raise ConfigurationError(
+            f"{display_url(url)}: credentials in the URL are not supported; use the variables of the store."
+        )
     if not bucket:
         raise ConfigurationError(f"{url!r} names no bucket; expected {scheme}://BUCKET/KEY.")
     if needs_key and not key.strip("/"):
@@ -189,9 +212,9 @@ def _translate(exc: Exception, display_name: str) -> SourceError:
     if isinstance(exc, FileNotFoundError | exceptions.NotFoundError):
         return SourceError(f"{display_name} does not exist.")
     if isinstance(exc, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
-        return SourceError(f"Access to {display_name} was denied; check the credentials of the store.")
+        return unreadable(f"Access to {display_name} was denied; check the credentials of the store.")
     if status is None:
         return SourceUnavailable(f"{display_name} cannot be read: no usable response from the store.")
     is_transient = status >= 500 or status in _TRANSIENT_STATUSES
-    error = SourceUnavailable if is_transient else SourceError
-    return error(f"{display_name} cannot be read: the store responded with {status}.")
+    reason = f"{display_name} cannot be read: the store responded with {status}."
+    return SourceUnavailable(reason) if is_transient else unreadable(reason)

@@ -17,9 +17,10 @@ from async_uploader._plan import Allowance, Plan, plan_parts, plan_stream
 from async_uploader._sources.chunks import Chunks, chunks_of, is_pipe, path_of
 from async_uploader._sources.file import FileSource
 from async_uploader._sources.part_buffer import MemoryBudget
-from async_uploader._sources.remote import STORE_SCHEMES, RemoteObject, RemoteSource, remote_scheme
+from async_uploader._sources.remote import RemoteObject, RemoteSource
 from async_uploader._sources.stream import StreamSource
 from async_uploader._types import RemoteFile
+from async_uploader._urls import STORE_SCHEMES, display_url, remote_scheme
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -56,9 +57,9 @@ class SourceOpener:
         :raises TypeError: the source is of a type that cannot be uploaded
         """
         if isinstance(source, RemoteFile):
-            return await self._open_remote(_open_file(source), options)
+            return await self._open_remote(_open_file(source), source.key, options)
         if isinstance(source, str) and (scheme := remote_scheme(source)):
-            return await self._open_remote(_open_url(source, scheme, options), options)
+            return await self._open_remote(_open_url(source, scheme, options), display_url(source), options)
         path = source if isinstance(source, str | os.PathLike) else path_of(source)
         if path is not None and not await is_pipe(path, threads=self._threads):
             return await FileSource.open(path, threads=self._threads)
@@ -74,13 +75,15 @@ class SourceOpener:
         )
 
     @staticmethod
-    async def _open_remote(opening: Awaitable[RemoteObject], options: TransferOptions) -> RemoteSource:
+    async def _open_remote(
+        opening: Awaitable[RemoteObject], display_name: str, options: TransferOptions
+    ) -> RemoteSource:
         try:
             with anyio.fail_after(options.stall_timeout):
                 remote = await opening
         except TimeoutError:
             raise SourceUnavailable(
-                f"The source cannot be opened: no response within {options.stall_timeout:g} s."
+                f"{display_name} cannot be read: no response within {options.stall_timeout:g} s."
             ) from None
         try:
             return RemoteSource(remote, stall_seconds=options.stall_timeout)

@@ -11,7 +11,7 @@ from typing import Final
 import anyio
 
 from async_uploader import Client, ConfigurationError, SourceError, UploaderError
-from async_uploader._sources.remote import STORE_SCHEMES, remote_scheme
+from async_uploader._urls import STORE_SCHEMES, remote_scheme
 
 from ._item import Item
 from ._params import usage_error

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, cast
 
 from async_uploader import ImportOptions, UploadOptions
-from async_uploader._sources.remote import display_url, remote_scheme
+from async_uploader._urls import display_url, distinct_url, remote_scheme
 
 K = TypeVar("K", ImportOptions, UploadOptions)
 
@@ -74,20 +74,25 @@ class Item:
     def absolute_path(self) -> str:
         """The identity of the source in the results file: its absolute path, or its URL."""
         if self.is_url or self.source == STDIN:
-            return self._without_query
+            return self._distinct
         return os.path.abspath(self.source)
 
     @property
     def real_path(self) -> str:
         """The path without symbolic links, which is the same for all names of a file."""
         if self.is_url or self.source == STDIN:
-            return self._without_query
+            return self._distinct
         return os.path.realpath(self.source)
 
     @property
     def _without_query(self) -> str:
         """A fetched URL without its query and its credentials, which must appear nowhere."""
         return display_url(self.source) if self.is_remote else self.source
+
+    @property
+    def _distinct(self) -> str:
+        """The same, but different for URLs whose queries name different objects."""
+        return distinct_url(self.source) if self.is_remote else self.source
 
     def merged_options(self, options: K) -> K:
         """The options of the command, overridden by the details of this source; metadata is merged."""

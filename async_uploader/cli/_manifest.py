@@ -23,7 +23,7 @@ from typing import Any, Final, TextIO, cast, get_origin, get_type_hints
 from async_uploader import ConfigurationError, ImportOptions, SourceError
 from async_uploader._models import camel
 from async_uploader._options import split_options
-from async_uploader._sources.remote import remote_scheme
+from async_uploader._urls import remote_scheme
 
 from ._input_file import read_file
 from ._item import Item

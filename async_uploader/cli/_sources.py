@@ -12,7 +12,7 @@ from fnmatch import translate
 from typing import Any, BinaryIO, Final
 
 from async_uploader import SourceError
-from async_uploader._sources.remote import STORE_SCHEMES, display_url, remote_scheme
+from async_uploader._urls import STORE_SCHEMES, display_url, remote_scheme
 
 from ._item import STDIN, STDIN_NAME, Item, is_web_url
 from ._output import describe_os_error

@@ -37,7 +37,10 @@ class Resumptions:
     def create(
         self, source: UploadSource, options: TransferOptions, containers: RemoteContainers
     ) -> Resumption | None:
-        """The resumption of an upload; None if it cannot be resumed."""
+        """The resumption of an upload; None if it cannot be resumed.
+
+        :raises SourceError: an idempotency key was given, but the object has no version
+        """
         if not isinstance(source, FileSource | RemoteSource):
             return None
         if isinstance(source, RemoteSource) and not source.has_version:
@@ -47,7 +50,20 @@ class Resumptions:
         if options.resume == "off":
             return None
         if isinstance(source, RemoteSource):
-            return MarkedSession(source, options=options, containers=containers)
+            return self._by_marks(source, options, containers)
+        return self._by_journal(source, options, containers)
+
+    def _by_marks(
+        self, source: RemoteSource, options: TransferOptions, containers: RemoteContainers
+    ) -> MarkedSession | None:
+        if self._is_delegated:
+            log.info("%s: with an upload token, this upload cannot be resumed.", source.display_name)
+            return None
+        return MarkedSession(source, options=options, containers=containers)
+
+    def _by_journal(
+        self, source: FileSource, options: TransferOptions, containers: RemoteContainers
+    ) -> Resumption:
         # Imported late: only uploads with `resume` need SQLite and file locks.
         from .session import ResumeSession  # noqa: PLC0415
         from .worker import JournalWorker  # noqa: PLC0415

@@ -2,14 +2,23 @@
 
 Credentials, region and endpoint come from the variables that the stores' own tools use, such as
 ``AWS_ACCESS_KEY_ID`` and ``AWS_ENDPOINT_URL``. Messages never quote obstore's, which may contain signed URLs.
+
+obstore runs requests in threads of its own. They do not survive a fork. If a request is cancelled, such a thread
+still visits the interpreter, and aborts the process if the interpreter is just being finalized: so cancelled
+requests are waited for.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
-from collections.abc import AsyncGenerator, Mapping
-from typing import TYPE_CHECKING, Any, Final
+import weakref
+from collections.abc import AsyncGenerator, Awaitable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import anyio
 
 from async_uploader._errors import ConfigurationError, SourceError, SourceUnavailable
 from async_uploader._parsing import single_line
@@ -21,6 +30,8 @@ if TYPE_CHECKING:
     from obstore import GetResult
     from obstore.store import ObjectStore
 
+T = TypeVar("T")
+
 # Chunks of a response: small ones bound the memory, larger ones save wake-ups.
 _CHUNK_BYTES: Final = 256 * 1024
 # obstore's default of 30 s covers a whole response. Reads have a timeout of their own.
@@ -30,8 +41,14 @@ _ALLOW_HTTP: Final = {"s3": "AWS_ALLOW_HTTP", "gs": "GOOGLE_ALLOW_HTTP", "az": "
 # Retries are up to the upload, which counts and reports them.
 _RETRY_CONFIG: Final[Any] = {"max_retries": 0}
 _STATUS: Final = re.compile(r"status code: (\d{3})")
+_NOT_FOUND: Final = 404
 _UNSATISFIABLE: Final = 416
 _TRANSIENT_STATUSES: Final = frozenset({408, 429})
+# The longest wait for a thread of a cancelled request; it takes milliseconds.
+_LEAVE_SECONDS: Final = 0.5
+_LEAVE_POLL_SECONDS: Final = 0.001
+# The process that has used obstore; two of them in a forked process.
+_processes: Final[set[int]] = set()
 
 
 class StoreObject:
@@ -52,12 +69,14 @@ class StoreObject:
 
         :raises SourceError: it is missing, or access was denied
         :raises SourceUnavailable: a retry may succeed
+        :raises ConfigurationError: this process was forked from one that has used obstore
         """
         import obstore  # noqa: PLC0415 - an extra
 
+        _check_process()
         try:
             # Not HEAD: some servers refuse it, and signed requests may allow only GET.
-            result = await obstore.get_async(store, key, options={"range": (0, 1)})
+            result = await _ended(obstore.get_async(store, key, options={"range": (0, 1)}))
         except Exception as exc:  # noqa: BLE001 - translated
             is_empty = _is_unsatisfiable(exc)
             failure = SourceError(f"{display_name} is empty; there is nothing to upload.") if is_empty else None
@@ -83,7 +102,7 @@ class StoreObject:
         if self._etag is not None and not self._etag.startswith("W/"):
             options["if_match"] = self._etag
         try:
-            result = await obstore.get_async(self._store, self._key, options=options)
+            result = await _ended(obstore.get_async(self._store, self._key, options=options))
             # Some servers ignore the condition.
             if _version_of(result.meta) != self.version or result.meta["size"] != self.size_bytes:
                 raise changed(self.display_name)
@@ -91,8 +110,10 @@ class StoreObject:
                 raise SourceUnavailable(
                     f"{self.display_name} cannot be read: the store sent other bytes than the requested range."
                 )
-            async for chunk in result.stream(min_chunk_size=_CHUNK_BYTES):
-                yield memoryview(chunk)
+            stream = result.stream(min_chunk_size=_CHUNK_BYTES)
+            with suppress(StopAsyncIteration):
+                while True:
+                    yield memoryview(await _ended(stream.__anext__()))
         except SourceError:
             raise
         except Exception as exc:  # noqa: BLE001 - translated
@@ -173,10 +194,11 @@ def list_objects(url: str) -> list[str]:
     :raises ConfigurationError: as in :func:`open_store_object`
     :raises SourceError: the bucket is missing, or access was denied
     """
-    import obstore  # noqa: PLC0415 - an extra
-
     scheme, bucket, prefix = split_store_url(url, needs_key=False)
     store = store_of(scheme, bucket)
+    _check_process()
+    import obstore  # noqa: PLC0415 - an extra; its absence has been reported
+
     prefix = prefix.strip("/")
     try:
         metas = [meta for page in obstore.list(store, prefix=prefix or None) for meta in page]
@@ -187,6 +209,29 @@ def list_objects(url: str) -> list[str]:
         keys = (meta["path"] for meta in metas if meta["size"] or meta["path"] not in directories)
         return sorted(key.removeprefix(prefix).lstrip("/") for key in keys)
     raise failure
+
+
+async def _ended(call: Awaitable[T]) -> T:
+    """The result of a call of obstore. If it is cancelled, wait until its thread has left the interpreter."""
+    try:
+        return await call
+    except asyncio.CancelledError:
+        # The thread holds the last reference to the future.
+        future = weakref.ref(call)
+        del call
+        with anyio.move_on_after(_LEAVE_SECONDS, shield=True):
+            while future() is not None:  # noqa: ASYNC110 - only this thread runs the event loop
+                await anyio.sleep(_LEAVE_POLL_SECONDS)
+        raise
+
+
+def _check_process() -> None:
+    _processes.add(os.getpid())
+    if len(_processes) > 1:
+        raise ConfigurationError(
+            "Object stores cannot be used in a forked process after they were used in its parent. "
+            "Start processes with the method 'spawn' of multiprocessing."
+        )
 
 
 def changed(display_name: str) -> SourceError:
@@ -209,7 +254,7 @@ def _translate(exc: Exception, display_name: str) -> SourceError:
     status = next(map(int, _STATUS.findall(str(exc))), None)
     if isinstance(exc, exceptions.PreconditionError) or status == _UNSATISFIABLE:
         return changed(display_name)
-    if isinstance(exc, FileNotFoundError | exceptions.NotFoundError):
+    if isinstance(exc, FileNotFoundError | exceptions.NotFoundError) or status == _NOT_FOUND:
         return SourceError(f"{display_name} does not exist.")
     if isinstance(exc, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
         return unreadable(f"Access to {display_name} was denied; check the credentials of the store.")

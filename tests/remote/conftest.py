@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import Struct
 
+from async_uploader.emulator import Emulator
+from harness.forking import Forks
 from harness.range_server import S3_KEY_ID, S3_SECRET, s3_environment
-from harness.world import isolated
+from harness.world import KEY, isolated
 
-from .counterparts import Bucket, moto_bucket
+from .counterparts import SECRETS, Bucket, moto_bucket
 
 
 @pytest.fixture(autouse=True)
@@ -53,3 +58,52 @@ def bucket(moto: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
         monkeypatch.setenv(name, value)
     with moto_bucket(endpoint, key_id=S3_KEY_ID, secret=S3_SECRET) as bucket:
         yield bucket
+
+
+class Ended(Struct, frozen=True, kw_only=True):
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+RunCommand = Callable[..., Awaitable[Ended]]
+
+
+@pytest.fixture
+def start_upload(forks: Forks, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """``start_upload(emulator, *arguments, state=…)`` starts ``upload`` with the variables of this process."""
+
+    def start(emulator: Emulator | None, *arguments: str, state: str = "state") -> subprocess.Popen[str]:
+        base_url = ("--base-url", emulator.url) if emulator else ()
+        return forks.python(
+            *("-m", "async_uploader", "upload", *base_url, *arguments),
+            cwd=tmp_path,
+            env={**os.environ, "APIVIDEO_API_KEY": KEY, "XDG_STATE_HOME": str(tmp_path / state)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start
+
+
+@pytest.fixture
+def run_upload(start_upload: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> RunCommand:
+    """Run ``upload`` until it ends. No secret may be in its output, nor in any file that it has written."""
+
+    async def run(emulator: Emulator | None, *arguments: str, state: str = "state") -> Ended:
+        process = start_upload(emulator, *arguments, state=state)
+        try:
+            out, err = await asyncio.to_thread(process.communicate, timeout=30)
+        finally:
+            process.kill()
+        written = [path.read_bytes().decode("latin-1") for path in (tmp_path / state).rglob("*") if path.is_file()]
+        for text in (out, err, *written):
+            assert not [secret for secret in SECRETS if secret in text], text
+        assert "Traceback" not in err
+        return Ended(code=process.returncode, out=out, err=err)
+
+    return run

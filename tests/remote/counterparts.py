@@ -9,6 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from harness.range_server import S3_KEY_ID, S3_SECRET, s3_environment
+from harness.world import KEY
+
+#: What must appear in no output, log, error, result, title, metadata or file.
+SIGNATURE: Final = "signature-that-must-not-be-shown"
+SECRETS: Final = (KEY, SIGNATURE, S3_KEY_ID, S3_SECRET, "X-Amz", "?id=")
+
 _NUMBERS: Final = itertools.count()
 
 
@@ -38,8 +45,6 @@ class Bucket:
 @contextmanager
 def moto_bucket(endpoint: str, *, key_id: str, secret: str) -> Iterator[Bucket]:
     """Create a bucket, and delete it."""
-    from harness.range_server import s3_environment
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # boto3 uses deprecated functions
         import boto3

@@ -1,4 +1,4 @@
-"""The fault table of remote sources as data: the faults of a source and of the service, and how the upload ends."""
+"""The fault table of remote sources as data: faults of source and service, and how the upload ends."""
 
 from __future__ import annotations
 

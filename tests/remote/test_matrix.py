@@ -16,15 +16,14 @@ import pytest
 
 from async_uploader import SourceError, UploaderError, UploadFailed, Video
 from async_uploader.emulator import Emulator, Fault
-from harness.range_server import S3_KEY_ID, S3_SECRET, RangeServer
+from harness.range_server import RangeServer
 from harness.world import HANG_SECONDS, KEY, PART, QuickClient, check_no_resent_bytes, check_sentence, service
 
+from .counterparts import SECRETS, SIGNATURE
 from .matrix import SCENARIOS, Case, Failure, Scenario, all_cases, default_cases
 
 pytestmark = pytest.mark.anyio
 
-SIGNATURE: Final = "signature-that-must-not-be-shown"
-SECRETS: Final = (KEY, SIGNATURE, S3_KEY_ID, S3_SECRET, "X-Amz", "?id=")
 _TARGET: Final = f"movie.mp4?id=1&X-Amz-Signature={SIGNATURE}%2B"
 
 
@@ -85,7 +84,8 @@ class _Run:
         self.error: UploaderError | None = None
 
     async def upload(self) -> None:
-        case, events = self._case, []
+        case = self._case
+        events: list[object] = []
         source = self._server.url(_TARGET) if case.kind == "web" else "s3://films/movie.mp4"
         options: dict[str, Any] = {"fetch": "here"} if case.kind == "web" else {}
         self.video = self.error = None

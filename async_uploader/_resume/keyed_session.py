@@ -15,7 +15,7 @@ from async_uploader._errors import ConflictError
 from async_uploader._models import MARK_CONTENT, MARK_KEY
 from async_uploader._outcome import is_empty
 from async_uploader._plan import Plan
-from async_uploader._sources.file import FileSource
+from async_uploader._sources.protocol import ResumableSource
 from async_uploader._types import Ranges
 
 from .containers import RemoteContainers
@@ -43,7 +43,7 @@ class KeyedSession(Resumption):
     is_shared = True
 
     def __init__(
-        self, source: FileSource, *, key: str, ranges: Ranges, containers: RemoteContainers, lock: anyio.Lock
+        self, source: ResumableSource, *, key: str, ranges: Ranges, containers: RemoteContainers, lock: anyio.Lock
     ) -> None:
         self._source = source
         self._key = key
@@ -56,7 +56,7 @@ class KeyedSession(Resumption):
     async def __aenter__(self) -> Self:
         await self._lock.acquire()
         try:
-            self._sample = await self._source.verifier.sample()
+            self._sample = await self._source.identify()
         except BaseException:
             self._lock.release()
             raise
@@ -118,7 +118,7 @@ class KeyedSession(Resumption):
                 "something else into it."
             )
         parts = point.stored_parts(self._source.size_bytes)
-        await self._source.verifier.restore_parts(parts, {}, ctime_ns=None, compute_missing=False)
+        await self._source.adopt_parts(parts)
         if not point.is_complete:
             log.info("%s: continuing video %s, which has this idempotency key.", self._source.name, video.video_id)
         return point

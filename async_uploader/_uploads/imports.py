@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import secrets
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlsplit
 
 from async_uploader._api.service import Service
 from async_uploader._errors import ConflictError, UploaderError
@@ -16,18 +14,13 @@ from async_uploader._models import MARK_CONTENT, MARK_INTENT, MARK_KEY, Video
 from async_uploader._resume.containers import RemoteContainers
 from async_uploader._resume.marks import caller_metadata
 from async_uploader._resume.shared_containers import SharedContainers
+from async_uploader._urls import url_digest
 from async_uploader.events import Operation, RequestKind
 
 log: Final = logging.getLogger("async_uploader")
 
 # Enough to be unique in an account.
 _INTENT_BYTES: Final = 16
-# Parameters of signed URLs, which differ each time an object is signed: S3, Google, Azure and CloudFront.
-_SIGNATURE_PREFIXES: Final = ("x-amz-", "x-goog-")
-_SIGNATURE_PARAMETERS: Final = frozenset(
-    {"awsaccesskeyid", "expires", "googleaccessid", "key-pair-id", "policy", "signature"}
-    | {"se", "sig", "ske", "skoid", "sks", "skt", "sktid", "skv", "sp", "spr", "sr", "st", "sv"}
-)
 
 
 class VideoImport:
@@ -96,13 +89,4 @@ class VideoImport:
 
 
 def _content_of(source: str) -> str:
-    """Identifies a source without naming it: URLs can contain secrets."""
-    url = urlsplit(source)
-    parameters = [pair for pair in parse_qsl(url.query, keep_blank_values=True) if not _is_signature(pair[0])]
-    text = repr((url.scheme, url.netloc.rpartition("@")[2], url.path, parameters))
-    return f"import {hashlib.blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"
-
-
-def _is_signature(parameter: str) -> bool:
-    name = parameter.lower()
-    return name in _SIGNATURE_PARAMETERS or name.startswith(_SIGNATURE_PREFIXES)
+    return f"import {url_digest(source)}"

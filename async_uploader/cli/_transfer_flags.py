@@ -32,6 +32,15 @@ class QuietFlags(ServiceFlags):
 class ConnectionFlags(ServiceFlags):
     """Options that control how the parts of any file are sent."""
 
+    fetch: Annotated[
+        str | None,
+        option(
+            metavar="here|service",
+            panel=_TRANSFER,
+            help="Who downloads web URLs: this machine, which streams them, or the service (default: service). "
+            "Objects in stores (s3://, gs://, az://) are always streamed.",
+        ),
+    ] = None
     ranges: Annotated[
         str | None,
         option(

@@ -40,7 +40,7 @@ async def upload(flags: UploadFlags) -> int:
     if items[0].is_stream:
         flags.reject("standard input or a FIFO, which can be read only once", "idempotency_key")
     stdin = StandardInput() if items[0].source == STDIN else None
-    has_imports = flags.results is None and any(item.is_url for item in items)
+    has_imports = flags.results is None and any(item.is_import for item in items)
     advice = InterruptAdvice(is_stream=stdin is not None, is_local=flags.local, has_imports=has_imports)
     try:
         with events.listen(advice):

@@ -367,7 +367,7 @@ async def test_a_named_container_is_continued_on_another_machine(
             "part_size": part_size,
         }
         with pytest.raises(UploadFailed):
-            await upload(emulator, source, max_attempts=2, **options)
+            await upload(emulator, source, max_attempts=2, concurrency=1, **options)
         emulator.clear_faults()
         (view,) = emulator.videos.values()
         monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another machine"))

@@ -35,9 +35,10 @@ from ._types import ImportOptions, Source, UploadItem, UploadOptions
 from ._uploads.job import Context, Job
 from ._uploads.lifecycle import Upload
 from ._uploads.many import Uploads
-from ._uploads.opening import SourceOpener, check_type
+from ._uploads.opening import OpenSource, SourceOpener, check_type
 from ._uploads.session import UploadSession
 from ._version import __version__
+from .events import Operation
 
 # Enough to keep all upload slots busy while other files are being created and completed.
 _CONCURRENT_FILES: Final = 16
@@ -145,8 +146,11 @@ class Client(AccountApi):
     async def upload(self, source: Source, **options: Unpack[UploadOptions]) -> Video:
         """Upload a video: create its container, send the parts, and verify the result.
 
-        :param source: path, binary file object, bytes, or an iterable or async iterable of bytes. A file object is
-            read from its current position; it is not closed, and its position is restored
+        :param source: path, URL, binary file object, bytes, or iterable or async iterable of bytes. A file object
+            is read from its current position; it is not closed, and its position is restored. Objects in stores
+            (``s3://BUCKET/KEY``, ``gs://…``, ``az://…``, or a :class:`RemoteFile`) need the extra ``remote``
+        :param fetch: who downloads a web URL: ``"here"`` streams it through this process, by ranges. ``"service"``
+            (the default) applies to :meth:`upload_many` alone, where the service imports the URL
         :param title: title of the video (default: name of the source)
         :param description: description of the video. Further details, as the service defines them: ``tags``,
             ``metadata`` (a mapping), ``public``, ``panoramic``, ``mp4_support``, ``player_id``, ``language``,
@@ -223,7 +227,11 @@ class Client(AccountApi):
         """
         self._state.check()
         transfer, _ = self._check_options(options)
-        self._opener.plan(await self._opener.open(source, transfer), transfer)
+        opened = await self._open(source, transfer)
+        try:
+            self._opener.plan(opened, transfer)
+        finally:
+            await opened.aclose()
 
     @asynccontextmanager
     async def upload_session(self, **options: Unpack[UploadOptions]) -> AsyncIterator[UploadSession]:
@@ -299,13 +307,19 @@ class Client(AccountApi):
         transfer, payload = self._check_options(options)
         slots = slots or self._slots_for(transfer.concurrency)
         with slots.count_upload():
-            opened = await self._opener.open(source, transfer)
+            opened = await self._open(source, transfer)
             try:
                 plan = self._opener.plan(opened, transfer)
                 job = Job(source=opened, plan=plan, options=transfer, payload=payload, slots=slots)
                 return await self._run(job)
             finally:
                 await opened.aclose()
+
+    async def _open(self, source: Source, options: TransferOptions) -> OpenSource:
+        """Open a source. A remote one is retried."""
+        policy = replace(self._retry_policy, max_attempts=options.max_attempts)
+        retries = RetryRunner(self._limiter, policy)
+        return await retries.retry(partial(self._opener.open, source, options), operation=Operation.SOURCE)
 
     async def _run(self, job: Job) -> Video:
         source, options = job.source, job.options

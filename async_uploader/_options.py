@@ -19,7 +19,7 @@ from ._errors import ConfigurationError
 from ._limits import MAX_PART_BYTES, MIN_PART_BYTES
 from ._models import camel
 from ._progress import OnProgress
-from ._types import ImportOptions, OnVideo, Ranges, ResumeMode, UploadOptions
+from ._types import Fetch, ImportOptions, OnVideo, Ranges, ResumeMode, UploadOptions
 from ._units import format_size
 from .events import OnEvent
 
@@ -44,6 +44,7 @@ class TransferOptions(Struct, frozen=True, kw_only=True):
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
     stall_timeout: float = DEFAULT_STALL_TIMEOUT_SECONDS
     resume: ResumeMode = "off"
+    fetch: Fetch = "service"
     keep_finished: bool = False
     max_latency: float | None = None
     on_progress: OnProgress | None = None
@@ -66,6 +67,8 @@ class TransferOptions(Struct, frozen=True, kw_only=True):
             raise ConfigurationError(f"max_latency must be a number of seconds above 0, not {self.max_latency!r}.")
         if self.resume not in ("off", "local", "anywhere"):
             raise ConfigurationError(f"resume must be 'off', 'local' or 'anywhere', not {self.resume!r}.")
+        if self.fetch not in ("here", "service"):
+            raise ConfigurationError(f"fetch must be 'here' or 'service', not {self.fetch!r}.")
         if not isinstance(self.keep_finished, bool):
             raise ConfigurationError(f"keep_finished must be True or False, not {self.keep_finished!r}.")
         if self.video_id is not None and not str(self.video_id).isalnum():

@@ -78,6 +78,8 @@ class Operation(StrEnum):
     VIDEOS = "videos"
     TOKEN = "token"  # noqa: S105 - not a secret
     TOKENS = "tokens"
+    #: Opens a remote source.
+    SOURCE = "source"
 
 
 class PartOutcome(StrEnum):

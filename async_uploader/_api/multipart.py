@@ -77,6 +77,7 @@ class PartBody(payload.Payload):
     :param filename: name of the file; the service uses it as a title
     :param form_fields: sent before the file
     :param observer: follows the bytes, block by block
+    :param limits_waits: reading fails by itself if the source stalls
     :param hold_seconds: wait this long after the form fields, so that the service can refuse before the file
     """
 
@@ -90,6 +91,7 @@ class PartBody(payload.Payload):
         pool: BlockPool,
         observer: PartObserver,
         hold_seconds: float = 0.0,
+        limits_waits: bool = False,
     ) -> None:
         boundary = secrets.token_hex(16)
         super().__init__(None, content_type=f"multipart/form-data; boundary={boundary}")
@@ -100,10 +102,13 @@ class PartBody(payload.Payload):
         self._pool = pool
         self._observer = observer
         self._hold_seconds = hold_seconds
+        self._limits_waits = limits_waits
         self._transport: asyncio.WriteTransport | None = None
         #: How much has reached the other side, for the meter; the kernel's count where it tells.
         self.delivered_bytes: int = 0
         self.acked_before_bytes: int = 0
+        #: Whether the body waits for a source that limits this wait.
+        self.is_waiting_for_source: bool = False
         #: The error of the source, which aiohttp would hide.
         self.failure: UploaderError | None = None
 
@@ -157,7 +162,7 @@ class PartBody(payload.Payload):
     async def _write_part(self, writer: AbstractStreamWriter, transport: asyncio.WriteTransport) -> None:
         at_once_bytes = _ENCRYPTED_AT_ONCE_BYTES if _is_tls(transport) else BLOCK_BYTES
         block = self._pool.take()
-        while count := await self._reader.readinto(block):
+        while count := await self._read(block):
             for start in range(0, count, at_once_bytes):
                 some = block[start : min(start + at_once_bytes, count)]
                 await writer.write(some)
@@ -168,6 +173,13 @@ class PartBody(payload.Payload):
                 block = self._pool.take()
         # Not in a finally: after an error or a cancellation a thread may still write into the block.
         self._pool.give_back(block)
+
+    async def _read(self, block: memoryview) -> int:
+        self.is_waiting_for_source = self._limits_waits
+        try:
+            return await self._reader.readinto(block)
+        finally:
+            self.is_waiting_for_source = False
 
 
 def _is_tls(transport: asyncio.WriteTransport) -> bool:

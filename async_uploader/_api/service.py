@@ -191,6 +191,7 @@ class Service:
                 form_fields=form_fields,
                 pool=self._pool,
                 observer=observer,
+                limits_waits=request.source.limits_waits,
                 hold_seconds=min(_HOLD_SECONDS, self._stall_seconds / 4) if may_refuse else 0.0,
             )
             observer.body_started(body)

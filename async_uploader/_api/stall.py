@@ -95,7 +95,8 @@ class StallDetector:
 
     def _check(self) -> None:
         sent, received = self._counters()
-        if sent != self._sent:
+        is_source_slow = self._body is not None and self._body.is_waiting_for_source
+        if sent != self._sent or is_source_slow:
             self._request_moved()
         elif received != self._received:
             self.moved()

@@ -12,7 +12,7 @@ from typing import Final, Self
 from async_uploader._errors import ConflictError
 from async_uploader._models import MARK_CONTENT, MARK_KEY, Video
 from async_uploader._plan import Plan
-from async_uploader._sources.file import FileSource
+from async_uploader._sources.protocol import ResumableSource
 from async_uploader._types import Ranges
 
 from .containers import RemoteContainers
@@ -38,7 +38,7 @@ class KeyedSession(Resumption):
     is_recorded = True
     is_shared = True
 
-    def __init__(self, source: FileSource, *, key: str, ranges: Ranges, containers: RemoteContainers) -> None:
+    def __init__(self, source: ResumableSource, *, key: str, ranges: Ranges, containers: RemoteContainers) -> None:
         self._source = source
         self._key = key
         self._ranges = ranges
@@ -46,7 +46,7 @@ class KeyedSession(Resumption):
         self._shared = SharedContainers(containers, key=MARK_KEY, value=key, total_bytes=source.size_bytes)
 
     async def __aenter__(self) -> Self:
-        self._sample = await self._source.verifier.sample()
+        self._sample = await self._source.identify()
         return self
 
     async def find_resume_point(self) -> ResumePoint | None:
@@ -98,7 +98,7 @@ class KeyedSession(Resumption):
                 "something else into it."
             )
         parts = point.stored_parts(self._source.size_bytes)
-        await self._source.verifier.restore_parts(parts, {}, ctime_ns=None, compute_missing=False)
+        await self._source.adopt_parts(parts)
         if not point.is_complete:
             log.info("%s: continuing video %s, which has this idempotency key.", self._source.name, video.video_id)
         return point

@@ -6,19 +6,23 @@ the exact value of an entry, and a machine that looks for the source does not kn
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from typing import Final
 
+from async_uploader._errors import UploaderError
 from async_uploader._models import MARK_INTENT, MARK_PLAN, MARK_SOURCE, Video
 from async_uploader._outcome import is_empty
 from async_uploader._plan import plan_parts
-from async_uploader._sources.file import FileSource
+from async_uploader._sources.protocol import ResumableSource
 from async_uploader._types import Ranges
 
 from .containers import RemoteContainers
 from .points import ResumePoint
 from .shared_containers import SharedContainers, age
+
+log: Final = logging.getLogger("async_uploader.resume")
 
 _RESUME_KEYS: Final = (MARK_SOURCE, MARK_PLAN, MARK_INTENT)
 _PLAN: Final = re.compile(r"(part|bytes)-(\d{7,9})")
@@ -30,7 +34,7 @@ class Marks:
     :param sample: the hash of its content
     """
 
-    def __init__(self, source: FileSource, *, sample: str, containers: RemoteContainers) -> None:
+    def __init__(self, source: ResumableSource, *, sample: str, containers: RemoteContainers) -> None:
         self._source = source
         self._sample = sample
         self._containers = containers
@@ -79,6 +83,23 @@ class Marks:
             total_bytes=self._source.size_bytes,
         )
 
+    async def remove(self, video: Video) -> Video:
+        """Remove marks and intents from the metadata of a finished video.
+
+        :returns: the changed video; the given one if that fails
+        """
+        if not has_resume_metadata(video):
+            return video
+        try:
+            return await self._containers.update(video.video_id, {"metadata": caller_metadata(video)})
+        except UploaderError as exc:
+            # The video is finished all the same.
+            log.warning(
+                "%s: cannot remove the resume entries from the metadata of video %s: %s",
+                *(self._source.name, video.video_id, exc),
+            )
+            return video
+
     async def settle(self, video_id: str) -> ResumePoint | None:
         """The resume point of a container that another machine has created; None to use the given one."""
         shared = SharedContainers(
@@ -92,8 +113,7 @@ class Marks:
         if point is not None:
             plan = point.plan(self._source.size_bytes)
             parts = [part for part in plan.parts() if part.number in point.received]
-            # Another machine has sent these parts, so there are no checksums. They would take minutes.
-            await self._source.verifier.restore_parts(parts, {}, ctime_ns=None, compute_missing=False)
+            await self._source.adopt_parts(parts)
         return point
 
     async def _read_point(self, video: Video) -> ResumePoint | None:

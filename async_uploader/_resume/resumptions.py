@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 from async_uploader._options import TransferOptions
 from async_uploader._sources.file import FileSource
 from async_uploader._sources.protocol import UploadSource
+from async_uploader._sources.remote import RemoteSource
 
 from .containers import RemoteContainers
 from .entry import Account
 from .keyed_session import KeyedSession
+from .marked_session import MarkedSession
 from .resumption import Resumption
 
 if TYPE_CHECKING:
@@ -32,12 +34,14 @@ class Resumptions:
         self, source: UploadSource, options: TransferOptions, containers: RemoteContainers
     ) -> Resumption | None:
         """The resumption of an upload; None if it cannot be resumed."""
-        if not isinstance(source, FileSource):
+        if not isinstance(source, FileSource | RemoteSource):
             return None
         if options.idempotency_key is not None:
             return KeyedSession(source, key=options.idempotency_key, ranges=options.ranges, containers=containers)
         if options.resume == "off":
             return None
+        if isinstance(source, RemoteSource):
+            return MarkedSession(source, options=options, containers=containers)
         # Imported late: only uploads with `resume` need SQLite and file locks.
         from .session import ResumeSession  # noqa: PLC0415
         from .worker import JournalWorker  # noqa: PLC0415

@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 from typing import Final, Self
 
-from async_uploader._errors import UploaderError
 from async_uploader._models import MARK_INTENT, Video
 from async_uploader._options import TransferOptions
 from async_uploader._plan import Plan
@@ -23,7 +22,7 @@ from .containers import RemoteContainers
 from .entry import Account, Entry, Fingerprint, NewEntry
 from .intents import Intents
 from .journal import Journal
-from .marks import Marks, caller_metadata, has_resume_metadata, without_resume_metadata
+from .marks import Marks, without_resume_metadata
 from .points import ResumePoint
 from .record import JournalRecord
 from .resumption import Resumption
@@ -204,26 +203,14 @@ class ResumeSession(Resumption):
 
         Until here, a later run finds the finished Video: on this machine by the journal, on others by the marks.
         """
-        video = await self._remove_metadata(video)
+        if not self._is_delegated:
+            video = await self._marks.remove(video)
         await self._intents.delete_unused(video.video_id)
         if self._options.keep_finished:
             await self._record.finish(video, replace=True)
         else:
             await self.forget()
         return video
-
-    async def _remove_metadata(self, video: Video) -> Video:
-        if self._is_delegated or not has_resume_metadata(video):
-            return video
-        try:
-            return await self._containers.update(video.video_id, {"metadata": caller_metadata(video)})
-        except UploaderError as exc:
-            # The video is finished all the same.
-            log.warning(
-                "%s: cannot remove the resume entries from the metadata of video %s: %s",
-                *(self._source.name, video.video_id, exc),
-            )
-            return video
 
     async def forget(self) -> None:
         """Remove the entry from the journal: the upload cannot be resumed."""

@@ -23,9 +23,10 @@ from typing import Any, Final, TextIO, cast, get_origin, get_type_hints
 from async_uploader import ConfigurationError, ImportOptions, SourceError
 from async_uploader._models import camel
 from async_uploader._options import split_options
+from async_uploader._sources.remote import remote_scheme
 
 from ._input_file import read_file
-from ._item import Item, is_url
+from ._item import Item
 from ._output import describe_os_error
 
 Fields = dict[str, Any]
@@ -152,5 +153,5 @@ def _parse_item(location: str, parse: Callable[[], Fields], directory: Path) -> 
         split_options(fields)
     except ConfigurationError as exc:
         return Item(source="", location=location, problem=str(exc))
-    source = sources[0] if is_url(sources[0]) else os.path.join(directory, sources[0])
+    source = sources[0] if remote_scheme(sources[0]) else os.path.join(directory, sources[0])
     return Item(source=source, location=location, details=cast("ImportOptions", fields))

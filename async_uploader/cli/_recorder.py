@@ -82,7 +82,7 @@ class ResultRecorder:
         if isinstance(result, Failed):
             self.report_failure(job.number, result.error)
             await self.record_error(job, result.error)
-        elif job.item.is_url:
+        elif job.item.is_import:
             await self._record_import(job, result.video)
         self._context.display.end_source(job.number)
 
@@ -92,7 +92,7 @@ class ResultRecorder:
 
     def report_failure(self, number: int, error: UploaderError) -> None:
         """Print the failure of one of several sources."""
-        source = self._context.items[number].source
+        source = self._context.items[number].display_path
         self.failed += 1
         self._output.add_error(number, {"source": source, "error": str(error)})
         print_error(error, source=source)
@@ -124,4 +124,4 @@ class ResultRecorder:
 
     async def _append(self, job: Job, **result: object) -> None:
         if self._context.results is not None:
-            await self._context.results.append(job.key, source=job.item.source, **result)
+            await self._context.results.append(job.key, source=job.item.display_path, **result)

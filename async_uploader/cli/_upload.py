@@ -37,7 +37,7 @@ async def upload(flags: UploadFlags) -> int:
     if not is_single_source(items, flags):
         flags.reject("several sources", "title", "video_id", "idempotency_key")
     stdin = StandardInput() if items[0].source == STDIN else None
-    has_imports = flags.results is None and any(item.is_url for item in items)
+    has_imports = flags.results is None and any(item.is_import for item in items)
     advice = InterruptAdvice(is_stream=stdin is not None, is_local=flags.local, has_imports=has_imports)
     try:
         with events.listen(advice):

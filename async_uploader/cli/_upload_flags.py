@@ -90,6 +90,15 @@ class TransferFlags(ServiceFlags):
             help="Identify parts by number or by byte range (default: part)",
         ),
     ] = None
+    fetch: Annotated[
+        str | None,
+        option(
+            metavar="here|service",
+            panel=_TRANSFER,
+            help="Who downloads web URLs: this machine, which streams them, or the service (default: service). "
+            "Objects in stores (s3://, gs://, az://) are always streamed.",
+        ),
+    ] = None
     part_size: Annotated[
         int | None,
         option(

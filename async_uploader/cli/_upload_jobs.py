@@ -29,7 +29,7 @@ class JobQueue:
             key = source_key(item)
             if results is not None and results.is_finished(key):
                 await self._recorder.record_skipped(number, results.video(key))
-            elif not item.is_url:
+            elif not item.is_import:
                 yield self._file_job(number, item, key)
             else:
                 job = self._import_job(number, item, key)
@@ -42,6 +42,8 @@ class JobQueue:
         job = Job(source=item.source, options=options, number=number, item=item, key=key, progress=progress)
         options["on_progress"], options["on_event"] = progress.on_progress, progress.on_event
         options["on_video"] = partial(self._recorder.record_upload, job)
+        if item.is_remote:
+            options["fetch"] = "here"
         if self._context.keeps_finished and not item.is_stream:
             options["keep_finished"] = True
         return job

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from async_uploader import UploaderError
+from async_uploader import SourceError, UploaderError
 
 from ._finished_uploads import find_kept, forget_printed
+from ._output import print_error
 from ._recorder import ResultRecorder
 from ._rendering import render_progress
 from ._upload_context import UploadContext
@@ -51,6 +52,9 @@ class UploadRunner:
                 except UploaderError as exc:
                     await self._recorder.record_error(job, exc)
                     display.end_source(job.number)
+                    if job.item.is_remote and isinstance(exc, SourceError):
+                        print_error(exc)
+                        return 1  # and not 2, because the source was requested
                     raise
                 display.end_source(job.number)
             if self._context.flags.wait:

@@ -1,0 +1,197 @@
+"""Objects in S3, Google Cloud Storage and Azure, by obstore (the extra ``remote``).
+
+Credentials, region and endpoint come from the variables that the stores' own tools use, such as
+``AWS_ACCESS_KEY_ID`` and ``AWS_ENDPOINT_URL``. Messages never quote obstore's, which may contain signed URLs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import AsyncGenerator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from async_uploader._errors import ConfigurationError, SourceError, SourceUnavailable
+
+from .remote import Chunk
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore
+
+# Chunks of a response: small ones bound the memory, larger ones save wake-ups.
+_CHUNK_BYTES: Final = 256 * 1024
+# obstore's default of 30 s covers a whole response. Reads have a timeout of their own.
+_CLIENT_OPTIONS: Final[Mapping[str, Any]] = {"timeout": "24h", "connect_timeout": "30s"}
+# Variables that allow a plain http:// endpoint. Options given to obstore replace those of its environment.
+_ALLOW_HTTP: Final = {"s3": "AWS_ALLOW_HTTP", "gs": "GOOGLE_ALLOW_HTTP", "az": "AZURE_ALLOW_HTTP"}
+# Retries are up to the upload, which counts and reports them.
+_RETRY_CONFIG: Final[Any] = {"max_retries": 0}
+_STATUS: Final = re.compile(r"status code: (\d{3})")
+_UNSATISFIABLE: Final = 416
+_TRANSIENT_STATUSES: Final = frozenset({408, 429})
+
+
+class StoreObject:
+    """An object in a store."""
+
+    def __init__(self, store: ObjectStore, key: str, *, display_name: str, meta: Mapping[str, Any]) -> None:
+        self._store = store
+        self._key = key
+        self._etag: str | None = meta.get("e_tag")
+        self.name = key.rstrip("/").rpartition("/")[2]
+        self.display_name = display_name
+        self.size_bytes: int = meta["size"]
+        self.version = _version_of(meta)
+
+    @classmethod
+    async def open(cls, store: ObjectStore, key: str, *, display_name: str) -> StoreObject:
+        """Find an object.
+
+        :raises SourceError: it is missing, or access was denied
+        :raises SourceUnavailable: a retry may succeed
+        """
+        import obstore  # noqa: PLC0415 - an extra
+
+        try:
+            # Not HEAD: some servers refuse it, and signed requests may allow only GET.
+            result = await obstore.get_async(store, key, options={"range": (0, 1)})
+        except Exception as exc:  # noqa: BLE001 - translated
+            if _is_unsatisfiable(exc):
+                raise SourceError(f"{display_name} is empty; there is nothing to upload.") from None
+            raise _translate(exc, display_name) from None
+        return cls(store, key, display_name=display_name, meta=result.meta)
+
+    async def aclose(self) -> None:
+        """Do nothing: obstore closes its connections."""
+
+    async def read(self, offset: int, size_bytes: int) -> AsyncGenerator[Chunk, None]:
+        """Read a range, in chunks of any size."""
+        import obstore  # noqa: PLC0415 - an extra
+
+        options: Any = {"range": (offset, offset + size_bytes)}
+        if self._etag is not None and not self._etag.startswith("W/"):
+            options["if_match"] = self._etag
+        try:
+            result = await obstore.get_async(self._store, self._key, options=options)
+            # Some servers ignore the condition.
+            if _version_of(result.meta) != self.version or result.meta["size"] != self.size_bytes:
+                raise changed(self.display_name)
+            async for chunk in result.stream(min_chunk_size=_CHUNK_BYTES):
+                yield memoryview(chunk)
+        except SourceError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - translated
+            raise _translate(exc, self.display_name) from None
+
+
+def split_store_url(url: str, *, needs_key: bool) -> tuple[str, str, str]:
+    """The scheme, bucket and key of a URL such as ``s3://BUCKET/KEY``.
+
+    :raises ConfigurationError: it has no bucket, or no key where one is needed
+    """
+    scheme, _, path = url.partition("://")
+    # Not by urlsplit(): keys may contain "?" and "#".
+    bucket, _, key = path.partition("/")
+    if not bucket:
+        raise ConfigurationError(f"{url!r} names no bucket; expected {scheme}://BUCKET/KEY.")
+    if needs_key and not key.strip("/"):
+        raise ConfigurationError(f"{url!r} names no object; expected {scheme}://BUCKET/KEY.")
+    return scheme.lower(), bucket, key
+
+
+def check_store_url(url: str) -> None:
+    """Check what can be checked without a request.
+
+    :raises ConfigurationError: as in :func:`open_store_object`
+    """
+    scheme, bucket, _ = split_store_url(url, needs_key=True)
+    store_of(scheme, bucket)
+
+
+async def open_store_object(url: str) -> StoreObject:
+    """The object of a URL such as ``s3://BUCKET/KEY``. The environment configures the store.
+
+    :raises ConfigurationError: the URL is malformed, obstore is not installed, or its configuration is unusable
+    :raises SourceError: the object is missing, or access was denied
+    :raises SourceUnavailable: a retry may succeed
+    """
+    scheme, bucket, key = split_store_url(url, needs_key=True)
+    return await StoreObject.open(store_of(scheme, bucket), key, display_name=f"{scheme}://{bucket}/{key}")
+
+
+def store_of(scheme: str, bucket: str) -> ObjectStore:
+    """The store of a bucket, configured by the environment.
+
+    :raises ConfigurationError: obstore is not installed, or its configuration is unusable
+    """
+    try:
+        from obstore.store import from_url  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise ConfigurationError(
+            f"Sources in {scheme}:// need the extra 'remote'; run: pip install 'async-uploader[remote]'."
+        ) from None
+    options: Any = dict(_CLIENT_OPTIONS)
+    if os.environ.get(_ALLOW_HTTP[scheme], "").lower() in ("1", "true", "yes"):
+        options["allow_http"] = True
+    try:
+        return from_url(f"{scheme}://{bucket}", client_options=options, retry_config=_RETRY_CONFIG)
+    except Exception as exc:  # noqa: BLE001 - of obstore, for each store a different one
+        raise ConfigurationError(
+            f"{scheme}://{bucket} cannot be used with the configuration of the environment "
+            f"({type(exc).__name__}); check the variables of the store."
+        ) from None
+
+
+def list_objects(url: str) -> list[str]:
+    """The keys of all objects below a prefix, relative to it. Blocks; call it in a thread.
+
+    Placeholders of directories, which some tools create, are omitted.
+
+    :raises ConfigurationError: as in :func:`open_store_object`
+    :raises SourceError: the bucket is missing, or access was denied
+    """
+    import obstore  # noqa: PLC0415 - an extra
+
+    scheme, bucket, prefix = split_store_url(url, needs_key=False)
+    store = store_of(scheme, bucket)
+    prefix = prefix.strip("/")
+    try:
+        metas = [meta for page in obstore.list(store, prefix=prefix or None) for meta in page]
+    except Exception as exc:  # noqa: BLE001 - translated
+        failure = _translate(exc, url)
+    else:
+        directories = {meta["path"].rpartition("/")[0] for meta in metas}
+        keys = (meta["path"] for meta in metas if meta["size"] or meta["path"] not in directories)
+        return sorted(key.removeprefix(prefix).lstrip("/") for key in keys)
+    raise failure
+
+
+def changed(display_name: str) -> SourceError:
+    """The object is not the one that was opened."""
+    return SourceError(f"{display_name} has changed during the upload.")
+
+
+def _version_of(meta: Mapping[str, Any]) -> str:
+    return str(meta.get("version") or meta.get("e_tag") or meta["last_modified"])
+
+
+def _is_unsatisfiable(exc: Exception) -> bool:
+    return str(_UNSATISFIABLE) in _STATUS.findall(str(exc))
+
+
+def _translate(exc: Exception, display_name: str) -> SourceError:
+    """Translate an exception of obstore, without quoting it."""
+    from obstore import exceptions  # noqa: PLC0415 - an extra
+
+    status = next(map(int, _STATUS.findall(str(exc))), None)
+    if isinstance(exc, exceptions.PreconditionError) or status == _UNSATISFIABLE:
+        return changed(display_name)
+    if isinstance(exc, FileNotFoundError | exceptions.NotFoundError):
+        return SourceError(f"{display_name} does not exist.")
+    if isinstance(exc, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
+        return SourceError(f"Access to {display_name} was denied; check the credentials of the store.")
+    if status is None:
+        return SourceUnavailable(f"{display_name} cannot be read: no usable response from the store.")
+    is_transient = status >= 500 or status in _TRANSIENT_STATUSES
+    error = SourceUnavailable if is_transient else SourceError
+    return error(f"{display_name} cannot be read: the store answered {status}.")

@@ -37,7 +37,7 @@ types: $(BIN)/.ready
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/basedpyright
 
 tests: $(BIN)/.ready
-	$(BIN)/python -m pytest -n 3
+	$(BIN)/python -m pytest -n 2
 
 # Run a command for each `version` of Python that is found as `python`, and list the results. With pyenv, only shims are
 # on the PATH, and they fail for versions that are not selected.
@@ -80,8 +80,9 @@ else
 endif
 
 MINUTES ?= 10
-soak: $(BIN)/.ready  ## random faults, cancellations and restarts for MINUTES=10; prints counts
+soak: $(BIN)/.ready  ## random faults, cancellations and restarts for MINUTES=10; prints counts. Then random requests
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
+	$(BIN)/python -m pytest -m soak tests/emulator/test_fuzz_openapi.py
 
 $(BIN)/.bench $(BIN)/.docs $(BIN)/.dist $(BIN)/.lowest: $(BIN)/.%: $(BIN)/.ready
 	$(BIN)/python -m pip install --quiet --group $*

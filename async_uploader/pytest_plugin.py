@@ -20,7 +20,6 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from inspect import signature
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import pytest
@@ -31,18 +30,18 @@ if TYPE_CHECKING:
     from anyio.from_thread import BlockingPortal
 
     from . import Client
-    from .emulator import Emulator, Fault, RequestRecord, Statistics, VideoView
+    from .emulator import Delivery, Emulator, Fault, RequestRecord, Statistics, VideoView
 
 __all__ = ("RunningEmulator", "apivideo_client", "apivideo_emulator", "apivideo_env", "running_emulator")
 
 _MARKER: Final = (
     "apivideo(*, faults=(), rate_limit=None, rate_window=60, connection_rate=None, link_rate=None, latency=0, "
-    "listing_lag=0, token_ttl=3600, api_key='local-key', port=0, data=None, allowed_hosts=()): settings of the "
-    "emulator of apivideo_emulator."
+    "listing_lag=0, token_ttl=3600, api_key='local-key', port=0, data=None, allowed_hosts=(), tls=False, "
+    "video_restore=False): settings of the emulator of apivideo_emulator."
 )
 _REPORTED_REQUESTS: Final = 20
 #: Settings that few tests need; error messages list them last.
-_RARE_SETTINGS: Final = ("allowed_hosts", "data", "host", "port")
+_RARE_SETTINGS: Final = ("allowed_hosts", "data", "host", "port", "tls", "video_restore")
 
 
 class RunningEmulator:
@@ -67,8 +66,12 @@ class RunningEmulator:
 
     @property
     def env(self) -> dict[str, str]:
-        """Environment variables for clients: ``APIVIDEO_BASE_URL`` and ``APIVIDEO_API_KEY``."""
-        return {"APIVIDEO_BASE_URL": self.url, "APIVIDEO_API_KEY": self.api_key}
+        """Environment variables for a client: ``APIVIDEO_BASE_URL`` and ``APIVIDEO_API_KEY``.
+
+        With TLS also ``SSL_CERT_FILE``, which most programs read when they start.
+        """
+        trusted = {} if self._emulator.ca_file is None else {"SSL_CERT_FILE": str(self._emulator.ca_file)}
+        return {"APIVIDEO_BASE_URL": self.url, "APIVIDEO_API_KEY": self.api_key, **trusted}
 
     @property
     def videos(self) -> Mapping[str, VideoView]:
@@ -79,6 +82,11 @@ class RunningEmulator:
     def requests(self) -> Sequence[RequestRecord]:
         """The last 50,000 requests that have ended, oldest first."""
         return self._portal.call(lambda: self._emulator.requests)
+
+    @property
+    def deliveries(self) -> Sequence[Delivery]:
+        """The attempts to deliver events to webhooks, oldest first; the latest 1,000."""
+        return self._portal.call(lambda: self._emulator.deliveries)
 
     def statistics(self) -> Statistics:
         """Return the counters since the start of the emulator."""
@@ -118,6 +126,18 @@ class RunningEmulator:
         """Remove all faults."""
         self._faults.clear()
         self._portal.call(self._emulator.clear_faults)
+
+    def reset(self) -> None:
+        """Forget videos, tokens, webhooks, faults, requests and rate-limit windows. Requests in flight are cut."""
+        self._faults.clear()
+        self._portal.call(self._emulator.reset)
+
+    def advance_clock(self, seconds: float) -> None:
+        """Move the clock forwards. Tokens and unfinished containers expire by it.
+
+        :raises ValueError: ``seconds`` is negative or not finite
+        """
+        self._portal.call(self._emulator.advance_clock, seconds)
 
     def expire_tokens(self) -> None:
         """Expire all access tokens. Refresh tokens stay valid."""
@@ -220,9 +240,9 @@ _RUNNING: Final = pytest.StashKey[RunningEmulator]()
 
 def _settings(node: pytest.Item) -> dict[str, Any]:
     """Return the settings of all markers of a test; the nearest marker has precedence."""
-    from .emulator import Emulator  # noqa: PLC0415
+    from .emulator import EmulatorOptions  # noqa: PLC0415
 
-    known = list(signature(Emulator).parameters)
+    known = list(EmulatorOptions.__annotations__)
     settings: dict[str, Any] = {}
     for marker in reversed(list(node.iter_markers("apivideo"))):
         if marker.args:
@@ -255,6 +275,8 @@ async def _finished(emulator: Emulator, video_id: str, timeout: float | None) ->
 
 def _request_line(record: RequestRecord, specs: Mapping[str, str]) -> str:
     result = "no response" if record.status is None else f"{record.status}"
+    result += f" {record.problem}" if record.problem else ""
+    result += f": {record.detail}" if record.detail else ""
     notes = [record.content_range, f"{record.body_bytes:,} bytes" if record.body_bytes else None]
     notes += [f"attempt {record.attempt}"] if record.attempt > 1 else []
     notes += [f"fault '{specs.get(fault, fault)}'" for fault in record.faults]

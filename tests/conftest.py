@@ -13,6 +13,8 @@ import pytest
 
 from harness.forking import Forks
 
+from .npm import packages
+
 MIB = 1024 * 1024
 
 #: The supported event loops. They differ in how long they keep a buffer that is being written.
@@ -57,11 +59,25 @@ def chromium() -> str:
     return path
 
 
+@pytest.fixture(scope="session")
+def node_modules() -> Path:
+    """The directory of api.video's npm packages. Where they cannot be installed, the tests are skipped."""
+    try:
+        return packages.install()
+    except packages.NoPackages as error:
+        pytest.skip(str(error))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Summarize all tests that are skipped without Chromium in one line: pytest folds equal locations."""
+    """Summarize all tests that are skipped for the same reason in one line: pytest folds equal locations."""
     for report in terminalreporter.stats.get("skipped", []):
-        if _NO_CHROMIUM in str(report.longrepr):
-            report.longrepr = (__file__, None, f"Skipped: {_NO_CHROMIUM}")
+        for reason in (_NO_CHROMIUM, packages.NO_NPM):
+            if reason in str(report.longrepr):
+                report.longrepr = (
+                    __file__,
+                    None,
+                    f"Skipped: {str(report.longrepr[-1]).removeprefix('Skipped: ')}",
+                )
 
 
 def sha256(path: Path) -> str:

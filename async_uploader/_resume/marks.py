@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Final
 
 from async_uploader._errors import UploaderError
@@ -141,7 +141,7 @@ def without_resume_metadata(video: Video) -> Video:
     return Video.from_response({**video.raw, "metadata": caller_metadata(video)})
 
 
-def caller_metadata(video: Video) -> list[object]:
+def caller_metadata(video: Video, *, without: Container[str] = _RESUME_KEYS) -> list[object]:
     """The metadata of a video without marks and intent, as the service returned it.
 
     Entries are taken from the JSON, because another program may have added values that the model cannot hold.
@@ -149,4 +149,4 @@ def caller_metadata(video: Video) -> list[object]:
     metadata = video.raw.get("metadata", ())
     # PHP writes a list with gaps as an object.
     entries = metadata.values() if isinstance(metadata, Mapping) else metadata
-    return [entry for entry in entries if not (isinstance(entry, Mapping) and entry.get("key") in _RESUME_KEYS)]
+    return [entry for entry in entries if not (isinstance(entry, Mapping) and entry.get("key") in without)]

@@ -85,7 +85,9 @@ class VideoImport:
 
     async def _without_intent(self, video: Video) -> Video:
         try:
-            return await self._containers.update(video.video_id, {"metadata": caller_metadata(video)})
+            return await self._containers.update(
+                video.video_id, {"metadata": caller_metadata(video, without={MARK_INTENT})}
+            )
         except UploaderError as exc:
             # The video exists all the same.
             log.warning("Cannot remove an entry from the metadata of video %s: %s", video.video_id, exc)

@@ -184,6 +184,19 @@ class EmulatorFlags(CommonFlags):
         ),
     ] = None
 
+    tls: Annotated[
+        bool,
+        option(
+            "--tls",
+            help="Serve https, with a new certificate. The second line of standard output is the path of the CA "
+            "file.",
+        ),
+    ] = False
+
+    video_restore: Annotated[
+        bool, option("--video-restore", help="Keep deleted videos for 90 days, so that they can be restored")
+    ] = False
+
     def settings(self) -> dict[str, Any]:
         """Keyword arguments of ``Emulator``, with the faults still unparsed."""
         settings = {name: value for name, value in vars(self).items() if name != "verbose"}

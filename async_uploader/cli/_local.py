@@ -93,6 +93,8 @@ async def serve(flags: EmulatorFlags) -> None:
     _raise_descriptor_limit()
     async with running_emulator(**flags.settings()) as emulator:
         print_line(f"listening on {emulator.url}")
+        if emulator.ca_file is not None:
+            print_line(emulator.ca_file)
         await anyio.sleep_forever()
 
 

@@ -13,10 +13,21 @@ that shows this in a browser.
 
 from __future__ import annotations
 
+from ._config import EmulatorOptions
 from ._emulator import Emulator
 from ._faults import Fault
 from ._records import RequestRecord, Statistics
 from ._storage.disk_space import Shortage
 from ._video_view import VideoView
+from ._webhook_sender import Delivery
 
-__all__ = ["Emulator", "Fault", "RequestRecord", "Shortage", "Statistics", "VideoView"]
+__all__ = [
+    "Delivery",
+    "Emulator",
+    "EmulatorOptions",
+    "Fault",
+    "RequestRecord",
+    "Shortage",
+    "Statistics",
+    "VideoView",
+]

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypedDict
 
 from async_uploader._limits import RATE_WINDOW_SECONDS, TOKEN_TTL_SECONDS
 
+from ._faults import Fault
 from ._http.hosts import parse_name
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from ._faults import Fault
+from ._http.tls import check_tls
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
-    """The options of an `Emulator`.
+class EmulatorOptions(TypedDict, total=False):
+    """The options of an `Emulator`, which are those of the command `emulator`.
 
     :param host: the address to listen on (default: 127.0.0.1)
     :param port: the port; 0 is any free port (default)
@@ -34,6 +33,33 @@ class Config:
     :param faults: faults to inject (default: none)
     :param allowed_hosts: more host names to serve, besides `localhost`, loopback addresses, `host` and the address
         of the connection; requests for any other `Host` get status 421
+    :param tls: serve HTTPS, with a certificate of a new certificate authority (default: false). Needs the extra
+        `tls`
+    :param video_restore: keep deleted videos for 90 days, so that they can be restored; an optional feature of the
+        service (default: false)
+    """
+
+    host: str
+    port: int
+    data: str | PathLike[str] | None
+    api_key: str
+    rate_limit: int | None
+    rate_window: float
+    connection_rate: float | None
+    link_rate: float | None
+    latency: float
+    listing_lag: float
+    token_ttl: float
+    faults: Iterable[Fault]
+    allowed_hosts: Iterable[str]
+    tls: bool
+    video_restore: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The options of one emulator, checked; `EmulatorOptions` describes them.
+
     :raises ValueError: an option is impossible; the message is one sentence
     """
 
@@ -50,6 +76,21 @@ class Config:
     token_ttl: float = TOKEN_TTL_SECONDS
     faults: tuple[Fault, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
+    tls: bool = False
+    video_restore: bool = False
+
+    @classmethod
+    def of(cls, options: EmulatorOptions) -> Config:
+        """Check and normalize the options of a caller.
+
+        :raises ValueError: an option is impossible
+        :raises TypeError: an option is unknown
+        """
+        values: dict[str, Any] = dict(options)
+        values |= {name: tuple(values[name]) for name in ("faults", "allowed_hosts") if name in values}
+        if values.get("data") is not None:
+            values["data"] = Path(values["data"])
+        return cls(**values)
 
     @property
     def max_rate(self) -> float | None:
@@ -73,6 +114,8 @@ class Config:
         for sentence, holds in checks.items():
             if not holds:
                 raise ValueError(sentence)
+        if self.tls:
+            check_tls()
         for host in self.allowed_hosts:
             if parse_name(host) is None:
                 raise ValueError(f"An allowed host must be a name or an IP address without a port, not {host!r}.")

@@ -5,79 +5,63 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
 import anyio
 from aiohttp.http import HttpProcessingError
 
+from ._access_log import AccessLog
 from ._api.imports import resume_imports
-from ._config import Config
+from ._clock import Clock
+from ._config import Config, EmulatorOptions
 from ._http.connections import Connections, available_descriptors
 from ._http.throttle import bind, read_bytes
+from ._http.tls import create_context
 from ._records import RequestLog, RequestRecord, Statistics
 from ._server import Server
 from ._storage.disk_space import Shortage
 from ._storage.store import Store
 from ._storage.temporary_directory import unwatch_signals, watch_signals
 from ._video_view import VideoView, VideoViews
+from ._webhook_sender import WebhookSender
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-    from os import PathLike
+    import ssl
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
     from types import TracebackType
 
     from ._faults import Fault
+    from ._webhook_sender import Delivery
 
 _CLOSE_SECONDS: Final = 2.0
+#: The name of `Emulator.ca_file`.
+CA_FILE: Final = "ca.pem"
 
 
 class Emulator:
     """A local api.video. Use `async with Emulator() as emulator:` and send requests to `emulator.url`.
 
-    An emulator can be entered once. `Config` describes the options, which are those of the command `emulator`.
-    Without `data`, a temporary directory is used. It is removed at the end, also if the process ends by an
-    exception, SIGTERM or SIGHUP; after SIGKILL, the next emulator removes it. For this, an emulator that is
-    entered in the main thread handles these two signals until it closes, unless the program handles them.
+    An emulator can be entered once. `EmulatorOptions` describes the options. Without `data`, a temporary directory
+    is used. It is removed at the end, also if the process ends by an exception, SIGTERM or SIGHUP; after SIGKILL,
+    the next emulator removes it. For this, an emulator that is entered in the main thread handles SIGTERM and
+    SIGHUP until it closes, unless the program handles them.
 
     :raises ValueError: an option is impossible; the message is one sentence
+    :raises TypeError: an option is unknown
     """
 
-    def __init__(
-        self,
-        *,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        data: str | PathLike[str] | None = None,
-        api_key: str = "local-key",
-        rate_limit: int | None = None,
-        rate_window: float = 60.0,
-        connection_rate: float | None = None,
-        link_rate: float | None = None,
-        latency: float = 0.0,
-        listing_lag: float = 0.0,
-        token_ttl: float = 3600,
-        faults: Iterable[Fault] = (),
-        allowed_hosts: Iterable[str] = (),
-    ) -> None:
-        self._config = Config(
-            host=host,
-            port=port,
-            data=None if data is None else Path(data),
-            api_key=api_key,
-            rate_limit=rate_limit,
-            rate_window=rate_window,
-            connection_rate=connection_rate,
-            link_rate=link_rate,
-            latency=latency,
-            listing_lag=listing_lag,
-            token_ttl=token_ttl,
-            faults=tuple(faults),
-            allowed_hosts=tuple(allowed_hosts),
+    def __init__(self, **options: Unpack[EmulatorOptions]) -> None:
+        self._config = Config.of(options)
+        self._log = RequestLog(AccessLog(self._config.api_key).write)
+        self._clock = Clock()
+        self._webhooks = WebhookSender(self._log.notifier.notify)
+        self._store = Store(
+            self._config.data,
+            self._clock,
+            self._log.notifier.notify,
+            lambda video: self._webhooks.video_finished(self._store, video),
         )
-        self._log = RequestLog()
-        self._store = Store(self._config.data, self._log.notifier.notify)
         self._url = ""
         self._is_open = False
 
@@ -90,8 +74,9 @@ class Emulator:
         watch_signals()
         try:
             await self._store.open()
-            self._url = _url_of(*listener.getsockname()[:2])
-            self._server = Server(config, self._store, self._log, self._url)
+            context = await self._create_tls_context()
+            self._url = _url_of("http" if context is None else "https", *listener.getsockname()[:2])
+            self._server = Server(config, self._store, self._log, self._webhooks, url=self._url)
             self._connections = Connections(
                 self._server,
                 max_descriptors=await self._store.workers.run_small(available_descriptors),
@@ -103,7 +88,7 @@ class Emulator:
                 read_bufsize=read_bytes(config.max_rate),
             )
             self._is_open = True
-            self._connections.start(listener)
+            self._connections.start(listener, context)
             await resume_imports(self._store)
         except BaseException:
             try:
@@ -112,6 +97,12 @@ class Emulator:
                 listener.close()
             raise
         return self
+
+    async def _create_tls_context(self) -> ssl.SSLContext | None:
+        if (ca_file := self.ca_file) is None:
+            return None
+        hosts = (self._config.host, *self._config.allowed_hosts)
+        return await self._store.workers.run_small(create_context, ca_file, hosts)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -137,8 +128,16 @@ class Emulator:
 
     @property
     def url(self) -> str:
-        """`http://HOST:PORT`: the base URL for clients, and the web page for browsers."""
+        """`http://HOST:PORT`, or `https://` with TLS: the base URL for clients, and the web page for browsers."""
         return self._url
+
+    @property
+    def ca_file(self) -> Path | None:
+        """The certificate authority that clients must trust, for example with `SSL_CERT_FILE`; None without TLS.
+
+        The file is in the data directory, and is replaced at each start.
+        """
+        return self._store.directory.root.absolute() / CA_FILE if self._config.tls else None
 
     # State
 
@@ -165,9 +164,14 @@ class Emulator:
         """The most recent lack of disk space; None if the disk was never full."""
         return self._store.shortages.latest
 
+    @property
+    def deliveries(self) -> Sequence[Delivery]:
+        """The attempts to deliver events to webhooks, oldest first: at most the latest 1,000."""
+        return tuple(self._webhooks.deliveries)
+
     def statistics(self) -> Statistics:
         """Counters of all requests since the start."""
-        return self._log.statistics(self._server.credentials.live_count(time.time()))
+        return self._log.statistics(self._server.credentials.live_count(self._clock.now()))
 
     # Waiting
 
@@ -208,6 +212,19 @@ class Emulator:
         """Remove all faults."""
         self._server.faults.clear()
 
+    async def reset(self) -> None:
+        """Forget videos, tokens, webhooks, faults, requests and rate-limit windows. Requests in flight are cut."""
+        await self._server.reset()
+
+    async def advance_clock(self, seconds: float) -> None:
+        """Move the clock forwards. Tokens expire, and so do containers that were not filled within seven days.
+
+        :raises ValueError: the number is negative or not finite
+        """
+        self._clock.advance(seconds)
+        await self._store.delete_expired()
+        self._log.notifier.notify()
+
     def expire_tokens(self) -> None:
         """Expire all access tokens. Refresh tokens remain valid."""
         self._server.credentials.expire_access_tokens()
@@ -235,10 +252,10 @@ async def _run_uncancelled(work: Coroutine[Any, Any, None]) -> None:
     await task
 
 
-def _url_of(host: str, port: int) -> str:
+def _url_of(scheme: str, host: str, port: int) -> str:
     """The URL for clients on this machine. They cannot connect to an address that stands for all interfaces."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _http_logger() -> logging.Logger:

@@ -9,8 +9,9 @@
     part=2:expire-tokens                            all access tokens expire when part 2 arrives
     auth:status=302,header=Location=http://x/       a redirect
 
-Selectors: an endpoint (auth, refresh, create, list, get, update, delete, upload, status, tokens, other, or * for
-all), part=N|first|last, byte=N, completing, attempt=N, times=N, probability=P, seed=N.
+Selectors: an endpoint (auth, refresh, create, list, get, update, delete, upload, status, tokens, captions,
+chapters, thumbnail, watermarks, webhooks, tags, discarded, other, or * for all), part=N|first|last, byte=N,
+completing, attempt=N, times=N, probability=P, seed=N.
 Actions: status=N, problem=SLUG, cut, stall=SECONDS|forever, expire-tokens, revoke-tokens; with
 when=early|middle|late|stored, retry-after=SECONDS, header=NAME=VALUE, body=problem|html|empty.
 """

@@ -24,7 +24,24 @@ from ._problems import CATALOGUE
 from ._rules import ByteRange, ContentRange, PartRange, WholeFile, is_last
 
 Endpoint = Literal[
-    "auth", "refresh", "create", "list", "get", "update", "delete", "upload", "status", "tokens", "other"
+    "auth",
+    "refresh",
+    "create",
+    "list",
+    "get",
+    "update",
+    "delete",
+    "upload",
+    "status",
+    "tokens",
+    "captions",
+    "chapters",
+    "thumbnail",
+    "watermarks",
+    "webhooks",
+    "tags",
+    "discarded",
+    "other",
 ]
 When = Literal["early", "middle", "late", "stored"]
 Body = Literal["problem", "html", "empty"]
@@ -127,10 +144,21 @@ class FaultInjector:
     """The faults of one emulator, and how often each was triggered."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
-        self._faults = [_ActiveFault(fault) for fault in faults]
+        self._faults: list[_ActiveFault] = []
+        self._count = 0
+        for fault in faults:
+            self.add(fault)
 
     def add(self, fault: Fault) -> None:
-        self._faults.append(_ActiveFault(fault))
+        self._count += 1
+        self._faults.append(_ActiveFault(fault, self._count))
+
+    def remove(self, number: int) -> bool:
+        """Remove the fault with this number; False if there is none."""
+        kept = [active for active in self._faults if active.number != number]
+        is_found = len(kept) < len(self._faults)
+        self._faults = kept
+        return is_found
 
     def clear(self) -> None:
         self._faults.clear()
@@ -138,6 +166,10 @@ class FaultInjector:
     def counts(self) -> list[tuple[Fault, int]]:
         """Each fault with the number of times that it was triggered."""
         return [(active.fault, active.triggered_count) for active in self._faults]
+
+    def numbers(self) -> list[int]:
+        """The numbers of the faults, in the same order. They are never reused."""
+        return [active.number for active in self._faults]
 
     def select(self, endpoint: Endpoint, content_range: ContentRange | None, attempt: int) -> RequestFaults:
         """Select the faults for one request."""
@@ -169,8 +201,9 @@ class RequestFaults:
 class _ActiveFault:
     """A fault with its counter and its random numbers."""
 
-    def __init__(self, fault: Fault) -> None:
+    def __init__(self, fault: Fault, number: int) -> None:
         self.fault = fault
+        self.number = number
         self.triggered_count = 0
         self._random = random.Random(fault.seed)
 

@@ -79,6 +79,7 @@ CATALOGUE: Final[dict[str, tuple[int, str]]] = {
     "forbidden-origin": (403, "Requests from other sites are refused."),
     "misdirected-request": (421, "This host name is not served."),
     "too-many-requests": (429, "Too many requests."),
+    "not-implemented": (501, "The emulator does not implement this endpoint."),
     "server-error": (500, "The server failed."),
     "service-unavailable": (503, "The server cannot handle another request now."),
     "insufficient-storage": (507, "The server does not have enough disk space."),

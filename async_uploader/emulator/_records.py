@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Final
 from ._notifier import ChangeNotifier
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping
+    from collections.abc import Callable, Hashable, Mapping
 
     from ._rules import ContentRange
 
 MAX_RECORDS: Final = 50_000
+MAX_RECORDS_WITH_HEADERS: Final = 200  # headers take a kilobyte or more, and only the page shows them
 MAX_ATTEMPT_KEYS: Final = 100_000
 MAX_VIDEOS_WITH_FAILURES: Final = 100
 MAX_FAILED_PARTS: Final = 1_000  # of one video
@@ -25,8 +26,9 @@ class RequestRecord:
 
     `status` is None if no response was sent: the client disconnected, or a fault cut the connection. `attempt`
     counts, from 1, the requests for the same thing: the same video and range, or the same method and path.
-    `faults` are the faults that were triggered. Times are seconds of the event loop's monotonic clock; at
-    `ended_s`, the response was passed to the socket.
+    `faults` are the faults that were triggered, and `fault_specs` their specs. `problem` is the slug of an error
+    response, and `detail` its detail. `number` counts the requests from 1. Times are seconds of the event loop's
+    monotonic clock; at `ended_s`, the response was passed to the socket.
     """
 
     method: str
@@ -40,6 +42,18 @@ class RequestRecord:
     faults: tuple[str, ...]
     started_s: float
     ended_s: float
+    fault_specs: tuple[str, ...] = ()
+    problem: str | None = None
+    detail: str | None = None
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MessageHeaders:
+    """The headers of a request and of its response, with secrets: mask them with `mask_headers`."""
+
+    request: Mapping[str, str] = field(repr=False)
+    response: Mapping[str, str] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +97,9 @@ class FailedParts:
         if len(self._videos) > MAX_VIDEOS_WITH_FAILURES:
             self._videos.popitem(last=False)
 
+    def clear(self) -> None:
+        self._videos.clear()
+
     def of(self, video_id: str) -> Mapping[ContentRange, int | None]:
         """The status of each failed part of a video, oldest first."""
         return self._videos.get(video_id, {})
@@ -90,11 +107,16 @@ class FailedParts:
 
 @dataclass(slots=True)
 class RequestLog:
-    """The most recent requests, and counters of all."""
+    """The most recent requests, and counters of all.
 
+    :param on_request: called with each request that has ended
+    """
+
+    on_request: Callable[[RequestRecord, MessageHeaders], None]
     notifier: ChangeNotifier = field(default_factory=ChangeNotifier)
     records: deque[RequestRecord] = field(default_factory=lambda: deque(maxlen=MAX_RECORDS))
     failed_parts: FailedParts = field(default_factory=FailedParts)
+    headers: OrderedDict[int, MessageHeaders] = field(default_factory=OrderedDict)  # by the record's number
     _statuses: Counter[int | None] = field(default_factory=Counter)
     _counts: Counter[str] = field(default_factory=Counter)
     _in_flight: int = 0
@@ -127,9 +149,28 @@ class RequestLog:
     def token_refreshed(self) -> None:
         self._counts["refreshes"] += 1
 
-    def add(self, record: RequestRecord) -> None:
+    def clear(self) -> None:
+        """Forget all requests. Uploads in flight are still counted."""
+        self.records.clear()
+        self.headers.clear()
+        self.failed_parts.clear()
+        self._statuses.clear()
+        self._counts.clear()
+        self._attempts.clear()
+        self._peak = self._in_flight
+        self.notifier.notify()
+
+    def next_number(self) -> int:
+        """The number of the request that ends next."""
+        return self._statuses.total() + 1
+
+    def add(self, record: RequestRecord, headers: MessageHeaders) -> None:
         """Add a request when its response is sent."""
         self.records.append(record)
+        self.on_request(record, headers)
+        self.headers[record.number] = headers
+        if len(self.headers) > MAX_RECORDS_WITH_HEADERS:
+            self.headers.popitem(last=False)
         self._statuses[record.status] += 1
         self.notifier.notify()
 

@@ -11,24 +11,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
 from ._api.assets import Assets
-from ._api.endpoints import Endpoints, Route
+from ._api.endpoints import Endpoints
 from ._credentials import Credentials
 from ._faults import FaultInjector, RequestFaults
 from ._http.cors import ALLOW_ORIGIN, is_preflight, preflight_response
 from ._http.exchange import ConnectionCut, Exchange, FaultTriggered, RequestInfo
 from ._http.hosts import HostCheck, check_origin
 from ._http.rate_limit import Budget, RateLimiter
-from ._http.responses import fault_response, problem_response
+from ._http.responses import fault_response, fault_slug, problem_response
 from ._http.throttle import Pacer
 from ._problems import Problem
 from ._rules import ContentRange, parse_content_range
 from ._storage.disk_space import problem_of
+from ._web.control import Control
 from ._web.event_stream import EventStream
 from ._web.page import Page, is_page
 from ._web.state import PageState
@@ -36,9 +36,11 @@ from ._web.state import PageState
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from ._api.routing import Route
     from ._config import Config
     from ._records import RequestLog
     from ._storage.store import Store
+    from ._webhook_sender import WebhookSender
 
 DRAIN_SECONDS: Final = 2.0
 
@@ -53,25 +55,46 @@ logger = logging.getLogger("async_uploader.emulator")
 class Server:
     """The request handler of one emulator."""
 
-    def __init__(self, config: Config, store: Store, log: RequestLog, url: str) -> None:
+    def __init__(
+        self, config: Config, store: Store, log: RequestLog, webhooks: WebhookSender, *, url: str
+    ) -> None:
         self.faults = FaultInjector(config.faults)
         self.credentials = Credentials(config.api_key, config.token_ttl, store.tokens.bearers)
         self._config = config
         self._hosts = HostCheck(config.host, config.allowed_hosts)
         self._log = log
         self._store = store
+        self._webhooks = webhooks
         self._limiter = RateLimiter(config.rate_limit, config.rate_window)
         self._link_pacers = [Pacer(config.link_rate, _now())] if config.link_rate else []
         assets = Assets(store, url)
-        self._routes = Endpoints(
-            store, self.credentials, log, assets, url=url, listing_lag_s=config.listing_lag
-        ).routes()
+        endpoints = Endpoints(
+            store,
+            self.credentials,
+            log,
+            assets,
+            url=url,
+            listing_lag_s=config.listing_lag,
+            restores=config.video_restore,
+        )
+        self._routes = endpoints.routes()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._exchanges: dict[asyncio.Task[Any], Exchange] = {}
         self._uploads: set[Exchange] = set()  # in flight
         state = PageState(
-            config, store, log, limiter=self._limiter, faults=self.faults, uploads=self._uploads, url=url
+            config,
+            store,
+            log,
+            limiter=self._limiter,
+            faults=self.faults,
+            uploads=self._uploads,
+            webhooks=webhooks,
+            url=url,
         )
         self._page = Page(store, assets, EventStream(state, log.notifier))
+        self._control = Control(
+            store, log, self.faults, webhooks=webhooks, api_key=config.api_key, reset=self.reset
+        )
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         task = asyncio.current_task()
@@ -90,12 +113,31 @@ class Server:
             await asyncio.wait(self._tasks)
         await self._page.close()
 
+    async def reset(self) -> None:
+        """Forget videos, tokens, faults, requests and rate-limit windows. Requests in flight are cut."""
+        self.faults.clear()  # first: a client may retry a request as soon as it is cut
+        exchanges = dict(self._exchanges)
+        for task, exchange in exchanges.items():
+            if exchange.request.transport is not None:
+                exchange.request.transport.abort()
+            task.cancel()
+        if exchanges:
+            await asyncio.wait(exchanges)
+        await self._store.clear()
+        self._store.clock.reset()
+        self._limiter.reset()
+        self._webhooks.deliveries.clear()
+        self._log.clear()
+
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         refusal = self._hosts.refusal(request) or (check_origin(request) if is_page(request) else None)
-        if refusal is None and (page := self._page.find(request)) is not None:
-            return await self._serve_page(page)
+        if refusal is None and (found := self._control.find(request) or self._page.find(request)):
+            return await self._serve_unlogged(found)
         route, ids = (None, ()) if refusal else self._find_route(request)
         exchange = self._exchange(request, route, ids, refusal)
+        task = asyncio.current_task()
+        assert task is not None
+        self._exchanges[task] = exchange
         try:
             response = await self._serve(exchange, route, ids)
             if exchange.has_unread_body:
@@ -105,13 +147,15 @@ class Server:
                 request.transport.abort()
             return web.Response()  # is not sent
         finally:
+            del self._exchanges[task]
             exchange.log_body()
         return response
 
-    async def _serve_page(self, page: Awaitable[web.StreamResponse]) -> web.StreamResponse:
+    async def _serve_unlogged(self, found: Awaitable[web.StreamResponse]) -> web.StreamResponse:
+        """Serve the page and the control endpoints."""
         try:
-            return await page
-        except ConnectionError:  # the browser disconnected
+            return await found
+        except ConnectionError:  # the client disconnected
             return web.Response()
         except OSError as error:
             return problem_response(await self._problem_of(error, "The page"))
@@ -125,7 +169,7 @@ class Server:
         try:
             response = await self._respond(exchange, route, ids)
             await self._send(exchange, route, response)
-            exchange.status = response.status
+            exchange.response = response
         finally:
             if is_upload:
                 self._uploads.discard(exchange)
@@ -138,24 +182,30 @@ class Server:
             return await self._call_endpoint(exchange, route, ids)
         except Problem as problem:
             exchange.is_duplicate = problem.slug in _DUPLICATES
-            return problem_response(problem)
+            return self._refuse(exchange, problem)
         except FaultTriggered as triggered:
             exchange.is_behind_proxy = triggered.fault.body in ("html", "empty")
+            exchange.problem = fault_slug(triggered.fault, triggered.status)
             return fault_response(triggered.fault, triggered.status)
         except web.RequestPayloadError as error:
-            return problem_response(Problem("invalid-payload", detail=str(error)))
+            return self._refuse(exchange, Problem("invalid-payload", detail=str(error)))
         except (ConnectionCut, ConnectionError):
             raise
         except Exception as error:  # noqa: BLE001 - `_problem_of` logs it
             if exchange.request.transport is None:
                 raise ConnectionResetError from None
             name = f"{exchange.request.method} {exchange.info.path}"
-            return problem_response(await self._problem_of(error, name))
+            return self._refuse(exchange, await self._problem_of(error, name))
+
+    def _refuse(self, exchange: Exchange, problem: Problem) -> web.Response:
+        exchange.problem, exchange.detail = problem.slug, problem.detail
+        return problem_response(problem)
 
     async def _call_endpoint(
         self, exchange: Exchange, route: Route | None, ids: tuple[str, ...]
     ) -> web.StreamResponse:
         await exchange.inject_faults("early")
+        await self._store.delete_expired()
         if exchange.refusal is not None:
             raise exchange.refusal
         if is_preflight(exchange.request) and not is_page(exchange.request):
@@ -188,7 +238,7 @@ class Server:
             is_known = bool(self._methods(request.path))
             raise Problem("method-not-allowed" if is_known else "unrecognized-request-url")
         if not route.is_open:
-            self.credentials.check_authorization(request.headers.get("Authorization"), time.time())
+            self.credentials.check_authorization(request.headers.get("Authorization"), self._store.clock.now())
         if route.budget is not None and not self._limiter.admit(route.budget, _now()):
             raise Problem("too-many-requests")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from aiohttp import web
 from imageio_ffmpeg import get_ffmpeg_exe
 from playwright.async_api import Browser, Page, async_playwright
 
@@ -28,10 +29,12 @@ def no_errors_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 @pytest.fixture
 async def browser(chromium: str) -> AsyncIterator[Browser]:
-    """The system's Chromium: Playwright's own browsers are not downloaded."""
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+    """The system's Chromium: Playwright's own browsers are not downloaded. `*.example` is this machine."""
+    arguments = ["--host-resolver-rules=MAP *.example 127.0.0.1"]
+    if os.geteuid() == 0:
+        arguments.append("--no-sandbox")
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=sandbox)
+        browser = await playwright.chromium.launch(executable_path=chromium, args=arguments)
         yield browser
         await browser.close()
 
@@ -40,12 +43,17 @@ async def browser(chromium: str) -> AsyncIterator[Browser]:
 def open_page(browser: Browser) -> OpenPage:
     """`open_page(url, width=1280, scheme="light")` opens a page that must not log errors.
 
-    With `may_lose_connection`, network errors are allowed.
+    With `may_lose_connection`, network errors are allowed; with `allowed`, messages that contain this text.
     """
 
     @asynccontextmanager
     async def opened(
-        url: str, *, width: int = 1280, scheme: str = "light", may_lose_connection: bool = False
+        url: str,
+        *,
+        width: int = 1280,
+        scheme: str = "light",
+        may_lose_connection: bool = False,
+        allowed: str | None = None,
     ) -> AsyncIterator[Page]:
         page = await browser.new_page(
             viewport={"width": width, "height": 900},
@@ -57,9 +65,26 @@ def open_page(browser: Browser) -> OpenPage:
         await page.goto(url)
         yield page
         await page.close()
-        assert [text for text in errors if not (may_lose_connection and "net::ERR_" in text)] == []
+        expected = [*([allowed] if allowed else []), *(["net::ERR_"] if may_lose_connection else [])]
+        assert [text for text in errors if not any(part in text for part in expected)] == []
 
     return opened
+
+
+@asynccontextmanager
+async def other_origin() -> AsyncIterator[int]:
+    """A server with an empty page, on a port of its own."""
+
+    async def handle(_: web.BaseRequest) -> web.Response:
+        return web.Response(body=b"<!doctype html><title>A site</title>", content_type="text/html")
+
+    runner = web.ServerRunner(web.Server(handle), shutdown_timeout=0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield int(runner.addresses[0][1])
+    finally:
+        await runner.cleanup()
 
 
 @pytest.fixture

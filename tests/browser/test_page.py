@@ -81,7 +81,7 @@ async def test_upload_and_playback(
         await until_share(page, video_id, "received", least=0.9)
         await expect(page.locator(f"#{video_id} .state")).to_have_text("finished")
         await expect(page.locator(f"#{video_id} .title")).to_have_text("Holidays <b>2024</b>")
-        await expect(page.locator("#faults b")).to_have_text("1")
+        await expect(page.locator("#faults b")).to_have_text("1×")
 
         await page.locator(f"#{video_id} button.card-head").focus()
         await page.keyboard.press("Enter")

@@ -2,25 +2,48 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
+from async_uploader.emulator._storage import joiner
 from async_uploader.pytest_plugin import RunningEmulator, running_emulator
 from harness.forking import Forks
 
+T = TypeVar("T")
+
 MIB = 1024 * 1024
+JOIN_SECONDS = 0.2
+
+
+def join_slowly(running: RunningEmulator) -> None:
+    """Let the emulator join parts as slowly as a busy machine does with large ones, after its response."""
+    workers = running._emulator._store.workers
+    join = workers.run_join
+
+    async def run_join(function: Callable[..., T], *arguments: object) -> T:
+        await asyncio.sleep(JOIN_SECONDS)
+        return await join(function, *arguments)
+
+    workers.run_join = run_join  # type: ignore[method-assign]
 
 
 @pytest.fixture(scope="session")
 def account() -> Iterator[RunningEmulator]:
-    """The service. Its key is `your-key`, as on the pages."""
-    with running_emulator(api_key="your-key") as emulator:
+    """The service. Its key is `your-key`, as on the pages.
+
+    It is slow: the response that completes an upload does not wait for the join, which takes some time.
+    """
+    with running_emulator(api_key="your-key") as emulator, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(joiner, "MAX_RESPONSE_DELAY_SECONDS", 0)
+        join_slowly(emulator)
         yield emulator
 
 

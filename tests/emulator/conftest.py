@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import logging
-from collections.abc import AsyncIterator, Iterator, Mapping
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -112,6 +114,19 @@ def form(data: bytes, **fields: str) -> aiohttp.MultipartWriter:
     return writer
 
 
+async def finished(api: Api, emulator: Emulator, data: bytes = b"a small video", **details: Any) -> Any:
+    """The JSON of a new finished video."""
+    video_id = await api.create(**details)
+    await api.send(video_id, data, expect=201)
+    await emulator.finished(video_id)
+    return (await api.get(f"/videos/{video_id}", expect=200)).json
+
+
+def path(url: str, emulator: Emulator) -> str:
+    assert url.startswith(emulator.url)
+    return url.removeprefix(emulator.url)
+
+
 def content(size: int, seed: int = 0) -> bytes:
     """Bytes that differ at every position, so that a part in the wrong place is detected."""
     block = b"".join((seed * 1_000_003 + n).to_bytes(8, "little") for n in range(4096))
@@ -146,6 +161,30 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 @pytest.fixture
 def api(emulator: Emulator, session: aiohttp.ClientSession) -> Api:
     return Api(session, emulator.url, basic("local-key"))
+
+
+@pytest.fixture
+def visitor(api: Api) -> Api:
+    """A client without a key."""
+    return Api(api.session, api.url, None)
+
+
+@pytest.fixture
+def make_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """`make_disk(size_bytes)` mounts a file system of this size in memory."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+
+    def make(size_bytes: int) -> Path:
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(disk)]
+        try:
+            subprocess.run(command, check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
+            pytest.skip("only root can mount a small file system")
+        return disk
+
+    yield make
+    subprocess.run(["umount", "--lazy", str(disk)], check=False, capture_output=True)
 
 
 def basic(user: str, password: str = "") -> str:

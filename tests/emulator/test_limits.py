@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from dataclasses import fields
 from typing import Any
 
 import aiohttp
 import pytest
 
-from async_uploader.emulator import Emulator
+from async_uploader.emulator import Emulator, EmulatorOptions
+from async_uploader.emulator._config import Config
 from async_uploader.emulator._http.rate_limit import Budget, RateLimiter
 from async_uploader.emulator._http.throttle import Pacer, read_bytes
 from async_uploader.emulator._storage.source_file import SourceFile
@@ -165,3 +167,10 @@ async def test_latency(session: aiohttp.ClientSession) -> None:
             started = time.monotonic()
             await api.get(path, expect=status)
             assert time.monotonic() - started >= 0.1
+
+
+def test_every_option_is_described() -> None:
+    """`EmulatorOptions` has the fields of `Config`."""
+    assert list(EmulatorOptions.__annotations__) == [field.name for field in fields(Config)]
+    for name in EmulatorOptions.__annotations__:
+        assert f":param {name}: " in str(EmulatorOptions.__doc__)

@@ -1,4 +1,4 @@
-"""The official Python client can upload to the emulator."""
+"""The official Python client works with the emulator."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from typing import Any
 
 import apivideo
 import pytest
+from apivideo.api.captions_api import CaptionsApi
+from apivideo.api.chapters_api import ChaptersApi
 from apivideo.api.upload_tokens_api import UploadTokensApi
 from apivideo.api.videos_api import VideosApi
+from apivideo.api.watermarks_api import WatermarksApi
+from apivideo.api.webhooks_api import WebhooksApi
 
 from async_uploader.emulator import Emulator
 
@@ -134,6 +138,68 @@ async def test_reading(emulator: Emulator) -> None:
     assert status.ingest.status == "uploading"
     assert [video.description for video in listed.data] == ["changed"]
     assert len(emulator.videos) == 0
+
+
+async def test_captions_and_chapters(emulator: Emulator, tmp_path: Path) -> None:
+    """Uploaded, read, changed, listed and deleted."""
+    path = tmp_path / "en.vtt"
+    path.write_text("WEBVTT\n")
+
+    def work(client: Client) -> Any:
+        video_id = VideosApi(client).create({"title": "Tracks"}).video_id
+        captions, chapters = CaptionsApi(client), ChaptersApi(client)
+        with path.open("rb") as file:
+            caption = captions.upload(video_id, "en", file)
+        with path.open("rb") as file:
+            chapter = chapters.upload(video_id, "fr", file)
+        captions.update(video_id, "en", {"default": True})
+        listed = captions.list(video_id), chapters.list(video_id)
+        captions.delete(video_id, "en")
+        chapters.delete(video_id, "fr")
+        return caption, chapter, *listed
+
+    caption, chapter, captions, chapters = await with_client(emulator, work)
+    assert (caption.srclang, caption.language_name) == ("en", "English")
+    assert [each.default for each in captions.data] == [True]
+    assert [each.src for each in chapters.data] == [chapter.src]
+
+
+async def test_pictures(emulator: Emulator, tmp_path: Path) -> None:
+    """Thumbnails and watermarks."""
+    path = tmp_path / "picture.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n")
+
+    def work(client: Client) -> Any:
+        videos, watermarks = VideosApi(client), WatermarksApi(client)
+        video_id = videos.create({"title": "Pictures"}).video_id
+        with path.open("rb") as file:
+            videos.upload_thumbnail(video_id, file)
+        video = videos.pick_thumbnail(video_id, {"timecode": "00:00:01.000"})
+        with path.open("rb") as file:
+            watermark = watermarks.upload(file)
+        listed = watermarks.list()
+        watermarks.delete(watermark.watermark_id)
+        return video, watermark, listed
+
+    video, watermark, listed = await with_client(emulator, work)
+    assert video.title == "Pictures"
+    assert [each.watermark_id for each in listed.data] == [watermark.watermark_id]
+
+
+async def test_webhooks(emulator: Emulator) -> None:
+    """Registered, read, listed and deleted."""
+
+    def work(client: Client) -> Any:
+        webhooks = WebhooksApi(client)
+        created = webhooks.create({"events": ["video.encoding.quality.completed"], "url": "http://127.0.0.1:1/"})
+        found = webhooks.get(created.webhook_id)
+        listed = webhooks.list(events="video.encoding.quality.completed")
+        webhooks.delete(created.webhook_id)
+        return created, found, listed
+
+    created, found, listed = await with_client(emulator, work)
+    assert created.signature_secret == found.signature_secret
+    assert [each.webhook_id for each in listed.data] == [created.webhook_id]
 
 
 def _send(session: Any, part_files: list[Path]) -> Any:

@@ -1,12 +1,10 @@
-"""The requests of the emulator's page: its files, its events, and the assets of videos."""
+"""The requests of the emulator's page: its files and its events."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
-import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import files
@@ -15,8 +13,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-from blockbuster import blockbuster_ctx
-from imageio_ffmpeg import get_ffmpeg_exe
 
 from async_uploader.emulator import Emulator, Fault
 from async_uploader.emulator._http.rate_limit import Budget
@@ -24,22 +20,13 @@ from async_uploader.emulator._records import MAX_FAILED_PARTS, MAX_VIDEOS_WITH_F
 from async_uploader.emulator._rules import PartRange
 from async_uploader.emulator._web import event_stream
 from async_uploader.emulator._web import state as page_state
-from async_uploader.emulator._web.media import UNKNOWN_TYPE, media_type
 from async_uploader.emulator._web.page import FILES, PREFIX
 from async_uploader.emulator._web.state import Sections
 
-from .conftest import PART, Api, Reply, basic, content
+from .conftest import PART, Api, basic, content
 from .raw import Raw, upload_head
 
 pytestmark = pytest.mark.anyio
-
-SOURCE = content(100_000)
-
-
-@pytest.fixture
-def visitor(api: Api) -> Api:
-    """A client without a key."""
-    return Api(api.session, api.url, None)
 
 
 class Events:
@@ -73,19 +60,6 @@ async def events(session: aiohttp.ClientSession, url: str) -> AsyncIterator[Even
         assert response.status == 200
         assert response.headers["Content-Type"] == "text/event-stream"
         yield Events(response)
-
-
-async def finished(api: Api, emulator: Emulator, data: bytes = SOURCE, **details: Any) -> Any:
-    """The JSON of a new finished video."""
-    video_id = await api.create(**details)
-    await api.send(video_id, data, expect=201)
-    await emulator.finished(video_id)
-    return (await api.get(f"/videos/{video_id}", expect=200)).json
-
-
-def path(url: str, emulator: Emulator) -> str:
-    assert url.startswith(emulator.url)
-    return url.removeprefix(emulator.url)
 
 
 # The page
@@ -144,8 +118,11 @@ async def test_events_of_an_upload(api: Api, emulator: Emulator) -> None:
         assert (first[video_id]["title"], first[video_id]["state"]) == (title, "empty")
         await raw.send(upload_head(video_id, "part 2/2", PART) + bytes(PART // 2))
         parts = [[1, 2, pytest.approx(0.5, abs=0.01)]]
+        arrived = pytest.approx(PART // 2, abs=1000)
         in_flight = await page.until(lambda now: now["uploads"].get(video_id, {}).get("parts") == parts)
-        assert in_flight["uploads"][video_id] == {"kind": "parts", "total": 2, "unit": 1, "parts": parts}
+        assert in_flight["uploads"][video_id] == {
+            "kind": "parts", "total": 2, "unit": 1, "parts": parts, "bytes": arrived,
+        }  # fmt: skip
         assert in_flight["traffic"]["inFlight"] == 1
         await raw.send(bytes(PART - PART // 2) + b"\r\n--XX--\r\n")
         received = await page.until(lambda now: now[video_id]["parts"] == 1 and not now["uploads"])
@@ -166,7 +143,7 @@ async def test_byte_ranges_and_whole_uploads(api: Api, emulator: Emulator) -> No
     """Positions are bytes for byte ranges, and 0 to 1 for whole files."""
     ranged, whole = await api.create(), await api.create()
     await api.send(ranged, content(PART), f"bytes {PART}-{2 * PART - 1}/*", expect=201)
-    await api.send(whole, SOURCE, expect=201)
+    await api.send(whole, b"a small video", expect=201)
     async with events(api.session, emulator.url) as page:
         now = await page.until(lambda now: now[whole]["state"] == "finished")
         assert now[ranged]["axis"] == {"kind": "bytes", "total": None, "unit": PART}
@@ -203,11 +180,11 @@ async def test_windows_faults_and_rates() -> None:
         }  # fmt: skip
         assert 0 < windows["uploads"]["closesAt"] - page.last["now"] <= 60
         assert windows["reads"]["closesAt"] is None
-        assert now["faults"] == [{"spec": spec, "triggered": 1}]
+        assert now["faults"] == [{"number": 1, "spec": spec, "triggered": 1}]
         assert (now["emulator"]["connectionRate"], now["emulator"]["latency"]) == (1e9, 0.001)
         assert now["requests"][1] | {"endedAt": 0, "ms": 0} == {
             "endedAt": 0, "method": "POST", "path": f"/videos/{video_id}/source", "range": "part 2/3",
-            "status": 503, "ms": 0, "attempt": 1, "isFault": True,
+            "status": 503, "ms": 0, "attempt": 1, "isFault": True, "number": 2, "problem": "server-error",
         }  # fmt: skip
 
 
@@ -253,14 +230,14 @@ async def test_secrets_are_masked(session: aiohttp.ClientSession) -> None:
         pair = (await api.post("/auth/api-key", json={"apiKey": key}, expect=200)).json
         token = await api.token()
         await api.get(f"/upload-tokens/{token}", expect=200)
-        await api.send_with_token(token, SOURCE)
+        await api.send_with_token(token, b"a small video")
         secrets = [key, token, pair["access_token"], pair["refresh_token"]]
         for secret in secrets:
             await api.get(f"/videos/{secret}", expect=404)
             await api.get(f"/{secret}", expect=404)
             await api.get(f"/videos?{secret}={secret}", expect=200)
         private = await api.create(public=False)
-        await api.send(private, SOURCE, expect=201)
+        await api.send(private, b"a small video", expect=201)
         mp4 = (await api.get(f"/videos/{private}", expect=200)).json["assets"]["mp4"]
         secrets.append(re.findall(r"/token/(\w+)/", mp4)[0])
         async with events(session, emulator.url) as page:
@@ -373,230 +350,3 @@ def test_failed_parts_are_bounded() -> None:
     for number in range(MAX_VIDEOS_WITH_FAILURES):
         failed.add(f"vi{number + 1}", PartRange(1, None), None)
     assert not failed.of("vi0")
-
-
-# Assets
-
-
-async def test_assets_are_served(api: Api, visitor: Api, emulator: Emulator) -> None:
-    """The URLs of assets work without a key."""
-    video = await finished(api, emulator)
-    assets = video["assets"]
-    assert f'src="{assets["player"]}"' in assets["iframe"]
-    player = await visitor.get(path(assets["player"], emulator), expect=200)
-    assert "frame-ancestors *" in player.headers["Content-Security-Policy"]
-    source = re.findall(r'src="([^"]+)"', player.body.decode())[0]
-    for url in (source, path(assets["mp4"], emulator)):
-        reply = await visitor.get(url, expect=200)
-        assert reply.body == SOURCE
-        assert reply.headers["ETag"] == f'"{emulator.sha256(video["videoId"])}"'
-        assert reply.headers["Accept-Ranges"] == "bytes"
-
-
-@pytest.mark.parametrize(
-    ("requested", "status", "content_range", "body"),
-    [
-        ("bytes=0-0", 206, "bytes 0-0/100000", SOURCE[:1]),
-        ("bytes=10-19", 206, "bytes 10-19/100000", SOURCE[10:20]),
-        ("bytes=99990-", 206, "bytes 99990-99999/100000", SOURCE[-10:]),
-        ("bytes=99990-200000", 206, "bytes 99990-99999/100000", SOURCE[-10:]),
-        ("bytes=-7", 206, "bytes 99993-99999/100000", SOURCE[-7:]),
-        ("bytes=-200000", 206, "bytes 0-99999/100000", SOURCE),
-        ("bytes=0-", 206, "bytes 0-99999/100000", SOURCE),
-        ("bytes=100000-", 416, "bytes */100000", b""),
-        ("bytes=-0", 416, "bytes */100000", b""),
-        ("bytes=7-3", 200, None, SOURCE),
-        ("bytes=0-1,5-6", 200, None, SOURCE),
-        ("bytes=-", 200, None, SOURCE),
-        ("parts=0-1", 200, None, SOURCE),
-    ],
-)
-async def test_ranges(
-    api: Api, visitor: Api, emulator: Emulator, requested: str, status: int, content_range: str | None, body: bytes
-) -> None:
-    """Every kind of range request, also with HEAD."""
-    mp4 = path((await finished(api, emulator))["assets"]["mp4"], emulator)
-    reply = await visitor.get(mp4, headers={"Range": requested}, expect=status)
-    assert (reply.headers.get("Content-Range"), reply.body) == (content_range, body)
-    head = await visitor.call("HEAD", mp4, headers={"Range": requested}, expect=status)
-    assert (head.headers.get("Content-Range"), head.body) == (content_range, b"")
-    assert status == 416 or head.headers["Content-Length"] == str(len(body))
-
-
-async def test_conditions(api: Api, visitor: Api, emulator: Emulator) -> None:
-    """If-Range and If-None-Match compare the SHA-256."""
-    video = await finished(api, emulator)
-    mp4, etag = path(video["assets"]["mp4"], emulator), f'"{emulator.sha256(video["videoId"])}"'
-    await visitor.get(mp4, headers={"Range": "bytes=0-1", "If-Range": etag}, expect=206)
-    await visitor.get(mp4, headers={"Range": "bytes=0-1", "If-Range": '"other"'}, expect=200)
-    await visitor.get(mp4, headers={"If-None-Match": etag}, expect=304)
-
-
-async def test_assets_of_unfinished_videos(api: Api, visitor: Api, emulator: Emulator) -> None:
-    """Assets of unfinished and missing videos get 404."""
-    video_id = await api.create()
-    await api.send(video_id, content(PART), "part 1/2", expect=201)
-    assets = (await api.get(f"/videos/{video_id}")).json["assets"]
-    urls = [path(assets[name], emulator) for name in ("player", "mp4", "thumbnail")]
-    urls += [f"{PREFIX}/videos/{video_id}/source", f"{PREFIX}/videos/{video_id}/thumbnail"]
-    for url in [*urls, "/vod/viNone/mp4/source.mp4"]:
-        assert (await visitor.get(url, expect=404)).slug == "resource-not-found"
-    hls = await visitor.get(path(assets["hls"], emulator), expect=404)
-    assert hls.slug == "unrecognized-request-url"
-
-
-async def test_private_videos(api: Api, visitor: Api, emulator: Emulator) -> None:
-    """The URLs of private videos contain a token, and get 404 without it."""
-    video = await finished(api, emulator, public=False)
-    urls = [path(video["assets"][name], emulator) for name in ("player", "mp4", "thumbnail")]
-    for url in urls:
-        await visitor.get(url, expect=200)
-        bare = re.sub(r"/token/\w+|\?token=\w+", "", url)
-        assert bare != url
-        assert (await visitor.get(bare, expect=404)).slug == "resource-not-found"
-        await visitor.get(re.sub(r"(token.)\w+", r"\1другой", url), expect=404)
-
-
-async def test_videos_without_mp4(api: Api, visitor: Api, emulator: Emulator) -> None:
-    """A video without `mp4Support` has a player, but no `mp4` asset."""
-    video = await finished(api, emulator, mp4Support=False)
-    assert "mp4" not in video["assets"]
-    await visitor.get(f"/vod/{video['videoId']}/mp4/source.mp4", expect=404)
-    await visitor.get(path(video["assets"]["player"], emulator), expect=200)
-
-
-@pytest.mark.parametrize(
-    ("head", "kind"),
-    [
-        (b"\0\0\0\x20ftypisom", "video/mp4"),
-        (b"\0\0\0\x14ftypqt  ", "video/quicktime"),
-        (b"\x1a\x45\xdf\xa3\x9f\x42\x82\x84webm", "video/webm"),
-        (b"\x1a\x45\xdf\xa3\x9f\x42\x82\x88matroska", "video/x-matroska"),
-        (b"RIFF\0\0\0\0AVI LIST", "video/x-msvideo"),
-        (b"G" + bytes(187) + b"G", "video/mp2t"),
-        (b"OggS", "video/ogg"),
-        (b"FLV\x01", "video/x-flv"),
-        (b"\0\0\x01\xba", "video/mpeg"),
-        (b"<html><script>", UNKNOWN_TYPE),
-        (b"G", UNKNOWN_TYPE),
-        (b"", UNKNOWN_TYPE),
-    ],
-)
-def test_media_types(head: bytes, kind: str) -> None:
-    """The media type depends on the bytes; only known video formats have one."""
-    assert media_type(head) == kind
-
-
-async def test_media_type_is_sent(api: Api, visitor: Api, emulator: Emulator) -> None:
-    """The media type is sent with `nosniff`."""
-    mp4 = path((await finished(api, emulator, b"<script>alert(1)</script>"))["assets"]["mp4"], emulator)
-    reply = await visitor.get(mp4, expect=200)
-    assert (reply.headers["Content-Type"], reply.headers["X-Content-Type-Options"]) == (UNKNOWN_TYPE, "nosniff")
-
-
-# Thumbnails
-
-
-def install_ffmpeg(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str | None = None) -> None:
-    """Make ffmpeg the only program on the PATH: the real one, or a script."""
-    folder.mkdir()
-    if script is None:
-        (folder / "ffmpeg").symlink_to(get_ffmpeg_exe())
-    else:
-        (folder / "ffmpeg").write_text(f"#!/bin/sh\n{script}\n")
-        (folder / "ffmpeg").chmod(0o755)
-    monkeypatch.setenv("PATH", str(folder))
-
-
-def movie(folder: Path, seconds: str) -> bytes:
-    target = folder / "movie.mp4"
-    picture = ["-f", "lavfi", "-i", "color=c=red:size=64x36:rate=10", "-t", seconds]
-    subprocess.run([get_ffmpeg_exe(), "-v", "error", *picture, "-y", target], check=True)
-    return target.read_bytes()
-
-
-async def thumbnail(visitor: Api, video: Any, emulator: Emulator) -> Reply:
-    return await visitor.get(path(video["assets"]["thumbnail"], emulator), expect=200)
-
-
-@pytest.mark.parametrize("seconds", ["0.3", "2"])
-async def test_thumbnail_is_a_frame(
-    api: Api, visitor: Api, emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: str
-) -> None:
-    """The thumbnail is a JPEG, also for videos shorter than a second."""
-    install_ffmpeg(tmp_path / "bin", monkeypatch)
-    video = await finished(api, emulator, movie(tmp_path, seconds))
-    reply = await thumbnail(visitor, video, emulator)
-    assert reply.headers["Content-Type"] == "image/jpeg"
-    assert reply.body.startswith(b"\xff\xd8\xff")
-    (tmp_path / "bin" / "ffmpeg").unlink()
-    assert (await thumbnail(visitor, video, emulator)).body == reply.body  # it was cached
-
-
-@pytest.mark.parametrize("script", ["", "exit 1", "absent"])
-async def test_thumbnail_without_a_frame(
-    api: Api, visitor: Api, emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
-) -> None:
-    """Without ffmpeg, or if it finds no frame, the thumbnail is a placeholder."""
-    video = await finished(api, emulator, movie(tmp_path, "0.1"))
-    if script == "absent":
-        monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
-    else:
-        install_ffmpeg(tmp_path / "bin", monkeypatch, script)
-    reply = await thumbnail(visitor, video, emulator)
-    assert (reply.headers["Content-Type"], reply.body[:4]) == ("image/svg+xml", b"<svg")
-
-
-async def test_only_videos_are_passed_to_ffmpeg(
-    api: Api, visitor: Api, emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A playlist, which could make ffmpeg open other files, is not passed to it."""
-    install_ffmpeg(tmp_path / "bin", monkeypatch, f"echo started > {tmp_path}/started")
-    await thumbnail(visitor, await finished(api, emulator, b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd"), emulator)
-    assert not (tmp_path / "started").exists()
-
-
-async def test_thumbnail_timeout(
-    api: Api, visitor: Api, emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An ffmpeg that takes too long is killed."""
-    monkeypatch.setattr("async_uploader.emulator._web.thumbnail.TIMEOUT_SECONDS", 0.1)
-    install_ffmpeg(tmp_path / "bin", monkeypatch, "exec /bin/sleep 60")
-    reply = await thumbnail(visitor, await finished(api, emulator, movie(tmp_path, "0.1")), emulator)
-    assert reply.headers["Content-Type"] == "image/svg+xml"
-
-
-async def test_ffmpeg_ends_with_the_emulator(
-    session: aiohttp.ClientSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Stopping does not wait for ffmpeg, and leaves no process."""
-    fifo = tmp_path / "started"
-    os.mkfifo(fifo)
-    install_ffmpeg(tmp_path / "bin", monkeypatch, f"echo $$ > {fifo}; exec /bin/sleep 60")
-    emulator = await Emulator().__aenter__()
-    api = Api(session, emulator.url, basic("local-key"))
-    video = await finished(api, emulator, movie(tmp_path, "0.1"))
-    waiting = asyncio.create_task(thumbnail(api, video, emulator))
-    process = int(await asyncio.to_thread(fifo.read_text))
-    async with asyncio.timeout(5):
-        await emulator.__aexit__(None, None, None)
-    with pytest.raises(aiohttp.ClientError):
-        await waiting
-    with pytest.raises(ProcessLookupError):
-        os.kill(process, 0)
-
-
-async def test_the_event_loop_is_never_blocked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files and thumbnails are read and made in threads."""
-    install_ffmpeg(tmp_path / "bin", monkeypatch)
-    source = movie(tmp_path, "0.2")
-    with blockbuster_ctx("async_uploader.emulator") as detector:
-        detector.functions["threading.Lock.acquire"].can_block_in("concurrent/futures/thread.py", "shutdown")
-        async with aiohttp.ClientSession() as session, Emulator() as emulator:
-            api = Api(session, emulator.url, basic("local-key"))
-            video = await finished(api, emulator, source)
-            for name in ("player", "mp4", "thumbnail"):
-                await api.get(path(video["assets"][name], emulator), expect=200)
-            await api.get("/", expect=200)
-            async with events(session, emulator.url) as page:
-                await page.next()

@@ -198,3 +198,26 @@ def test_waits(apivideo_emulator, apivideo_client):
     assert str(late.value) == f"Not complete after 0 s: video {video_id} ('Empty') is empty, 0 bytes"
 """
     run_tests(program).assert_outcomes(passed=1)
+
+
+def test_control(run_tests: RunTests) -> None:
+    """Reset, the clock and deliveries."""
+    program = f"""{BARE}
+import pytest
+
+def test_reset(apivideo_emulator):
+    upload(apivideo_emulator, b"bytes")
+    apivideo_emulator.add_fault("list:cut")
+    apivideo_emulator.reset()
+    assert not apivideo_emulator.videos and not apivideo_emulator.requests
+    assert "list:cut" not in apivideo_emulator._report()
+
+def test_clock(apivideo_emulator):
+    upload(apivideo_emulator, b"bytes")
+    apivideo_emulator.advance_clock(8 * 86400)
+    assert len(apivideo_emulator.videos) == 1
+    with pytest.raises(ValueError, match="forwards"):
+        apivideo_emulator.advance_clock(-1)
+    assert apivideo_emulator.deliveries == ()
+"""
+    run_tests(program).assert_outcomes(passed=2)

@@ -135,7 +135,7 @@ def test_fails_without():
             "*- api.video emulator at http://127.0.0.1:* -*",
             "POST /auth/api-key → 200  * bytes",
             "GET /upload-tokens/… → 200",
-            "POST /videos/vi*/source → 503  part 1/1, * bytes, fault 'upload,attempt=1:status=503'",
+            "POST /videos/vi*/source → 503 server-error  part 1/1, * bytes, fault 'upload,attempt=1:status=503'",
             "POST /videos/vi*/source → 201  part 1/1, * bytes, attempt 2",
             "video vi* ('Holidays') is *, 5 bytes",
             "fault 'part=9:cut' has not struck",

@@ -29,10 +29,10 @@ class Assets:
         self._secret = secrets.token_bytes(32)
 
     def view(self, video: Video) -> dict[str, object]:
-        """The `assets` of a Video. The URL of `hls` does not exist, because the emulator does not encode."""
+        """The `assets` of a Video."""
         video_id = video.container.video_id
         is_public, token = bool(_detail(video, "public")), self._token(video_id)
-        media = f"{self._url}/vod/{video_id}" + ("" if is_public else f"/token/{token}")
+        media = self._media_url(video)
         player = f"{self._url}/embed/vod/{video_id}" + ("" if is_public else f"?token={token}")
         frame = f'<iframe src="{player}" width="100%" height="100%" frameborder="0" allowfullscreen></iframe>'
         assets: dict[str, object] = {
@@ -43,18 +43,46 @@ class Assets:
         }
         return {**assets, "mp4": f"{media}/mp4/source.mp4"} if _detail(video, "mp4Support") else assets
 
-    def find(self, video_id: str, token: str | None, *, mp4: bool = False) -> Video:
-        """Find the finished video of a URL.
+    def track_url(self, video: Video, kind: str, language: str) -> str:
+        """The URL of captions or chapters in a language; `kind` is `captions` or `chapters`."""
+        return f"{self._media_url(video)}/{kind}/{language}.vtt"
 
-        :param mp4: whether the URL is that of the `mp4` asset
-        :raises Problem: the video does not exist, is not finished, is private and the token is wrong, or has no
-            `mp4` asset; the response is the same for all of these
+    def _media_url(self, video: Video) -> str:
+        video_id = video.container.video_id
+        token = "" if _detail(video, "public") else f"/token/{self._token(video_id)}"
+        return f"{self._url}/vod/{video_id}{token}"
+
+    def find(self, video_id: str, token: str | None) -> Video:
+        """Find the video of a URL.
+
+        :raises Problem: the video does not exist, or is private and the token is wrong; the response is the same
         """
         video = self._store.video(video_id)
         is_accessible = _detail(video, "public") or hmac.compare_digest(
             (token or "").encode("utf-8", "replace"), self._token(video_id).encode()
         )
-        if not (video.is_finished and is_accessible and (not mp4 or _detail(video, "mp4Support"))):
+        if not is_accessible:
+            raise Problem("resource-not-found", name="videoId")
+        return video
+
+    async def find_finished(self, video_id: str, token: str | None, *, mp4: bool = False) -> Video:
+        """Find the video of a URL. If its parts are being joined, wait for that.
+
+        :param mp4: whether the URL is that of the `mp4` asset
+        :raises Problem: as in `find`, or the video is not uploaded, or has no `mp4` asset
+        """
+        video = self.find(video_id, token)
+        if mp4 and not _detail(video, "mp4Support"):
+            raise Problem("resource-not-found", name="videoId")
+        return await self.finished(video)
+
+    async def finished(self, video: Video) -> Video:
+        """Wait while the parts of a video are being joined.
+
+        :raises Problem: the video is not uploaded, cannot be joined, or is deleted in the meantime
+        """
+        await self._store.joiner.wait_until_joined(video)
+        if not video.is_finished or video.is_deleted:
             raise Problem("resource-not-found", name="videoId")
         return video
 

@@ -15,6 +15,15 @@ Validator: TypeAlias = Callable[[object], bool]
 _LANGUAGES: Final = re.compile(
     "ar|ca|cs|da|de|el|en|es|fa|fi|fr|he|hi|hr|hu|it|ja|ko|ml|nl|nn|no|pl|pt|ru|sk|sl|te|tr|uk|ur|vi|zh"
 )
+_WEBHOOK_EVENTS: Final = {
+    "live-stream.broadcast.started",
+    "live-stream.broadcast.ended",
+    "video.source.recorded",
+    "video.encoding.quality.completed",
+    "video.caption.generated",
+    "video.summary.generated",
+}
+_URL: Final = re.compile(r"https?://[^\s/?#@]+(?:[/?#]\S*)?")
 _TIMECODE: Final = re.compile(r"(?:[0-9]{2,3}:[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,3}|:[0-9]{1,2})?|[0-9]{1,7})")
 _WATERMARK: Final = {"id", "top", "left", "bottom", "right", "width", "height", "opacity"}
 
@@ -60,8 +69,24 @@ def _is_clip(value: object) -> bool:
     return (
         isinstance(value, dict)
         and value.keys() <= {"startTimecode", "endTimecode"}
-        and all(isinstance(code, str) and _TIMECODE.fullmatch(code) for code in value.values())
+        and all(map(_is_timecode, value.values()))
     )
+
+
+def _is_timecode(value: object) -> bool:
+    return isinstance(value, str) and _TIMECODE.fullmatch(value) is not None
+
+
+def _is_false(value: object) -> bool:
+    return value is False
+
+
+def _is_event_list(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(_is_text(e) and e in _WEBHOOK_EVENTS for e in value)
+
+
+def _is_url(value: object) -> bool:
+    return isinstance(value, str) and _URL.fullmatch(value) is not None
 
 
 def _is_ttl(value: object) -> bool:
@@ -89,6 +114,10 @@ CREATE: Final[Mapping[str, Validator]] = {
     "watermark": _is_watermark,
 }
 UPLOAD_TOKEN: Final[Mapping[str, Validator]] = {"ttl": _is_ttl}
+CAPTION: Final[Mapping[str, Validator]] = {"default": _is_flag}
+TIMECODE: Final[Mapping[str, Validator]] = {"timecode": _is_timecode}
+RESTORE: Final[Mapping[str, Validator]] = {"discarded": _is_false}
+WEBHOOK: Final[Mapping[str, Validator]] = {"events": _is_event_list, "url": _is_url}
 LOGIN: Final[Mapping[str, Validator]] = {"apiKey": _is_text}
 REFRESH: Final[Mapping[str, Validator]] = {"refreshToken": _is_text}
 

@@ -2,56 +2,43 @@
 
 from __future__ import annotations
 
-import re
-import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from async_uploader._limits import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
-from async_uploader.emulator._http.exchange import Exchange
-from async_uploader.emulator._http.rate_limit import Budget
 from async_uploader.emulator._http.responses import json_response
 from async_uploader.emulator._problems import Problem
 
 from .attributes import CREATE, LOGIN, REFRESH, UPDATE, UPLOAD_TOKEN, check_attributes
 from .imports import check_not_imported, clone, find_original, start_download
+from .library import Library
+from .listing import Lister, matches, sort, sort_videos
+from .pictures import Pictures
 from .receiving import receive_part, receive_part_with_token
-from .views import list_view, status_view, upload_token_view, video_view
+from .routing import Route, Row, make_routes
+from .tracks import Tracks
+from .unimplemented import unimplemented_rows
+from .views import status_view, upload_token_view, video_view
+from .webhooks import Webhooks
 
 if TYPE_CHECKING:
     from async_uploader.emulator._credentials import Credentials, UploadToken
-    from async_uploader.emulator._faults import Endpoint
+    from async_uploader.emulator._http.exchange import Exchange
     from async_uploader.emulator._records import RequestLog
     from async_uploader.emulator._storage.store import Store
     from async_uploader.emulator._storage.video import Video
 
     from .assets import Assets
 
-T = TypeVar("T")
-Handler = Callable[..., Awaitable[web.StreamResponse]]
-
-_TAGS: Final = re.compile(r"tags(?:\[[0-9]*\])?")
-_METADATA: Final = re.compile(r"metadata\[(.+)\]")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
-    """A method and URL. `budget` is None without a rate limit; `is_open` is true if no Authorization is
-    required."""
-
-    endpoint: Endpoint
-    method: str
-    pattern: re.Pattern[str]
-    handler: Handler
-    budget: Budget | None
-    is_open: bool = False
-
 
 class Endpoints:
-    """All endpoints. `url` is the base URL of links; `listing_lag_s` delays the listing of new videos."""
+    """The endpoints of authentication, videos and upload tokens, and the table of all endpoints.
+
+    :param url: the base URL of the links in responses
+    :param listing_lag_s: for how long new videos are not listed
+    :param restores: whether deleted videos can be restored
+    """
 
     def __init__(
         self,
@@ -62,56 +49,53 @@ class Endpoints:
         *,
         url: str,
         listing_lag_s: float,
+        restores: bool = False,
     ) -> None:
         self._store = store
         self._credentials = credentials
         self._log = log
         self._assets = assets
-        self._url = url
+        self._lister = Lister(url)
+        self._restores = restores
         self._listing_lag_s = listing_lag_s
 
     def routes(self) -> list[Route]:
         """The table of methods, URLs and endpoints."""
-        table: list[tuple[Endpoint, str, str, Handler, Budget | None]] = [
-            ("auth", "POST", "/auth/api-key", self.login, None),
-            ("refresh", "POST", "/auth/refresh", self.refresh, None),
-            ("list", "GET", "/videos", self.list_videos, Budget.READS),
-            ("create", "POST", "/videos", self.create, Budget.WRITES),
-            ("get", "GET", "/videos/ID", self.get, Budget.READS),
-            ("update", "PATCH", "/videos/ID", self.update, Budget.WRITES),
-            ("delete", "DELETE", "/videos/ID", self.delete, Budget.WRITES),
-            ("upload", "POST", "/videos/ID/source", self.upload, Budget.UPLOADS),
-            ("status", "GET", "/videos/ID/status", self.status, Budget.READS),
-            ("upload", "POST", "/upload", self.upload_with_token, Budget.UPLOADS),
-            ("tokens", "GET", "/upload-tokens", self.list_tokens, Budget.READS),
-            ("tokens", "POST", "/upload-tokens", self.create_token, Budget.WRITES),
-            ("tokens", "GET", "/upload-tokens/ID", self.get_token, Budget.READS),
-            ("tokens", "DELETE", "/upload-tokens/ID", self.delete_token, Budget.WRITES),
+        rows: list[Row] = [
+            ("auth", "POST", "/auth/api-key", self.login),
+            ("refresh", "POST", "/auth/refresh", self.refresh),
+            ("list", "GET", "/videos", self.list_videos),
+            ("create", "POST", "/videos", self.create),
+            ("get", "GET", "/videos/ID", self.get),
+            ("update", "PATCH", "/videos/ID", self.update),
+            ("delete", "DELETE", "/videos/ID", self.delete),
+            ("upload", "POST", "/videos/ID/source", self.upload),
+            ("status", "GET", "/videos/ID/status", self.status),
+            ("upload", "POST", "/upload", self.upload_with_token),
+            ("tokens", "GET", "/upload-tokens", self.list_tokens),
+            ("tokens", "POST", "/upload-tokens", self.create_token),
+            ("tokens", "GET", "/upload-tokens/ID", self.get_token),
+            ("tokens", "DELETE", "/upload-tokens/ID", self.delete_token),
+            *Tracks(self._store, self._assets, self._lister).rows(),
+            *Pictures(self._store, self._assets, self._lister).rows(),
+            *Library(self._store, self._assets, self._lister).rows(),
+            *Webhooks(self._store, self._lister).rows(),
+            *unimplemented_rows(),
         ]
-        return [
-            Route(
-                endpoint=endpoint,
-                method=method,
-                pattern=re.compile(path.replace("ID", "([^/]+)")),
-                handler=handler,
-                budget=budget,
-                is_open=budget is None or path == "/upload",
-            )
-            for endpoint, method, path, handler, budget in table
-        ]
+        return make_routes(rows)
 
     # Authentication
 
     async def login(self, exchange: Exchange) -> web.Response:
         payload = check_attributes(await exchange.json(), LOGIN, required=("apiKey",))
-        pair = self._credentials.login(str(payload["apiKey"]), time.time())
+        pair = self._credentials.login(str(payload["apiKey"]), self._store.clock.now())
         self._log.logged_in()
         await self._store.tokens.save_bearers()
         return json_response(200, pair)
 
     async def refresh(self, exchange: Exchange) -> web.Response:
         payload = check_attributes(await exchange.json(), REFRESH, required=("refreshToken",))
-        pair = self._credentials.refresh(str(payload["refreshToken"]), time.time())
+        pair = self._credentials.refresh(str(payload["refreshToken"]), self._store.clock.now())
         self._log.token_refreshed()
         await self._store.tokens.save_bearers()
         return json_response(200, pair)
@@ -120,17 +104,11 @@ class Endpoints:
 
     async def list_videos(self, exchange: Exchange) -> web.Response:
         query = exchange.request.query
-        newest_s = time.time() - self._listing_lag_s
+        newest_s = self._store.clock.now() - self._listing_lag_s
         listed = [video for video in self._store.videos.values() if video.container.created_s <= newest_s]
-        videos = [video for video in listed if _matches(video, query)]
-        keys: dict[str, Callable[[Video], Any]] = {
-            "title": lambda video: str(video.container.details.get("title")),
-            "createdAt": lambda video: video.container.created_s,
-            "publishedAt": lambda video: video.container.created_s,
-            "updatedAt": lambda video: video.container.updated_s,
-        }
-        _sort(videos, query, keys, default_descending=True)
-        return self._list_page(exchange, videos, lambda video: video_view(video, self._assets))
+        videos = [video for video in listed if matches(video, query)]
+        sort_videos(videos, query)
+        return self._lister.page(exchange, videos, lambda video: video_view(video, self._assets))
 
     async def create(self, exchange: Exchange) -> web.Response:
         details = check_attributes(await exchange.json(), CREATE, required=("title",))
@@ -159,7 +137,10 @@ class Endpoints:
     async def delete(self, exchange: Exchange, video_id: str) -> web.Response:
         video = self._store.video(video_id)
         exchange.video_id = video_id
-        await self._store.delete(video)
+        if self._restores:
+            await self._store.discard(video)
+        else:
+            await self._store.delete(video)
         return web.Response(status=204)
 
     async def status(self, exchange: Exchange, video_id: str) -> web.Response:
@@ -191,14 +172,14 @@ class Endpoints:
     # Upload tokens
 
     async def list_tokens(self, exchange: Exchange) -> web.Response:
-        now = time.time()
+        now = self._store.clock.now()
         tokens = [token for token in self._store.tokens.upload_tokens.values() if token.is_live(now)]
         keys: dict[str, Callable[[UploadToken], Any]] = {
             "createdAt": lambda token: token.created_s,
             "ttl": lambda token: token.ttl_s or float("inf"),
         }
-        _sort(tokens, exchange.request.query, keys)
-        return self._list_page(exchange, tokens, upload_token_view)
+        sort(tokens, exchange.request.query, keys)
+        return self._lister.page(exchange, tokens, upload_token_view)
 
     async def create_token(self, exchange: Exchange) -> web.Response:
         payload = check_attributes(await exchange.json(), UPLOAD_TOKEN)
@@ -222,63 +203,3 @@ class Endpoints:
     def _video(self, exchange: Exchange, video: Video) -> dict[str, object]:
         exchange.video_id = video.container.video_id
         return video_view(video, self._assets)
-
-    def _list_page(
-        self, exchange: Exchange, items: list[T], view: Callable[[T], dict[str, object]]
-    ) -> web.Response:
-        """The page of a listing that the query selects."""
-        query = exchange.request.query
-        page = _number(query, "currentPage", 1, 2**31)
-        size = _number(query, "pageSize", DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
-        views = [view(item) for item in items[(page - 1) * size : page * size]]
-        url = self._url + exchange.request.path
-        return json_response(
-            200, list_view(views, total=len(items), page=page, size=size, url=url, query=list(query.items()))
-        )
-
-
-def _matches(video: Video, query: Mapping[str, str]) -> bool:
-    """Whether a video matches all filters: it contains the texts, has the tags, and has equal metadata."""
-    details = video.container.details
-    for name, value in query.items():
-        if name in ("title", "description") and value not in str(details.get(name, "")):
-            return False
-        if _TAGS.fullmatch(name) and value not in _list(details, "tags"):
-            return False
-        metadata = _METADATA.fullmatch(name)
-        if metadata and {"key": metadata[1], "value": value} not in _list(details, "metadata"):
-            return False
-        if name == "liveStreamId":  # the emulator has no live streams
-            return False
-    return True
-
-
-def _list(details: Mapping[str, object], name: str) -> list[object]:
-    value = details.get(name)
-    return value if isinstance(value, list) else []
-
-
-def _sort(
-    items: list[T],
-    query: Mapping[str, str],
-    keys: Mapping[str, Callable[[T], Any]],
-    *,
-    default_descending: bool = False,
-) -> None:
-    """Sort as the query says; by creation without `sortBy`."""
-    by, order = query.get("sortBy", "createdAt"), query.get("sortOrder")
-    if by not in keys:
-        raise Problem("invalid-attribute", name="sortBy", detail=f"Use one of {', '.join(keys)}.")
-    if order not in (None, "asc", "desc"):
-        raise Problem("invalid-attribute", name="sortOrder", detail="Use asc or desc.")
-    descending = order == "desc" or (order is None and "sortBy" not in query and default_descending)
-    items.sort(key=keys[by], reverse=descending)
-
-
-def _number(query: Mapping[str, str], name: str, default: int, most: int) -> int:
-    text = query.get(name)
-    if text is None:
-        return default
-    if not re.fullmatch(r"[0-9]{1,10}", text) or not 1 <= int(text) <= most:
-        raise Problem("invalid-attribute", name=name, detail=f"Use a number from 1 to {most}.")
-    return int(text)

@@ -28,8 +28,8 @@ def find_original(store: Store, source: str) -> Video | None:
     """
     if VIDEO_ID.fullmatch(source):
         original = store.videos.get(source)
-        if original is None or not original.is_finished:
-            raise Problem("invalid-attribute", name="source", detail="There is no finished video with this id.")
+        if original is None or original.has_failed or not original.upload.is_complete:
+            raise Problem("invalid-attribute", name="source", detail="There is no uploaded video with this id.")
         return original
     try:
         parts = urlsplit(source)
@@ -47,8 +47,19 @@ def start_download(store: Store, video: Video) -> None:
 
 
 async def clone(store: Store, original: Video, video: Video) -> None:
-    """Copy the source of another video. If the copy fails, so does the video."""
-    if not await store.parts.copy_source(original, video):
+    """Copy the source of another video, in the background if its parts are still being joined.
+
+    If the copy fails, so does the video.
+    """
+    if original.is_finished:
+        await _copy(store, original, video)
+    else:
+        store.workers.start_background(_copy(store, original, video))
+
+
+async def _copy(store: Store, original: Video, video: Video) -> None:
+    await store.joiner.wait_until_joined(original)
+    if not (original.is_finished and await store.parts.copy_source(original, video)):
         await store.mark_failed(video)
 
 
@@ -95,10 +106,13 @@ def check_not_imported(video: Video) -> None:
 
 
 async def resume_imports(store: Store) -> None:
-    """Restart the downloads that were interrupted when the emulator stopped."""
+    """Restart the downloads and copies that were interrupted when the emulator stopped."""
     for video in list(store.videos.values()):
         if video.state == "importing" and not video.upload.stored_count:
+            original = store.videos.get(str(video.container.details["source"]))
             if video.container.origin == "download":
                 start_download(store, video)
-            else:
+            elif original is None:
                 await store.mark_failed(video)
+            else:
+                store.workers.start_background(_copy(store, original, video))

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
+from async_uploader.emulator._limits import DISCARDED_SECONDS
 from async_uploader.emulator._rules import ByteRange, PartRange
 
 from .attributes import DEFAULTS
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from .assets import Assets
 
+#: The only quality that the status and the webhooks name: nothing is encoded.
+HLS_QUALITY: Final = "240p"
 _UNKNOWN_METADATA: Final = dict.fromkeys(
     (
         "width",
@@ -56,14 +59,19 @@ def video_view(video: Video, assets: Assets) -> dict[str, object]:
         "createdAt": format_time(container.created_s),
         "updatedAt": format_time(container.updated_s),
         "publishedAt": format_time(container.created_s),
-        "discarded": False,
-        "discardedAt": None,
-        "deletesAt": None,
+        **_discarded_view(container.discarded_s),
         "languageOrigin": "api" if details.get("language") else None,
         "source": {"uri": f"/videos/{container.video_id}/source"},
         "assets": assets.view(video),
     }
     return view
+
+
+def _discarded_view(discarded_s: float | None) -> dict[str, object]:
+    if discarded_s is None:
+        return {"discarded": False, "discardedAt": None, "deletesAt": None}
+    deletes_at = format_time(discarded_s + DISCARDED_SECONDS)
+    return {"discarded": True, "discardedAt": format_time(discarded_s), "deletesAt": deletes_at}
 
 
 def status_view(video: Video) -> dict[str, object]:
@@ -131,4 +139,4 @@ def _byte_range_view(byte_range: ByteRange) -> dict[str, object]:
 
 def _qualities(video: Video) -> list[dict[str, object]]:
     status = video.encoding_status
-    return [] if status is None else [{"type": "hls", "quality": "240p", "status": status}]
+    return [] if status is None else [{"type": "hls", "quality": HLS_QUALITY, "status": status}]

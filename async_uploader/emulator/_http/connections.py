@@ -23,7 +23,10 @@ from aiohttp import web
 
 from async_uploader.emulator._problems import Problem
 
+from .tls import HANDSHAKE_SECONDS
+
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Awaitable, Callable
 
     from aiohttp.web_protocol import RequestHandler
@@ -66,9 +69,12 @@ class Connections(web.Server):
         self._logged: set[str] = set()
         self._freed = asyncio.Event()
         self._accepting: asyncio.Task[None] | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._handshakes: set[asyncio.Task[None]] = set()
 
-    def start(self, listener: socket.socket) -> None:
-        """Accept connections on a bound socket. `stop` closes it."""
+    def start(self, listener: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+        """Accept connections on a bound socket, with TLS if there is a context. `stop` closes it."""
+        self._tls = tls
         listener.listen(_BACKLOG)
         listener.setblocking(False)  # noqa: FBT003
         self._accepting = asyncio.get_running_loop().create_task(self._accept_all(listener))
@@ -78,6 +84,10 @@ class Connections(web.Server):
         if self._accepting is not None:
             self._accepting.cancel()
             await asyncio.wait([self._accepting])
+        for task in self._handshakes:
+            task.cancel()
+        if self._handshakes:
+            await asyncio.wait(self._handshakes)
 
     # Open connections
 
@@ -107,7 +117,7 @@ class Connections(web.Server):
     @property
     def _count(self) -> int:
         """The descriptors in use. A busy connection counts twice, because of its file."""
-        return len(self._idle) + 2 * self._busy
+        return len(self._idle) + len(self._handshakes) + 2 * self._busy
 
     @property
     def _is_full(self) -> bool:
@@ -139,10 +149,23 @@ class Connections(web.Server):
                 self._log_once("Refused a connection", "all others are busy")
                 _refuse(accepted)
                 return
-            await loop.connect_accepted_socket(self, accepted)
+            if self._tls is None:
+                await loop.connect_accepted_socket(self, accepted)
+            else:  # a client may take long for its handshake
+                task = loop.create_task(self._shake_hands(accepted, self._tls))
+                self._handshakes.add(task)
+                task.add_done_callback(self._handshakes.discard)
         except BaseException:
             accepted.close()
             raise
+
+    async def _shake_hands(self, accepted: socket.socket, tls: ssl.SSLContext) -> None:
+        with suppress(OSError, asyncio.CancelledError):  # a failed handshake ends only that connection
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self, accepted, ssl=tls, ssl_handshake_timeout=HANDSHAKE_SECONDS
+            )
+            return
+        accepted.close()
 
     def _evict(self) -> bool:
         """Close the connection that has been idle longest; False if none is idle."""

@@ -11,7 +11,7 @@ import msgspec
 
 from async_uploader.emulator._faults import FOREVER, Endpoint, Fault, RequestFaults, When
 from async_uploader.emulator._problems import Problem
-from async_uploader.emulator._records import RequestRecord
+from async_uploader.emulator._records import MessageHeaders, RequestRecord
 
 from .throttle import Pacer, pace
 
@@ -82,7 +82,9 @@ class Exchange:
         self.upload_target = info.video_id
         self.started_s = asyncio.get_running_loop().time()
         self.body_bytes = 0
-        self.status: int | None = None
+        self.response: web.StreamResponse | None = None
+        self.problem: str | None = None
+        self.detail: str | None = None
         self.video_id: str | None = None
         self.is_stored = False
         self.is_duplicate = False
@@ -97,6 +99,11 @@ class Exchange:
     def is_throttled(self) -> bool:
         """Whether the body is read at a limited rate. Then nothing else may delay the response."""
         return bool(self._pacers)
+
+    @property
+    def status(self) -> int | None:
+        """The status of the response; None if none was sent."""
+        return None if self.response is None else self.response.status
 
     @property
     def has_unread_body(self) -> bool:
@@ -179,12 +186,17 @@ class Exchange:
             body_bytes=self.body_bytes,
             attempt=info.attempt,
             faults=tuple(map(str, self._faults.triggered)),
+            fault_specs=tuple(fault.spec for fault in self._faults.triggered),
+            problem=self.problem,
+            detail=self.detail,
+            number=self._log.next_number(),
             started_s=self.started_s,
             ended_s=asyncio.get_running_loop().time(),
         )
         if self.upload_target and info.content_range and (self.status is None or self.status >= 400):
             self._log.failed_parts.add(self.upload_target, info.content_range, self.status)
-        self._log.add(self._record)
+        response_headers = {} if self.response is None else self.response.headers
+        self._log.add(self._record, MessageHeaders(self.request.headers, response_headers))
 
     def log_body(self) -> None:
         """Count the body, when no more of it will be read."""

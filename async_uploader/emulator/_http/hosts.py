@@ -1,4 +1,4 @@
-"""Checks the `Host` of every request, and the `Origin` of requests for the page.
+"""Checks the `Host` of every request, and the `Origin` of requests for the page and the control endpoints.
 
 A web page of any site can make the browser send requests to the emulator. The browser hides the responses from
 that page, unless the site's host name resolves to the emulator's address (DNS rebinding): then both are the same
@@ -95,12 +95,17 @@ class HostCheck:
 def check_origin(request: web.BaseRequest) -> Problem | None:
     """The refusal of a request from another site; None for any other request.
 
-    For the emulator's own page and what belongs to it: other sites have no reason to request these.
+    For the emulator's own page and its control endpoints: other sites have no reason to request these. Browsers
+    send `Origin` with every request that changes anything, form posts included, and `Sec-Fetch-Site` with images
+    and scripts, too. Following a link to the page is allowed.
     """
     origin = request.headers.get("Origin")
-    if origin is None or origin.lower().partition("://")[2] == request.headers.get("Host", "").lower():
-        return None
-    return Problem("forbidden-origin", name="Origin")
+    if origin is not None:
+        is_own = origin.lower().partition("://")[2] == request.headers.get("Host", "").lower()
+    else:
+        is_link = request.headers.get("Sec-Fetch-Mode") == "navigate" and request.method in ("GET", "HEAD")
+        is_own = is_link or request.headers.get("Sec-Fetch-Site") not in ("cross-site", "same-site")
+    return None if is_own else Problem("forbidden-origin", name="Origin")
 
 
 def _arrived_at(request: web.BaseRequest) -> Name | None:

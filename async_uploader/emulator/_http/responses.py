@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 from aiohttp import web
 
-from async_uploader.emulator._faults import Fault, fault_title
+from async_uploader.emulator._faults import Body, Fault, fault_title
 from async_uploader.emulator._problems import CATALOGUE, DOCS
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def problem_response(problem: Problem) -> web.Response:
 
 def fault_response(fault: Fault, status: int) -> web.Response:
     """The response of a fault. HTML and empty bodies look like those of a proxy."""
-    body = fault.body or ("problem" if status >= 400 else "empty")
+    body = _fault_body(fault, status)
     if body == "html":
         title = html.escape(f"{status} {fault_title(status)}")
         page = f"<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>"
@@ -53,7 +53,18 @@ def fault_response(fault: Fault, status: int) -> web.Response:
     return response
 
 
+def fault_slug(fault: Fault, status: int) -> str | None:
+    """The slug of the problem in the response of a fault; None if the body is not a problem."""
+    if _fault_body(fault, status) != "problem":
+        return None
+    return fault.problem or _STATUS_SLUGS.get(status, "server-error")
+
+
+def _fault_body(fault: Fault, status: int) -> Body:
+    return fault.body or ("problem" if status >= 400 else "empty")
+
+
 def _fault_problem(fault: Fault, status: int) -> dict[str, object]:
-    slug = fault.problem or _STATUS_SLUGS.get(status, "server-error")
+    slug = fault_slug(fault, status) or "server-error"
     title = CATALOGUE[slug][1] if slug != "server-error" else fault_title(status)
     return {"type": DOCS + slug, "title": title, "status": status}

@@ -2,9 +2,11 @@
 
     emulator.lock          locked while an emulator uses the directory
     bearers.json           access and refresh tokens
+    ca.pem                 the certificate authority, with TLS
     upload-tokens/to….json
+    webhooks/webhook_….json, watermarks/watermark_….json
     videos/vi…/video.json  a container's details, and the size and SHA-256 of its finished source
-    videos/vi…/…           parts and the source, see `source_file`
+    videos/vi…/…           parts and the source, see `source_file`; captions, chapters, thumbnail, HLS
     tmp/                   bodies that are being received, videos that are being deleted
 
 The directory is the only persistent state; there is no database. The received parts are files anyway, and a second

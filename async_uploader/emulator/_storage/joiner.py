@@ -25,6 +25,7 @@ class Joiner:
     """Starts at most one join per video.
 
     :param save: writes a video's container to the data directory
+    :param on_finished: called with each video whose source is complete
     """
 
     def __init__(
@@ -33,7 +34,9 @@ class Joiner:
         shortages: ShortageReporter,
         save: Callable[[Video], Awaitable[None]],
         on_change: Callable[[], None],
+        on_finished: Callable[[Video], None],
     ) -> None:
+        self._on_finished = on_finished
         self._workers = workers
         self._shortages = shortages
         self._save = save
@@ -64,6 +67,11 @@ class Joiner:
         finally:
             video.completing = None
 
+    async def wait_until_joined(self, video: Video) -> None:
+        """Wait while the parts of a complete upload are being joined, however long that takes."""
+        if video.upload.is_complete and video.join_task is not None:
+            await asyncio.wait([video.join_task])
+
     async def _join(self, video: Video) -> None:
         try:
             await self._join_stored(video)
@@ -85,6 +93,7 @@ class Joiner:
         video.container.sha256 = video.source.sha256()
         self._shortages.clear()
         self._on_change()
+        self._on_finished(video)
         try:
             await self._save(video)
         except OSError as error:  # the parts are saved, so the next start hashes them again

@@ -37,6 +37,11 @@ class ShortageReporter:
             self._on_change()
         return shortage
 
+    def reset(self) -> None:
+        """Forget the latest shortage."""
+        self.latest = None
+        self.clear()
+
     def clear(self) -> None:
         """Something was stored: the next shortage is logged again."""
         self._is_logged = False

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
+import math
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from async_uploader.emulator._limits import DISCARDED_SECONDS, UNFINISHED_SECONDS
 from async_uploader.emulator._problems import Problem
 
 from .data_directory import DataDirectory, remove_tree, replace_file
+from .entities import Watermark, Webhook
+from .entity_store import EntityStore
 from .ids import new_id
 from .joiner import Joiner
 from .part_store import PartStore
@@ -27,6 +30,8 @@ from .workers import Workers
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from async_uploader.emulator._clock import Clock
 
     from .file_reader import FileReader
 
@@ -41,16 +46,30 @@ class Store:
 
     :param root: the data directory; None for a temporary one
     :param on_change: called after every change
+    :param on_finished: called with each video whose source is complete
+
+    `discarded` has the videos that were deleted and can be restored.
     """
 
-    def __init__(self, root: Path | None, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        root: Path | None,
+        clock: Clock,
+        on_change: Callable[[], None],
+        on_finished: Callable[[Video], None],
+    ) -> None:
         self.workers = Workers()
         self.directory = DataDirectory(root, self.workers.stop)
         self.videos: dict[str, Video] = {}
+        self.discarded: dict[str, Video] = {}
+        self.clock = clock
         self.shortages = ShortageReporter(self.directory, self.workers, on_change)
-        self.joiner = Joiner(self.workers, self.shortages, self._save, on_change)
+        self.joiner = Joiner(self.workers, self.shortages, self.save, on_change, on_finished)
         self.parts = PartStore(self.directory, self.workers, self.joiner, self.shortages, on_change)
-        self.tokens = TokenStore(self.directory, self.workers)
+        self.tokens = TokenStore(self.directory, self.workers, clock)
+        self.webhooks = EntityStore("webhooks", Webhook, self.directory, self.workers)
+        self.watermarks = EntityStore("watermarks", Watermark, self.directory, self.workers)
+        self._next_expiry_s = 0.0
         self._on_change = on_change
 
     # Opening and closing
@@ -64,8 +83,11 @@ class Store:
         await self.workers.run_small(self.directory.open)
         bearers, upload_tokens, videos = await self.workers.run_small(self.directory.load)
         self.tokens.load(bearers, upload_tokens)
+        await self.webhooks.load()
+        await self.watermarks.load()
         for video in videos:
-            self.videos[video.container.video_id] = video
+            home = self.videos if video.container.discarded_s is None else self.discarded
+            home[video.container.video_id] = video
             self.joiner.start(video)
 
     async def close(self) -> None:
@@ -95,25 +117,26 @@ class Store:
         return await asyncio.shield(self.workers.start_task(self._create(details, origin)))
 
     async def _create(self, details: dict[str, object], origin: Origin) -> Video:
-        now = time.time()
+        now = self.clock.now()
         container = Container(new_id("vi"), now, now, details, origin)
         video = Video(container, self.directory.source_file(container.video_id))
         await self.workers.run_small(video.source.directory.mkdir)
         try:
-            await self._save(video)
+            await self.save(video)
         except OSError:
             await self.workers.run_small(remove_tree, video.source.directory)
             raise
         self.videos[container.video_id] = video
+        self._next_expiry_s = min(self._next_expiry_s, now + UNFINISHED_SECONDS)
         self._on_change()
         return video
 
     async def update(self, video: Video, details: dict[str, object]) -> None:
         container = video.container
         previous = container.details, container.updated_s
-        container.details, container.updated_s = {**container.details, **details}, time.time()
+        container.details, container.updated_s = {**container.details, **details}, self.clock.now()
         try:
-            await self._save(video)
+            await self.save(video)
         except OSError:
             container.details, container.updated_s = previous
             raise
@@ -122,7 +145,8 @@ class Store:
     async def delete(self, video: Video) -> None:
         """Delete a video at once; its files follow when no thread works on them."""
         video.is_deleted = True
-        del self.videos[video.container.video_id]
+        self.videos.pop(video.container.video_id, None)
+        self.discarded.pop(video.container.video_id, None)
         self._on_change()
         await asyncio.shield(self.workers.start_task(self._delete(video)))
 
@@ -136,16 +160,67 @@ class Store:
         for other in self.videos.values():
             self.joiner.retry(other)  # the deletion freed space
 
+    async def discard(self, video: Video) -> None:
+        """Remove a video, so that it can be restored."""
+        video.container.discarded_s = self.clock.now()
+        await self.save(video)
+        self.discarded[video.container.video_id] = self.videos.pop(video.container.video_id)
+        self._next_expiry_s = min(self._next_expiry_s, video.container.discarded_s + DISCARDED_SECONDS)
+        self._on_change()
+
+    async def restore(self, video: Video) -> None:
+        """Undo `discard`."""
+        video.container.discarded_s = None
+        await self.save(video)
+        self.videos[video.container.video_id] = self.discarded.pop(video.container.video_id)
+        self._on_change()
+
+    async def delete_expired(self) -> None:
+        """Delete containers that were not filled in time, and videos that were discarded long ago."""
+        now = self.clock.now()
+        if now < self._next_expiry_s:
+            return
+        expiries = {video: _expiry_s(video) for video in (*self.videos.values(), *self.discarded.values())}
+        self._next_expiry_s = min((at for at in expiries.values() if at > now), default=math.inf)
+        for video, expires_s in expiries.items():
+            if expires_s <= now and not video.is_deleted:
+                logger.info("Deleting video %s, which has expired.", video.container.video_id)
+                await self.delete(video)
+
+    async def clear(self) -> None:
+        """Delete all videos and tokens, and cancel all imports."""
+        await self.workers.cancel_background()
+        self._start_deleting_all()
+        await self.workers.wait_for_tasks()
+        self._start_deleting_all()  # those that cancelled requests were still creating
+        await self.workers.wait_for_tasks()
+        await self.tokens.clear()
+        await self.webhooks.clear()
+        await self.watermarks.clear()
+        self.shortages.reset()
+
+    def _start_deleting_all(self) -> None:
+        for video in (*self.videos.values(), *self.discarded.values()):
+            video.is_deleted = True
+            self.workers.start_task(self._delete(video))
+        self.videos.clear()
+        self.discarded.clear()
+        self._on_change()
+
     async def mark_failed(self, video: Video) -> None:
         """Record that an import failed."""
         video.container.failed = True
         self._on_change()
         try:
-            await self._save(video)
+            await self.save(video)
         except OSError as error:
             logger.warning("Cannot save that the import of video %s failed: %s", video.container.video_id, error)
 
-    async def _save(self, video: Video) -> None:
+    async def save(self, video: Video) -> None:
+        """Write a container to the data directory.
+
+        :raises OSError: it cannot be written
+        """
         path, content = video.source.directory / "video.json", msgspec.json.encode(video.container)
         try:
             await self.workers.run_small(replace_file, path, content)
@@ -155,6 +230,16 @@ class Store:
 
     # Files
 
+    async def write_file(self, path: Path, content: bytes) -> None:
+        """Write a small file of a video.
+
+        :raises Problem: the video was deleted in the meantime
+        """
+        try:
+            await self.workers.run_small(replace_file, path, content)
+        except FileNotFoundError:
+            raise Problem("resource-not-found", name="videoId") from None
+
     async def read(self, reader: FileReader, offset: int, count: int) -> bytes:
         return await self.workers.run_body(reader.read, offset, count)
 
@@ -163,3 +248,13 @@ class Store:
 
     def close_reader(self, reader: FileReader) -> None:
         self.workers.submit_body(reader.close)
+
+
+def _expiry_s(video: Video) -> float:
+    """When a video expires; infinity for finished videos, and for those being imported."""
+    container = video.container
+    if container.discarded_s is not None:
+        return container.discarded_s + DISCARDED_SECONDS
+    if container.origin == "upload" and not video.upload.is_complete:
+        return container.created_s + UNFINISHED_SECONDS
+    return math.inf

@@ -10,6 +10,7 @@ from async_uploader.emulator._rules import ReceivedPart, Upload
 
 if TYPE_CHECKING:
     import asyncio
+    from pathlib import Path
 
     from .source_file import SourceFile
 
@@ -20,7 +21,12 @@ VIDEO_ID: Final = re.compile(r"vi[0-9A-Za-z]{1,40}")
 
 @dataclass(slots=True)
 class Container:
-    """The content of `video.json`. `failed` is true for an import that failed."""
+    """The content of `video.json`.
+
+    `failed` is true for an import that failed. `captions` has the languages, each with whether it is the default;
+    `chapters` the languages. `thumbnail` is the media type of an uploaded picture, `thumbnail_s` the position of
+    the frame that was picked. `discarded_s` is when the video was discarded.
+    """
 
     video_id: str
     created_s: float
@@ -30,6 +36,11 @@ class Container:
     size_bytes: int | None = None
     sha256: str | None = None
     failed: bool = False
+    captions: dict[str, bool] = field(default_factory=dict)
+    chapters: list[str] = field(default_factory=list)
+    thumbnail: str | None = None
+    thumbnail_s: float | None = None
+    discarded_s: float | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -47,6 +58,15 @@ class Video:
     join_task: asyncio.Task[None] | None = None
     join_error: OSError | None = None
     completing: ReceivedPart | None = None
+
+    @property
+    def thumbnail_path(self) -> Path:
+        """Where an uploaded thumbnail is."""
+        return self.source.directory / "thumbnail"
+
+    def track_path(self, kind: str, language: str) -> Path:
+        """Where the WebVTT file of a language is; `kind` is `captions` or `chapters`."""
+        return self.source.directory / f"{kind}-{language}.vtt"
 
     @property
     def is_finished(self) -> bool:

@@ -61,6 +61,19 @@ class Workers:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
+    async def cancel_background(self) -> None:
+        """Cancel the background tasks."""
+        tasks = list(self._background)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def wait_for_tasks(self) -> None:
+        """Wait for all tasks that are running now."""
+        if self._tasks:
+            await asyncio.wait(list(self._tasks))
+
     async def finish_tasks(self) -> None:
         """Stop the blocking work, cancel the background tasks and wait for all tasks."""
         self.stop.set()

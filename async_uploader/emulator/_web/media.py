@@ -15,6 +15,9 @@ from aiohttp import web
 from async_uploader.emulator._storage.file_reader import FileReader
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     from async_uploader.emulator._storage.store import Store
     from async_uploader.emulator._storage.video import Video
 
@@ -70,14 +73,17 @@ def requested_extent(request: web.BaseRequest, size_bytes: int, etag: str) -> Ex
     return extent if extent.start < size_bytes else None
 
 
-async def send_source(request: web.BaseRequest, store: Store, video: Video) -> web.StreamResponse:
-    """Respond with a finished source.
+async def send_source(
+    request: web.BaseRequest, store: Store, video: Video, headers: Mapping[str, str] | None = None
+) -> web.StreamResponse:
+    """Respond with a finished source, with more headers if given.
 
     :raises FileNotFoundError: the video was deleted in the meantime
     """
     size_bytes, etag = video.container.size_bytes or 0, f'"{video.container.sha256}"'
     extent = requested_extent(request, size_bytes, etag)
     headers = {
+        **(headers or {}),
         "Accept-Ranges": "bytes",
         "ETag": etag,
         "Cache-Control": "no-cache",
@@ -93,14 +99,37 @@ async def send_source(request: web.BaseRequest, store: Store, video: Video) -> w
         if not extent.is_whole:
             headers["Content-Range"] = f"bytes {extent.start}-{extent.end - 1}/{size_bytes}"
         response = web.StreamResponse(status=200 if extent.is_whole else 206, headers=headers)
-        response.content_length = extent.end - extent.start
-        await response.prepare(request)
-        position = extent.end if request.method == "HEAD" else extent.start
-        while position < extent.end:
-            block = await store.read(reader, position, min(BLOCK_BYTES, extent.end - position))
-            await response.write(block)
-            position += len(block)
-        await response.write_eof()
+        await _send_extent(request, store, reader, extent, response)
     finally:
         store.close_reader(reader)
     return response
+
+
+async def send_file(
+    request: web.BaseRequest, store: Store, path: Path, headers: Mapping[str, str]
+) -> web.StreamResponse:
+    """Respond with a whole file.
+
+    :raises FileNotFoundError: there is no such file
+    """
+    size_bytes = (await store.workers.run_body(path.stat)).st_size
+    reader = FileReader(path)
+    response = web.StreamResponse(headers=headers)
+    try:
+        await _send_extent(request, store, reader, Extent(0, size_bytes, is_whole=True), response)
+    finally:
+        store.close_reader(reader)
+    return response
+
+
+async def _send_extent(
+    request: web.BaseRequest, store: Store, reader: FileReader, extent: Extent, response: web.StreamResponse
+) -> None:
+    response.content_length = extent.end - extent.start
+    await response.prepare(request)
+    position = extent.end if request.method == "HEAD" else extent.start
+    while position < extent.end:
+        block = await store.read(reader, position, min(BLOCK_BYTES, extent.end - position))
+        await response.write(block)
+        position += len(block)
+    await response.write_eof()

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
+from async_uploader.emulator._http.cors import ALLOW_ORIGIN
 from async_uploader.emulator._http.responses import problem_response
 from async_uploader.emulator._problems import Problem
 
+from .asset_pages import AssetPages
 from .media import send_source
-from .thumbnail import PLACEHOLDER, Thumbnails
 
 if TYPE_CHECKING:
     from async_uploader.emulator._api.assets import Assets
@@ -48,22 +49,21 @@ class Page:
         self._store = store
         self._assets = assets
         self._event_stream = events
-        self._thumbnails = Thumbnails()
+        self._asset_pages = AssetPages(store, assets, self._static)
         table: dict[str, Handler] = {
             "/": self._index,
             f"{PREFIX}/(?P<file>[a-z]+\\.(?:css|js|svg))": self._file,
             f"{PREFIX}/events": self._events,
             f"{PREFIX}/videos/(?P<id>[^/]+)/source": self._page_source,
             f"{PREFIX}/videos/(?P<id>[^/]+)/thumbnail": self._page_thumbnail,
-            "/embed/vod/(?P<id>[^/]+)": self._player,
-            "/vod/(?P<id>[^/]+)(?:/token/(?P<token>[^/]+))?/mp4/source\\.mp4": self._mp4,
-            "/vod/(?P<id>[^/]+)(?:/token/(?P<token>[^/]+))?/thumbnail\\.jpg": self._asset_thumbnail,
+            f"{PREFIX}/videos/(?P<id>[^/]+)/(?P<kind>captions|chapters)/(?P<language>[^/]+)": self._page_track,
         }
+        table |= self._asset_pages.table()
         self._table = [(re.compile(path), handler) for path, handler in table.items()]
 
     async def close(self) -> None:
-        """Stop making thumbnails."""
-        await self._thumbnails.close()
+        """Stop making thumbnails and HLS."""
+        await self._asset_pages.close()
 
     def find(self, request: web.BaseRequest) -> Awaitable[web.StreamResponse] | None:
         """An awaitable for the response; None if the request is for the service."""
@@ -77,11 +77,14 @@ class Page:
         self, request: web.BaseRequest, match: re.Match[str], handler: Handler
     ) -> web.StreamResponse:
         try:
-            return await handler(request, match)
+            response = await handler(request, match)
         except Problem as problem:
-            return problem_response(problem)
+            response = problem_response(problem)
         except FileNotFoundError:  # deleted in the meantime
-            return problem_response(Problem("resource-not-found"))
+            response = problem_response(Problem("resource-not-found"))
+        if not (is_page(request) or response.prepared):
+            response.headers.update(ALLOW_ORIGIN)
+        return response
 
     # The page
 
@@ -109,30 +112,14 @@ class Page:
     # Videos on the page, private ones included
 
     async def _page_source(self, request: web.BaseRequest, match: re.Match[str]) -> web.StreamResponse:
-        return await send_source(request, self._store, self._finished(match["id"]))
+        return await send_source(request, self._store, await self._finished(match["id"]))
 
     async def _page_thumbnail(self, _: web.BaseRequest, match: re.Match[str]) -> web.Response:
-        return await self._thumbnail_of(self._finished(match["id"]))
+        return await self._asset_pages.thumbnail_of(self._store.video(match["id"]))
 
-    def _finished(self, video_id: str) -> Video:
-        video = self._store.video(video_id)
-        if not video.is_finished:
-            raise Problem("resource-not-found", name="videoId")
-        return video
+    async def _page_track(self, request: web.BaseRequest, match: re.Match[str]) -> web.StreamResponse:
+        video = self._store.video(match["id"])
+        return await self._asset_pages.send_track(request, video, match["kind"], match["language"])
 
-    # Assets of videos
-
-    async def _player(self, request: web.BaseRequest, match: re.Match[str]) -> web.Response:
-        video = self._assets.find(match["id"], request.query.get("token"))
-        return await self._static("player.html", frames="*", id=video.container.video_id)
-
-    async def _mp4(self, request: web.BaseRequest, match: re.Match[str]) -> web.StreamResponse:
-        return await send_source(request, self._store, self._assets.find(match["id"], match["token"], mp4=True))
-
-    async def _asset_thumbnail(self, _: web.BaseRequest, match: re.Match[str]) -> web.Response:
-        return await self._thumbnail_of(self._assets.find(match["id"], match["token"]))
-
-    async def _thumbnail_of(self, video: Video) -> web.Response:
-        frame = await self._thumbnails.of(video)
-        headers = {"Content-Type": "image/jpeg" if frame else "image/svg+xml", "Cache-Control": "max-age=3600"}
-        return web.Response(body=frame or PLACEHOLDER, headers=headers)
+    async def _finished(self, video_id: str) -> Video:
+        return await self._assets.finished(self._store.video(video_id))

@@ -7,7 +7,6 @@ from N - 1 to N, a byte range is at its bytes, and a whole file is from 0 to 1.
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from heapq import nlargest
 from itertools import islice
@@ -17,7 +16,8 @@ import msgspec
 
 from async_uploader.emulator._api.views import format_time
 from async_uploader.emulator._http.rate_limit import Budget
-from async_uploader.emulator._rules import ByteRange, ContentRange, PartRange, WholeFile
+from async_uploader.emulator._rules import ByteRange, ContentRange, PartRange, Upload, WholeFile
+from async_uploader.emulator._secrets import mask_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -29,23 +29,19 @@ if TYPE_CHECKING:
     from async_uploader.emulator._records import RequestLog, RequestRecord
     from async_uploader.emulator._storage.store import Store
     from async_uploader.emulator._storage.video import Video
+    from async_uploader.emulator._webhook_sender import Delivery, WebhookSender
 
 MAX_VIDEOS: Final = 40
 MAX_REQUESTS: Final = 40
+MAX_DELIVERIES: Final = 10  # of one video
+_MAX_TEXT_LENGTH: Final = 300
 _DEFAULT_KEY: Final = "local-key"
-# An upload token, or anything as long as a bearer token: a client may put these into a path by mistake.
-_SECRETS: Final = re.compile(r"to[0-9A-Za-z]{24}|[0-9A-Za-z_-]{48,}")
 
 # Encoding videos blocks the event loop for this time and one video; ten thousand parts take some milliseconds.
 TIME_LIMIT_SECONDS: Final = 0.02
 
 Sections = dict[str, bytes]
 VideoSection = tuple[object, bytes]  # the values that it depends on, and its JSON
-
-
-def mask_secrets(text: str, api_key: str) -> str:
-    """Replace the API key and anything that looks like a token, and limit the length."""
-    return _SECRETS.sub("…", text.replace(api_key, "…"))[:300]
 
 
 class PageState:
@@ -65,6 +61,7 @@ class PageState:
         limiter: RateLimiter,
         faults: FaultInjector,
         uploads: Collection[Exchange],
+        webhooks: WebhookSender,
         url: str,
     ) -> None:
         self._config = config
@@ -73,6 +70,8 @@ class PageState:
         self._limiter = limiter
         self._faults = faults
         self._uploads = uploads
+        self._webhooks = webhooks
+        self._deliveries: dict[str, list[Delivery]] = {}
         self._url = url
         self._videos: dict[str, VideoSection] = {}
         self.is_incomplete = False
@@ -86,7 +85,7 @@ class PageState:
             "emulator": self._emulator(),
             "traffic": self._traffic(),
             "windows": self._windows(),
-            "faults": [{"spec": self._masked(fault.spec), "triggered": n} for fault, n in self._faults.counts()],
+            "faults": self._fault_views(),
             "requests": [self._request(r) for r in islice(reversed(self._log.records), MAX_REQUESTS)],
             "videos": {
                 "visible": [video.container.video_id for video in visible],
@@ -95,10 +94,17 @@ class PageState:
             },
             "uploads": self._parts_in_flight(),
         }
+        self._deliveries = self._deliveries_by_video()
         self._update_videos(visible)
         return {name: msgspec.json.encode(section) for name, section in sections.items()} | {
             video_id: encoded for video_id, (_, encoded) in self._videos.items()
         }
+
+    def _fault_views(self) -> list[dict[str, object]]:
+        return [
+            {"number": number, "spec": self._masked(fault.spec), "triggered": count}
+            for number, (fault, count) in zip(self._faults.numbers(), self._faults.counts(), strict=True)
+        ]
 
     def _update_videos(self, visible: list[Video]) -> None:
         """Update the sections of videos within the time limit. The others are updated by the next call."""
@@ -158,6 +164,7 @@ class PageState:
 
     def _request(self, record: RequestRecord) -> dict[str, object]:
         return {
+            "number": record.number,
             "endedAt": record.ended_s,
             "method": record.method,
             "path": self._masked(record.path),
@@ -166,18 +173,22 @@ class PageState:
             "ms": round((record.ended_s - record.started_s) * 1000),
             "attempt": record.attempt,
             "isFault": bool(record.faults),
+            "problem": record.problem,
         }
 
     def _masked(self, text: str) -> str:
-        return mask_secrets(text, self._config.api_key)
+        return mask_secrets(text, self._config.api_key)[:_MAX_TEXT_LENGTH]
 
     def _video(self, video: Video, cached: VideoSection | None) -> VideoSection:
         """The section of a video, which is encoded again only after a change: it may have ten thousand parts."""
         upload, failed = video.upload, self._log.failed_parts.of(video.container.video_id)
-        basis = (video.state, upload.stored_count, upload.total, video.container.updated_s, list(failed.items()))
+        container, deliveries = video.container, self._deliveries.get(video.container.video_id, [])
+        progress = (video.state, upload.stored_count, upload.total, list(failed.items()))
+        tracks = (dict(container.captions), list(container.chapters), container.thumbnail, container.thumbnail_s)
+        basis = (progress, tracks, container.updated_s, deliveries)
         if cached is not None and cached[0] == basis:
             return cached
-        return basis, msgspec.json.encode(_video_view(video, failed))
+        return basis, msgspec.json.encode(_video_view(video, failed, deliveries))
 
     def _parts_in_flight(self) -> dict[str, Any]:
         """The parts in flight by video: each with its position, and the share of its body that has arrived."""
@@ -185,12 +196,25 @@ class PageState:
         for exchange in self._uploads:
             content_range = exchange.info.content_range
             if exchange.upload_target in self._store.videos and content_range is not None:
-                parts = found.setdefault(exchange.upload_target, _axis(content_range) | {"parts": []})["parts"]
-                parts.append([*_position(content_range), _received_share(exchange)])
+                view = found.setdefault(
+                    exchange.upload_target, _axis(content_range) | {"parts": [], "bytes": 0, "total": None}
+                )
+                view["parts"].append([*_position(content_range), _received_share(exchange)])
+                view["bytes"] += exchange.body_bytes
+                view["total"] = view["total"] or _axis(content_range)["total"]
         return found
 
+    def _deliveries_by_video(self) -> dict[str, list[Delivery]]:
+        """The latest deliveries of each video."""
+        found: dict[str, list[Delivery]] = {}
+        for delivery in self._webhooks.deliveries:
+            found.setdefault(delivery.video_id, []).append(delivery)
+        return {video_id: deliveries[-MAX_DELIVERIES:] for video_id, deliveries in found.items()}
 
-def _video_view(video: Video, failed: Mapping[ContentRange, int | None]) -> dict[str, object]:
+
+def _video_view(
+    video: Video, failed: Mapping[ContentRange, int | None], deliveries: list[Delivery]
+) -> dict[str, object]:
     container, upload = video.container, video.upload
     stored = [part.range for part in upload.stored_parts()]
     details = container.details
@@ -206,13 +230,36 @@ def _video_view(video: Video, failed: Mapping[ContentRange, int | None]) -> dict
         "bytes": upload.stored_bytes,
         "parts": upload.stored_count,
         "sha256": container.sha256,
-        "axis": {**_axis(stored[0]), "total": _total(upload.kind, upload.total)} if stored else None,
+        "axis": _video_axis(upload, stored, failed),
         "received": _merge_adjacent(stored),
         "failed": [[*_position(content_range), status] for content_range, status in failed.items()],
+        "captions": [[language, is_default] for language, is_default in container.captions.items()],
+        "chapters": container.chapters,
+        "thumbnail": [container.thumbnail, container.thumbnail_s],
+        "deliveries": [
+            {
+                "event": found.event,
+                "url": found.url,
+                "attempt": found.attempt,
+                "status": found.status,
+                "error": found.error,
+            }
+            for found in deliveries
+        ],
     }
 
 
-def _axis(content_range: ContentRange) -> dict[str, object]:
+def _video_axis(
+    upload: Upload, stored: list[ContentRange], failed: Mapping[ContentRange, int | None]
+) -> dict[str, object] | None:
+    """The axis of a source: the total is known as soon as one request has named it, even a refused one."""
+    if not stored:
+        named = [_axis(content_range) for content_range in failed]
+        return max(named, key=lambda axis: axis["total"] or 0) if named else None
+    return {**_axis(stored[0]), "total": _total(upload.kind, upload.total)}
+
+
+def _axis(content_range: ContentRange) -> dict[str, Any]:
     """The unit of the axis, its length, and the approximate length of one part."""
     if isinstance(content_range, ByteRange):
         return {"kind": "bytes", "total": content_range.total, "unit": content_range.length}

@@ -1,19 +1,11 @@
-"""Makes a JPEG of a frame of a video, if ffmpeg is on the PATH.
-
-One thread makes one thumbnail at a time, in a process that ends with the emulator. Only files that start like a
-video are passed to ffmpeg: an uploaded playlist must not make it open other files.
-"""
+"""Makes a JPEG of a frame of a video, if there is an ffmpeg."""
 
 from __future__ import annotations
 
-import asyncio
-import shutil
-import subprocess
 from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
-from .media import UNKNOWN_TYPE, media_type
+from .ffmpeg import FFmpeg
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,11 +16,15 @@ TIMEOUT_SECONDS: Final = 10.0
 MAX_CACHED: Final = 200
 WIDTH: Final = 640
 # Positions in seconds: a frame after one second shows more than the first, but a short video has only that.
-_POSITIONS: Final = ("1", "0")
+_POSITIONS: Final = (1.0, 0.0)
 
+#: The picture without a frame: a strip of film, on the neutral grey of the page.
 PLACEHOLDER: Final = (
-    b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 9"><path fill="#79818a" d="M0 0h16v9H0z"/>'
-    b'<path fill="#fff" fill-opacity=".75" d="M7 3.2v2.6l2.2-1.3z"/></svg>'
+    b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 64 36"><path fill="#5b636b" d="M0 0h64v36H0z"/>'
+    b'<path fill="#6d767f" d="M0 0h64v5H0zM0 31h64v5H0z"/>'
+    b'<path stroke="#5b636b" stroke-width="3" stroke-dasharray="4 4" d="M2 2.5h64M2 33.5h64"/>'
+    b'<circle cx="32" cy="18" r="7.5" fill="none" stroke="#c3cad1" stroke-width="1.5"/>'
+    b'<path fill="#c3cad1" d="M30 14.5v7l5.5-3.5z"/></svg>'
 )
 
 
@@ -36,74 +32,31 @@ class Thumbnails:
     """Makes thumbnails and caches the latest ones."""
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "emulator-thumbnail")
-        self._cache: OrderedDict[str, bytes | None] = OrderedDict()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._is_closed = False
+        self._ffmpeg = FFmpeg("emulator-thumbnail")
+        self._cache: OrderedDict[tuple[str, float | None], bytes | None] = OrderedDict()
 
-    async def of(self, video: Video) -> bytes | None:
-        """The JPEG of a finished video; None without ffmpeg, or if it finds no frame."""
-        path, video_id = video.source.path, video.container.video_id
-        return await asyncio.shield(
-            asyncio.get_running_loop().run_in_executor(self._thread, self._get, video_id, path)
-        )
+    async def of(self, video: Video, at_seconds: float | None = None) -> bytes | None:
+        """The JPEG of a frame of a finished video; None without ffmpeg, or if it finds no frame.
+
+        :param at_seconds: the position of the frame; None for one near the start. Beyond the end of the video, the
+            first frame is used
+        """
+        return await self._ffmpeg.run(self._get, video.container.video_id, video.source.path, at_seconds)
 
     async def close(self) -> None:
         """Stop the running ffmpeg. No thumbnail is made afterwards."""
-        self._is_closed = True
-        if (process := self._process) is not None:
-            process.kill()
-        await asyncio.get_running_loop().run_in_executor(self._thread, lambda: None)  # waits for queued calls
-        self._thread.shutdown()
+        await self._ffmpeg.close()
 
-    def _get(self, video_id: str, path: Path) -> bytes | None:
-        if video_id not in self._cache:
-            self._cache[video_id] = self._make(path)
+    def _get(self, video_id: str, path: Path, at_seconds: float | None) -> bytes | None:
+        key = video_id, at_seconds
+        if key not in self._cache:
+            positions = _POSITIONS if at_seconds is None else (at_seconds, 0.0)
+            self._cache[key] = next((frame for at in positions if (frame := self._frame(path, at))), None)
             if len(self._cache) > MAX_CACHED:
                 self._cache.popitem(last=False)
-        return self._cache[video_id]
+        return self._cache[key]
 
-    def _make(self, path: Path) -> bytes | None:
-        program = shutil.which("ffmpeg")
-        if program is None or not _is_video(path):
-            return None
-        return next((frame for at in _POSITIONS if (frame := self._frame(program, path, at))), None)
-
-    def _frame(self, program: str, path: Path, position: str) -> bytes:
-        command = [
-            program,
-            "-nostdin",
-            "-v",
-            "quiet",
-            "-protocol_whitelist",
-            "file",
-            "-ss",
-            position,
-            "-i",
-            str(path),
-        ]
-        command += ["-frames:v", "1", "-vf", f"scale='min({WIDTH},iw)':-2", "-q:v", "4"]
-        command += ["-f", "image2pipe", "-c:v", "mjpeg", "-"]
-        if self._is_closed:
-            return b""
-        with subprocess.Popen(  # noqa: S603 - no shell, and the path is ours
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        ) as process:
-            self._process = process
-            if self._is_closed:  # `close` was called between the two lines above
-                process.kill()
-            try:
-                return process.communicate(timeout=TIMEOUT_SECONDS)[0]
-            except subprocess.TimeoutExpired:
-                process.kill()
-                return b""
-            finally:
-                self._process = None
-
-
-def _is_video(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            return media_type(file.read(512)) != UNKNOWN_TYPE
-    except OSError:  # deleted in the meantime
-        return False
+    def _frame(self, path: Path, position: float) -> bytes | None:
+        scale = ["-frames:v", "1", "-vf", f"scale='min({WIDTH},iw)':-2", "-q:v", "4"]
+        output = ["-f", "image2pipe", "-c:v", "mjpeg", "-"]
+        return self._ffmpeg.convert(path, ["-ss", f"{position:g}"], scale + output, seconds=TIMEOUT_SECONDS)

@@ -1,11 +1,14 @@
 // Shows the emulator's state, and updates it by events.
 
-import { bytes, copyButton, duration, element, number, setText, shortPath } from "./format.js";
+import { enableControls, removeFaultButton, startControls } from "./control.js";
+import { bytes, copyButton, duration, element, number, setText } from "./format.js";
+import { Requests } from "./requests.js";
 import { Spark } from "./spark.js";
 import { Videos } from "./videos.js";
 
 const find = (id) => document.getElementById(id);
 const videos = new Videos(find("videos"));
+const requests = new Requests(find("requests"), find("request"));
 const spark = new Spark(find("spark"));
 let state = {};
 let events = null;
@@ -14,7 +17,7 @@ const renderers = {
   emulator: showEmulator,
   traffic: showTraffic,
   faults: showFaults,
-  requests: showRequests,
+  requests: (list, now) => requests.update(list, now),
 };
 
 function connect() {
@@ -22,9 +25,10 @@ function connect() {
   events.addEventListener("open", () => {
     state = {}; // a different emulator may use this address now
     spark.clear();
+    requests.clear();
     showConnection("live");
   });
-  events.addEventListener("error", () => showConnection("stopped"));
+  events.addEventListener("error", showStopped);
   events.addEventListener("message", (event) => applyChanges(JSON.parse(event.data)));
 }
 
@@ -37,7 +41,19 @@ function applyChanges({ now, changed, removed }) {
   showVideos();
 }
 
+// A stopped emulator has no throughput and nothing in flight. What it had stored stays visible, faded.
+function showStopped() {
+  showConnection("stopped");
+  if (!state.videos) return;
+  setText(find("rate"), "–");
+  setText(find("flight"), "–");
+  state.uploads = {};
+  showVideos();
+}
+
 function showConnection(name) {
+  document.body.dataset.connection = name;
+  enableControls(name === "live");
   const target = find("connection");
   target.dataset.state = name;
   setText(target, name === "stopped" ? "no connection" : name);
@@ -89,25 +105,16 @@ function showWindows(now) {
 }
 
 function showFaults(faults) {
-  find("faults").replaceChildren(...(faults.length ? faults.map(({ spec, triggered }) => element("li", {},
+  find("clear-faults").hidden = faults.length < 2;
+  find("faults").replaceChildren(...(faults.length ? faults.map(({ number: id, spec, triggered }) => element("li", {},
     element("code", { textContent: spec }),
-    element("b", { className: triggered ? "triggered" : "", textContent: number(triggered) })))
+    element("b", {
+      className: triggered ? "triggered" : "",
+      textContent: triggered ? `${number(triggered)}×` : "not yet",
+      title: `triggered ${number(triggered)} times`,
+    }),
+    removeFaultButton(id, spec)))
     : [element("li", { className: "note", textContent: "none" })]));
-}
-
-function showRequests(requests, now) {
-  find("requests").replaceChildren(...requests.map((request) => {
-    const ended = new Date(Date.now() - (now - request.endedAt) * 1000).toLocaleTimeString();
-    const attempt = request.attempt > 1 ? `, attempt ${request.attempt}` : "";
-    const target = shortPath(request.path) + (request.range ? `  ${request.range}` : "");
-    const kind = request.status === null || request.status >= 400 ? "bad" : "good";
-    return element("li", { className: kind, title: `${ended} ${request.path} ${request.range ?? ""}${attempt}` },
-      element("b", { textContent: request.status ?? "cut" }),
-      element("span", { className: "method", textContent: request.method }),
-      element("span", { className: "target", textContent: target }),
-      element("span", { className: "fault", textContent: request.isFault ? "fault" : "" }),
-      element("span", { className: "ms", textContent: duration(request.ms) }));
-  }));
 }
 
 function showVideos() {
@@ -127,4 +134,5 @@ document.addEventListener("visibilitychange", () => {
   events = null;
   if (!document.hidden) connect();
 });
+startControls();
 connect();

@@ -16,6 +16,7 @@ export class Spark {
 
   // Adds the total number of bytes received; returns the current rate.
   add(now, received) {
+    if (received < this.samples.at(-1)?.[1]) this.clear(); // the emulator was reset
     this.samples.push([now, received]);
     while (this.samples.length > 2 && now - this.samples[1][0] >= AVERAGE_SECONDS) this.samples.shift();
     const [[then, before]] = this.samples;

@@ -1,5 +1,6 @@
 // The list of videos: a card for each, created once and then updated.
 
+import { confirmButton, remove } from "./control.js";
 import { bytes, copyButton, element, number, setText } from "./format.js";
 import { axisOf, draw } from "./map.js";
 
@@ -73,8 +74,12 @@ class Card {
     setText(this.state, upload && video.state === "empty" ? "uploading" : STATES[video.state] ?? video.state);
     this.root.dataset.state = video.state;
     this.map.setAttribute("aria-label", summary);
-    if (isNew && video.sha256 && !this.picture.firstChild) {
-      this.picture.append(element("img", { src: url(this.id, "thumbnail"), alt: "", loading: "lazy" }));
+    const picture = JSON.stringify(video.thumbnail);
+    if ((video.sha256 || video.thumbnail[0]) && picture !== this.shownPicture) {
+      this.shownPicture = picture;
+      // The query makes the browser request a new thumbnail.
+      const src = `${url(this.id, "thumbnail")}?${encodeURIComponent(picture)}`;
+      this.picture.replaceChildren(element("img", { src, alt: "", loading: "lazy" }));
     }
     if (isNew && !this.detail.hidden) this.fill();
     this.draw();
@@ -102,17 +107,25 @@ class Card {
     const facts = this.facts();
     if (player) {
       this.detail.querySelector(".facts").replaceWith(facts); // keeps the player running
+      updateTracks(player, this.id, video);
     } else {
       const isDownloadable = video.sha256 && video.isPublic && video.hasMp4;
       this.detail.replaceChildren(...(video.sha256 ? [this.player()] : []), facts,
-        ...(isDownloadable ? [download(this.id)] : []));
+        ...(isDownloadable ? [download(this.id)] : []), this.actions());
     }
+  }
+
+  actions() {
+    const button = element("button", { type: "button", className: "small", textContent: "Delete video" });
+    confirmButton(button, () => remove(`videos/${encodeURIComponent(this.id)}`));
+    return element("div", { className: "actions" }, button);
   }
 
   player() {
     const player = element("video", { controls: true, playsInline: true, preload: "metadata" });
     player.poster = url(this.id, "thumbnail");
     player.src = url(this.id, "source");
+    updateTracks(player, this.id, this.video);
     const box = element("div", { className: "player" }, player);
     player.addEventListener("error", () => {
       box.append(element("p", { textContent: "This browser cannot play the uploaded file." }));
@@ -132,9 +145,36 @@ class Card {
     if (video.description) add("Description", video.description);
     if (video.tags.length) add("Tags", video.tags.join(", "));
     for (const { key, value } of video.metadata) add(key, value);
+    if (video.captions.length) {
+      add("Captions", video.captions.map(([language, isDefault]) => language + (isDefault ? " (default)" : "")).join(", "));
+    }
+    if (video.chapters.length) add("Chapters", video.chapters.join(", "));
+    for (const delivery of video.deliveries) add("Webhook", describeDelivery(delivery));
     add("Visibility", video.isPublic ? "public" : "private: asset URLs contain a token");
     return list;
   }
+}
+
+// Adds and removes the tracks of a player that may be running.
+function updateTracks(player, id, video) {
+  const wanted = new Map([
+    ...video.captions.map(([language, isDefault]) => [`captions/${language}`, isDefault]),
+    ...video.chapters.map((language) => [`chapters/${language}`, false]),
+  ]);
+  for (const track of player.querySelectorAll("track")) {
+    if (!wanted.delete(track.dataset.name)) track.remove();
+  }
+  for (const [name, isDefault] of wanted) {
+    const [kind, language] = name.split("/");
+    const track = element("track", { kind, srclang: language, label: language, default: isDefault, src: url(id, name) });
+    track.dataset.name = name;
+    player.append(track);
+  }
+}
+
+// "202, attempt 2: http://127.0.0.1:9000/hook"
+function describeDelivery({ url: target, attempt, status, error }) {
+  return `${status ?? error}${attempt > 1 ? `, attempt ${attempt}` : ""}: ${target}`;
 }
 
 function download(id) {
@@ -150,13 +190,13 @@ function url(id, file) {
 // "36.2 MiB · 7 of 12 parts · 3 in flight · 1 failed"
 function summarize(video, upload) {
   const axis = axisOf(video, upload);
-  const words = [bytes(video.bytes)];
+  const words = [bytes(video.bytes + (upload?.bytes ?? 0))];
   if (axis?.kind === "parts") {
     const total = axis.total ? `of ${number(axis.total)} parts` : "parts so far";
     words.push(`${number(video.parts)} ${total}`);
   }
   if (axis?.kind === "bytes") {
-    const share = axis.total ? `, ${Math.floor((100 * video.bytes) / axis.total)} %` : "";
+    const share = axis.total ? `, ${Math.floor((100 * Math.min(video.bytes + (upload?.bytes ?? 0), axis.total)) / axis.total)} %` : "";
     words.push(`${number(video.parts)} ranges${share}`);
   }
   if (axis?.kind === "whole") words.push("in one request");

@@ -31,7 +31,7 @@ from ._loop import Interrupted, run_async
 from ._output import OutputError, format_video, print_columns, print_json, print_line
 from ._params import Group, command
 from ._signals import set_interrupt_advice
-from ._upload_flags import ImportFlags, UploadFlags
+from ._upload_flags import FleetFlags, ImportFlags, UploadFlags
 
 if TYPE_CHECKING:
     from async_uploader import Client, UnfinishedUpload, UploadToken, Video, VideoStatus
@@ -77,6 +77,19 @@ def upload(flags: UploadFlags) -> int:
 
     Each file becomes a video. All sources are checked before anything is sent. If one of several uploads
     fails, the others continue.
+    """
+    from ._upload import upload as run
+
+    set_up_logging(-1 if flags.quiet else flags.verbose)
+    return run_async(lambda: run(flags))
+
+
+@command(app, FleetFlags)
+def fleet(flags: FleetFlags) -> int:
+    """Upload a manifest from many processes or machines.
+
+    Dask places the uploads. The same command continues: finished sources are skipped, and no source results in two
+    videos.
     """
     from ._upload import upload as run
 

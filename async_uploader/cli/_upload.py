@@ -92,7 +92,8 @@ async def _open_context(
         flags=flags,
         items=items,
         client=client,
-        display=Display(quiet=flags.quiet, sizes=await anyio.to_thread.run_sync(_sizes, items)),
+        # The workers of a fleet report no progress in bytes.
+        display=Display(quiet=flags.quiet, sizes=[None] * len(items) if fleet else await _sizes_of(items)),
         interrupt_advice=advice,
         stdin=stdin,
         emulator=emulator,
@@ -117,6 +118,10 @@ async def _check_and_run(stack: AsyncExitStack, context: UploadContext) -> int:
         spool, is_single=context.is_single, name_of=lambda number: context.items[number].display_name
     )
     return await UploadRunner(context, output).run()
+
+
+async def _sizes_of(items: Sequence[Item]) -> list[int | None]:
+    return await anyio.to_thread.run_sync(_sizes, items)
 
 
 def _sizes(items: Sequence[Item]) -> list[int | None]:

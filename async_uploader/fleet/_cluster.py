@@ -35,19 +35,21 @@ async def connect(
         target: object = scheduler
         if scheduler is None:
             target = await stack.enter_async_context(
-                LocalCluster(
+                LocalCluster(  # type: ignore[no-untyped-call]
                     n_workers=workers or os.cpu_count() or 1,
                     threads_per_worker=_UPLOADS_PER_WORKER,
                     processes=True,
                     asynchronous=True,
-                    dashboard_address=None,
+                    dashboard_address="127.0.0.1:0",  # the default port may be in use
                     silence_logs=logging.CRITICAL,
                     local_directory=stack.enter_context(TemporaryDirectory(ignore_cleanup_errors=True)),
                 )
             )
         try:
             client = await stack.enter_async_context(
-                Client(target, asynchronous=True, timeout=_CONNECT_SECONDS, set_as_default=False)
+                Client(  # type: ignore[no-untyped-call]
+                    target, asynchronous=True, timeout=_CONNECT_SECONDS, set_as_default=False
+                )
             )
         except (OSError, ValueError) as exc:
             raise UploaderError(f"There is no Dask scheduler at {scheduler}.") from exc

@@ -178,7 +178,7 @@ class Fleet:
         except asyncio.CancelledError:
             if (task := asyncio.current_task()) is not None and task.cancelling():
                 with anyio.CancelScope(shield=True), anyio.move_on_after(_CANCEL_SECONDS):
-                    await future.cancel(force=True)
+                    await future.cancel(force=True)  # type: ignore[no-untyped-call]
                 raise
             return UploaderError("The connection to the cluster was lost during the upload.")
         except Exception as exc:  # noqa: BLE001 - of Dask, for a task whose workers died too often

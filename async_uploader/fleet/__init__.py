@@ -7,3 +7,5 @@ idempotency key.
 from ._fleet import Fleet
 
 __all__ = ("Fleet",)
+
+Fleet.__module__ = __name__  # the name in tracebacks

@@ -30,13 +30,10 @@ def scheduler(service: Service, tmp_path: Path) -> Iterator[str]:
         "APIVIDEO_BASE_URL": service.emulator.url,
         "XDG_STATE_HOME": str(tmp_path / "state"),
     }
-    module = (sys.executable, "-m", "distributed.cli")
+    dask = str(Path(sys.executable).with_name("dask"))
     commands = [
-        [*module[:2], f"{module[2]}.dask_scheduler", "--port", "0", "--no-dashboard"],
-        *[
-            [*module[:2], f"{module[2]}.dask_worker", "--nthreads", "4", "--no-dashboard", "--death-timeout", "30"]
-            for _ in range(2)
-        ],
+        [dask, "scheduler", "--port", "0", "--no-dashboard"],
+        *[[dask, "worker", "--nthreads", "4", "--no-dashboard", "--death-timeout", "30"] for _ in range(2)],
     ]
     processes = []
     try:

@@ -152,8 +152,16 @@ def test_no_upload_exceeds_the_rate_limit(
 def test_a_running_cluster(
     online: Cli, scheduler: str, service: Service, catalogue: list[str], tmp_path: Path
 ) -> None:
-    command = [flag for flag in FLEET if not flag.startswith("--workers")]
-    done = online(*command, "--scheduler", scheduler)
+    """The command of docs/fleet.md, with this scheduler and catalogue."""
+    page = (Path(__file__).parents[2] / "docs" / "fleet.md").read_text(encoding="utf-8")
+    shown = next(line for line in page.splitlines() if line.endswith("--scheduler tcp://SCHEDULER:8786"))
+    for name, actual in {
+        "catalogue.csv": "m.csv",
+        "results.jsonl": "r.jsonl",
+        "tcp://SCHEDULER:8786": scheduler,
+    }.items():
+        shown = shown.replace(name, actual)
+    done = online(*shown.split()[1:])
     assert done.returncode == 0, done.stderr
     check_all_finished(service, catalogue, tmp_path)
     assert KEY not in (tmp_path / "r.jsonl").read_text()

@@ -101,9 +101,8 @@ _MODULES = {
     "_resume.unfinished": ("UnfinishedUpload", "forget_unfinished", "list_unfinished"),
     "_types": (
         "ContainerDetails",
-        "ImportOptions",
-        "ImportOptions",
         "Failed",
+        "ImportOptions",
         "OnStatus",
         "OnVideo",
         "Ranges",

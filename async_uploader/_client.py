@@ -68,7 +68,7 @@ class Client(AccountApi):
     :param upload_token: upload token, to upload without an API key (default: ``APIVIDEO_UPLOAD_TOKEN``)
     :param base_url: ``"production"``, ``"sandbox"`` or a URL (default: ``APIVIDEO_BASE_URL``, or production)
     :param buffer_bytes: bytes of streams that are kept in memory, for all uploads together (default: 64 MiB). A
-        stream with C parts of P bytes in flight buffers up to (C + 2) * P bytes; what exceeds ``buffer_bytes`` is
+        stream with C parts of P bytes in flight buffers up to (C + 2) * P bytes; bytes beyond ``buffer_bytes`` are
         written to temporary files. Files need no such buffer
     :param allow_plain_http: allow an ``http://`` URL of another machine, which sends credentials unencrypted
         (default: False)
@@ -105,8 +105,8 @@ class Client(AccountApi):
         self._slots = UploadSlots(self._limiter)
         self._account = Account.of(self._credential.secret, self.base_url)
         self._resumptions = Resumptions(self._account, is_delegated=self.delegated)
-        # Those that the caller forgot are closed with the client.
-        self._many: WeakSet[Uploads] = WeakSet()
+        # Batches that the caller did not close are closed with the client.
+        self._batches: WeakSet[Uploads] = WeakSet()
 
     @property
     def base_url(self) -> str:
@@ -131,7 +131,7 @@ class Client(AccountApi):
 
     async def __aexit__(self, *exc_info: object) -> None:
         self._state.close()
-        for uploads in list(self._many):
+        for uploads in list(self._batches):
             await uploads.aclose()
         self._opener.close()
         self._limiter.close()
@@ -167,8 +167,9 @@ class Client(AccountApi):
             kill -9. ``"anywhere"``: also without the journal or on another machine, with two metadata entries that
             the container has until the upload finishes. A stream cannot be resumed
         :param idempotency_key: all uploads with this key result in one video: from any machine, at any time, even
-            at once. A finished video is returned without sending anything, an unfinished one is resumed, whatever
-            ``resume`` says. 1 to 200 printable characters, which stay in the video's metadata (default: none)
+            concurrently. A finished video is returned without sending anything; an unfinished one is resumed,
+            whatever ``resume`` is. 1 to 200 printable characters, which remain in the video's metadata (default:
+            none)
         :param keep_finished: with ``resume``, keep the journal entry of the finished upload: the same upload then
             returns the same video without sending anything, for 7 days or until :func:`forget_unfinished` is
             called for it (default: False, the entry is deleted when ``on_video`` has returned)
@@ -197,7 +198,7 @@ class Client(AccountApi):
             of a signed URL may differ
         :param title: title of the video (default: the last part of the URL's path), and further details as in
             :meth:`upload`
-        :returns: the new container, at once; :meth:`wait_until_playable` waits for the video
+        :returns: the new container, immediately; :meth:`wait_until_playable` waits for the video
         :raises ConfigurationError: the source is empty, or an option is invalid
         :raises ConflictError: the key belongs to another source; nothing was changed
         :raises ApiError: the service refused the request
@@ -291,7 +292,7 @@ class Client(AccountApi):
             check=_check_item,
             check_client=self._state.check,
         )
-        self._many.add(uploads)
+        self._batches.add(uploads)
         return uploads
 
     async def _upload_item(self, item: UploadItem, *, slots: UploadSlots) -> Video:

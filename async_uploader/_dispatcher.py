@@ -26,9 +26,9 @@ class EventDispatcher:
         self._source = source
 
     def emit(self, event: events.UploadEvent) -> None:
-        """Call every listener with the event, completed by the upload's number, the source and the time.
+        """Call every listener with the event, to which the upload's number, the source and the time are added.
 
-        :raises Exception: a listener raised it; the other listeners were called all the same
+        :raises Exception: a listener raised it; the other listeners were called nevertheless
         """
         if self._listeners:
             completed = replace(event, upload=self._upload, source=self._source, at_seconds=anyio.current_time())

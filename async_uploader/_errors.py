@@ -22,10 +22,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Self
 
-from ._parsing import sentence
+from ._parsing import single_line
 from ._public import public
 
-# A message with more problems than this would not be read. `ApiError.problems` has all of them.
+# Nobody reads a message with more problems than this. `ApiError.problems` has all of them.
 _MAX_PROBLEMS_IN_MESSAGE: Final = 10
 
 
@@ -33,7 +33,7 @@ _MAX_PROBLEMS_IN_MESSAGE: Final = 10
 class UploaderError(Exception):
     """Base class of all errors of this package. All of them can be pickled.
 
-    Raised itself if the service's response is not what was expected, and for an unexpected exception of a callback
+    Raised itself if the service's response is unexpected, and for an unexpected exception of a callback
     in :meth:`Client.upload_many`.
     """
 
@@ -63,7 +63,7 @@ class SourceError(UploaderError):
 
 @public
 class SourceUnavailable(SourceError):
-    """A remote source gives no usable response for now: its connection was lost, it stalled, or it answered 5xx.
+    """A remote source gives no usable response for now: a lost connection, a stall, or a 5xx.
 
     Reading it is retried like a request to the service. If that does not help, the upload can be resumed.
     """
@@ -121,13 +121,13 @@ class ApiError(UploaderError):
         return (self.type or "").rstrip("/").rpartition("/")[2]
 
     def _message(self) -> str:
-        text = f"The service answered {self.status}: {self.title.rstrip('.')}"
+        text = f"The service responded with {self.status}: {self.title.rstrip('.')}"
         if self.name:
             text += f" ({self.name})"
         if self.detail:
             text += f". {self.detail.rstrip('.')}"
         for problem in self.problems[:_MAX_PROBLEMS_IN_MESSAGE]:
-            title, name = sentence(problem.get("title")), sentence(problem.get("name"))
+            title, name = single_line(problem.get("title")), single_line(problem.get("name"))
             if title and (title, name) != (self.title, self.name):
                 text += f"; {name}: {title}" if name else f"; {title}"
         return text.rstrip(".") + "."
@@ -145,15 +145,14 @@ class TransportError(UploaderError):
     :ivar reason: cause, as part of a sentence
     :ivar maybe_received: whether the service may have received the request, so that its outcome is unknown
     :ivar retryable: whether a retry can succeed; False for an untrusted certificate, for example
-    :ivar unreadable: whether there was a response with a status of 2xx, but with an unexpected body, such as the
-        page of a proxy
+    :ivar unreadable: whether there was a 2xx response with an unexpected body, such as the page of a proxy
     """
 
     def __init__(
         self, reason: str, *, maybe_received: bool, retryable: bool = True, unreadable: bool = False
     ) -> None:
         super().__init__(
-            f"The service answered {reason}." if unreadable else f"No response from the service: {reason}."
+            f"The service responded with {reason}." if unreadable else f"No response from the service: {reason}."
         )
         self.unreadable = unreadable
         self.reason = reason
@@ -180,7 +179,7 @@ class UploadFailed(UploaderError):
     :ivar parts_total: number of all parts; None if it is not known
     :ivar acknowledged_bytes: size of the acknowledged parts in bytes
     :ivar total_bytes: size of the source in bytes; None if it is not known
-    :ivar resumable: whether the container was kept, so that the same upload with ``resume`` continues
+    :ivar resumable: whether the container was kept, so that the upload can be resumed
     :ivar advice: a sentence about the container, and what to do next; may be empty
     """
 
@@ -218,7 +217,7 @@ class SourceFailed(UploadFailed, SourceError):
 def error_type(error: BaseException) -> str:
     """Return an error as one word: the status of an :class:`ApiError`, else the name of the class.
 
-    For an :class:`UploadFailed`, it is that of the cause.
+    For an :class:`UploadFailed`, return the word of its cause.
     """
     if isinstance(error, UploadFailed) and error.__cause__ is not None:
         return error_type(error.__cause__)

@@ -23,7 +23,7 @@ from ._public import public
 # container only by the exact value of an entry, and the machine that looks for it does not know the plan.
 MARK_SOURCE: Final = "async-uploader-source"
 MARK_PLAN: Final = "async-uploader-plan"
-# Entries that a video with an idempotency key keeps: the key, and what identifies the source, with its plan.
+# Entries that a video with an idempotency key keeps: the key, and the content hash of the source with its plan.
 MARK_KEY: Final = "async-uploader-key"
 MARK_CONTENT: Final = "async-uploader-content"
 # Entry of a container that may not be in the journal yet: a random id, which the journal has.
@@ -281,7 +281,7 @@ class BytesRange(Model, frozen=True, kw_only=True):
 
 @public
 class Ingest(Model, frozen=True, kw_only=True):
-    """Progress of the ingest: what the service has received of a video.
+    """Progress of the ingest: the parts or bytes of a video that the service has received.
 
     :ivar status: ``"uploading"``, ``"uploaded"``, ``"ingesting"``, ``"ingested"``, or a value that is not
         documented yet; None if nothing was received

@@ -77,7 +77,7 @@ class TransferOptions(Struct, frozen=True, kw_only=True):
             check_idempotency_key(self.idempotency_key)
             if self.video_id is not None:
                 raise ConfigurationError(
-                    "idempotency_key chooses the video, and so does video_id; remove one of them."
+                    "The video is determined by idempotency_key or by video_id; remove one of them."
                 )
 
 
@@ -104,7 +104,7 @@ def _check_whole(name: str, value: object, low: int, high: int, *, unit: str) ->
         raise ConfigurationError(f"{name} must be a whole number from {span}, not {value!r}.")
 
 
-# Packages whose frames can lie between a caller and this module.
+# Packages whose frames can be between the caller's frame and this module's.
 _INTERNAL: Final = frozenset({"anyio", "async_uploader", "asyncio", "concurrent", "contextlib"})
 _TRANSFER_FIELDS: Final = frozenset(TransferOptions.__struct_fields__)
 _DEFAULT_OPTIONS: Final = TransferOptions()
@@ -159,7 +159,7 @@ def import_options(options: UploadOptions) -> ImportOptions:
 
 
 def _resume_mode(*, is_on: bool) -> ResumeMode:
-    """Translate ``resume=True`` and ``resume=False``, which were the values before there were names."""
+    """Translate ``resume=True`` and ``resume=False``, the values of earlier versions."""
     mode: ResumeMode = "anywhere" if is_on else "off"
     message = f"resume={is_on} is deprecated; use resume={mode!r}"
     warnings.warn(message, DeprecationWarning, stacklevel=_caller_stacklevel())

@@ -1,4 +1,4 @@
-"""The meaning of errors: for a part, for its container, and for what the service has stored. Pure.
+"""The meaning of errors and statuses: for a part, for its container, and for the stored parts. Pure.
 
 Workers, the journal and the final error depend on outcomes, not on status codes.
 
@@ -72,7 +72,7 @@ _SOURCE_PROBLEMS: Final = ("video-source-", "video-content-range-", "uploaded-fi
 _NOT_FOUND: Final = "resource-not-found"
 # The file no longer exists. Other errors can be temporary, on a network drive for example.
 _NO_FILE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP})
-# Values of `ingest.status` that mean that the source is complete. Unknown values mean nothing.
+# Values of `ingest.status` for a complete source. Unknown values are ignored.
 _COMPLETE: Final = frozenset({"uploaded", "ingested"})
 # Values of `ingest.status` before the source is complete.
 _INCOMPLETE: Final = frozenset({None, "missing", "uploading"})
@@ -152,7 +152,7 @@ def may_have_succeeded(error: UploaderError) -> bool:
 
 
 def is_empty(status: VideoStatus) -> bool:
-    """Whether a container has no parts, and is not being processed."""
+    """Whether a container has no parts and is not being processed."""
     ingest = status.ingest
     has_parts = ingest.received_parts is not None and bool(ingest.received_parts.parts)
     return ingest.status in _INCOMPLETE and not (ingest.filesize or has_parts or ingest.received_bytes)
@@ -178,7 +178,7 @@ def received_parts(status: VideoStatus, parts: Iterable[Part], *, ranges: str) -
 def is_complete(status: VideoStatus, *, total_bytes: int | None) -> bool | None:
     """Whether the service has the complete source.
 
-    :param total_bytes: the size of the source; None while a stream runs, which is not complete then
+    :param total_bytes: the size of the source; None while it is unknown, because its stream has not ended
     :returns: True, None while this is undecided, or False if the service has completed a source of another size
     """
     ingest = status.ingest

@@ -14,17 +14,16 @@ from typing import Any, Final
 _MAX_DEPTH: Final = 64
 # Longer numbers overflow a float, and `int()` refuses more than 4300 digits.
 _MAX_DIGITS: Final = 300
-# Of a count in a header. No account has as many requests, and larger numbers could overflow in calculations.
+# Digits of a count in a header. No account has so many requests, and larger numbers could overflow.
 _MAX_COUNT_DIGITS: Final = 15
 # Longer than any wait. Larger numbers overflow clocks and timers.
 _MAX_SECONDS: Final = 1e9
-# Longer texts are cut in messages.
+# Longer texts are truncated in messages.
 _MAX_TEXT_LENGTH: Final = 500
 # Servers refuse longer header lines. No token of the service comes near this length.
 _MAX_CREDENTIAL_LENGTH: Final = 8192
 _MAX_ID_LENGTH: Final = 256
-# The largest number that is read: 64 bits. No size, count or time of the service comes near it, and a larger one
-# would overflow the database that it is written to.
+# 64 bits: larger numbers would overflow the journal's database. No number of the service comes near this.
 _MAX_WHOLE_NUMBER: Final = 2**63 - 1
 _MAX_NUMBER_DIGITS: Final = 40
 
@@ -71,8 +70,8 @@ def _without_surrogates(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def sentence(value: object) -> str | None:
-    """Text for a message, or None: on one line, without control characters, of limited length."""
+def single_line(value: object) -> str | None:
+    """A text for a message: one line of limited length, without control characters. None if it is not text."""
     if not isinstance(value, str):
         return None
     line = " ".join(value[: 2 * _MAX_TEXT_LENGTH].split())

@@ -145,7 +145,7 @@ def plan_parts(total_bytes: int, *, part_bytes: int | None = None, concurrency: 
         minimum = format_size(-(-total_bytes // MAX_PARTS // MIB) * MIB)
         raise ConfigurationError(
             f"A source of {format_size(total_bytes)} would need more than {MAX_PARTS:,} parts of "
-            f"{format_size(part_bytes)}; choose a part size of at least {minimum}, or none."
+            f"{format_size(part_bytes)}; choose a part size of at least {minimum}, or omit it."
         )
     return Plan(
         total_bytes=total_bytes,
@@ -177,7 +177,7 @@ def plan_stream(
 
 
 def fit_to_allowance(plan: Plan, allowance: Allowance | None, *, files: int = 1) -> Plan:
-    """Enlarge the parts of a plan if the account does not have enough uploads for the usual ones.
+    """Enlarge the parts of a plan if the account does not have enough uploads left for it.
 
     There are as many parts as the connections can use, but no more than the window allows. If it allows too few,
     the parts become so large that the network, and not the rate limit, determines the duration.

@@ -59,11 +59,11 @@ class ProgressTracker:
         self._sent_bytes: dict[int, int] = {}
 
     def add_sent(self, part_number: int, count_bytes: int) -> None:
-        """Count bytes of a part as sent; a negative number takes them back."""
+        """Count bytes of a part as sent; a negative number subtracts them."""
         self._sent_bytes[part_number] = self._sent_bytes.get(part_number, 0) + count_bytes
 
     def discard_sent(self, part_number: int) -> None:
-        """Count nothing of a part as sent: its attempt has failed."""
+        """Subtract the sent bytes of a part, because its attempt has failed."""
         self._sent_bytes.pop(part_number, None)
 
     def acknowledge(self, part_number: int, size_bytes: int) -> None:
@@ -99,7 +99,7 @@ class ProgressReporter:
         self._last: Progress | None = None
 
     async def run(self) -> None:
-        """Report until cancelled. A slow callback delays nothing but later reports."""
+        """Report until cancelled. A slow callback delays only later reports."""
         while self._on_progress is not None:
             await self.report()
             await anyio.sleep(self._INTERVAL_SECONDS)

@@ -57,7 +57,7 @@ OnVideo: TypeAlias = Callable[[Video], Awaitable[object] | object]
 #: Called (plain or async) with a status of a video.
 OnStatus: TypeAlias = Callable[[VideoStatus], Awaitable[object] | object]
 
-#: How parts are named: by numbers (progressive upload) or by byte ranges.
+#: How parts are identified: by numbers (progressive upload) or by byte ranges.
 Ranges: TypeAlias = Literal["part", "bytes"]
 #: From where an interrupted upload can be resumed.
 ResumeMode: TypeAlias = Literal["off", "local", "anywhere"]
@@ -105,14 +105,14 @@ class ContainerDetails(TypedDict, total=False):
 
 @public
 class ImportOptions(ContainerDetails, total=False):
-    """All options of :meth:`Client.import_video`, which describes them."""
+    """All options of :meth:`Client.import_video`; see there."""
 
     idempotency_key: str | None
 
 
 @public
 class UploadOptions(ImportOptions, total=False):
-    """All options of :meth:`Client.upload`, which describes them."""
+    """All options of :meth:`Client.upload`; see there."""
 
     video_id: str | None
     ranges: Ranges
@@ -179,7 +179,7 @@ class Failed:
 
     :ivar item: the item; a plain source is wrapped in an :class:`UploadItem`
     :ivar video: None
-    :ivar error: why; an unexpected exception of a callback is its ``__cause__``
+    :ivar error: why it failed; an unexpected exception of a callback is its ``__cause__``
     """
 
     item: UploadItem

@@ -1,8 +1,8 @@
-"""What happens in an upload, reported while it happens: for displays, traces and statistics.
+"""Events of uploads, for displays, traces and statistics.
 
 ``upload(..., on_event=...)`` reports the events of one upload, :func:`listen` those of all uploads of this
-process. Events arrive in the event loop, synchronously and in chronological order; a listener must not block. An
-exception that a listener raises ends the upload, as an exception of ``on_progress`` does.
+process. Listeners are called in the event loop, in chronological order, and must not block. An exception that a
+listener raises ends the upload, as one of ``on_progress`` does.
 
 ::
 
@@ -110,14 +110,14 @@ class UploadOutcome(StrEnum):
 class ContainerState(StrEnum):
     """What happened to the container of an upload that failed or was cancelled."""
 
-    #: The same upload with ``resume`` continues.
+    #: The upload can be resumed.
     KEPT = "kept"
     DELETED = "deleted"
     #: It could not be deleted. The service deletes it after 7 days.
     NOT_DELETED = "not deleted"
     #: The caller named it, another program writes to it, or an upload token created it.
     UNCHANGED = "unchanged"
-    #: It does not exist any more.
+    #: It no longer exists.
     MISSING = "missing"
 
 
@@ -162,7 +162,7 @@ class ContainerReady(UploadEvent, frozen=True, kw_only=True):
     :ivar part_bytes: size of a part in bytes; of the first parts, if parts grow
     :ivar parts_done: number of parts that the service already has
     :ivar acknowledged_bytes: size of these parts in bytes
-    :ivar resumable: whether the same upload with ``resume`` continues if this process ends now
+    :ivar resumable: whether the upload can be resumed if this process ends now
     """
 
     video_id: str
@@ -241,7 +241,7 @@ class RetryScheduled(UploadEvent, frozen=True, kw_only=True):
 
 
 class RateLimitWait(UploadEvent, frozen=True, kw_only=True):
-    """A request waits for the account's rate limit, or for its even share of the limit.
+    """A request waits for the account's rate limit, or because requests are spread evenly over the window.
 
     :ivar kind: the limit that it waits for
     :ivar wait_seconds: expected wait in seconds
@@ -266,10 +266,10 @@ class UploadEnded(UploadEvent, frozen=True, kw_only=True):
     :ivar video_id: the video or its container; None if there is none
     :ivar outcome: the outcome
     :ivar error: why the upload failed; None if it finished or was cancelled
-    :ivar resumable: whether the same upload with ``resume`` continues, or returns the finished video
-        (``keep_finished``)
+    :ivar resumable: whether the upload can be resumed; if it finished, whether uploading the same source again
+        returns this video (``keep_finished``)
     :ivar container: what happened to the container; None if the upload finished, or if there was no container
-    :ivar advice: the same as a sentence, as in ``UploadFailed.advice``; may be empty
+    :ivar advice: a sentence about the container, as in ``UploadFailed.advice``; may be empty
     """
 
     video_id: str | None

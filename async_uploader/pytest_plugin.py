@@ -1,7 +1,7 @@
 """pytest fixtures that test any client of api.video, in any language, with the emulator.
 
 ``apivideo_emulator``
-    An emulator for this test alone, in a thread: the test can be sync or async, and use any client.
+    An emulator for one test, in a thread: the test can be sync or async, and use any client.
 ``apivideo_env``
     The same emulator in the environment, for code that reads its settings there.
 ``apivideo_client``
@@ -47,7 +47,7 @@ _RARE_SETTINGS: Final = ("allowed_hosts", "data", "host", "port", "tls", "video_
 class RunningEmulator:
     """An emulator that runs in a thread. Call its methods from any other thread.
 
-    They block. In an event loop, call the two that wait in a thread, so that uploads in the loop can continue:
+    The methods block. In an event loop, call those that wait in a thread, so that uploads can continue:
     ``await asyncio.to_thread(emulator.wait_until_finished, video_id)``.
 
     :ivar url: base URL for clients: ``http://HOST:PORT``
@@ -115,7 +115,7 @@ class RunningEmulator:
     def add_fault(self, fault: str | Fault) -> None:
         """Add a fault.
 
-        :param fault: a :class:`~async_uploader.emulator.Fault`, or its text: ``"part=2:cut"``
+        :param fault: a :class:`~async_uploader.emulator.Fault`, or a fault spec: ``"part=2:cut"``
         :raises ValueError: the fault is invalid
         """
         parsed = _fault(fault)
@@ -155,8 +155,8 @@ class RunningEmulator:
         if len(records) > _REPORTED_REQUESTS:
             lines.insert(0, f"… {len(records) - _REPORTED_REQUESTS} requests before these")
         lines += [_video_line(video) for video in self.videos.values()]
-        struck = {fault for record in records for fault in record.faults}
-        lines += [f"fault '{spec}' has not struck" for name, spec in specs.items() if name not in struck]
+        triggered = {fault for record in records for fault in record.faults}
+        lines += [f"fault '{spec}' was never triggered" for name, spec in specs.items() if name not in triggered]
         return "\n".join(lines)
 
 
@@ -166,7 +166,7 @@ def running_emulator(
 ) -> Iterator[RunningEmulator]:
     """Run an emulator in a thread during the ``with`` block, for fixtures of another scope and other test runners.
 
-    :param faults: faults, as :class:`~async_uploader.emulator.Fault` or as text
+    :param faults: faults, as :class:`~async_uploader.emulator.Fault` or as fault specs
     :param api_key: the API key that it accepts (default: ``local-key``)
     :param settings: other settings of :class:`~async_uploader.emulator.Emulator`
     :raises ValueError: a setting or a fault is invalid
@@ -193,7 +193,7 @@ def running_emulator(
 
 @pytest.fixture
 def apivideo_emulator(request: pytest.FixtureRequest) -> Iterator[RunningEmulator]:
-    """An emulator for this test alone, with the settings of ``@pytest.mark.apivideo(…)``."""
+    """An emulator for one test, with the settings of ``@pytest.mark.apivideo(…)``."""
     with ExitStack() as stack:
         try:
             running = stack.enter_context(running_emulator(**_settings(request.node)))

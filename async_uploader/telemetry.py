@@ -40,8 +40,8 @@ _Attributes = dict[str, str | int | float | bool]
 _SCOPE: Final = "async_uploader"
 # The semantic conventions' value of `error.type` for errors without a type.
 _OTHER: Final = "_OTHER"
-# Parts take from milliseconds to minutes, uploads up to hours.
-_SECONDS: Final = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000)
+# Bucket boundaries of durations: parts take from milliseconds to minutes, uploads up to hours.
+_BUCKET_SECONDS: Final = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000)
 _RETRIED: Final = (events.PartOutcome.UNKNOWN, events.PartOutcome.NOT_STORED)
 
 
@@ -104,13 +104,13 @@ class _Instruments:
             "apivideo.upload.duration",
             "s",
             "Time from the plan to the finished video, or to the failure",
-            explicit_bucket_boundaries_advisory=_SECONDS,
+            explicit_bucket_boundaries_advisory=_BUCKET_SECONDS,
         )
         self.part_seconds: metrics.Histogram = meter.create_histogram(
             "apivideo.part.duration",
             "s",
             "Time from the first attempt of a part to the end of its last attempt",
-            explicit_bucket_boundaries_advisory=_SECONDS,
+            explicit_bucket_boundaries_advisory=_BUCKET_SECONDS,
         )
         self.stored_bytes: metrics.Counter = meter.create_counter(
             "apivideo.upload.stored", "By", "Bytes of stored parts"
@@ -157,7 +157,7 @@ class _Part:
 
     @property
     def failure(self) -> str | None:
-        """Description of the error, unless the part was stored all the same."""
+        """Description of the error; None if the part was stored."""
         return None if self.outcome is events.PartOutcome.STORED else self.error
 
 
@@ -168,7 +168,7 @@ class _Upload:
         self._tracer = tracer
         self._instruments = instruments
         self._began_at_seconds = event.at_seconds
-        # Read once, so that the spans of an upload are consistent even if the wall clock is changed meanwhile.
+        # Read once, so that the spans of an upload are consistent even if the wall clock changes.
         self._epoch_ns = time.time_ns() - round(event.at_seconds * 1e9)
         self._parts: dict[int, _Part] = {}
         attributes: _Attributes = {
@@ -184,7 +184,7 @@ class _Upload:
         self._context = trace.set_span_in_context(self._span)
 
     def record(self, event: events.UploadEvent) -> None:
-        """Record an event other than the first one. Types of later versions are ignored."""
+        """Record an event other than the first one. Unknown types are ignored."""
         match event:
             case events.ContainerReady():
                 self._container_ready(event)

@@ -17,7 +17,7 @@ KEY: Final = "local-key"
 
 NOT_OPEN: Final = "The client is not open: use it inside 'async with Client() as client:'."
 CLOSED: Final = "The client is closed: create a new one."
-OPEN_TWICE: Final = "The client is open already: open it once, and share it with everything that uploads."
+OPEN_TWICE: Final = "The client is already open: open it once, and share it among all uploads."
 REOPENED: Final = "The client is closed and cannot be opened again: create a new one."
 OTHER_LOOP: Final = (
     "The client was opened in another event loop: use one client in each loop, or call "

@@ -73,7 +73,7 @@ def test_single_failures_are_forgiven() -> None:
     assert (controller.connections, controller.is_growing) == (16, True)
 
 
-def test_repeated_failures_give_way_and_lead_to_steady() -> None:
+def test_repeated_failures_reduce_and_lead_to_steady() -> None:
     controller = ConcurrencyController(ConcurrencyPolicy())
     controller.connections = 8
     controller.connection_failed(1.0)

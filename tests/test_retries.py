@@ -98,4 +98,4 @@ async def test_a_requested_wait_may_exceed_the_longest_backoff() -> None:
 async def test_each_retry_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     attempts = Attempts(unavailable(retry_after_seconds=2), None, subject="movie.mp4")
     await attempts.retries.retry(attempts, operation=Operation.PART, part_number=12)
-    assert caplog.messages == ["movie.mp4, part 12: The service answered 503: Busy. Retrying in 2.0 s."]
+    assert caplog.messages == ["movie.mp4, part 12: The service responded with 503: Busy. Retrying in 2.0 s."]

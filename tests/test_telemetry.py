@@ -146,7 +146,7 @@ async def test_spans_of_an_upload(movie: Path, seen: Seen) -> None:
     }
     (retry,) = noted(parts[2], "apivideo.retry")
     assert (retry["apivideo.request"], retry["error.type"]) == ("part 2", "503")
-    assert "answered 503" in retry["apivideo.retry.reason"]
+    assert "responded with 503" in retry["apivideo.retry.reason"]
     assert retry["apivideo.wait"] >= 0
 
     attempts = [span for span in seen.spans("attempt") if attributes(span)["apivideo.part.number"] == 2]
@@ -162,7 +162,7 @@ async def test_spans_of_an_upload(movie: Path, seen: Seen) -> None:
         "error.type": "503",
     }
     assert attempts[0].status.status_code is StatusCode.ERROR
-    assert "answered 503" in (attempts[0].status.description or "")
+    assert "responded with 503" in (attempts[0].status.description or "")
     assert (stored["http.request.resend_count"], stored["apivideo.outcome"]) == (1, "stored")
     assert len(seen.spans("attempt")) == 4
 
@@ -465,7 +465,7 @@ assert all(name == "asyncio" or name.startswith("async_uploader") for name in ch
         ((), ""),
         (
             ("create,times=1:status=503",),
-            "movie.mp4, create: The service answered 503: Service Unavailable. Retrying",
+            "movie.mp4, create: The service responded with 503: Service Unavailable. Retrying",
         ),
     ],
     ids=["all is well", "a retry"],

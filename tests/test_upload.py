@@ -272,13 +272,17 @@ async def test_a_source_of_the_wrong_type_is_a_type_error(client: Client) -> Non
 @pytest.mark.parametrize(
     ("fault", "kind", "sentence"),
     [
-        ("create:problem=invalid-attribute", ApiError, "The service answered 400"),
+        ("create:problem=invalid-attribute", ApiError, "The service responded with 400"),
         ("create:status=403", AuthenticationError, "403"),
         ("create:status=500", ApiError, "500"),
         ("create:status=200,body=html", UploaderError, "not a video; check the base URL"),
         ("create:cut", TransportError, "No response from the service: it closed the connection."),
         ("auth:problem=authentication-invalid-user-credentials", AuthenticationError, "Check the API key"),
-        ("part=1:problem=uploaded-file-too-large", UploadFailed, r"^Part 1 of 1: The service answered 4\d\d: "),
+        (
+            "part=1:problem=uploaded-file-too-large",
+            UploadFailed,
+            r"^Part 1 of 1: The service responded with 4\d\d: ",
+        ),
     ],
 )
 async def test_a_refusal_raises_one_typed_error(

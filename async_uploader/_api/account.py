@@ -1,4 +1,4 @@
-"""Account requests besides uploads: videos, their status, and upload tokens. All are retried."""
+"""All requests other than uploads: videos, their status, and upload tokens. All are retried."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ class AccountApi:
         return await self._read(Operation.TOKEN, lambda: self._service.get_upload_token(token))
 
     async def delete_upload_token(self, token: str) -> None:
-        """Delete an upload token, so that it cannot be used any more.
+        """Delete an upload token, so that it can no longer be used.
 
         :raises ApiError: it does not exist (404), or the service refused the request
         """

@@ -1,4 +1,4 @@
-"""The life of a client: opened once, used in the event loop in which it was opened, and closed once."""
+"""The state of a client: it is opened once, used in the event loop in which it was opened, and closed once."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from async_uploader._errors import ConfigurationError
 
 
 class ClientState:
-    """Refuses the use of a client that is not open, or in another event loop than its own.
+    """Checks that a client is open, and is used in its own event loop.
 
-    Its connections, locks and timers belong to one loop. Without this check, a wrong use could hang.
+    Its connections, locks and timers belong to that loop: in another one, a request could hang.
     """
 
     def __init__(self) -> None:
@@ -28,9 +28,7 @@ class ClientState:
         if self._is_closed:
             raise ConfigurationError("The client is closed and cannot be opened again: create a new one.")
         if self._loop is not None:
-            raise ConfigurationError(
-                "The client is open already: open it once, and share it with everything that uploads."
-            )
+            raise ConfigurationError("The client is already open: open it once, and share it among all uploads.")
         self._loop = loop
 
     def close(self) -> None:

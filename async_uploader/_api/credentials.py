@@ -47,7 +47,7 @@ def find_credential(api_key: str | None, upload_token: str | None) -> ApiKey | D
     if api_key is not None and upload_token is not None:
         raise ConfigurationError("Pass an API key or an upload token, not both.")
     if "" in (api_key, upload_token):
-        raise ConfigurationError("The given credential is empty. Omit it to use the one of the environment.")
+        raise ConfigurationError("The given credential is empty. Omit it to use the one from the environment.")
     if api_key is None and upload_token is None:
         api_key = os.environ.get("APIVIDEO_API_KEY")
         upload_token = None if api_key else os.environ.get("APIVIDEO_UPLOAD_TOKEN")
@@ -107,12 +107,12 @@ class BearerToken:
                 if is_transient(exc) or exc.status < 400:
                     self._pair = pair
                     raise
-                # Expired, or used by an earlier refresh whose response was lost. The key is still valid.
+                # The refresh token has expired, or an earlier refresh used it and its response was lost.
         return self._keep(await self._log_in())
 
     def _keep(self, pair: TokenPair) -> str:
         self._pair = pair
-        # Early enough for a request that is about to start; less for tokens that are valid for a short time.
+        # Enough for a request that is about to start; less for tokens that are valid for a short time.
         margin_seconds = min(60.0, pair.expires_in_seconds / 5)
         self._renew_at = anyio.current_time() + pair.expires_in_seconds - margin_seconds
         return pair.access

@@ -1,4 +1,4 @@
-"""HTTP exchanges with one host, by aiohttp. Each sends one request once, and every failure is an UploaderError."""
+"""HTTP exchanges with one host, through aiohttp. Each request is sent once; every failure is an UploaderError."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from yarl import URL
 
 from async_uploader._errors import ApiError, AuthenticationError, UploaderError
 from async_uploader._limits import MIB
-from async_uploader._parsing import json_object, retry_after_seconds, sentence
+from async_uploader._parsing import json_object, retry_after_seconds, single_line
 
 from .base_url import environment_proxy
 from .stall import RESPONSE_STALLS, StallDetector
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .multipart import PartBody
 
 
-# No response of the service comes near this size. The page of a proxy may; the rest of it is not read.
+# No response of the service is nearly as large. The page of a proxy may be larger; the rest of it is not read.
 _MAX_RESPONSE_BYTES: Final = 16 * MIB
 # Shorter values are not secrets, and may occur within other words.
 _MIN_SECRET_LENGTH: Final = 8
@@ -62,9 +62,9 @@ class Response(Struct, frozen=True, kw_only=True):
     def _error(self) -> ApiError:
         problem = json_object(self._without_secrets())
         kind = AuthenticationError if self.status in (401, 403) else ApiError
-        title, detail = sentence(problem.get("title")), sentence(problem.get("detail"))
+        title, detail = single_line(problem.get("title")), single_line(problem.get("detail"))
         if title is None or not title.strip("."):
-            title = sentence(self.reason) or "no reason given"
+            title = single_line(self.reason) or "no reason given"
         if 300 <= self.status < 400:
             detail = "It redirects elsewhere, and redirects are not followed; check the base URL"
         problems = problem.get("problems")
@@ -72,9 +72,9 @@ class Response(Struct, frozen=True, kw_only=True):
             problems = []
         return kind(
             status=self.status,
-            type=sentence(problem.get("type")),
+            type=single_line(problem.get("type")),
             title=title,
-            name=sentence(problem.get("name")),
+            name=single_line(problem.get("name")),
             detail=detail,
             problems=[item for item in problems if isinstance(item, dict)],
             retry_after_seconds=retry_after_seconds(self.status, self.headers),
@@ -118,9 +118,9 @@ _STALL_DETECTOR: Final[ContextVar[Callable[[], StallDetector | None]]] = Context
 async def _without_retry(
     request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """Keep aiohttp from retrying a GET or DELETE whose connection was lost.
+    """Prevent aiohttp from retrying a GET or DELETE whose connection was lost.
 
-    Retries are up to the caller, which has to know whether a request was sent before.
+    Only the caller retries, because it must know whether a request was sent before.
     """
     try:
         return await send(request)
@@ -183,7 +183,7 @@ class Http:
     ) -> Response:
         """Send one request and return its response, with any status.
 
-        :param stall_seconds: give up after this time without movement; ``math.inf``: the caller limits it
+        :param stall_seconds: give up after this time without movement; ``math.inf``: the caller has its own limit
         :param on_moved: called when bytes have moved
         :param secrets: values in the request that must not appear in an error
         :raises TransportError: there was no usable response
@@ -215,8 +215,8 @@ class Http:
                     )
         except Exception as exc:  # noqa: BLE001 - every exception becomes an UploaderError
             failure, cause = _failure_and_cause(exc, body)
-        # Raised outside the handler: inside, aiohttp's exception would become the context of this one, with the
-        # URL and the headers that it carries.
+        # Raised outside the handler. Inside, aiohttp's exception would become the context of this one, and expose
+        # the URL and the headers.
         raise failure from cause
 
 

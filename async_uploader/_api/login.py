@@ -16,8 +16,8 @@ from .stall import StallDetector
 class Login:
     """The bearer token of an API key.
 
-    The first caller requests a token for all. Each caller has its own stall timeout, and bytes of the login
-    restart the timeouts of all.
+    One request serves all callers that wait for a token. Each caller has its own stall timeout; any byte of the
+    login restarts the timeouts of all.
     """
 
     def __init__(self, http: Http, api_key: ApiKey) -> None:

@@ -4,7 +4,7 @@ Problem
     Send parts of up to 200 MiB without holding them in memory and without chunked transfer coding.
 
 Approach
-    Read one block into a buffer, write it, and reuse the buffer as soon as the transport holds nothing of it. This
+    Read one block into a buffer, write it, and reuse the buffer as soon as the transport no longer needs it. This
     is checked for every block, because event loops differ: asyncio 3.11 copies the bytes that it could not send,
     later versions and uvloop keep a view of the buffer.
 
@@ -72,13 +72,13 @@ class PartBody(payload.Payload):
     """The multipart body of one attempt to send one part.
 
     :param reader: reads the bytes of the part. The caller opens and closes it: aiohttp writes this body in a task
-        of its own, which can be cancelled in spite of shields
+        of its own, which can be cancelled despite shields
     :param size_bytes: size of the part
     :param filename: name of the file; the service uses it as a title
     :param form_fields: sent before the file
     :param observer: follows the bytes, block by block
     :param limits_waits: reading fails by itself if the source stalls
-    :param hold_seconds: wait this long after the form fields, so that the service can refuse before the file
+    :param hold_seconds: pause after the form fields, so that the service can refuse before the file is sent
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class PartBody(payload.Payload):
         self._hold_seconds = hold_seconds
         self._limits_waits = limits_waits
         self._transport: asyncio.WriteTransport | None = None
-        #: How much has reached the other side, for the meter; the kernel's count where it tells.
+        #: Bytes that the peer has received, for the throughput meter: by the kernel's count, if available.
         self.delivered_bytes: int = 0
         self.acked_before_bytes: int = 0
         #: Whether the body waits for a source that limits this wait.
@@ -142,8 +142,8 @@ class PartBody(payload.Payload):
         assert transport is not None
         if (info := tcp_info(transport)) is not None:
             self.acked_before_bytes = info.acked_bytes
-        # `drain()` must wait until the transport holds nothing. The plain transport waits while its buffer is >
-        # high, the TLS transport while it is >= high, so 0 would make that one wait forever.
+        # `drain()` must wait until the transport's buffer is empty. The plain transport waits while it holds more
+        # than `high` bytes, the TLS transport while it holds at least `high`: with 0, that one would wait forever.
         transport.set_write_buffer_limits(high=1 if _is_tls(transport) else 0, low=0)
         try:
             await writer.write(self._head)
@@ -203,7 +203,7 @@ def _preamble(boundary: str, *, filename: str, form_fields: Mapping[str, str]) -
 def quoted(value: str) -> str:
     """Quote a field or file name for a multipart header, as browsers do (WHATWG HTML, "multipart/form-data").
 
-    Quotes and line breaks are percent-encoded, so that a name cannot end its header. The backslash is, too: some
-    parsers take it for an escape. Other characters are sent unchanged, in UTF-8.
+    Quotes and line breaks are percent-encoded, so that a name cannot end its header. So is the backslash: some
+    parsers treat it as an escape character. Other characters are sent unchanged, in UTF-8.
     """
     return value.replace("\\", "%5C").replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")

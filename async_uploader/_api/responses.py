@@ -35,8 +35,7 @@ class PartResponse(Struct, frozen=True, kw_only=True):
 def read_part_response(response: Response, video_id: str | None) -> PartResponse:
     """The response to a part of a video.
 
-    Not every 2xx to a part is a Video: a Video has a title and assets. If it has another id, it is not the video
-    of this upload.
+    Only a 2xx with a title and assets is a Video. If it has another id, it is not the video of this upload.
     """
     content = response.json()
     found_id = identifier(content.get("videoId"))
@@ -52,8 +51,8 @@ def read_video(response: Response, *, is_read: bool = False) -> Video:
     """The video of a response.
 
     :param is_read: the request can be retried without side effects
-    :raises TransportError: it is none, and ``is_read``
-    :raises UploaderError: it is none
+    :raises TransportError: the response contains none, and ``is_read`` is set
+    :raises UploaderError: the response contains none
     """
     content = response.json()
     if identifier(content.get("videoId")) is None:
@@ -64,7 +63,7 @@ def read_video(response: Response, *, is_read: bool = False) -> Video:
 def read_status(response: Response) -> VideoStatus:
     """The status of a response.
 
-    :raises TransportError: it is none
+    :raises TransportError: the response contains none
     """
     content = response.json()
     if not content:
@@ -76,8 +75,8 @@ def read_upload_token(response: Response, *, is_read: bool = False) -> UploadTok
     """The upload token of a response.
 
     :param is_read: the request can be retried without side effects
-    :raises TransportError: it is none, and ``is_read``
-    :raises UploaderError: it is none
+    :raises TransportError: the response contains none, and ``is_read`` is set
+    :raises UploaderError: the response contains none
     """
     content = response.json()
     if credential(content.get("token")) is None:
@@ -88,7 +87,7 @@ def read_upload_token(response: Response, *, is_read: bool = False) -> UploadTok
 def read_token_pair(response: Response) -> TokenPair:
     """The bearer and refresh token of a response.
 
-    :raises UploaderError: there is no bearer token
+    :raises UploaderError: the response contains no bearer token
     """
     content = response.json()
     access = credential(content.get("access_token"))
@@ -103,9 +102,9 @@ def read_token_pair(response: Response) -> TokenPair:
 
 
 def read_list_page(response: Response, read_item: Callable[[Mapping[str, Any]], M]) -> tuple[list[M], int | None]:
-    """The items of one page of a list, and the number of pages if the service says so.
+    """The items of one page of a list, and the number of pages; None if the response does not state it.
 
-    :raises TransportError: it is not a list
+    :raises TransportError: the response is not a list
     """
     content = response.json()
     data, pagination = content.get("data"), content.get("pagination")
@@ -119,12 +118,12 @@ def _readable_items(data: list[Any], read_item: Callable[[Mapping[str, Any]], M]
     for item in data:
         try:
             yield read_item(item)
-        except UploaderError as exc:  # an item without an id must not cost the others
+        except UploaderError as exc:  # an item without an id must not fail the others
             log.warning("Skipped an item of the service's list: %s", exc)
 
 
 def _unreadable(response: Response, expected: str, *, is_read: bool = False) -> UploaderError:
-    reason = f"{response.status} with something that is not {expected}; check the base URL"
+    reason = f"{response.status} and something that is not {expected}; check the base URL"
     if is_read:
         return TransportError(reason, maybe_received=True, unreadable=True)
-    return UploaderError(f"The service answered {reason}.")
+    return UploaderError(f"The service responded with {reason}.")

@@ -28,8 +28,8 @@ from .responses import PartResponse, read_list_page, read_part_response, read_st
 
 # A new token may expire before the request that uses it is sent, but not several times in a row.
 _MAX_RENEWALS: Final = 3
-# With an upload token, the form fields name the video. The service sends ``100 Continue`` before it can read them,
-# and refuses afterwards, if at all. So the file is held back for a few round trips after the fields.
+# With an upload token, the video's id is a form field. The service reads it only after ``100 Continue``, so it can
+# refuse a part only then. The file is therefore held back for a few round trips after the form fields.
 _HOLD_SECONDS: Final = 0.5
 
 
@@ -146,7 +146,7 @@ class Service:
         return read_video(await self._call(RequestKind.READ, "GET", _path("videos", video_id)), is_read=True)
 
     async def list_videos(self, query: Mapping[str, str | list[str]]) -> tuple[list[Video], int | None]:
-        """``GET /videos``: one page, and the number of pages if the service says so."""
+        """``GET /videos``: one page, and the number of pages if the response states it."""
         self._require_api_key()
         return read_list_page(
             await self._call(RequestKind.READ, "GET", "videos", query=query), Video.from_response
@@ -213,7 +213,7 @@ class Service:
     async def list_upload_tokens(
         self, query: Mapping[str, str | list[str]]
     ) -> tuple[list[UploadToken], int | None]:
-        """``GET /upload-tokens``: one page, and the number of pages if the service says so."""
+        """``GET /upload-tokens``: one page, and the number of pages if the response states it."""
         self._require_api_key()
         return read_list_page(
             await self._call(RequestKind.READ, "GET", "upload-tokens", query=query), UploadToken.from_response

@@ -1,8 +1,8 @@
-"""Stall detection: gives up a request after a time without a single byte moving, in either direction.
+"""Stall detection: ends a request after a time in which no byte has moved in either direction.
 
 aiohttp has no timeout for writes, and a total timeout would end slow uploads. Movement is read from the kernel
-where it is known (bytes acknowledged by the peer), because a whole part can wait in socket buffers and drain
-slowly, long after the last ``write()``. Elsewhere, only the transport's own buffer is known.
+if it is known (bytes acknowledged by the peer), because a whole part can wait in socket buffers and drain
+slowly, long after the last ``write()``. Otherwise, only the transport's own buffer is known.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MAX_CHECK_SECONDS: Final = 1.0
 class StallDetector:
     """``with StallDetector(30, body):`` raises :class:`TransportError` after 30 s without movement.
 
-    It is a timer and a cancel scope: it needs no task, and nothing on the path of the bytes.
+    It is a timer and a cancel scope: it needs no task, and no code that runs for each block.
 
     :param stall_seconds: longest time without movement; ``math.inf``: no limit
     :param body: the body of the request, if it is a part

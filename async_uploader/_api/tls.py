@@ -6,7 +6,7 @@ import ssl
 from enum import IntEnum
 from typing import Final
 
-from async_uploader._parsing import sentence
+from async_uploader._parsing import single_line
 
 
 class _VerifyCode(IntEnum):
@@ -20,12 +20,12 @@ class _VerifyCode(IntEnum):
 
 def certificate_problem(error: object) -> str:
     """Why a certificate is not trusted, as part of a sentence."""
-    reason = sentence(getattr(error, "verify_message", "")) or sentence(str(error)) or "no reason given"
+    reason = single_line(getattr(error, "verify_message", "")) or single_line(str(error)) or "no reason given"
     match getattr(error, "verify_code", None):
         case _VerifyCode.NOT_YET_VALID:
             return "its certificate is not valid yet; check the clock of this machine"
         case _VerifyCode.EXPIRED:
-            return "its certificate has expired; it must be renewed there, if the clock of this machine is right"
+            return "its certificate has expired; check the clock of this machine, or ask the operator to renew it"
         case _VerifyCode.OTHER_NAME | _VerifyCode.OTHER_ADDRESS:
             return f"its certificate is for another name ({reason.rstrip('.')})"
     return f"its certificate is not trusted ({reason.rstrip('.')}); set SSL_CERT_FILE to trust a CA of your own"
@@ -48,7 +48,7 @@ def tls_problem(error: OSError) -> str:
     if isinstance(error, ConnectionError | ssl.SSLEOFError):
         return f"the connection was closed; perhaps {_NO_VERSION}"
     if not isinstance(name, str):
-        return sentence(error.strerror) or sentence(str(error)) or type(error).__name__
+        return single_line(error.strerror) or single_line(str(error)) or type(error).__name__
     _, _, alert = name.partition("_ALERT_")
     words = (alert or name).replace("_", " ").lower()
     return _TLS_REASONS.get(name) or (f"the server refused it ({words})" if alert else words)

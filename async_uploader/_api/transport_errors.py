@@ -9,7 +9,7 @@ from typing import Final
 import aiohttp
 
 from async_uploader._errors import TransportError, UploaderError
-from async_uploader._parsing import sentence
+from async_uploader._parsing import single_line
 
 from .tls import certificate_problem, is_permanent, tls_problem
 
@@ -21,11 +21,11 @@ class LostConnectionError(aiohttp.ClientError):
 
 
 class HiddenError(Exception):
-    """Replaces an exception that carries a request, and thus the secrets in its URL and headers."""
+    """Replaces an exception that contains a request, and therefore the secrets in its URL and headers."""
 
 
 def without_request(exc: BaseException | None) -> BaseException | None:
-    """The same chain of exceptions, with those that carry a request replaced by :class:`HiddenError`."""
+    """The same chain of exceptions, with those that contain a request replaced by :class:`HiddenError`."""
     if exc is None:
         return None
     earlier = without_request(exc.__cause__ or exc.__context__)
@@ -55,9 +55,9 @@ def translate(exc: BaseException | None) -> TransportError:
         case aiohttp.ConnectionTimeoutError():
             reason = f"no connection within {CONNECT_TIMEOUT_SECONDS:g} s"
         case aiohttp.ClientConnectorError():
-            # asyncio replaces the system's reason by its own text, which repeats the address.
+            # asyncio replaces the system's reason with its own text, which repeats the address.
             why = os.strerror(exc.os_error.errno) if exc.os_error.errno else str(exc.os_error)
-            reason = f"no connection to {exc.host}:{exc.port} ({sentence(why) or type(exc.os_error).__name__})"
+            reason = f"no connection to {exc.host}:{exc.port} ({single_line(why) or type(exc.os_error).__name__})"
         case ssl.SSLError():
             reason, maybe_received = f"the TLS connection failed: {tls_problem(exc)}", True
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():

@@ -15,7 +15,7 @@ import aiohttp
 from yarl import URL
 
 from async_uploader._errors import ConfigurationError, SourceError, SourceUnavailable
-from async_uploader._parsing import sentence
+from async_uploader._parsing import single_line
 from async_uploader._sources.remote import display_url
 
 from .base_url import environment_proxy
@@ -139,11 +139,11 @@ class WebObject:
         if status in _DENIED:
             raise SourceError(f"Access to {name} was denied; the URL may have expired.")
         if status in _TRANSIENT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise SourceUnavailable(f"{name} cannot be read: its server answered {status}.")
+            raise SourceUnavailable(f"{name} cannot be read: its server responded with {status}.")
         if not 200 <= status < 300:
-            raise SourceError(f"{name} cannot be read: its server answered {status}.")
+            raise SourceError(f"{name} cannot be read: its server responded with {status}.")
         if (encoding := response.headers.get("Content-Encoding", "identity")) != "identity":
-            raise SourceError(f"{name} cannot be read: its server compresses it ({sentence(encoding)})")
+            raise SourceError(f"{name} cannot be read: its server compresses it ({single_line(encoding)})")
 
     def _changed(self) -> SourceError:
         return SourceError(f"{self.display_name} has changed during the upload.")

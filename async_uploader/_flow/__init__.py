@@ -1,1 +1,1 @@
-"""How fast requests are sent: upload slots, adaptive concurrency, rate limits, retries, and throughput."""
+"""When requests are sent: upload slots, adaptive concurrency, rate limits, retries, and throughput."""

@@ -4,21 +4,21 @@ Time and measurements are passed in; nothing here waits or reads a clock.
 
 Problem
     A link is limited either per connection (a distant server: throughput grows in proportion to the connections)
-    or as a whole (a home uplink: more connections gain nothing and slow down everybody else). Nothing announces
-    which.
+    or as a whole (a home uplink: more connections gain nothing and slow down everybody else). Only
+    measurements show which.
 
 Approach
-    Start with two connections. Multiply them while throughput grows along. When it stops growing, return to the
-    number that its throughput was worth. Then probe from time to time: a few more, or fewer when throughput has
-    dropped. Give way when connections fail.
+    Start with two connections. Multiply them while throughput grows in proportion. When it stops growing, return
+    to the number that the throughput justifies. Then probe from time to time: a few more connections, or fewer if
+    the throughput has dropped. Reduce the number if connections fail.
 
 Rejected
     - Starting with many connections: most are too many on a shared link, and a part in flight cannot be taken
       back.
     - Measuring by finished parts: the first one comes too late for most uploads.
-    - Measuring by what ``write()`` accepted: the kernel buffers of each new connection take megabytes at once.
-    - Giving way in proportion to every failure: on a link that drops connections for its own reasons only one
-      connection would remain, and long parts would never finish.
+    - Measuring by what ``write()`` accepted: the kernel immediately buffers megabytes for each new connection.
+    - A reduction for every failure: on a link that drops connections regularly, only one connection would remain,
+      and long parts would never finish.
 
 States
     1. BASELINE: measure the throughput of the first connections before growing. If it is still doubling after a
@@ -29,15 +29,15 @@ States
        2b. Growth beyond proportion: buffers are filling, or the earlier throughput was low for another reason.
            Wait for more samples, then take a smaller step.
        2c. A worthwhile gain that has stopped changing: increase again by a small step.
-       2d. No worthwhile gain after enough samples: settle on the number that the throughput is worth.
+       2d. No worthwhile gain after enough samples: settle on the number that the throughput justifies.
     3. STEADY: measure, and look for a change.
-       3a. Clearly faster than usual: probe a few more at once.
+       3a. Clearly faster than usual: probe a few more immediately.
        3b. Clearly slower than usual: probe fewer.
        3c. Neither: probe a few more anyway.
     4. PROBING_MORE: keep the additional connections and return to GROWING if they bring their share, else return.
     5. PROBING_FEWER: keep the smaller number if the connections given up did not cost their share, else return.
 
-    A failed connection beyond the forgiven ones leads to STEADY with one connection less.
+    A failed connection leads to STEADY with one connection fewer, unless it is one of the forgiven failures.
 """
 
 from __future__ import annotations
@@ -70,11 +70,11 @@ class ConcurrencyPolicy(Struct, frozen=True, kw_only=True):
     :param proportional_share: from this share on, growth counts as proportional, as far as it can be measured
     :param credible_share: no link gives more than this. Beyond it, new connections are filling buffers on the
         path, or something other than the link held the earlier throughput down
-    :param worthwhile_probe_share: a probe must bring at least this share: there is no hurry any more
-    :param spare: connections to keep per connection that the throughput is worth, to bridge the pauses between
+    :param worthwhile_probe_share: a probe must bring at least this share. More, because growth is no longer urgent
+    :param spare: connections to keep for each one that the throughput justifies, to bridge the pauses between
         parts
     :param samples_until_buffers_full: samples to distrust after an increase, while buffers may be filling
-    :param samples_of_gain: samples that must show a gain that is not proportional
+    :param samples_of_gain: samples that must confirm a gain that is less than proportional
     :param samples_until_settled: samples before growth is given up. More than for an increase: many connections
         that open at once keep the computers at both ends busy for a while, and giving up too early costs more
     :param probe_step: relative size of a probe's increase
@@ -83,14 +83,16 @@ class ConcurrencyPolicy(Struct, frozen=True, kw_only=True):
     :param handshake_round_trips: round trips until a connection sends: TCP and TLS handshakes
     :param slow_start_ratio: throughput that grows by more than this ratio from sample to sample is still in slow
         start
-    :param slow_start_doublings: nothing is in slow start for longer: 12 doublings are 60 MB in flight
-    :param distant_samples: a baseline that still grows after this many samples belongs to a distant link
-    :param distant_ratio: and grows at least by this ratio, so that opening more connections early is safe
-    :param few_rounds: with more rounds of parts left than this, the last round costs little
-    :param forgiven_seconds: one failure per connection in this time is the link's own and costs nothing
-    :param forgiven_ratio: failures come in bursts; a burst of up to this ratio of the connections costs nothing
-    :param give_way_ratio: failures reduce the connections by at most this ratio per second. A service that was
-        away for a moment is not a link that carries only one connection
+    :param slow_start_doublings: no connection doubles its throughput more often: 12 doublings are 60 MB in flight
+    :param distant_samples: a link is distant if the baseline still grows after this many samples
+    :param distant_ratio: and if the last one grew by at least this ratio, so that it is safe to open more
+        connections early
+    :param few_rounds: a round is one part per connection. With more rounds left than this, an incomplete last
+        round costs little
+    :param forgiven_seconds: one failure per connection in this time is normal and forgiven
+    :param forgiven_ratio: failures come in bursts; a burst of up to this ratio of the connections is forgiven
+    :param reduction_ratio: failures reduce the connections by at most this ratio per second, because a short
+        outage of the service must not reduce them to one
     """
 
     steps: tuple[int, ...] = (2, 6, 32)
@@ -119,7 +121,7 @@ class ConcurrencyPolicy(Struct, frozen=True, kw_only=True):
     few_rounds: int = 4
     forgiven_seconds: float = 10.0
     forgiven_ratio: float = 0.1
-    give_way_ratio: float = 0.25
+    reduction_ratio: float = 0.25
 
 
 class State(Enum):
@@ -143,7 +145,7 @@ _ADAPTING: Final = (State.BASELINE, State.GROWING)
 
 
 class ConcurrencyController:
-    """The number of connections for one link. Call :meth:`step` often; it returns the number to use.
+    """Decides the number of connections for one link. Call :meth:`step` often; it returns the number to use.
 
     :ivar connections: the number to use now
     """
@@ -153,17 +155,17 @@ class ConcurrencyController:
         self._policy = policy
         self._most = policy.most
         self._state = State.BASELINE
-        # What the present number is compared with. None in BASELINE and STEADY.
+        # The sample with which the current number is compared. None in BASELINE and STEADY.
         self._reference: Sample | None = None
         # The usual throughput in the steady state.
         self._usual: Sample | None = None
-        self._has_given_way = False
+        self._is_reduced_by_failures = False
         self._settled_at = -math.inf
         self._failures = _Failures(policy)
         self._measured_connections = self.connections
         self._changed_at: float | None = None
         self._sample_start: tuple[float, float] | None = None  # time, bytes moved
-        self._rates: list[float] = []  # bytes per second, of the present number of connections
+        self._rates: list[float] = []  # bytes per second, of the current number of connections
         # While the next connections are opened early: the number of connections that is still being measured.
         self._early_baseline: int | None = None
 
@@ -214,7 +216,7 @@ class ConcurrencyController:
             began_at, began_bytes = self._sample_start
             self._rates.append((moved_bytes - began_bytes) / (now - began_at))
             self._sample_start = now, moved_bytes
-            # On a link without a noticeable round trip nothing is in slow start by now.
+            # On a link with a very short round trip, slow start is over by now.
             may_be_in_slow_start = rtt_seconds > policy.settle_seconds / 10
             self._judge(now, parts_left, may_be_in_slow_start=may_be_in_slow_start)
         return self.connections
@@ -227,15 +229,15 @@ class ConcurrencyController:
         """
         self._restart(now)
         is_old = now - self._settled_at > self._policy.keep_seconds
-        if not self.is_growing and (is_old or self._has_given_way):
-            self._has_given_way, self._usual = False, None
+        if not self.is_growing and (is_old or self._is_reduced_by_failures):
+            self._is_reduced_by_failures, self._usual = False, None
             self._use(now, self._policy.steps[0], State.BASELINE)
 
     def connection_failed(self, now: float) -> None:
-        """Take note of a failed connection; use one connection less if there are many failures."""
+        """Count a failed connection; use one connection fewer if there are many failures."""
         fewest = self._failures.fewest_after(now, self.connections)
         if fewest is not None and self.connections > fewest:
-            self._has_given_way = True
+            self._is_reduced_by_failures = True
             self._use(now, self.connections - 1, State.STEADY)
 
     def _sample_seconds(self, rtt_seconds: float) -> float:
@@ -261,7 +263,7 @@ class ConcurrencyController:
                 self._judge_growth(now, parts_left, may_be_in_slow_start=may_be_in_slow_start)
             case State.STEADY:
                 self._judge_steady(now)
-            # After a reduction it takes a while until as few connections are in use.
+            # After a reduction, it takes a while until the number in use has decreased.
             case _ if self._measured_connections == self.connections:
                 self._judge_probe(now)
 
@@ -279,7 +281,7 @@ class ConcurrencyController:
             and len(rates) >= policy.distant_samples
             and rates[-1] > rates[-2] * policy.distant_ratio
         ):
-            # They stay slow for as long as the first ones have been, so the first ones can still be measured.
+            # New connections are slow at first, so the first ones can still be measured.
             self._early_baseline = self.connections
             self.connections = min(self._next_step(large=True), self._most)
 
@@ -309,13 +311,13 @@ class ConcurrencyController:
         assert self._reference is not None
         later = self._rates[self._policy.samples_until_settled // 2 :]
         gain = self._gain(sum(later) / len(later))
-        worth = math.ceil(self._reference.connections * gain * self._policy.spare)
-        worth = max(1, min(self.connections, worth))
+        justified = math.ceil(self._reference.connections * gain * self._policy.spare)
+        justified = max(1, min(self.connections, justified))
         self._settled_at = now
-        self._use(now, self._without_a_short_round(worth, parts_left), State.STEADY)
+        self._use(now, self._without_short_round(justified, parts_left), State.STEADY)
 
-    def _without_a_short_round(self, connections: int, parts_left: int) -> int:
-        """A few more connections, if that saves a last round for the few parts that remain."""
+    def _without_short_round(self, connections: int, parts_left: int) -> int:
+        """The number of connections, or a few more if that avoids an extra round for the last few parts."""
         rounds = -(-parts_left // connections)
         if not 1 < rounds <= self._policy.few_rounds:
             return connections
@@ -350,7 +352,7 @@ class ConcurrencyController:
         has_more = self.connections > others
         worthwhile_share = policy.worthwhile_probe_share if is_sure else policy.proportional_share
         if has_more and share >= worthwhile_share:
-            self._has_given_way = False
+            self._is_reduced_by_failures = False
             self._grow(now, rate)
         elif is_sure:
             self._settled_at = now
@@ -385,7 +387,7 @@ class ConcurrencyController:
 
 
 class _Failures:
-    """Failures of connections: which are forgiven, and how far the others reduce the number of connections."""
+    """Counts failed connections: some are forgiven, the others reduce the number of connections."""
 
     def __init__(self, policy: ConcurrencyPolicy) -> None:
         self._policy = policy
@@ -394,11 +396,11 @@ class _Failures:
         self._second_began_at, self._fewest = -math.inf, 1
 
     def fewest_after(self, now: float, connections: int) -> int | None:
-        """Count a failure; return the number of connections to keep at least, or None if it is forgiven."""
+        """Count a failure; return the minimum number of connections to keep, or None if it is forgiven."""
         policy = self._policy
         forgiven = (now - self._last_at) * connections / policy.forgiven_seconds
         self._last_at, self._count = now, max(0.0, self._count - forgiven) + 1
         if now - self._second_began_at >= 1:
             self._second_began_at = now
-            self._fewest = connections - max(1, int(connections * policy.give_way_ratio))
+            self._fewest = connections - max(1, int(connections * policy.reduction_ratio))
         return max(1, self._fewest) if self._count > max(1, connections * policy.forgiven_ratio) else None

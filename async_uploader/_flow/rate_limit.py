@@ -3,8 +3,8 @@
 The service limits uploads, writes and reads separately, for the account as a whole (contract: ``X-RateLimit-*``).
 A part that is refused with 429 after its body was sent has wasted bandwidth, so parts wait before they are sent.
 
-Until the first part has been answered, the limit of uploads is derived from the limit of writes or reads, which is
-known from creating the container or from its status: the limits stand in a fixed proportion.
+Until the first response to a part, the limit of uploads is derived from the limit of writes or reads, which is
+known from creating the container or from its status: the ratios of the limits are fixed.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from .rate_window import RateWindow
 from .shared_windows import SharedWindows
 from .throughput import RecentThroughput
 
-# Longer than any window of the service, and than most outages. An upload that waits longer appears to hang.
+# Longer than any window of the service and most outages. An upload that waits longer appears to hang.
 MAX_WAIT_SECONDS: Final = 3600.0
-# What other processes learn changes a wait, too.
+# How often a waiting request reads the windows again: responses to other processes change them, too.
 _POLL_SECONDS: Final = 0.25
-# Another process holds the lock for microseconds; one that is stopped meanwhile must not stop all others.
+# Another process holds the lock for microseconds. If it is suspended meanwhile, the others go ahead without it.
 _LOCK_RETRY_SECONDS: Final = 0.001
 _LOCK_TIMEOUT_SECONDS: Final = 0.5
 
@@ -55,7 +55,7 @@ class RateLimiter:
         self._shared = SharedWindows()
         # Responses that are not yet in the windows, because another process holds the lock.
         self._unread: list[tuple[float, RequestKind, int, Mapping[str, str]]] = []
-        # The request that is next; the others queue behind it.
+        # Held by the next request of each kind; the others queue for it.
         self._next: defaultdict[RequestKind, anyio.Lock] = defaultdict(anyio.Lock)
         self._waiting_uploads: set[Callable[[], int]] = set()
         self._updated = anyio.Event()
@@ -95,7 +95,7 @@ class RateLimiter:
                     await self._updated.wait()
 
     async def _count_or_wait(self, kind: RequestKind, demand: int) -> float:
-        """Count a request, if it may be sent now; else, return how long it has to wait."""
+        """Count a request if it may be sent now, and return 0; else return the seconds that it has to wait."""
         patience = anyio.current_time() + _LOCK_TIMEOUT_SECONDS
         while True:
             now = anyio.current_time()
@@ -110,9 +110,9 @@ class RateLimiter:
 
     @contextmanager
     def _current_windows(self, now: float) -> Iterator[bool]:
-        """Hold the lock of the windows, up to date with all processes and responses, and write them at the end.
+        """Lock the windows, update them from other processes and responses, and write them at the end.
 
-        :returns: False if another process holds the lock; then the windows may be old
+        :returns: False if another process holds the lock; the windows may then be outdated
         """
         if not self._shared.is_open:
             self._read_responses()
@@ -134,7 +134,7 @@ class RateLimiter:
             return window
 
     def update(self, kind: RequestKind, status: int, headers: Mapping[str, str]) -> None:
-        """Take over the state of the rate limit from a response."""
+        """Update the windows from a response."""
         if kind is RequestKind.AUTH:
             return
         now = anyio.current_time()
@@ -152,7 +152,7 @@ class RateLimiter:
     def _read_response(self, now: float, kind: RequestKind, status: int, headers: Mapping[str, str]) -> None:
         limit, remaining = (header_count(headers.get(f"X-RateLimit-{name}")) for name in ("Limit", "Remaining"))
         reset_seconds = header_seconds(headers.get("X-RateLimit-Retry-After"), date=headers.get("Date"))
-        # A longer time is not a time until a reset, but a timestamp, say. If the limit is really used up, a 429
+        # A longer time is probably a timestamp instead of the time until the reset. If the limit is used up, a 429
         # follows.
         is_plausible = reset_seconds is not None and reset_seconds <= MAX_WAIT_SECONDS
         if limit is not None and remaining is not None and reset_seconds is not None and is_plausible:
@@ -190,7 +190,7 @@ class RateLimiter:
         self._throughput.add(anyio.current_time(), count_bytes)
 
     def allowance(self) -> Allowance | None:
-        """What the account may still upload beyond the current demand; None while unknown."""
+        """The account's remaining uploads beyond the current demand; None while unknown."""
         window, now = self._window(RequestKind.UPLOAD), anyio.current_time()
         if window.limit is None:
             return None

@@ -5,11 +5,11 @@ Problem
     ``X-RateLimit-*``). Counting down from the last response is not enough:
 
     - Responses to parts arrive late and out of order, so a response may be older than the requests sent since.
-    - Nothing is known about uploads until the first part has been answered.
+    - Nothing is known about uploads until the first response to a part.
     - When a window opens is known only from a response, and requests sent just before a reset may count after it.
 
 Approach
-    Count each request when it is sent. Of the counts for the same window, the lowest one holds. A response belongs
+    Count each request when it is sent. Use the lowest of the counts for the same window. A response belongs
     to a new window if its reset is clearly later than the known one. Until a response of a new window arrives, its
     reset is an estimate. Spread the remaining requests over the window if they do not cover the demand.
 
@@ -37,7 +37,7 @@ _ARRIVAL_SECONDS: Final = 1.0
 
 
 class RateWindow(msgspec.Struct, kw_only=True):
-    """What is known about the current window of one kind of requests. Processes share it as MessagePack.
+    """The current window of one kind of requests, as far as known. Processes share it as MessagePack.
 
     :ivar default_length_seconds: length of a window until a response states it
     :ivar limit: requests allowed per window; None while unknown
@@ -69,7 +69,7 @@ class RateWindow(msgspec.Struct, kw_only=True):
     def update(
         self, now: float, *, limit: int, remaining: int, reset_seconds: float, is_estimate: bool = False
     ) -> None:
-        """Take over the state of the window from a response.
+        """Update the window from a response.
 
         The response belongs to a new window if its reset is clearly later than the known one. A slightly later one
         is due to rounding and to the response's travel time. If all requests remain and the reset is in 0 seconds,
@@ -94,14 +94,14 @@ class RateWindow(msgspec.Struct, kw_only=True):
             self.remaining, self.resets_at = min(self.remaining, remaining), min(self.resets_at, resets_at)
             self.lowest_reported = min(self.lowest_reported, remaining)
         if not is_estimate:
-            # A request that the lowest count leaves out is unanswered: its response would report a lower one.
+            # The lowest count includes all requests with a response, so only unanswered ones can be missing.
             self.remaining = max(self.remaining, self.lowest_reported - self.unanswered)
         self.is_estimate = is_estimate
         self.limit = limit
         self.known_length_seconds = max(self.known_length_seconds, reset_seconds)
 
     def exhaust(self, now: float, *, seconds: float) -> None:
-        """The service has refused a request: allow none for the given time."""
+        """Allow no request for the given time, because the service has refused one."""
         self.limit = self.limit or 1
         self.remaining = 0
         self.resets_at = now + seconds
@@ -111,8 +111,7 @@ class RateWindow(msgspec.Struct, kw_only=True):
         """How long the next request has to wait; 0 if it may be sent now.
 
         If the remaining requests do not cover the demand, they are spread over the rest of the window. This keeps
-        the connections busy and leaves room for other users of the account. If they do, waiting would gain
-        nothing.
+        the connections busy and leaves gaps for other users of the account. Otherwise, waiting would gain nothing.
 
         :param demand: requests that are still to be sent
         """

@@ -40,9 +40,9 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     :param first_backoff_seconds: upper limit of the first backoff
     :param max_backoff_seconds: upper limit of every backoff. If the service asks for a longer wait, that is used
     :param max_wait_seconds: longest wait that the service may ask for, with ``Retry-After`` or its rate limit;
-        default 1 h. If it asks for more, the request fails at once, and the error says how long
-    :param max_unreadable: attempts that may end in a 2xx whose body cannot be read. It comes from a captive portal
-        or a wrong base URL, which retries seldom cure; default: no limit of its own
+        default 1 h. If it asks for more, the request fails immediately, and the error states the wait
+    :param max_unreadable: attempts that may end in a 2xx whose body cannot be read. Such a body comes from a
+        captive portal or a wrong base URL, so retries seldom help; default: no separate limit
     """
 
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
@@ -68,7 +68,7 @@ class RetryRunner:
     :param limiter: the rate limit of the credential
     :param policy: which requests are retried, and when
     :param subject: the name of the source, for the log
-    :param events: receives retries and waits; None: nobody
+    :param events: receives retries and waits; None: they are not reported
     :param sleep: waits for a number of seconds
     :ivar limiter: the rate limit of the credential
     """
@@ -128,7 +128,7 @@ class RetryRunner:
         progress: Callable[[], int] = lambda: 0,
         sleep: Callable[[float], Awaitable[None]] | None = None,
     ) -> T:
-        """Call ``attempt`` until it succeeds or must not be retried.
+        """Call ``attempt`` until it succeeds, or fails and must not be retried.
 
         :param operation: what the request does
         :param part_number: the part that it sends, if any

@@ -41,11 +41,11 @@ _log = logging.getLogger("async_uploader")
 # Three windows with thousands of recent requests take less.
 _MAX_BYTES: Final = 1 << 16
 _LENGTH_BYTES: Final = 4
-# Windows end within the hour. A file that was not written for a day is of no use.
+# Windows end within an hour. A file that was not opened for a day is obsolete.
 _EXPIRY_SECONDS: Final = 24 * 3600.0
 # A window that resets later than this was written before the machine restarted, or is damaged.
 _MAX_RESET_SECONDS: Final = 3600.0
-# Another process may have counted a request just after this one has read the clock.
+# Another process may have counted a request just after this process has read the clock.
 _CLOCK_TOLERANCE_SECONDS: Final = 1.0
 
 _decoder: Final = msgspec.msgpack.Decoder(dict[str, RateWindow])
@@ -61,7 +61,7 @@ class SharedWindows:
     def open(self, path: Path) -> None:
         """Open or create the file, and delete the expired ones beside it. Call it in a thread.
 
-        If that fails, the windows stay those of this process.
+        If that fails, the windows are not shared.
         """
         if fcntl is None:
             return
@@ -73,7 +73,7 @@ class SharedWindows:
             os.utime(self._descriptor)
             _delete_expired(path.parent)
         except OSError as exc:
-            _log.debug("Other processes do not share the rate limit: %s cannot be used (%s).", path, exc.strerror)
+            _log.debug("Rate limit not shared with other processes: cannot use %s (%s).", path, exc.strerror)
 
     def close(self) -> None:
         """Close the file. It stays for the next process."""
@@ -106,7 +106,7 @@ class SharedWindows:
 
 
 class _Contents:
-    """The contents of the file while it is locked: a length, and so many bytes of MessagePack."""
+    """The contents of the file while it is locked: a length, then that many bytes of MessagePack."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -124,7 +124,7 @@ class _Contents:
     def write(self, windows: Mapping[str, RateWindow]) -> None:
         """Replace the windows, in one write: a process that dies leaves the old or the new ones."""
         data = _encoder.encode(windows)
-        with suppress(OSError):  # a full disk, say: the old windows stay
+        with suppress(OSError):  # for example, a full disk: the old windows stay
             os.pwrite(self._descriptor, len(data).to_bytes(_LENGTH_BYTES, "big") + data, 0)
 
 

@@ -76,12 +76,12 @@ class UploadSlots:
         self._slots.release_on_behalf_of(holder)
 
     def connection_failed(self) -> None:
-        """Take note of a failed connection; many failures reduce the number of slots."""
+        """Count a failed connection; many failures reduce the number of slots."""
         if self._controller is not None:
             self._controller.connection_failed(anyio.current_time())
 
     async def adapt(self, on_change: Callable[[int], None]) -> None:
-        """Adapt the number of slots until cancelled; return at once if it is fixed.
+        """Adapt the number of slots until cancelled; return immediately if it is fixed.
 
         Every upload runs this. One of them adapts the slots for all, and another takes over when it ends.
 

@@ -1,6 +1,6 @@
 """The kernel's counters of a TCP connection, on Linux.
 
-What ``write()`` accepted says little about what has been delivered: a whole part can wait in socket buffers.
+``write()`` accepts bytes long before they are delivered: a whole part can wait in socket buffers.
 """
 
 from __future__ import annotations

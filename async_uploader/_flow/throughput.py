@@ -47,7 +47,7 @@ class ThroughputMeter:
         self._bodies.add(body)
 
     def remove(self, body: BodyInTransit) -> None:
-        """The body has ended: keep its count, and stop asking its connection."""
+        """The body has ended: keep its count, and stop reading the counters of its connection."""
         self._bodies.discard(body)
         self._ended_bytes += self._delivered(body)
 

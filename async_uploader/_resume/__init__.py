@@ -1,1 +1,1 @@
-"""Resumes interrupted uploads: the journal, the locks, and the ways to find what an earlier run left."""
+"""Resumes interrupted uploads: the journal, the locks, and the search for containers of earlier runs."""

@@ -1,4 +1,4 @@
-"""What the journal stores about an upload."""
+"""The data that the journal stores about an upload."""
 
 from __future__ import annotations
 

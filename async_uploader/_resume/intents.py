@@ -30,8 +30,8 @@ class Intents:
     """The intents of one source.
 
     :ivar current: the intent of the container that this upload creates; None once the container is recorded
-    :ivar unresolved: intents that are looked up again after the upload, because a request of a killed process, or
-        one whose response was lost, may have been in transit during the first lookup
+    :ivar unresolved: intents that are looked up again after the upload, because a request may have been in transit
+        during the first lookup: its process was killed, or its response was lost
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Intents:
             await self._worker.run_shielded(lambda journal: journal.remove_intents([intent]))
 
     async def find_unused(self) -> str | None:
-        """The id of an empty container that an earlier run has created, and not recorded."""
+        """The id of an empty container that an earlier run created but did not record."""
         for intent in self.unresolved:
             for video in await self._containers_of(intent):
                 status = await self._containers.status(video.video_id)
@@ -109,8 +109,7 @@ class Intents:
             await self._containers.delete(video_id)
         else:
             log.warning(
-                "%s: an earlier run has left video %s, which cannot be resumed. Delete it, or wait until the "
-                "service does so after 7 days.",
+                "%s: cannot resume video %s of an earlier run. Delete it, or the service deletes it after 7 days.",
                 *(self._source.name, video_id),
             )
 

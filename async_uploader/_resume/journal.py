@@ -1,8 +1,8 @@
 """The journal: a database of unfinished uploads on this machine, which survives crashes and contains no secret.
 
-It records which container a source is uploaded to and how it is split into parts. Which parts are stored, the
-service decides, not the journal. Only an upload token, which cannot request the status, relies on the journal's
-acknowledgements.
+It records the container of each source, and how the source is split into parts. It also records acknowledgements,
+but only an upload token, which cannot request the status, relies on them: otherwise, the status lists the stored
+parts.
 
 Everything here blocks; :class:`.JournalWorker` runs it in a thread.
 """
@@ -44,7 +44,7 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 
 
 class Journal:
-    """Queries of the journal. Opens the file at the first one; for one thread at a time.
+    """The queries of the journal. The first one opens the file. For one thread at a time.
 
     :param path: the file; default: in the state directory
     :raises sqlite3.Error, OSError: from every query, if the file is damaged, the disk is full, …
@@ -254,8 +254,8 @@ def _store_video(db: sqlite3.Connection, entry_id: int, video: Mapping[str, Any]
 def _only_database_errors() -> Iterator[None]:
     """Translate all other exceptions that a damaged file causes into errors of sqlite3.
 
-    For example, SQLite's message quotes text of the file that is not UTF-8, a column is missing, or a length is
-    absurd.
+    For example, an error message of SQLite quotes text that is not UTF-8, a column is missing, or a length is far
+    too large.
     """
     try:
         yield

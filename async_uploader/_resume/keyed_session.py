@@ -1,6 +1,6 @@
 """Makes the upload of a file with an idempotency key resumable, by the metadata of its container alone.
 
-Neither the journal nor locks are needed: whoever has the key and the file can continue, even at the same time.
+It needs neither the journal nor locks. Any process with the key and the file can resume, even several at a time.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class Marks:
         return None
 
     async def point_in(self, video_id: str, *, ranges: Ranges, part_bytes: int | None) -> ResumePoint | None:
-        """The resume point in a container that the caller named; None if it holds something else, or is missing.
+        """The resume point in a container that the caller named; None if it contains something else or is missing.
 
         An empty container gets marks. For parts without marks, the part size follows from the size of the file
         alone, so that it is the same on all machines.
@@ -93,7 +93,7 @@ class Marks:
         try:
             return await self._containers.update(video.video_id, {"metadata": caller_metadata(video)})
         except UploaderError as exc:
-            # The video is finished all the same.
+            # The video is finished nevertheless.
             log.warning(
                 "%s: cannot remove the resume entries from the metadata of video %s: %s",
                 *(self._source.name, video.video_id, exc),

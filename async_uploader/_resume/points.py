@@ -35,7 +35,7 @@ class ResumePoint(Struct, frozen=True, kw_only=True):
     def from_status(
         cls, status: VideoStatus, *, video_id: str, ranges: Ranges, part_bytes: int, total_bytes: int
     ) -> Self | None:
-        """What the service has of a source; None if the container holds something else."""
+        """The resume point that a status shows; None if the container has something else."""
         complete = is_complete(status, total_bytes=total_bytes)
         if complete is False:
             return None
@@ -54,7 +54,7 @@ class ResumePoint(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_entry(cls, entry: Entry, video: Video | None) -> Self:
-        """What the journal lists as acknowledged, for an upload token, which cannot request the status."""
+        """The resume point in the journal, for an upload token, which cannot request the status."""
         numbers = frozenset(part.number for part in entry.plan.parts())
         received = entry.parts_done & numbers
         if video is None and received == numbers:

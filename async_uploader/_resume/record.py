@@ -36,7 +36,7 @@ class JournalRecord:
         replaces = self.entry.id if self.entry else None
 
         def begin(journal: Journal) -> None:
-            # Set by the thread: after a cancellation, nothing else may wait for it.
+            # Set by the thread, because a cancelled caller does not receive the result.
             self.entry = journal.begin(upload, intent=intent, replaces=replaces)
 
         await self._worker.run_shielded(begin)

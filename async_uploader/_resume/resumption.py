@@ -1,4 +1,4 @@
-"""What an upload needs so that a later run, or another process, can continue it."""
+"""The interface of all ways to resume an upload."""
 
 # ruff: noqa: B027 - the empty methods are the default
 
@@ -17,14 +17,14 @@ from .points import ResumePoint
 class Resumption(ABC):
     """Finds the container of an earlier run, and keeps the records by which a later run finds this one.
 
-    Use it as an async context manager. A way to resume that keeps no record in one of the steps inherits a method
-    that does nothing.
+    Use it as an async context manager. A class that records nothing in some step inherits a method that does
+    nothing.
     """
 
     @property
     @abstractmethod
     def uses_marks(self) -> bool:
-        """Whether a container that is created now carries the plan, so that it must not change any more."""
+        """Whether the metadata of a new container contains the plan, which must not change afterwards."""
 
     @property
     @abstractmethod
@@ -52,7 +52,7 @@ class Resumption(ABC):
         """The point from which the upload continues; None for a new upload."""
 
     async def find_unused_container(self) -> str | None:
-        """The id of an empty container that an earlier run has created for this source, and not recorded."""
+        """The id of an empty container that an earlier run created for this source but did not record."""
         return None
 
     @abstractmethod
@@ -64,7 +64,7 @@ class Resumption(ABC):
 
     @abstractmethod
     async def find_created_container(self) -> str | None:
-        """The id of the container whose creation got no response, if the service has it."""
+        """The id of the container if the service has created it, although the response was lost."""
 
     async def withdraw_intent(self) -> None:
         """Remove the record of :meth:`prepare_container`: no container was created, or it is deleted."""

@@ -1,4 +1,4 @@
-"""Chooses how an upload can be resumed, and holds what the uploads of one client share for that."""
+"""Chooses the way to resume each upload of a client."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Resumptions:
-    """Creates the resumption of each upload of a client.
+    """Creates the :class:`.Resumption` of each upload of a client. They share the journal's thread.
 
     :param is_delegated: the client has only an upload token
     """

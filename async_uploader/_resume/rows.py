@@ -1,4 +1,4 @@
-"""Converts rows of the journal to values, and validates them: anything can be in a damaged file."""
+"""Converts rows of the journal to values, and validates them: a damaged file can contain anything."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .entry import Account, Entry, Fingerprint
 
 
 class DamagedRow(Exception):
-    """A row has values that were never written to it."""
+    """A row contains values that this package never writes."""
 
 
 # These patterns accept every URL, id and hash, and nothing that could break a message or a URL.

@@ -1,4 +1,4 @@
-"""Finds the upload to resume: in the journal, else by marks."""
+"""Finds the upload to resume: in the journal or, if it is not there, by marks."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ResumePointSearch:
     async def find(self, entries: Iterable[Entry]) -> ResumePoint | None:
         """Find the resume point.
 
-        :param entries: what the journal has for the source's path or inode
+        :param entries: the journal's entries for the source's path or inode
         """
         point = await self._from_entries(list(entries))
         if point is None:
@@ -72,7 +72,7 @@ class ResumePointSearch:
         return await self._marks.find(ignored=frozenset(self._abandoned))
 
     async def _find_shared(self) -> ResumePoint | None:
-        """Find what another machine has begun."""
+        """Find an upload that another machine has started."""
         if self._marks is None:
             return None
         if self._options.video_id is None:
@@ -146,7 +146,7 @@ class ResumePointSearch:
             )
         except SourceError as exc:
             if not isinstance(exc.__cause__, ContentsChanged):
-                raise  # unreadable now, or being written to: the stored parts may still be of use
+                raise  # unreadable now, or being written to: the stored parts may still be usable
             log.debug("%s", exc)
             self._source.verifier.forget_parts()
             await self._abandon(entry)
@@ -154,7 +154,7 @@ class ResumePointSearch:
         return True
 
     async def _abandon(self, entry: Entry) -> None:
-        """Forget an upload of a file that has changed; delete its container, unless it is or becomes a video."""
+        """Forget an upload whose file has changed. Delete its container, unless it is or may become a video."""
         self._record.use(entry)
         self._abandoned.add(entry.video_id)
         name = self._source.name

@@ -1,8 +1,8 @@
-"""Everything that makes one upload resumable.
+"""Resumes one upload of a file with ``resume="local"`` or ``"anywhere"``.
 
 A later run finds the container, and how the source is split into parts, by the entry in the journal, or by marks
 in the container's metadata (``resume="anywhere"``). Until there is an entry, it finds the container by an intent.
-The service tells which parts are stored. File locks allow one process at a time to upload a source.
+The status lists the stored parts. File locks allow one process at a time to upload a source.
 
 None of this may prevent an upload: if the journal cannot be used, the upload continues without it, with a warning.
 """
@@ -63,7 +63,7 @@ class ResumeSession(Resumption):
 
     @property
     def uses_marks(self) -> bool:
-        """Whether a container that is created now carries marks, which fix the part size."""
+        """Whether a new container has marks, which fix the part size."""
         return self._options.resume == "anywhere" and not self._is_delegated
 
     @property
@@ -115,7 +115,7 @@ class ResumeSession(Resumption):
         return journal.find(path, self._source.identity), journal.intents(path, self._account)
 
     async def find_unused_container(self) -> str | None:
-        """The id of an empty container that an earlier run has created for this source, and not recorded."""
+        """The id of an empty container that an earlier run created for this source but did not record."""
         # It has no marks, so it could not be resumed on another machine.
         return None if self.uses_marks else await self._intents.find_unused()
 
@@ -130,7 +130,7 @@ class ResumeSession(Resumption):
         return [{"key": MARK_INTENT, "value": intent}] if intent else []
 
     async def find_created_container(self) -> str | None:
-        """The id of the container whose creation got no response, if the service has it."""
+        """The id of the container if the service has created it, although the response was lost."""
         if self.uses_marks:
             point = await self._search.find_marked()
             return point.video_id if point else None
@@ -173,7 +173,7 @@ class ResumeSession(Resumption):
             video=video.raw if video else None,
         )
         await self._record.begin(upload, intent=self._intents.removable)
-        # From now on there are parts, and the intent alone does not tell their size.
+        # From now on the container has parts, and the intent does not contain their size.
         self._intents.current = None
 
     async def record_part(self, part_number: int, video: Video | None) -> None:
@@ -201,7 +201,7 @@ class ResumeSession(Resumption):
     async def deliver(self, video: Video) -> Video:
         """Clean up at the service, then remove the entry of the journal, unless ``keep_finished`` is set.
 
-        Until here, a later run finds the finished Video: on this machine by the journal, on others by the marks.
+        Before that, a later run finds the finished Video: on this machine by the journal, on others by the marks.
         """
         if not self._is_delegated:
             video = await self._marks.remove(video)

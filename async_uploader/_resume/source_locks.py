@@ -17,7 +17,7 @@ class SourceLocks:
     """The locks of one source and account.
 
     There are two: one for the path, which stays the same if the file is replaced during the upload, and one for
-    the inode, which is the same under all names of the file.
+    the inode, which is the same for all paths to the file.
     """
 
     def __init__(self, source: FileSource, *, account: Account, worker: JournalWorker) -> None:

@@ -1,4 +1,4 @@
-"""The thread in which the journal and the locks are used."""
+"""Runs the journal and the locks in a thread."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ _LAST_WRITE_SECONDS: Final = 0.5
 class JournalWorker:
     """Runs calls of the journal and of locks, one at a time.
 
-    A journal that fails must not prevent an upload: after the first error, there is one warning, and nothing is
-    called any more.
+    A failing journal must not prevent an upload: the first error logs a warning, and later calls return None.
     """
 
     def __init__(self) -> None:

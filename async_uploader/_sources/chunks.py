@@ -1,6 +1,6 @@
-"""Chunks of bytes from what a caller passes as a stream: file objects, pipes, iterables.
+"""Reads the caller's streams in chunks: file objects, pipes, iterables.
 
-Objects of the caller are never closed, and file objects are left at the position they had.
+Objects of the caller are never closed, and file objects are returned to their original position.
 """
 
 from __future__ import annotations

@@ -117,11 +117,11 @@ class FileSource:
         reader = FilePartReader(self.verifier, wrap(file, executor=self._threads), part, ctime_ns=ctime_ns)
         try:
             if ctime_ns != self.verifier.ctime_ns:
-                # The check at the end of the part is sufficient. This one avoids sending bytes for nothing.
+                # The check at the end of the part is sufficient. This one avoids sending bytes that are discarded.
                 await self.verifier.compare_parts()
             yield reader
         finally:
-            await reader.settle()
+            await reader.wait_until_idle()
             # In a thread, because close() can block. The callback closes the file if the thread did not.
             self._threads.submit(file.close).add_done_callback(lambda _: file.close())
 
@@ -150,7 +150,7 @@ class FileSource:
 
 
 class FileFacts(Struct, frozen=True, kw_only=True):
-    """A file as it was when it was opened."""
+    """The attributes of a file when it was opened."""
 
     real_path: Path
     identity: Identity
@@ -190,4 +190,4 @@ def _close(opening: asyncio.Future[tuple[FileIO, int | None]]) -> None:
 
 
 def _nothing_to_release() -> None:
-    """A part of a file is read again for each attempt, so no bytes are kept."""
+    """Do nothing: a part of a file is read again for each attempt, so no bytes are kept."""

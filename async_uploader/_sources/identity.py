@@ -1,4 +1,4 @@
-"""The identity of a file: what shows, without reading it, that it was replaced or modified."""
+"""Detects that a file was replaced or modified, without reading it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Identity(Struct, frozen=True, kw_only=True):
         )
 
     def difference(self, other: Identity) -> str:
-        """How a file with this identity became one with the ``other``, for a message."""
+        """The difference between this identity and the current one, for a message."""
         if self.size_bytes != other.size_bytes:
             return f"it had {self.size_bytes:,} bytes and has {other.size_bytes:,} now"
         if (self.device, self.inode) != (other.device, other.inode):
@@ -43,7 +43,7 @@ def ctime_ns_of(status: os.stat_result) -> int | None:
 
 
 def settled_status(path: Path) -> os.stat_result:
-    """``path.stat()``, once any later change is sure to get another change time. Blocks for up to 20 ms."""
+    """``path.stat()``, at a time when any later change gets a different change time. Blocks for up to 20 ms."""
     status = path.stat()
     age_seconds = time.time() - status.st_ctime
     # A time in the future comes from another machine's clock. Waiting does not help there.

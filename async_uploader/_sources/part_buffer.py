@@ -89,7 +89,7 @@ class PartBuffer:
         try:
             yield reader
         finally:
-            await reader.settle()
+            await reader.wait_until_idle()
 
     def release(self) -> None:
         """Free the bytes."""

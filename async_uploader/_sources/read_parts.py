@@ -55,11 +55,11 @@ class ReadPart(Struct, frozen=True, kw_only=True):
 class ReadParts:
     """The parts of a file that were read completely, and the change time at which all of them were correct.
 
-    Why no upload can complete with bytes of two states of a file: the last bytes of a part are sent only after a
-    check, and the part is added here *before* that check. A check that finds a new change time compares all parts
-    that were added. If two parts end at the same time, at least one of their checks covers both, and the check of
-    the part that is read last covers all. If that one passes, the file had exactly the bytes that were sent, all
-    at one moment. Later changes do not matter, because all bytes are in memory or sent.
+    This ensures that an upload never completes with bytes of two states of a file. The last bytes of a part are
+    sent only after a check, and the part is added here *before* that check. A check that finds a new change time
+    compares all added parts. If two parts end at the same time, at least one of their checks covers both; the
+    check of the part that is read last covers all. If it passes, there was a moment at which the file had exactly
+    the bytes that were sent. Later changes do not matter, because all bytes are in memory or sent.
 
     :param ctime_ns: the file's change time when it was opened
     """
@@ -96,7 +96,7 @@ class ReadParts:
     def accept(self, compared: Iterable[ReadPart], *, ctime_ns: int | None) -> None:
         """Store the result of :meth:`compare`."""
         for known in compared:
-            # A part that was read again in the meantime has a check of its own to come.
+            # A part that was read again in the meantime will have its own check.
             if self._parts.get(known.part.number) is known:
                 self._parts[known.part.number] = replace(known, ctime_ns=ctime_ns)
         self.ctime_ns = ctime_ns
@@ -115,7 +115,7 @@ class ReadParts:
             status = settled_status(self._path)
             check_identity(status)
             ctime_ns = ctime_ns_of(status)
-            # Listed after the status: the check of a part that is added later takes its status later, too.
+            # Listed after the status was taken: a part that is added later is checked against a later status.
             outdated = [known for known in list(self._parts.values()) if known.ctime_ns != ctime_ns]
             if any(known.checksum is None for known in outdated):
                 raise NotComparable

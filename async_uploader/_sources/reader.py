@@ -17,7 +17,7 @@ from async_uploader._plan import Part
 from .checksum import Checksum
 
 # A read that takes longer than this has hung. It keeps its descriptor.
-_SETTLE_SECONDS: Final = 0.4
+_IDLE_TIMEOUT_SECONDS: Final = 0.4
 _HAS_NOWAIT: Final = hasattr(os, "RWF_NOWAIT")
 
 
@@ -39,10 +39,10 @@ class ThreadedReader:
         # None would mean "would block", which a regular file never does.
         return await asyncio.shield(self._read) or 0
 
-    async def settle(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Wait until no thread uses the descriptor, unless a read has hung."""
         if self._read is not None:
-            with move_on_after(_SETTLE_SECONDS, shield=True):
+            with move_on_after(_IDLE_TIMEOUT_SECONDS, shield=True):
                 await asyncio.gather(self._read, return_exceptions=True)
 
 
@@ -83,7 +83,7 @@ class FilePartReader:
         self._remaining_bytes = part.size_bytes
         self._file_position = part.offset
         self._is_cached = _HAS_NOWAIT
-        self.settle = self._threaded.settle
+        self.wait_until_idle = self._threaded.wait_until_idle
 
     async def readinto(self, buffer: memoryview) -> int:
         """Read into the start of the buffer.

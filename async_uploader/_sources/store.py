@@ -194,4 +194,4 @@ def _translate(exc: Exception, display_name: str) -> SourceError:
         return SourceUnavailable(f"{display_name} cannot be read: no usable response from the store.")
     is_transient = status >= 500 or status in _TRANSIENT_STATUSES
     error = SourceUnavailable if is_transient else SourceError
-    return error(f"{display_name} cannot be read: the store answered {status}.")
+    return error(f"{display_name} cannot be read: the store responded with {status}.")

@@ -1,7 +1,7 @@
 """Uploads from sources that can be read only once: pipes, live recordings, iterables of bytes.
 
-The stream is split into parts while it runs. The last part must be sent as such, so a full part is yielded only
-once more bytes have arrived, or the stream has ended.
+The stream is split into parts while it runs. The last part must be marked when it is sent, so a full part is
+yielded only after more bytes have arrived, or the stream has ended.
 
 Each part is kept until it is acknowledged (:class:`.PartBuffer`). With C parts of P bytes in flight, a stream
 keeps at most ``(C + 2) * P`` bytes, at most ``buffer_bytes`` of them in memory. The source is read no faster than

@@ -1,4 +1,4 @@
-"""Checks that a file is still the one that is being uploaded, and words the errors if it is not."""
+"""Checks that a file has not changed since its upload began, and raises the errors if it has."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class FileVerifier:
     async def restore_parts(
         self, parts: Iterable[Part], checksums: Mapping[int, bytes], *, ctime_ns: int | None, compute_missing: bool
     ) -> None:
-        """Take over the parts that an earlier process sent, and compare them with the file if it was changed.
+        """Load the parts that an earlier process sent, and compare them with the file if it was changed.
 
         :param checksums: the recorded checksums by part number
         :param ctime_ns: the file's change time at which they were correct; None if it was not recorded
@@ -130,7 +130,7 @@ class FileVerifier:
     async def compare_parts(self) -> None:
         """Compare the parts read so far with the file, whose contents or attributes have changed.
 
-        One comparison runs at a time: later ones need not read again what an earlier one has compared.
+        One comparison runs at a time: later ones need not read the same parts again.
 
         :raises SourceError: the contents differ, or the file cannot be read
         """
@@ -149,7 +149,7 @@ class FileVerifier:
         return result
 
     async def _in_thread(self, call: Callable[[threading.Event], T]) -> T:
-        """Run a long read. Cancellation does not wait for it, but makes it stop soon."""
+        """Run a long read in a thread. Cancellation does not wait for it, but tells it to stop."""
         stop = threading.Event()
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, call, stop)

@@ -1,1 +1,1 @@
-"""One upload from its container to the finished video, many uploads at once, and upload sessions."""
+"""One upload from its container to the finished video, many uploads at the same time, and upload sessions."""

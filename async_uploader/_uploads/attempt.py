@@ -1,4 +1,4 @@
-"""One attempt to send a part, as progress, throughput and events see it."""
+"""Reports one attempt to send a part: its progress, throughput and events."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class PartAttempt:
         self._meter = meter
         self._began_at_seconds: float | None = None
         self._local_port: int | None = None
-        # Not reduced if a body is sent again: these bytes did use the network.
+        # Includes bytes of bodies that were sent again: they used the network, too.
         self._sent_bytes = 0
 
     def begin(self) -> None:
-        """The rate limit allows the request, and it is about to be sent."""
+        """Report the beginning: the rate limit allows the request, and it is about to be sent."""
         self._began_at_seconds = anyio.current_time()
         self._events.emit(
             PartBegan(part_number=self._part.number, size_bytes=self._part.size_bytes, attempt=self._number)

@@ -12,13 +12,13 @@ from async_uploader._models import Video
 from async_uploader._outcome import is_complete
 from async_uploader.events import Operation, RequestKind
 
-from . import failures
+from . import errors
 from .job import Context, Job
 from .state import TransferState
 
 T = TypeVar("T")
 
-# The first status request is early, because most videos are assembled at once. Later ones double the interval.
+# The first status request is early, because most videos are assembled immediately. The interval then doubles.
 _FIRST_INTERVAL_SECONDS: Final = 0.1
 _MAX_INTERVAL_SECONDS: Final = 5.0
 
@@ -32,7 +32,7 @@ class Completion:
         self._state = state
 
     async def run(self) -> Video:
-        """Wait until the video is assembled and has the source's size; returns it.
+        """Wait until the service has assembled the video, check its size, and return it.
 
         :raises ConflictError: the service assembled a video of another size
         :raises UploaderError: the video was not assembled within ``stall_timeout``
@@ -55,7 +55,7 @@ class Completion:
         if self._state.is_resumed and self._context.resume:
             # A part is missing that the journal lists as acknowledged. The next run sends every part again.
             await self._context.resume.forget_parts()
-        raise failures.no_finished_video()
+        raise errors.no_finished_video()
 
     async def _wait_until_assembled(self, video_id: str) -> None:
         interval_seconds = _FIRST_INTERVAL_SECONDS
@@ -67,9 +67,9 @@ class Completion:
             if is_assembled:
                 return
             if is_assembled is False:
-                raise failures.wrong_size(status, total_bytes)
+                raise errors.wrong_size(status, total_bytes)
             if anyio.current_time() >= deadline:
-                raise failures.incomplete(status)
+                raise errors.incomplete(status)
             await anyio.sleep(interval_seconds)
             interval_seconds = min(interval_seconds * 2, _MAX_INTERVAL_SECONDS)
 

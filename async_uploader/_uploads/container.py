@@ -1,5 +1,7 @@
 """Creates and deletes the container of one upload.
 
+Which failures delete it is decided in :mod:`.lifecycle`.
+
 ``POST /videos`` is not idempotent, and its response can be lost to a broken connection, to cancellation or to
 kill -9. An upload with ``resume`` therefore puts marks, or an intent that is in the journal, into the container's
 metadata, and finds the container by them (:mod:`._resume.session`). Without ``resume``, only cancellation is
@@ -28,9 +30,9 @@ log: Final = logging.getLogger("async_uploader")
 
 # A cancelled upload must end within a second, its last request included.
 _DISCARD_SECONDS: Final = 0.5
-# For two requests: the response to the creation is awaited, then the container is deleted.
+# Time for two requests: to wait for the response to the creation, and to delete the container.
 _UNDO_SECONDS: Final = 0.9
-# A cancelled request ends at once; a loaded machine may need a moment.
+# A cancelled request ends immediately; a loaded machine may need a moment.
 _CANCEL_SECONDS: Final = 0.1
 
 
@@ -76,7 +78,7 @@ class Container:
             raise
 
     async def _request(self, payload: Mapping[str, Any]) -> str:
-        """Send one request, in its own task: if cancelled, wait for its response and delete what it created."""
+        """Send one request in its own task. If cancelled, wait for its response, and delete the new container."""
         is_sent = False
 
         def on_sending() -> None:
@@ -95,7 +97,7 @@ class Container:
             raise
 
     async def _undo(self, creating: asyncio.Future[Video]) -> None:
-        """Delete what a request in progress creates. If this takes too long, the next run finds the intent."""
+        """Delete the container that a request creates. If this takes too long, the next run finds the intent."""
         with anyio.move_on_after(_UNDO_SECONDS, shield=True):
             await asyncio.wait([creating])
             try:
@@ -132,9 +134,9 @@ class Container:
 
 
 async def _cancelled(creating: asyncio.Future[Video]) -> None:
-    """Cancel a request and wait for its end, so that nothing of it outlives the upload."""
+    """Cancel a request and wait for its end, so that it does not outlive the upload."""
     creating.cancel()
     with anyio.CancelScope(shield=True):
         await asyncio.wait([creating], timeout=_CANCEL_SECONDS)
     if creating.done() and not creating.cancelled():
-        creating.exception()  # asyncio logs exceptions that nobody retrieves
+        creating.exception()  # retrieved, because asyncio would log it otherwise

@@ -22,14 +22,14 @@ from async_uploader._outcome import ALREADY_COMPLETE, Outcome, classify, is_comp
 from async_uploader._sources.protocol import PartSource
 from async_uploader.events import Operation, RequestKind
 
-from . import failures
+from . import errors
 from .attempt import PartAttempt
 from .job import Context, Job
 from .state import TransferState
 
 log: Final = logging.getLogger("async_uploader")
 
-# Waits for the status to list a part that is being stored.
+# Waits before each status request, while the service may still be storing the part.
 _STORING_SECONDS: Final = (0.0, 0.1, 0.4, 1.5)
 
 
@@ -93,7 +93,7 @@ class PartDelivery:
 
     async def _attempt(self) -> PartResponse | None:
         """Make one attempt; returns None if the service already has the part."""
-        if (self._is_unknown or self._state.has_company) and await self._is_received():
+        if (self._is_unknown or self._state.has_other_senders) and await self._is_received():
             log.info("%s was already stored.", self._name)
             return None
         self._attempts += 1
@@ -140,8 +140,8 @@ class PartDelivery:
     def _may_have_been_sent(self) -> bool:
         """Whether an earlier process may have sent the part, and the upload token cannot read the status.
 
-        Parts are sent in order, so an earlier process cannot have sent parts that are further than its concurrency
-        after the last received one.
+        A process sends parts in order, so it cannot have sent parts beyond the last received one plus its
+        concurrency.
         """
         state = self._state
         if not (state.is_resumed and self._context.service.delegated):
@@ -160,7 +160,7 @@ class PartDelivery:
         )
 
     async def _is_sent_by_others(self) -> bool:
-        """Whether another process of this upload has sent the part, which the service has just refused.
+        """Whether another process has sent the part, which the service has just refused as a duplicate.
 
         The service may refuse a part that it is still storing, and list it a moment later.
         """
@@ -183,13 +183,13 @@ class PartDelivery:
         match outcome:
             case Outcome.STORED:
                 log.info("%s was already stored.", self._name)
-                self._state.has_company |= self._state.is_shared
+                self._state.has_other_senders |= self._state.is_shared
                 self._state.is_reported_complete |= isinstance(error, ApiError) and error.slug == ALREADY_COMPLETE
                 return True
             case Outcome.CONFLICT:
-                raise failures.foreign_writer(error) from error
+                raise errors.foreign_writer(error) from error
             case Outcome.UNKNOWN if self._state.video_id is None and self._part.last:
-                raise failures.possible_second_video(error) from error
+                raise errors.possible_second_video(error) from error
         self._job.slots.connection_failed()
         self._is_unknown |= outcome is Outcome.UNKNOWN
         self._maybe_received |= self._is_unknown
@@ -202,7 +202,7 @@ class PartDelivery:
         parts_done, parts_total = state.progress.parts_done, state.progress.parts_total
         log.info("%s: stored (%s of %s).", self._name, parts_done, parts_total or "?")
         self._source.release()
-        # Only the request that completes the video returns it. Any part can be that request, so the last one wins.
+        # Only the response to the request that completes the video contains it. Any part can be in that request.
         video = response.video if response is not None else None
         state.video = video or state.video
         if response is not None and state.video_id is None:
@@ -213,7 +213,7 @@ class PartDelivery:
     async def _record_container(self, response: PartResponse) -> None:
         """The first part of an upload token has created the container."""
         if response.video_id is None:
-            raise failures.no_video_id()
+            raise errors.no_video_id()
         self._state.video_id = response.video_id
         if self._context.resume:
             await self._context.resume.record_container(

@@ -1,4 +1,4 @@
-"""Creates a video that the service downloads or copies itself: once, even if a response is lost."""
+"""Imports a video, which the service downloads or copies. Creates it only once, even if a response is lost."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class VideoImport:
                 video.video_id, {"metadata": caller_metadata(video, without={MARK_INTENT})}
             )
         except UploaderError as exc:
-            # The video exists all the same.
+            # The import has succeeded nevertheless.
             log.warning("Cannot remove an entry from the metadata of video %s: %s", video.video_id, exc)
             return video
 

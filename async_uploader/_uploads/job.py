@@ -34,7 +34,7 @@ class Job(Struct, frozen=True, kw_only=True):
 
 
 class Context(Struct, frozen=True, kw_only=True):
-    """The services that one upload uses.
+    """The objects that one upload uses.
 
     :param resume: records the upload so that a later run can resume it; None if ``resume`` is off
     """

@@ -1,14 +1,15 @@
-"""One upload: create or resume a container, fill it, and decide what becomes of the container after a failure.
+"""One upload: create or resume a container, fill it, and keep or delete the container after a failure.
 
 ==============================================  =================  ===========================
 how the upload ended                            can be resumed     the container
 ==============================================  =================  ===========================
 finished                                        (any)              is the video
-failed for a reason that may pass; cancelled    yes                is kept
-failed for a reason that may pass; cancelled    no                 is deleted
 the service refuses this source                 (any)              is deleted
-another program writes to the container         (any)              is not touched
-the container no longer exists                  (any)              is forgotten
+the source has changed                          (any)              is deleted
+another program writes to the container         (any)              is left unchanged
+the container no longer exists                  (any)              is removed from the journal
+cancelled, or any other failure                 yes                is kept
+cancelled, or any other failure                 no                 is deleted
 ==============================================  =================  ===========================
 
 :func:`._outcome.container_fate` maps errors to these rows. An upload can be resumed if ``resume`` is on and a
@@ -41,7 +42,7 @@ from async_uploader.events import (
     UploadOutcome,
 )
 
-from . import failures
+from . import errors
 from .container import Container
 from .job import Context, Job
 from .state import TransferState
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 
 log: Final = logging.getLogger("async_uploader")
 
-# A container is deleted in favour of an older one. If that happens more often, something else deletes them.
+# Another process may delete the container because there is an older one. After this many, there is another cause.
 _MAX_CONTAINERS: Final = 4
 
 
@@ -103,11 +104,11 @@ class Upload:
             returned = self._job.options.on_video(finished)
             if isawaitable(returned):
                 await returned
-        # Last: after a crash before this line, the next run finds the finished video.
+        # This is the last step: after an earlier crash, the next run finds the finished video.
         return await resume.deliver(video) if resume else video
 
     async def _find_or_fill(self) -> Video:
-        """The video; continues in another container if this one is deleted in favour of an older one."""
+        """The video. Starts again with another container if this one is deleted because there is an older one."""
         resume = self._context.resume
         for _ in range(_MAX_CONTAINERS - 1):
             try:
@@ -141,7 +142,7 @@ class Upload:
         try:
             return await self._context.resume.settle(video_id)
         except UploaderError as exc:
-            raise failures.upload_failed(exc, state) from exc
+            raise errors.upload_failed(exc, state) from exc
 
     async def _continue(self, point: ResumePoint) -> Video:
         if point.is_complete:
@@ -189,8 +190,8 @@ class Upload:
         video_id = self._job.options.video_id
         if video_id is None and not self._context.service.delegated:
             video_id = await self._container.create(job.payload, job.plan)
-        # The response to the creation contains the rate limit, so fit again; unless the container's marks already
-        # contain the plan.
+        # The response to the creation contains the rate limit, so the plan is fitted again, unless the container's
+        # marks already contain it.
         is_marked = self._context.resume is not None and self._context.resume.uses_marks
         return (job if is_marked else self._fitted(job)), video_id
 
@@ -209,9 +210,9 @@ class Upload:
             if video_id is not None:
                 self._container_state = await self._discard(video_id, fate)
         if self._container_state is not None:
-            self._advice = failures.ADVICE[self._container_state]
+            self._advice = errors.ADVICE[self._container_state]
             if is_kept and not self._is_resumable:
-                self._advice = failures.NO_JOURNAL + self._advice
+                self._advice = errors.NO_JOURNAL + self._advice
 
     async def _discard(self, video_id: str, fate: Fate) -> ContainerState:
         """Delete a container that can no longer be used, if that is allowed."""

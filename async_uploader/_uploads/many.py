@@ -1,4 +1,4 @@
-"""Many uploads at once, which share their upload slots."""
+"""Many uploads at the same time, which share their upload slots."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from async_uploader._errors import UploaderError
 from async_uploader._models import Video
-from async_uploader._parsing import sentence
+from async_uploader._parsing import single_line
 from async_uploader._public import public
 from async_uploader._types import Failed, Source, Uploaded, UploadItem, UploadResult
 
@@ -32,7 +32,7 @@ class Uploads:
 
     An exception that ends an upload, including one raised by ``on_video`` or another callback, becomes the error
     of its result; the other uploads continue. To stop everything, raise your exception in the loop over the
-    results. An item of a type that cannot be uploaded, or with an unknown option, is a TypeError of the iteration
+    results. If an item has a type that cannot be uploaded, or an unknown option, the iteration raises a TypeError
     after the other uploads have ended.
 
     The uploads run in a task of this object instead of a task group: an iterator cannot keep a task group open
@@ -151,7 +151,7 @@ def _as_item(item: object) -> UploadItem:
 
 
 def _unexpected(item: UploadItem, cause: BaseException) -> Failed:
-    reason = (sentence(str(cause)) or "no reason given").rstrip(".")
+    reason = (single_line(str(cause)) or "no reason given").rstrip(".")
     error = UploaderError(f"The upload ended with an unexpected {type(cause).__name__}: {reason}.")
     error.__cause__ = cause
     return Failed(item=item, error=error)

@@ -1,4 +1,4 @@
-"""Opens what the caller wants to upload, and plans its parts."""
+"""Opens the sources of uploads, and plans their parts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SourceOpener:
     """Opens the sources of one client. They share its reading threads and its memory for streams.
 
     :param buffer_bytes: how many bytes of streams are kept in memory
-    :param allowance: returns what the account may upload in the current rate limit window, if known
+    :param allowance: returns the uploads that the rate limit allows; None while they are not known
     """
 
     def __init__(self, buffer_bytes: int, *, allowance: Callable[[], Allowance | None]) -> None:
@@ -90,14 +90,14 @@ class SourceOpener:
 
     @staticmethod
     def check_session(options: TransferOptions) -> None:
-        """Check the options of a session, before it has anything to close.
+        """Check the options of a session, before anything is opened.
 
         :raises ConfigurationError: an option does not apply to a session
         """
         _check_stream(_SESSION_NAME, options, size_bytes=None)
 
     def open_session(self, chunks: Chunks, options: TransferOptions) -> StreamSource:
-        """A stream of which every chunk becomes a part, as far as the limits for parts allow."""
+        """A stream in which each chunk becomes a part, within the size limits of parts."""
         return StreamSource(
             chunks,
             name=_SESSION_NAME,
@@ -163,7 +163,7 @@ def _check_stream(name: str, options: TransferOptions, *, size_bytes: int | None
         raise ConfigurationError(f"A stream ({name}) cannot be resumed; remove resume.")
     if options.idempotency_key is not None:
         raise ConfigurationError(
-            f"A stream ({name}) can be read only once, and not be compared; remove idempotency_key."
+            f"A stream ({name}) can be read only once, so it cannot be identified; remove idempotency_key."
         )
     if options.ranges == "bytes" and size_bytes is None:
         raise ConfigurationError(

@@ -16,12 +16,12 @@ class TransferState:
 
     :param video_id: the container; None with an upload token, whose first part creates it
     :param received: the numbers of the parts that the service already has
-    :param is_resumed: an earlier process started this upload. It may have sent more parts than are known
+    :param is_resumed: an earlier process started this upload. It may have sent more parts than ``received``
     :param is_shared: other processes may send parts of the same source into this container now
 
     :ivar video: the finished Video, once a response contained it
     :ivar is_reported_complete: the service refused a part because the video is already complete
-    :ivar has_company: another process does so: ask whether a part is stored before sending it
+    :ivar has_other_senders: another process has sent parts. The status is requested before each part is sent
     :ivar failed_part: the first part that failed
     :ivar sending: the number of part requests in progress
     """
@@ -39,7 +39,7 @@ class TransferState:
         self.received = received
         self.is_resumed = is_resumed
         self.is_shared = is_shared
-        self.has_company = is_resumed and is_shared
+        self.has_other_senders = is_resumed and is_shared
         self.video: Video | None = None
         self.is_reported_complete = False
         self.failed_part: Part | None = None
@@ -62,7 +62,7 @@ class TransferState:
         return max(0, self.parts_left - self.sending.count)
 
     def container_ready(self, *, can_resume: bool) -> ContainerReady:
-        """The event for a container that is known. It must be known."""
+        """The event that reports the container, which must be known."""
         assert self.video_id is not None
         return ContainerReady(
             video_id=self.video_id,

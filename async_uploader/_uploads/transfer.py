@@ -1,4 +1,4 @@
-"""Sends all parts into one container: schedules the workers, and keeps the first failure.
+"""Sends all parts into one container: runs the workers, and keeps the first error.
 
 Everything that an upload does concurrently is in the one task group of this module. The first failure cancels the
 rest, and exactly one error is raised, never an exception group.
@@ -19,7 +19,7 @@ from async_uploader._progress import ProgressReporter
 from async_uploader._sources.protocol import PartSource
 from async_uploader.events import ConcurrencyChanged
 
-from . import failures
+from . import errors
 from .completion import Completion
 from .delivery import PartDelivery
 from .job import Context, Job
@@ -53,7 +53,7 @@ class Transfer:
                 group.start_soon(self._guarded, self._fill)
         await self._guarded(reporter.report)
         if self._failure is not None:
-            raise failures.upload_failed(self._failure, self._state) from self._failure
+            raise errors.upload_failed(self._failure, self._state) from self._failure
         assert self._video is not None
         return self._video
 
@@ -64,7 +64,7 @@ class Transfer:
         except asyncio.CancelledError as exc:
             if is_being_cancelled(exc):
                 raise
-            error = failures.cancelled_callback()
+            error = errors.cancelled_callback()
             error.__cause__ = exc
             self._fail(error)
         except Exception as exc:  # noqa: BLE001 - run() raises an error that is caused by it

@@ -43,7 +43,7 @@ def test_delete(online: Cli, service: Service) -> None:
     assert not service.emulator.videos
     again = online("delete", video_id)
     assert again.returncode == 1
-    assert again.stderr.startswith("error: The service answered 404: ")
+    assert again.stderr.startswith("error: The service responded with 404: ")
 
 
 def test_import_of_a_url(online: Cli, service: Service, web: str) -> None:

@@ -126,7 +126,7 @@ def test_retries_are_reported(upload_at: UploadAt, make_file: MakeFile) -> None:
     faults = ("part=2,attempt=1:status=503,retry-after=2",)
     with upload_at(path, "--part-size=5MiB", faults=faults, columns=120) as seen:
         assert seen.finish() == 0
-    assert seen.lines(r"^warning: movie\.mp4, part 2: The service answered 503: .* Retrying in [\d.]+ s\.$")
+    assert seen.lines(r"^warning: movie\.mp4, part 2: The service responded with 503: .* Retrying in [\d.]+ s\.$")
     assert seen.lines(r"^  part 2 failed; retrying in [12] s$")
     assert "; 1 retry" in seen.last
 

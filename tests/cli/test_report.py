@@ -121,7 +121,7 @@ def test_a_report_of_a_failure(online: Cli, service: Service, make_file: MakeFil
     done = online("upload", make_file("movie.mp4", 11 * MIB), "--part-size=5MiB", "--report=r.html")
     assert done.returncode == 1
     text = (tmp_path / "r.html").read_text()
-    assert re.search('class="error">.*The service answered 400', text)
+    assert re.search('class="error">.*The service responded with 400', text)
     assert "refused" in {trace["name"] for trace in figures_of(text)[0]["data"]}
 
 

@@ -109,9 +109,9 @@ def test_several_sources_are_one_array(online: Cli, service: Service, make_file:
     assert done.returncode == 1
     failed, *videos = json.loads(done.stdout)
     assert failed["source"] == str(paths[0])
-    assert failed["error"].startswith("The service answered 400: ")
+    assert failed["error"].startswith("The service responded with 400: ")
     assert [video["title"] for video in videos] == service.titles() == ["b.mp4", "c.mp4"]
-    assert f"error: {paths[0]}: The service answered 400" in done.stderr
+    assert f"error: {paths[0]}: The service responded with 400" in done.stderr
 
 
 def test_parts_are_logged_with_v(online: Cli, make_file: MakeFile) -> None:
@@ -172,7 +172,7 @@ def test_a_failure_is_one_message(online: Cli, service: Service, make_file: Make
     assert (done.returncode, done.stdout) == (1, "")
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ")
-    assert "art 2 of 3: The service answered 400: " in line
+    assert "art 2 of 3: The service responded with 400: " in line
 
 
 def test_vv_logs_the_traceback_of_a_failure(start_cli: StartCli, make_file: MakeFile) -> None:

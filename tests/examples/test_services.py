@@ -87,7 +87,7 @@ def test_a_task_that_fails(apivideo_env: dict[str, str], movie: Path, forks: For
     """The error of the task is that of the upload."""
     done = forks.run("taskiq_task.py", str(movie), cwd=EXAMPLES, env=os.environ)
     assert done.returncode == 1
-    assert "UploadFailed: Part 1 of 3: The service answered 400" in done.stderr
+    assert "UploadFailed: Part 1 of 3: The service responded with 400" in done.stderr
 
 
 # Runs a file like a notebook: cell by cell in one namespace, with top-level await.

@@ -30,7 +30,7 @@ _TWO: Final = "2 of 3 parts (10 MiB) were stored in video VIDEO."
 _ALL: Final = "3 of 3 parts (11 MiB) were stored in video VIDEO."
 _DELETED: Final = "The unfinished video was deleted."
 _AGAIN: Final = "Upload it again to resume."
-_ANSWERED: Final = "The service answered"
+_RESPONSE: Final = "The service responded with"
 _LOST: Final = "No response from the service:"
 
 
@@ -50,40 +50,40 @@ MESSAGES: Final = {
     # Parts.
     "refused": Message(
         faults=(f"{_LAST}:problem=uploaded-file-invalid-file",),
-        text=f"Part 3 of 3: {_ANSWERED} 400: The uploaded file cannot be read from the request. {_TWO} {_DELETED}",
+        text=f"Part 3 of 3: {_RESPONSE} 400: The uploaded file cannot be read from the request. {_TWO} {_DELETED}",
     ),
     "too large": Message(
         faults=(f"{_LAST}:status=413",),
-        text=f"Part 3 of 3: {_ANSWERED} 413: The uploaded file is too large. {_TWO} {_DELETED}",
+        text=f"Part 3 of 3: {_RESPONSE} 413: The uploaded file is too large. {_TWO} {_DELETED}",
     ),
     "server error": Message(
         faults=(f"{_LAST}:status=503",),
-        text=f"Part 3 of 3: {_ANSWERED} 503: Service Unavailable. {_TWO} {_DELETED}",
+        text=f"Part 3 of 3: {_RESPONSE} 503: Service Unavailable. {_TWO} {_DELETED}",
     ),
     "server error, resume": Message(
         faults=(f"{_LAST}:status=503",),
         options=_RESUME,
-        text=f"Part 3 of 3: {_ANSWERED} 503: Service Unavailable. {_TWO} {_AGAIN}",
+        text=f"Part 3 of 3: {_RESPONSE} 503: Service Unavailable. {_TWO} {_AGAIN}",
     ),
     "a proxy's page": Message(
         faults=(f"{_LAST}:status=502,body=html",),
         options=_RESUME,
-        text=f"Part 3 of 3: {_ANSWERED} 502: Bad Gateway. {_TWO} {_AGAIN}",
+        text=f"Part 3 of 3: {_RESPONSE} 502: Bad Gateway. {_TWO} {_AGAIN}",
     ),
     "rate limit": Message(
         faults=(f"{_LAST}:status=429,retry-after=0",),
         options=_RESUME,
-        text=f"Part 3 of 3: {_ANSWERED} 429: Too many requests. {_TWO} {_AGAIN}",
+        text=f"Part 3 of 3: {_RESPONSE} 429: Too many requests. {_TWO} {_AGAIN}",
     ),
     "redirect": Message(
         faults=(f"{_LAST}:status=302,header=Location=http://127.0.0.1:9/",),
-        text=f"Part 3 of 3: {_ANSWERED} 302: Found. It redirects elsewhere, and redirects are not followed; "
+        text=f"Part 3 of 3: {_RESPONSE} 302: Found. It redirects elsewhere, and redirects are not followed; "
         f"check the base URL. {_TWO} {_DELETED}",
     ),
     "token refused": Message(
         faults=(f"{_LAST}:status=401",),
         options=_RESUME,
-        text=f"Part 3 of 3: {_ANSWERED} 401: The access token is invalid or has expired. {_TWO} {_AGAIN}",
+        text=f"Part 3 of 3: {_RESPONSE} 401: The access token is invalid or has expired. {_TWO} {_AGAIN}",
     ),
     "key refused in the middle": Message(
         faults=(
@@ -91,13 +91,13 @@ MESSAGES: Final = {
             f"auth,attempt=2:problem={_REFUSED}",
         ),
         options=_RESUME,
-        text=f"Part 2 of 3: {_ANSWERED} 400: The user credentials were incorrect. Check the API key, and that it "
+        text=f"Part 2 of 3: {_RESPONSE} 400: The user credentials were incorrect. Check the API key, and that it "
         f"belongs to this environment. {_ONE} {_AGAIN}",
     ),
     "account suspended": Message(
         faults=(f"{_LAST}:problem=account-suspended",),
         options=_RESUME,
-        text=f"Part 3 of 3: {_ANSWERED} 403: This account is suspended. {_TWO} {_AGAIN}",
+        text=f"Part 3 of 3: {_RESPONSE} 403: This account is suspended. {_TWO} {_AGAIN}",
     ),
     "connection closed": Message(
         faults=(f"{_LAST}:cut,when=late",),
@@ -111,12 +111,12 @@ MESSAGES: Final = {
     ),
     "someone else": Message(
         faults=(f"{_LAST}:problem=video-content-range-by-part-part-already-sent",),
-        text=f"Part 3 of 3: {_ANSWERED} 400: This part was already sent. This upload did not send it: another "
+        text=f"Part 3 of 3: {_RESPONSE} 400: This part was already sent. This upload did not send it: another "
         f"program is writing to this video. {_TWO} The video was not deleted.",
     ),
     "not deleted": Message(
         faults=("upload,part=first:status=413", "delete:status=503"),
-        text=f"Part 1 of 3: {_ANSWERED} 413: The uploaded file is too large. {_NONE} "
+        text=f"Part 1 of 3: {_RESPONSE} 413: The uploaded file is too large. {_NONE} "
         "The unfinished video could not be deleted; the service removes it after 7 days.",
     ),
     # After the last part.
@@ -129,30 +129,30 @@ MESSAGES: Final = {
     "no status": Message(
         faults=("status:status=503",),
         options=_RESUME,
-        text=f"{_ANSWERED} 503: Service Unavailable. {_ALL} {_AGAIN}",
+        text=f"{_RESPONSE} 503: Service Unavailable. {_ALL} {_AGAIN}",
     ),
     # Before the first part.
     "wrong key": Message(
         faults=(f"auth:problem={_REFUSED}",),
-        text=f"{_ANSWERED} 400: The user credentials were incorrect. Check the API key, and that it belongs to "
+        text=f"{_RESPONSE} 400: The user credentials were incorrect. Check the API key, and that it belongs to "
         "this environment.",
     ),
     "login gets no response": Message(faults=("auth:cut",), text=f"{_LOST} it closed the connection."),
     "not created": Message(
-        faults=("create:problem=invalid-attribute",), text=f"{_ANSWERED} 400: This attribute is invalid."
+        faults=("create:problem=invalid-attribute",), text=f"{_RESPONSE} 400: This attribute is invalid."
     ),
     "create redirects": Message(
         faults=("create:status=302",),
-        text=f"{_ANSWERED} 302: Found. It redirects elsewhere, and redirects are not followed; "
+        text=f"{_RESPONSE} 302: Found. It redirects elsewhere, and redirects are not followed; "
         "check the base URL.",
     ),
     "not the service": Message(
         faults=("create:status=200,body=html",),
-        text=f"{_ANSWERED} 200 with something that is not a video; check the base URL.",
+        text=f"{_RESPONSE} 200 and something that is not a video; check the base URL.",
     ),
     "not the service's login": Message(
         faults=("auth:status=200,body=html",),
-        text=f"{_ANSWERED} 200 with something that is not a bearer token; check the base URL.",
+        text=f"{_RESPONSE} 200 and something that is not a bearer token; check the base URL.",
     ),
 }
 
@@ -199,15 +199,15 @@ LOGGED: Final = {
     ),
     "creation is retried": (
         ("create,times=1:status=503",),
-        r"movie\.mp4, create: The service answered 503: Service Unavailable\. Retrying in \d\.\d s\.",
+        r"movie\.mp4, create: The service responded with 503: Service Unavailable\. Retrying in \d\.\d s\.",
     ),
     "status is retried": (
         ("status,times=1:status=502,body=html",),
-        r"movie\.mp4, status: The service answered 502: Bad Gateway\. Retrying in \d\.\d s\.",
+        r"movie\.mp4, status: The service responded with 502: Bad Gateway\. Retrying in \d\.\d s\.",
     ),
     "video is retried": (
         ("completing,times=1:cut", "get,times=1:status=500"),
-        r"movie\.mp4, video: The service answered 500: Internal Server Error\. Retrying in \d\.\d s\.",
+        r"movie\.mp4, video: The service responded with 500: Internal Server Error\. Retrying in \d\.\d s\.",
     ),
 }
 

@@ -218,7 +218,7 @@ async def test_unreadable_response_to_a_read_is_retried(body: bytes) -> None:
         writer.write(response(200, LOGIN if is_login else body))
 
     async with serving(handle) as url, QuickClient(api_key=KEY, base_url=url) as client:
-        with pytest.raises(TransportError, match="200 with something that is not a status; check the base URL"):
+        with pytest.raises(TransportError, match="200 and something that is not a status; check the base URL"):
             await client.get_status("vi1")
     assert requested == ["/auth/api-key", *["/videos/vi1/status"] * 3]
 
@@ -239,7 +239,7 @@ async def test_unusable_access_token(login: dict[str, Any]) -> None:
         writer.write(response(200, {**LOGIN, **login}))
 
     async with serving(handle) as url, QuickClient(api_key=KEY, base_url=url) as client:
-        with pytest.raises(UploaderError, match="200 with something that is not a bearer token") as caught:
+        with pytest.raises(UploaderError, match="200 and something that is not a bearer token") as caught:
             await client.get_video("vi1")
     check_sentence(str(caught.value))
 

@@ -98,7 +98,7 @@ async def test_no_tls_version_in_common_with_a_real_server(ca: trustme.CA) -> No
 @pytest.mark.parametrize(
     ("names", "begins", "ends", "says"),
     [
-        ((), -9, -1, "has expired; it must be renewed there, if the clock of this machine is right"),
+        ((), -9, -1, "has expired; check the clock of this machine, or ask the operator to renew it"),
         ((), 1, 9, "is not valid yet; check the clock of this machine"),
         (("elsewhere.example",), -1, 9,
          "is for another name (IP address mismatch, certificate is not valid for '127.0.0.1')"),

@@ -138,7 +138,7 @@ def test_fails_without():
             "POST /videos/vi*/source → 503 server-error  part 1/1, * bytes, fault 'upload,attempt=1:status=503'",
             "POST /videos/vi*/source → 201  part 1/1, * bytes, attempt 2",
             "video vi* ('Holidays') is *, 5 bytes",
-            "fault 'part=9:cut' has not struck",
+            "fault 'part=9:cut' was never triggered",
         ],
         consecutive=False,
     )

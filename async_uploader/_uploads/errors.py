@@ -1,4 +1,4 @@
-"""The text of every error and every advice with which an upload ends."""
+"""The errors with which an upload fails, and the advice about its container at the end of their messages."""
 
 from __future__ import annotations
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from async_uploader import Failed, UploaderError, UploadItem, UploadResult, Video
+from async_uploader._catalogue.item import Item
+from async_uploader._catalogue.results import SourceKey
 from async_uploader._models import MARK_SOURCE
 
 from ._display import FileProgress
-from ._item import Item
 from ._output import LOGGER, print_error
-from ._results import SourceKey
 from ._upload_context import UploadContext
 from ._video_output import VideoOutput
 

@@ -12,10 +12,10 @@ from fnmatch import translate
 from typing import Any, BinaryIO, Final
 
 from async_uploader import SourceError
+from async_uploader._catalogue.item import STDIN, STDIN_NAME, Item, is_web_url
+from async_uploader._catalogue.os_errors import describe_os_error
 from async_uploader._urls import STORE_SCHEMES, display_url, remote_scheme
 
-from ._item import STDIN, STDIN_NAME, Item, is_web_url
-from ._output import describe_os_error
 from ._params import usage_error
 from ._sidecar_files import SidecarIndex
 from ._upload_flags import UploadFlags
@@ -28,7 +28,7 @@ def collect_items(flags: UploadFlags) -> list[Item]:
     :raises UsageError: the arguments contradict each other
     """
     if flags.manifest is not None:
-        from ._manifest import read_manifest
+        from async_uploader._catalogue.manifest import read_manifest
 
         listed = (replace(item, is_fetched=flags.fetch == "here") for item in read_manifest(flags.manifest))
         return _with_sidecars(_mark_duplicates(listed), flags)

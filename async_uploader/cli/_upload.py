@@ -10,19 +10,19 @@ import anyio
 import anyio.to_thread
 
 from async_uploader import Client, events
+from async_uploader._catalogue.item import STDIN, Item
+from async_uploader._catalogue.results import open_results, source_key
 from async_uploader._options import split_options
 
 from ._check import check_output_paths, find_source_errors
 from ._display import Display
 from ._interrupt_advice import InterruptAdvice
-from ._item import STDIN, Item
 from ._output import print_error
 from ._params import usage_error
-from ._results import open_results, source_key
 from ._sidecar_flags import SIDECAR_OPTIONS
 from ._sources import StandardInput, collect_items
 from ._upload_context import UploadContext, is_single_source
-from ._upload_flags import UploadFlags
+from ._upload_flags import FleetFlags, UploadFlags
 from ._upload_runner import UploadRunner
 from ._video_output import JsonSpool, VideoOutput
 
@@ -83,11 +83,22 @@ async def _open_context(
     if flags.results is not None:
         service = "local" if flags.local else client.base_url
         results = await stack.enter_async_context(open_results(flags.results, service))
+    fleet = None
+    if isinstance(flags, FleetFlags):
+        from async_uploader.fleet import Fleet
+
+        fleet = await stack.enter_async_context(
+            Fleet(
+                flags.scheduler, flags.workers, base_url=client.base_url, allow_plain_http=flags.allow_plain_http
+            )
+        )
     return UploadContext(
+        fleet=fleet,
         flags=flags,
         items=items,
         client=client,
-        display=Display(quiet=flags.quiet, sizes=await anyio.to_thread.run_sync(_sizes, items)),
+        # The workers of a fleet report no progress in bytes.
+        display=Display(quiet=flags.quiet, sizes=[None] * len(items) if fleet else await _sizes_of(items)),
         interrupt_advice=advice,
         stdin=stdin,
         emulator=emulator,
@@ -96,8 +107,12 @@ async def _open_context(
 
 
 async def _check_and_run(stack: AsyncExitStack, context: UploadContext) -> int:
-    errors = await find_source_errors(
-        context.items, context.flags, client=context.client, stdin=context.stdin, results=context.results
+    errors = (
+        []
+        if context.fleet is not None
+        else await find_source_errors(
+            context.items, context.flags, client=context.client, stdin=context.stdin, results=context.results
+        )
     )
     for error in errors:
         print_error(error)
@@ -108,6 +123,10 @@ async def _check_and_run(stack: AsyncExitStack, context: UploadContext) -> int:
         spool, is_single=context.is_single, name_of=lambda number: context.items[number].display_name
     )
     return await UploadRunner(context, output).run()
+
+
+async def _sizes_of(items: Sequence[Item]) -> list[int | None]:
+    return await anyio.to_thread.run_sync(_sizes, items)
 
 
 def _sizes(items: Sequence[Item]) -> list[int | None]:

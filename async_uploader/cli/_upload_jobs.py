@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import cast
 
-from async_uploader import Failed, Uploaded, UploaderError, UploadOptions
+from async_uploader import Failed, SourceError, Uploaded, UploaderError, UploadOptions
+from async_uploader._catalogue.item import Item
+from async_uploader._catalogue.results import ResultsFile, SourceKey, import_mark, source_key
 from async_uploader._models import MARK_SOURCE
 
-from ._item import Item
 from ._recorder import Job, ResultRecorder
-from ._results import ResultsFile, SourceKey, import_mark, source_key
 from ._upload_context import UploadContext
 
 
@@ -29,6 +29,8 @@ class JobQueue:
             key = source_key(item, self._context.flags.idempotency_key)
             if results is not None and results.is_finished(key):
                 await self._recorder.record_skipped(number, results.video(key))
+            elif item.problem:  # `upload` has refused it
+                await self._recorder.record_result(self._problem_of(number, item, key))
             elif not item.is_import:
                 yield self.file_job(number, item, key)
             else:
@@ -36,6 +38,10 @@ class JobQueue:
                 # With an idempotency key, the service knows whether an earlier run imported the URL.
                 if results is None or self._context.has_key(item) or not await self._has_ended(job, results):
                     yield job
+
+    def _problem_of(self, number: int, item: Item, key: SourceKey) -> Failed:
+        job = Job(source=item.source, number=number, item=item, key=key)
+        return Failed(item=job, error=SourceError(f"{item.location}: {item.problem}"))
 
     def file_job(self, number: int, item: Item, key: SourceKey) -> Job:
         """The job of a file or stream."""

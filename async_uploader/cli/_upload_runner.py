@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
+
 from async_uploader import SourceError, UploaderError
 
 from ._finished_uploads import find_kept, forget_printed
@@ -81,6 +83,11 @@ class UploadRunner:
         return 1 if self._recorder.failed else 0
 
     async def _upload_many(self) -> None:
+        if self._context.fleet is not None:
+            async with aclosing(self._context.fleet.upload_many(self._jobs.pending())) as uploaded:
+                async for result in uploaded:
+                    await self._recorder.record_result(result)
+            return
         uploads = self._context.client.upload_many(
             self._jobs.pending(), concurrency=self._context.flags.concurrency
         )

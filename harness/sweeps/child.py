@@ -226,9 +226,9 @@ def _calls() -> Iterator[tuple[Any, str, str]]:
 
     from async_uploader._api.http import Http
     from async_uploader._api.service import Service
+    from async_uploader._catalogue.results import ResultsFile
     from async_uploader._resume.journal import Journal
     from async_uploader.cli import _output
-    from async_uploader.cli._results import ResultsFile
 
     for owner in (Journal, Service, ResultsFile):
         for name, member in vars(owner).items():

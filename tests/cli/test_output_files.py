@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from async_uploader import SourceError, UploaderError
-from async_uploader.cli._item import Item
-from async_uploader.cli._output_file import OutputFile
-from async_uploader.cli._results import ResultsFile, SourceKey, source_key
+from async_uploader._catalogue.item import Item
+from async_uploader._catalogue.output_file import OutputFile
+from async_uploader._catalogue.results import ResultsFile, SourceKey, source_key
 from harness.service import Service
 
 from .conftest import Cli, StartCli, finish, within

@@ -29,9 +29,9 @@ import anyio.to_thread
 
 from async_uploader import SourceError, UploaderError
 
-from ._item import STDIN, Item
-from ._output import describe_os_error
-from ._output_file import is_standard_output, special_kind
+from .item import STDIN, Item
+from .os_errors import describe_os_error
+from .output_file import is_standard_output, special_kind
 
 if TYPE_CHECKING:
     from async_uploader._resume.journal import Journal
@@ -84,9 +84,9 @@ async def open_results(path: Path, service: str) -> AsyncIterator[ResultsFile]:
     :param service: identifies the service; lines of other services are ignored
     :raises SourceError: the file cannot be used
     """
-    import filelock
+    import filelock  # noqa: PLC0415 - few commands need it
 
-    from async_uploader._resume.worker import JournalWorker
+    from async_uploader._resume.worker import JournalWorker  # noqa: PLC0415 - imports SQLite
 
     worker = JournalWorker()
     try:

@@ -26,9 +26,9 @@ from async_uploader._models import camel
 from async_uploader._options import import_options, split_options
 from async_uploader._urls import remote_scheme
 
-from ._input_file import read_file
-from ._item import Item
-from ._output import describe_os_error
+from .input_file import read_file
+from .item import Item
+from .os_errors import describe_os_error
 
 Fields = dict[str, Any]
 

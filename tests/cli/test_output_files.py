@@ -166,7 +166,7 @@ def test_a_report_to_standard_output(
 
 def test_a_reader_that_stalls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full FIFO that is not read does not delay the end of the command."""
-    monkeypatch.setattr("async_uploader.cli._output_file._STALL_SECONDS", 0.05)
+    monkeypatch.setattr("async_uploader._catalogue.output_file._STALL_SECONDS", 0.05)
     os.mkfifo(tmp_path / "fifo")
     reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
     file = OutputFile(tmp_path / "fifo", name="the report")

@@ -123,6 +123,7 @@ class UploadOptions(ImportOptions, total=False):
     stall_timeout: float
     resume: ResumeMode
     fetch: Fetch
+    key_from_source: bool
     keep_finished: bool
     max_latency: float | None
     on_progress: OnProgress | None

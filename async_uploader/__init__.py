@@ -105,6 +105,7 @@ _MODULES = {
         "ImportOptions",
         "OnStatus",
         "OnVideo",
+        "Fetch",
         "Ranges",
         "RemoteFile",
         "ResumeMode",

@@ -151,8 +151,8 @@ class Client(AccountApi):
             (``s3://BUCKET/KEY``, ``gs://…``, ``az://…``, or a :class:`RemoteFile`) need the extra ``remote``
         :param fetch: who downloads a web URL: ``"here"`` streams it through this process, by ranges. ``"service"``
             (the default) applies to :meth:`upload_many` alone, where the service imports the URL
-        :param key_from_source: derive ``idempotency_key`` from the URL and version of an object in a store or on the
-            web, unless one is given: an object is uploaded once, from any machine (default: False)
+        :param key_from_source: derive ``idempotency_key`` from the URL and version of an object in a store or on
+            the web, unless it is given: an object is uploaded once, from any machine (default: False)
         :param title: title of the video (default: name of the source)
         :param description: description of the video. Further details, as the service defines them: ``tags``,
             ``metadata`` (a mapping), ``public``, ``panoramic``, ``mp4_support``, ``player_id``, ``language``,

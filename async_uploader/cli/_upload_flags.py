@@ -95,7 +95,8 @@ class TransferFlags(ServiceFlags):
         option(
             metavar="here|service",
             panel=_TRANSFER,
-            help="Who downloads web URLs: this machine, which streams them, or the service (default: service). "
+            help="Who downloads web URLs: this machine, which streams them, or the service (default: service, in "
+            "manifests). "
             "Objects in stores (s3://, gs://, az://) are always streamed.",
         ),
     ] = None
@@ -104,8 +105,8 @@ class TransferFlags(ServiceFlags):
         option(
             "--key-from-source",
             panel=_TRANSFER,
-            help="Upload each object in a store or on the web once, from any machine: its URL and version become its "
-            "idempotency key",
+            help="Upload each object in a store or on the web once, from any machine: its URL and version become "
+            "its idempotency key",
         ),
     ] = False
     part_size: Annotated[

@@ -106,6 +106,7 @@ _MODULES = {
         "ImportOptions",
         "OnStatus",
         "OnVideo",
+        "Fetch",
         "Ranges",
         "RemoteFile",
         "ResumeMode",

@@ -38,7 +38,7 @@ from ._types import ImportOptions, Source, UploadItem, UploadOptions
 from ._uploads.job import Context, Job
 from ._uploads.lifecycle import Upload
 from ._uploads.many import Uploads
-from ._uploads.opening import OpenSource, SourceOpener, check_type
+from ._uploads.opening import OpenSource, SourceOpener, check_type, with_source_key
 from ._uploads.session import UploadSession
 from ._version import __version__
 from .events import Operation
@@ -159,6 +159,8 @@ class Client(AccountApi):
             (``s3://BUCKET/KEY``, ``gs://…``, ``az://…``, or a :class:`RemoteFile`) need the extra ``remote``
         :param fetch: who downloads a web URL: ``"here"`` streams it through this process, by ranges. ``"service"``
             (the default) applies to :meth:`upload_many` alone, where the service imports the URL
+        :param key_from_source: derive ``idempotency_key`` from the URL and version of an object in a store or on
+            the web, unless it is given: an object is uploaded once, from any machine (default: False)
         :param title: title of the video (default: name of the source)
         :param description: description of the video. Further details, as the service defines them: ``tags``,
             ``metadata`` (a mapping), ``public``, ``panoramic``, ``mp4_support``, ``player_id``, ``language``,
@@ -235,9 +237,9 @@ class Client(AccountApi):
             return await video_import.run({"title": title, **payload, "source": source})
 
     async def check_source(self, source: Source, **options: Unpack[UploadOptions]) -> None:
-        """Check a source and options as :meth:`upload` does, without sending or reading anything.
+        """Check a source and options as :meth:`upload` does, without sending anything to the service.
 
-        :param source: as in :meth:`upload`
+        :param source: as in :meth:`upload`. A file is not read; of a remote object, one byte is requested
         :raises ConfigurationError: an option is invalid
         :raises SourceError: the file is missing, empty, unreadable or too big
         """
@@ -330,6 +332,7 @@ class Client(AccountApi):
             opened = await self._open(source, transfer)
             try:
                 plan = self._opener.plan(opened, transfer)
+                transfer = await with_source_key(opened, transfer)
                 job = Job(source=opened, plan=plan, options=transfer, payload=payload, slots=slots)
                 return await self._run(job)
             finally:

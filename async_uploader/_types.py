@@ -26,10 +26,9 @@ class SupportsRead(Protocol):
 @public
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """An object in a store that you have configured with obstore, as a source::
+    """An object in a store that you have configured with obstore, as a source.
 
-        store = obstore.store.S3Store("bucket", region="eu-west-1")
-        await client.upload(RemoteFile(store, "videos/movie.mp4"))
+    For example: ``RemoteFile(obstore.store.S3Store("bucket", region="eu-west-1"), "videos/movie.mp4")``.
 
     :param store: a store of obstore, or one with the same interface
     :param key: the path of the object in the store
@@ -137,6 +136,7 @@ class UploadOptions(ImportOptions, SidecarOptions, total=False):
     stall_timeout: float
     resume: ResumeMode
     fetch: Fetch
+    key_from_source: bool
     keep_finished: bool
     max_latency: float | None
     on_progress: OnProgress | None

@@ -120,6 +120,10 @@ class SourceOpener:
                 raise ConfigurationError("max_latency applies only to streams; remove it to upload a file.")
         else:
             _check_stream(source.display_name, options, size_bytes=source.size_bytes)
+        if options.key_from_source and not isinstance(source, RemoteSource):
+            raise ConfigurationError(
+                f"key_from_source needs an object in a store or on the web, which {source.display_name} is not."
+            )
         if source.size_bytes is not None:
             return plan_parts(source.size_bytes, part_bytes=options.part_size, concurrency=options.concurrency)
         return plan_stream(
@@ -155,6 +159,14 @@ async def _open_url(url: str, scheme: str, options: TransferOptions) -> RemoteOb
     from async_uploader._api.web_object import WebObject  # noqa: PLC0415 - few uploads need it
 
     return await WebObject.open(url)
+
+
+async def with_source_key(source: OpenSource, options: TransferOptions) -> TransferOptions:
+    """The options with a key derived from the source, if they ask for one and have none."""
+    if not options.key_from_source or options.idempotency_key is not None:
+        return options
+    assert isinstance(source, RemoteSource), "plan() refuses other sources"
+    return replace(options, idempotency_key=f"source-{await source.identify()}")
 
 
 def _check_stream(name: str, options: TransferOptions, *, size_bytes: int | None) -> None:

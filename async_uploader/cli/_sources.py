@@ -66,8 +66,8 @@ def _mark_duplicates(items: Iterable[Item]) -> Iterator[Item]:
 def _expand(source: str, flags: UploadFlags) -> Iterable[str]:
     if is_web_url(source) and flags.fetch is None:
         raise usage_error(
-            f"{display_url(source)} is a URL. Add --fetch here to stream it through this machine. To let the "
-            "service download it, add --fetch service, or use the command 'import'."
+            f"{display_url(source)} is a URL. Use the command 'import' (or add --fetch service) to let the "
+            "service download it, or add --fetch here to stream it through this machine."
         )
     if remote_scheme(source):
         return _objects(source, flags)

@@ -167,6 +167,24 @@ async def test_urls_that_differ_in_the_query(run_upload: RunCommand) -> None:
         assert "is listed twice" in ended.err
 
 
+async def test_keys_from_sources(bucket: Bucket, run_upload: RunCommand, tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.mp4"):
+        bucket.put(f"films/{name}", name.encode())
+    async with service() as emulator:
+        for machine in ("machine 1", "machine 2"):
+            arguments = ("--recursive", bucket.url("films/"), "--key-from-source")
+            ended = await run_upload(emulator, *arguments, state=machine)
+            assert ended.code == 0, ended.err
+            assert len(emulator.videos) == 2
+        (tmp_path / "c.mp4").write_bytes(b"content")
+        ended = await run_upload(emulator, "c.mp4", "--key-from-source")
+        assert (ended.code, len(emulator.videos)) == (2, 2)
+        assert "--key-from-source needs an object in a store or on the web, which c.mp4 is not." in ended.err
+        ended = await run_upload(emulator, "https://h/c.mp4", "--fetch", "service", "--key-from-source")
+        assert ended.code == 2
+        assert "requires --fetch here" in ended.err
+
+
 async def test_a_kill_and_another_machine(
     content: bytes,
     run_upload: RunCommand,

@@ -106,6 +106,35 @@ async def test_a_key_belongs_to_one_version(bucket: Bucket) -> None:
         assert len(emulator.videos) == 1
 
 
+async def test_keys_from_sources(bucket: Bucket) -> None:
+    urls = [bucket.put("a.mp4", b"content"), bucket.put("b.mp4", b"content")]
+    options: UploadOptions = {"key_from_source": True}
+    async with service() as emulator, client_of(emulator) as client:
+        for _ in range(2):
+            for url in urls:
+                await client.upload(url, **options)
+        assert len(emulator.videos) == 2
+        bucket.put("a.mp4", b"other")
+        await client.upload(urls[0], **options)
+        assert len(emulator.videos) == 3
+        for number in range(2):  # signed at another time
+            url = f"{bucket.presigned('a.mp4')}&Expires={number}"
+            await client.upload(url, fetch="here", key_from_source=True)
+        assert len(emulator.videos) == 4
+        named = UploadItem(source=urls[0], options=options, idempotency_key="catalogue-42")
+        async with client.upload_many([named]) as results:
+            assert [result.error async for result in results] == [None]
+        assert len(emulator.videos) == 5
+
+
+@pytest.mark.parametrize("source", [b"content", "/dev/null"])
+async def test_other_sources_have_no_key(source: bytes | str) -> None:
+    async with service() as emulator, client_of(emulator) as client:
+        with pytest.raises((ConfigurationError, SourceError)):
+            await client.upload(source, key_from_source=True)
+        assert not emulator.requests
+
+
 async def test_a_key_needs_a_version() -> None:
     headers = {"ETag": None, "Last-Modified": None}
     async with RangeServer(b"content", headers=headers) as server, service() as emulator:

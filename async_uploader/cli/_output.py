@@ -14,6 +14,8 @@ from typing import Any, Final, TextIO
 
 from async_uploader._catalogue.os_errors import describe_os_error
 
+from ._hints import hint_for
+
 LOGGER: Final = logging.getLogger("async_uploader")
 
 #: Held while a line is written and while bars replace a stream, so that no line is written between bars and the
@@ -51,7 +53,8 @@ def print_error(error: Exception, *, source: str | None = None) -> None:
 
     :param source: the source that failed, if there are several
     """
-    print_message(f"error: {error}" if source is None else f"error: {source}: {error}")
+    text = f"{error} {hint_for(error)}".rstrip()
+    print_message(f"error: {text}" if source is None else f"error: {source}: {text}")
     LOGGER.debug("Traceback of the error:", exc_info=error)
 
 

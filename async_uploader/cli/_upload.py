@@ -9,13 +9,15 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from async_uploader import Client, events
+from async_uploader import Client, UploaderError, events
+from async_uploader._api.credentials import MissingCredentialError
 from async_uploader._catalogue.item import STDIN, Item
 from async_uploader._catalogue.results import open_results, source_key
 from async_uploader._options import split_options
 
-from ._check import check_output_paths, find_source_errors
+from ._check import check_output_paths, find_missing, find_source_errors
 from ._display import Display
+from ._hints import set_service
 from ._interrupt_advice import InterruptAdvice
 from ._output import print_error
 from ._params import usage_error
@@ -47,7 +49,13 @@ async def upload(flags: UploadFlags) -> int:
     try:
         with events.listen(advice):
             async with AsyncExitStack() as stack:
-                context = await _open_context(stack, flags, items, stdin=stdin, advice=advice)
+                try:
+                    context = await _open_context(stack, flags, items, stdin=stdin, advice=advice)
+                except MissingCredentialError:
+                    # A missing file is more likely to be a mistake than a missing key, and easier to correct.
+                    if errors := await anyio.to_thread.run_sync(find_missing, items):
+                        return _print_errors(errors)
+                    raise
                 return await _check_and_run(stack, context)
     except anyio.get_cancelled_exc_class():
         if flags.local:
@@ -73,6 +81,7 @@ async def _open_context(
         )
         settings |= {"api_key": _local.KEY, "base_url": emulator.url}
     client = await stack.enter_async_context(Client(**settings))
+    set_service(client.base_url)
     if flags.wait and client.delegated:
         raise usage_error("--wait requires an API key: an upload token cannot read the status of a video.")
     if flags.idempotency_key is not None and client.delegated:
@@ -116,10 +125,8 @@ async def _check_and_run(stack: AsyncExitStack, context: UploadContext) -> int:
             context.items, context.flags, client=context.client, stdin=context.stdin, results=context.results
         )
     )
-    for error in errors:
-        print_error(error)
     if errors:
-        return 2
+        return _print_errors(errors)
     spool = stack.enter_context(JsonSpool()) if context.flags.json else None
     output = VideoOutput(
         spool, is_single=context.is_single, name_of=lambda number: context.items[number].display_name
@@ -129,6 +136,12 @@ async def _check_and_run(stack: AsyncExitStack, context: UploadContext) -> int:
 
 async def _sizes_of(items: Sequence[Item]) -> list[int | None]:
     return await anyio.to_thread.run_sync(_sizes, items)
+
+
+def _print_errors(errors: Sequence[UploaderError]) -> int:
+    for error in errors:
+        print_error(error)
+    return 2
 
 
 def _sizes(items: Sequence[Item]) -> list[int | None]:

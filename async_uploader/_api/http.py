@@ -216,12 +216,18 @@ class Http:
                         secrets=secrets,
                     )
         except Exception as exc:  # noqa: BLE001 - every exception becomes an UploaderError
-            failure, cause = _failure_and_cause(exc, body)
-            if isinstance(failure, TransportError):
-                failure.unreachable = not self._has_responded and is_refused(exc)
+            failure, cause = self._failure_and_cause(exc, body)
         # Raised outside the handler. Inside, aiohttp's exception would become the context of this one, and expose
         # the URL and the headers.
         raise failure from cause
+
+    def _failure_and_cause(
+        self, exc: Exception, body: PartBody | None
+    ) -> tuple[UploaderError, BaseException | None]:
+        failure, cause = _failure_and_cause(exc, body)
+        if isinstance(failure, TransportError):
+            failure.unreachable = not self._has_responded and is_refused(exc)
+        return failure, cause
 
 
 def _failure_and_cause(exc: Exception, body: PartBody | None) -> tuple[UploaderError, BaseException | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
@@ -27,6 +27,9 @@ from ._upload_context import UploadContext, is_single_source
 from ._upload_flags import FleetFlags, UploadFlags
 from ._upload_runner import UploadRunner
 from ._video_output import JsonSpool, VideoOutput
+
+if TYPE_CHECKING:
+    from async_uploader.fleet import Fleet
 
 
 async def upload(flags: UploadFlags) -> int:
@@ -94,15 +97,7 @@ async def _open_context(
     if flags.results is not None:
         service = "local" if flags.local else client.base_url
         results = await stack.enter_async_context(open_results(flags.results, service))
-    fleet = None
-    if isinstance(flags, FleetFlags):
-        from async_uploader.fleet import Fleet
-
-        fleet = await stack.enter_async_context(
-            Fleet(
-                flags.scheduler, flags.workers, base_url=client.base_url, allow_plain_http=flags.allow_plain_http
-            )
-        )
+    fleet = await _open_fleet(stack, flags, client.base_url)
     return UploadContext(
         fleet=fleet,
         flags=flags,
@@ -114,6 +109,17 @@ async def _open_context(
         stdin=stdin,
         emulator=emulator,
         results=results,
+    )
+
+
+async def _open_fleet(stack: AsyncExitStack, flags: UploadFlags, base_url: str) -> Fleet | None:
+    if not isinstance(flags, FleetFlags):
+        return None
+    from async_uploader.fleet import Fleet
+
+    plain = flags.allow_plain_http
+    return await stack.enter_async_context(
+        Fleet(flags.scheduler, flags.workers, base_url=base_url, allow_plain_http=plain)
     )
 
 

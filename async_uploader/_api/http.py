@@ -187,8 +187,7 @@ class Http:
         :param stall_seconds: give up after this time without movement; ``math.inf``: the caller has its own limit
         :param on_moved: called when bytes have moved
         :param secrets: values in the request that must not appear in an error
-        :raises TransportError: there was no usable response
-        :raises SourceError: the source of the body failed
+        :raises UploaderError: there was no usable response, or the source of the body failed
         """
         assert self._session is not None, "used outside of its context"
         detector = StallDetector(stall_seconds, body, on_moved=on_moved, response_stalls=self.response_stalls)

@@ -1,10 +1,13 @@
-"""The entry points :func:`upload` and :class:`Client`, which assemble all other parts of the library."""
+"""The entry points :func:`upload` and :class:`Client`, which assemble all other parts of the library.
+
+More than half of this module is the documentation of the public methods.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any, Final, Self, Unpack, cast
 from weakref import WeakSet
@@ -38,9 +41,10 @@ from ._types import ImportOptions, Source, UploadItem, UploadOptions
 from ._uploads.job import Context, Job
 from ._uploads.lifecycle import Upload
 from ._uploads.many import Uploads
-from ._uploads.opening import SourceOpener, check_type
+from ._uploads.opening import OpenSource, SourceOpener, check_type, with_source_key
 from ._uploads.session import UploadSession
 from ._version import __version__
+from .events import Operation
 
 # Enough to keep all upload slots busy while other files are being created and completed.
 _CONCURRENT_FILES: Final = 16
@@ -153,12 +157,15 @@ class Client(AccountApi):
     async def upload(self, source: Source, **options: Unpack[UploadOptions]) -> Video:
         """Upload a video: create its container, send the parts, and verify the result.
 
-        :param source: path, binary file object, bytes, or an iterable or async iterable of bytes. A file object is
-            read from its current position; it is not closed, and its position is restored
-        :param title: title of the video (default: name of the source)
-        :param description: description of the video. Further details, as the service defines them: ``tags``,
-            ``metadata`` (a mapping), ``public``, ``panoramic``, ``mp4_support``, ``player_id``, ``language``,
-            ``transcript``, ``transcript_summary``, ``transcript_summary_attributes``, ``watermark``, ``clip``
+        :param source: path, URL, binary file object, bytes, or iterable or async iterable of bytes. A file object
+            is read from its current position; it is not closed, and its position is restored. Objects in stores
+            (``s3://BUCKET/KEY``, ``gs://…``, ``az://…``, or a :class:`RemoteFile`) need the extra ``remote``
+        :param fetch: who downloads a web URL: ``"here"`` streams it through this process, by ranges. ``"service"``
+            (the default) applies to :meth:`upload_many` alone, where the service imports the URL
+        :param key_from_source: derive ``idempotency_key`` from the URL and version of an object in a store or on
+            the web, unless it is given: an object is uploaded once, from any machine (default: False)
+        :param title: title of the video (default: name of the source). Further details are described at
+            :class:`ContainerDetails`
         :param video_id: existing container to fill (default: a new container is created)
         :param ranges: how parts are identified: ``"part"`` (progressive upload, the default) or ``"bytes"``
         :param part_size: bytes per part, 5 MiB to 200 MiB (default: planned from the size and the rate limit)
@@ -172,8 +179,7 @@ class Client(AccountApi):
             the container has until the upload finishes. A stream cannot be resumed
         :param idempotency_key: all uploads with this key result in one video: from any machine, at any time, even
             concurrently. A finished video is returned without sending anything; an unfinished one is resumed,
-            whatever ``resume`` is. 1 to 200 printable characters, which remain in the video's metadata (default:
-            none)
+            whatever ``resume`` is. 1 to 200 printable characters, kept in the video's metadata (default: none)
         :param keep_finished: with ``resume``, keep the journal entry of the finished upload: the same upload then
             returns the same video without sending anything, for 7 days or until :func:`forget_unfinished` is
             called for it (default: False, the entry is deleted when ``on_video`` has returned)
@@ -219,19 +225,21 @@ class Client(AccountApi):
             raise ConfigurationError("The source to import must be a URL or a videoId, not empty.")
         transfer, payload = split_options(options)
         title = source.partition("?")[0].rstrip("/").rpartition("/")[2] or source
+        key = transfer.idempotency_key
         video_import = VideoImport(
             source,
-            key=transfer.idempotency_key,
+            key=key,
             service=self._service,
             retries=self._retries,
             containers=RemoteContainers(self._service, self._retries, self._settling_policy),
         )
-        return await video_import.run({"title": title, **payload, "source": source})
+        async with nullcontext() if key is None else self._resumptions.key_lock(key):
+            return await video_import.run({"title": title, **payload, "source": source})
 
     async def check_source(self, source: Source, **options: Unpack[UploadOptions]) -> None:
-        """Check a source and options as :meth:`upload` does, without sending or reading anything.
+        """Check a source and options as :meth:`upload` does, without sending anything to the service.
 
-        :param source: as in :meth:`upload`
+        :param source: as in :meth:`upload`. A file is not read; of a remote object, one byte is requested
         :raises ConfigurationError: an option is invalid
         :raises SourceError: the file is missing, empty, unreadable or too big
         """
@@ -239,7 +247,11 @@ class Client(AccountApi):
         transfer, _ = self._check_options(options)
         if transfer.sidecars:
             await anyio.to_thread.run_sync(check_files, transfer.sidecars)
-        self._opener.plan(await self._opener.open(source, transfer), transfer)
+        opened = await self._open(source, transfer)
+        try:
+            self._opener.plan(opened, transfer)
+        finally:
+            await opened.aclose()
 
     @asynccontextmanager
     async def upload_session(self, **options: Unpack[UploadOptions]) -> AsyncIterator[UploadSession]:
@@ -317,13 +329,20 @@ class Client(AccountApi):
             await anyio.to_thread.run_sync(check_files, transfer.sidecars)
         slots = slots or self._slots_for(transfer.concurrency)
         with slots.count_upload():
-            opened = await self._opener.open(source, transfer)
+            opened = await self._open(source, transfer)
             try:
                 plan = self._opener.plan(opened, transfer)
+                transfer = await with_source_key(opened, transfer)
                 job = Job(source=opened, plan=plan, options=transfer, payload=payload, slots=slots)
                 return await self._run(job)
             finally:
                 await opened.aclose()
+
+    async def _open(self, source: Source, options: TransferOptions) -> OpenSource:
+        """Open a source. A remote one is retried."""
+        policy = replace(self._retry_policy, max_attempts=options.max_attempts)
+        retries = RetryRunner(self._limiter, policy)
+        return await retries.retry(partial(self._opener.open, source, options), operation=Operation.SOURCE)
 
     async def _run(self, job: Job) -> Video:
         source, options = job.source, job.options

@@ -5,6 +5,7 @@
     UploaderError
     ├── ConfigurationError       a setting is wrong or missing; nothing was sent (also a ValueError)
     ├── SourceError              the source is missing, empty, unreadable, too big, or has changed
+    │   └── SourceUnavailable    a remote source gives no usable response for now
     ├── ApiError                 the service refused a request
     │   └── AuthenticationError  the service did not accept the credentials
     ├── TransportError           there was no usable response
@@ -58,6 +59,14 @@ class ConfigurationError(UploaderError, ValueError):
 @public
 class SourceError(UploaderError):
     """The source is missing, empty, unreadable, too big, being uploaded by another process, or has changed."""
+
+
+@public
+class SourceUnavailable(SourceError):
+    """A remote source gives no usable response for now: a lost connection, a stall, or a 5xx.
+
+    Reading it is retried like a request to the service. If that does not help, the upload can be resumed.
+    """
 
 
 @public
@@ -219,11 +228,16 @@ def error_type(error: BaseException) -> str:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the same request may succeed later: after a 408, 429 or 5xx, or a retryable transport error."""
+    """Whether the same request may succeed later.
+
+    That is after a 408, 429 or 5xx, a retryable transport error, or a failure of a remote source.
+    """
     match error:
         case TransportError():
             return error.retryable
         case ApiError():
             return error.status in (408, 429) or error.status >= 500
+        case SourceUnavailable():
+            return True
         case _:
             return False

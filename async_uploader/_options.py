@@ -20,7 +20,7 @@ from ._limits import MAX_PART_BYTES, MIN_PART_BYTES
 from ._models import camel
 from ._progress import OnProgress
 from ._sidecars import Sidecar, parse_sidecars
-from ._types import ImportOptions, OnVideo, Ranges, ResumeMode, UploadOptions
+from ._types import Fetch, ImportOptions, OnVideo, Ranges, ResumeMode, UploadOptions
 from ._units import format_size
 from .events import OnEvent
 
@@ -38,6 +38,7 @@ class TransferOptions(Struct, frozen=True, kw_only=True):
     """
 
     idempotency_key: str | None = None
+    key_from_source: bool = False
     video_id: str | None = None
     ranges: Ranges = "part"
     part_size: int | None = None
@@ -45,6 +46,7 @@ class TransferOptions(Struct, frozen=True, kw_only=True):
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
     stall_timeout: float = DEFAULT_STALL_TIMEOUT_SECONDS
     resume: ResumeMode = "off"
+    fetch: Fetch = "service"
     keep_finished: bool = False
     max_latency: float | None = None
     on_progress: OnProgress | None = None
@@ -75,17 +77,25 @@ class TransferOptions(Struct, frozen=True, kw_only=True):
             raise ConfigurationError(f"max_latency must be a number of seconds above 0, not {self.max_latency!r}.")
         if self.resume not in ("off", "local", "anywhere"):
             raise ConfigurationError(f"resume must be 'off', 'local' or 'anywhere', not {self.resume!r}.")
+        if self.fetch not in ("here", "service"):
+            raise ConfigurationError(f"fetch must be 'here' or 'service', not {self.fetch!r}.")
         if not isinstance(self.keep_finished, bool):
             raise ConfigurationError(f"keep_finished must be True or False, not {self.keep_finished!r}.")
         if self.video_id is not None and not str(self.video_id).isalnum():
             raise ConfigurationError(f"video_id must be letters and digits, not {self.video_id!r}.")
         parse_sidecars(self.captions, self.chapters, self.thumbnail)
+        self._check_key()
+
+    def _check_key(self) -> None:
+        if not isinstance(self.key_from_source, bool):
+            raise ConfigurationError(f"key_from_source must be True or False, not {self.key_from_source!r}.")
         if self.idempotency_key is not None:
             check_idempotency_key(self.idempotency_key)
-            if self.video_id is not None:
-                raise ConfigurationError(
-                    "The video is determined by idempotency_key or by video_id; remove one of them."
-                )
+        has_key = self.idempotency_key is not None or self.key_from_source
+        if has_key and self.video_id is not None:
+            raise ConfigurationError(
+                "The video is determined by idempotency_key or by video_id; remove one of them."
+            )
 
 
 def check_idempotency_key(key: object) -> None:
@@ -237,5 +247,5 @@ def check_delegated(options: TransferOptions, payload: Mapping[str, Any]) -> Non
     if options.sidecars:
         labels = ", ".join(sidecar.label for sidecar in options.sidecars)
         raise ConfigurationError(f"An upload token cannot add {labels}; they need an API key.")
-    if options.idempotency_key is not None:
+    if options.idempotency_key is not None or options.key_from_source:
         raise ConfigurationError("An upload token cannot look for a video; idempotency_key needs an API key.")

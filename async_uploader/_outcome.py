@@ -14,6 +14,7 @@ any 2xx                                               (any)                     
 connection lost, stalled, response incomplete         (any)                               UNKNOWN
 no connection                                         (any)                               NOT_STORED
 429                                                   (any)                               NOT_STORED
+a remote source failed for a moment                   (any)                               NOT_STORED
 any other response, or the source failed              (any)                               REFUSED
 ====================================================  ==================================  ==========
 
@@ -45,7 +46,15 @@ from collections.abc import Iterable
 from enum import Enum, auto
 from typing import Final
 
-from ._errors import ApiError, ConflictError, SourceError, TransportError, UploaderError, is_transient
+from ._errors import (
+    ApiError,
+    ConflictError,
+    SourceError,
+    SourceUnavailable,
+    TransportError,
+    UploaderError,
+    is_transient,
+)
 from ._models import VideoStatus
 from ._plan import Part
 
@@ -94,6 +103,8 @@ def classify(error: UploaderError | None, *, maybe_received: bool) -> Outcome:
             return Outcome.NOT_STORED if error.status == 429 else Outcome.UNKNOWN
         case TransportError():
             return Outcome.UNKNOWN if error.maybe_received else Outcome.NOT_STORED
+        case SourceUnavailable():
+            return Outcome.NOT_STORED  # the body was not complete
         case _:
             return Outcome.REFUSED
 
@@ -116,6 +127,8 @@ def container_fate(cause: BaseException) -> Fate:
             return Fate.GONE
         case ApiError() if 400 <= cause.status < 500 and cause.slug.startswith(_SOURCE_PROBLEMS):
             return Fate.DISCARD
+        case SourceUnavailable():
+            return Fate.KEEP
         case SourceError():
             reason = cause.__cause__
             is_temporary = isinstance(reason, OSError) and reason.errno not in _NO_FILE
@@ -143,6 +156,11 @@ def is_empty(status: VideoStatus) -> bool:
     ingest = status.ingest
     has_parts = ingest.received_parts is not None and bool(ingest.received_parts.parts)
     return ingest.status in _INCOMPLETE and not (ingest.filesize or has_parts or ingest.received_bytes)
+
+
+def is_closed(status: VideoStatus) -> bool:
+    """Whether the service has a complete source in a container, of whatever size."""
+    return status.ingest.status in _COMPLETE
 
 
 def received_parts(status: VideoStatus, parts: Iterable[Part], *, ranges: str) -> frozenset[int]:

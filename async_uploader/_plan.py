@@ -6,6 +6,7 @@ the size of a source is a multiple of the part size, the last part is full, too.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from typing import Final
 
@@ -86,6 +87,16 @@ class Plan(Struct, frozen=True, kw_only=True):
     def parts_total(self) -> int | None:
         """The number of parts; None while it is not known."""
         return None if self.total_bytes is None else -(-self.total_bytes // self.part_bytes)
+
+    def ordered_parts(self, received: frozenset[int]) -> list[Part]:
+        """The parts that are still to be sent, in the order in which they are sent.
+
+        :param received: numbers of parts that the service already has
+        """
+        parts = [part for part in self.parts() if part.number not in received]
+        if self.is_shuffled:
+            random.shuffle(parts)
+        return parts
 
     def parts(self) -> Iterator[Part]:
         """All parts in order. The size of the source must be known."""

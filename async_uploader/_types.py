@@ -10,6 +10,7 @@ from ._errors import UploaderError
 from ._models import Video, VideoStatus
 from ._progress import OnProgress
 from ._public import public
+from ._urls import display_url, remote_scheme
 from .events import OnEvent
 
 
@@ -22,9 +23,33 @@ class SupportsRead(Protocol):
         ...
 
 
-#: What can be uploaded: a path, a binary file object, bytes, or an iterable or async iterable of bytes.
+@public
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """An object in a store that you have configured with obstore, as a source.
+
+    For example: ``RemoteFile(obstore.store.S3Store("bucket", region="eu-west-1"), "videos/movie.mp4")``.
+
+    :param store: a store of obstore, or one with the same interface
+    :param key: the path of the object in the store
+    """
+
+    store: object = field(repr=False)
+    key: str
+
+
+#: What can be uploaded: a path, a URL, a file in an object store, a binary file object, bytes, or an iterable or
+#: async iterable of bytes.
 Source: TypeAlias = (
-    str | os.PathLike[str] | SupportsRead | bytes | bytearray | memoryview | Iterable[bytes] | AsyncIterable[bytes]
+    str
+    | os.PathLike[str]
+    | RemoteFile
+    | SupportsRead
+    | bytes
+    | bytearray
+    | memoryview
+    | Iterable[bytes]
+    | AsyncIterable[bytes]
 )
 
 #: Called (plain or async) with the finished video.
@@ -36,6 +61,10 @@ OnStatus: TypeAlias = Callable[[VideoStatus], Awaitable[object] | object]
 Ranges: TypeAlias = Literal["part", "bytes"]
 #: From where an interrupted upload can be resumed.
 ResumeMode: TypeAlias = Literal["off", "local", "anywhere"]
+
+
+#: Who downloads a URL: the service, or the uploader, which streams it.
+Fetch: TypeAlias = Literal["service", "here"]
 
 
 @public
@@ -106,6 +135,8 @@ class UploadOptions(ImportOptions, SidecarOptions, total=False):
     max_attempts: int
     stall_timeout: float
     resume: ResumeMode
+    fetch: Fetch
+    key_from_source: bool
     keep_finished: bool
     max_latency: float | None
     on_progress: OnProgress | None
@@ -131,13 +162,14 @@ class UploadItem:
         # One short line: no contents, and no query of a URL, which may be signed.
         if isinstance(self.source, str | os.PathLike):
             path = os.fspath(self.source)
-            return f"UploadItem(source={path.partition('?')[0] if self.is_url else path!r})"
+            return f"UploadItem(source={display_url(path) if remote_scheme(path) else path!r})"
         return f"UploadItem(source=<{type(self.source).__name__}>)"
 
     @property
     def is_url(self) -> bool:
-        """Whether the service imports the source itself."""
-        return isinstance(self.source, str) and self.source.startswith(("http://", "https://"))
+        """Whether the service imports the source itself: a web URL, unless its option ``fetch`` is ``"here"``."""
+        is_web = isinstance(self.source, str) and self.source.startswith(("http://", "https://"))
+        return is_web and self.options.get("fetch") != "here"
 
 
 @public

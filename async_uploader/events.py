@@ -80,6 +80,8 @@ class Operation(StrEnum):
     TOKEN = "token"  # noqa: S105 - not a secret
     TOKENS = "tokens"
     SIDECAR = "sidecar"
+    #: Opens a remote source.
+    SOURCE = "source"
 
 
 class PartOutcome(StrEnum):

@@ -187,8 +187,7 @@ class Http:
         :param stall_seconds: give up after this time without movement; ``math.inf``: the caller has its own limit
         :param on_moved: called when bytes have moved
         :param secrets: values in the request that must not appear in an error
-        :raises TransportError: there was no usable response
-        :raises SourceError: the source of the body failed
+        :raises UploaderError: there was no usable response, or the source of the body failed
         """
         assert self._session is not None, "used outside of its context"
         detector = StallDetector(stall_seconds, body, on_moved=on_moved, response_stalls=self.response_stalls)
@@ -216,12 +215,18 @@ class Http:
                         secrets=secrets,
                     )
         except Exception as exc:  # noqa: BLE001 - every exception becomes an UploaderError
-            failure, cause = _failure_and_cause(exc, body)
-            if isinstance(failure, TransportError):
-                failure.unreachable = not self._has_responded and is_refused(exc)
+            failure, cause = self._failure_and_cause(exc, body)
         # Raised outside the handler. Inside, aiohttp's exception would become the context of this one, and expose
         # the URL and the headers.
         raise failure from cause
+
+    def _failure_and_cause(
+        self, exc: Exception, body: PartBody | None
+    ) -> tuple[UploaderError, BaseException | None]:
+        failure, cause = _failure_and_cause(exc, body)
+        if isinstance(failure, TransportError):
+            failure.unreachable = not self._has_responded and is_refused(exc)
+        return failure, cause
 
 
 def _failure_and_cause(exc: Exception, body: PartBody | None) -> tuple[UploaderError, BaseException | None]:

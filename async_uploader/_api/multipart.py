@@ -110,6 +110,10 @@ class PartBody(payload.Payload):
         #: Bytes that the peer has received, for the throughput meter: by the kernel's count, if available.
         self.delivered_bytes: int = 0
         self.acked_before_bytes: int = 0
+        #: Whether reading fails by itself if the source stalls.
+        self.limits_waits: bool = False
+        #: Whether the body waits for such a source.
+        self.is_waiting_for_source: bool = False
         #: The error of the source, which aiohttp would hide.
         self.failure: UploaderError | None = None
 
@@ -165,7 +169,7 @@ class PartBody(payload.Payload):
         if self._bandwidth is not None:
             at_once_bytes = min(at_once_bytes, self._bandwidth.write_bytes)
         block = self._pool.take()
-        while count := await self._reader.readinto(block):
+        while count := await self._read(block):
             for start in range(0, count, at_once_bytes):
                 some = block[start : min(start + at_once_bytes, count)]
                 if self._bandwidth is not None:
@@ -180,6 +184,13 @@ class PartBody(payload.Payload):
                 block = self._pool.take()
         # Not in a finally: after an error or a cancellation a thread may still write into the block.
         self._pool.give_back(block)
+
+    async def _read(self, block: memoryview) -> int:
+        self.is_waiting_for_source = self.limits_waits
+        try:
+            return await self._reader.readinto(block)
+        finally:
+            self.is_waiting_for_source = False
 
 
 def _is_tls(transport: asyncio.WriteTransport) -> bool:

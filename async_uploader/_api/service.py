@@ -209,6 +209,7 @@ class Service:
                 hold_seconds=min(_HOLD_SECONDS, self._stall_seconds / 4) if may_refuse else 0.0,
                 bandwidth=self._bandwidth,
             )
+            body.limits_waits = request.source.limits_waits
             observer.body_started(body)
             try:
                 with self._pool.part():

@@ -106,8 +106,10 @@ class StallDetector:
         self._timer = self._loop.call_later(check_seconds, self._check)
 
     def _is_held_back(self) -> bool:
-        """Whether our own bandwidth limit, and nothing else, keeps bytes from moving."""
-        if self._body is None or not self._body.is_held_back or (transport := self._body.transport) is None:
+        """Whether our own bandwidth limit or a slow source, and nothing else, keeps bytes from moving."""
+        if self._body is None or (transport := self._body.transport) is None:
+            return False
+        if not (self._body.is_held_back or self._body.is_waiting_for_source):
             return False
         info = tcp_info(transport)
         return not transport.get_write_buffer_size() and (info is None or info.is_drained)

@@ -6,19 +6,23 @@ the exact value of an entry, and a machine that looks for the source does not kn
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Container, Mapping
 from typing import Final
 
+from async_uploader._errors import UploaderError
 from async_uploader._models import MARK_INTENT, MARK_PLAN, MARK_SOURCE, Video
 from async_uploader._outcome import is_empty
 from async_uploader._plan import plan_parts
-from async_uploader._sources.file import FileSource
+from async_uploader._sources.protocol import ResumableSource
 from async_uploader._types import Ranges
 
 from .containers import RemoteContainers
 from .points import ResumePoint
 from .shared_containers import SharedContainers, age
+
+log: Final = logging.getLogger("async_uploader.resume")
 
 _RESUME_KEYS: Final = (MARK_SOURCE, MARK_PLAN, MARK_INTENT)
 _PLAN: Final = re.compile(r"(part|bytes)-(\d{7,9})")
@@ -30,7 +34,7 @@ class Marks:
     :param sample: the hash of its content
     """
 
-    def __init__(self, source: FileSource, *, sample: str, containers: RemoteContainers) -> None:
+    def __init__(self, source: ResumableSource, *, sample: str, containers: RemoteContainers) -> None:
         self._source = source
         self._sample = sample
         self._containers = containers
@@ -50,7 +54,9 @@ class Marks:
         videos = await self._containers.find(key=MARK_SOURCE, value=self._sample)
         for video in sorted(videos, key=age):
             if video.video_id not in ignored and (point := await self._resume_point(video)) is not None:
-                return point
+                is_new = not (point.received or point.is_complete)
+                # Its creator may be about to replace it by another one.
+                return await self.settle(video.video_id, is_own=False) if is_new else point
         return None
 
     async def point_in(self, video_id: str, *, ranges: Ranges, part_bytes: int | None) -> ResumePoint | None:
@@ -79,21 +85,44 @@ class Marks:
             total_bytes=self._source.size_bytes,
         )
 
-    async def settle(self, video_id: str) -> ResumePoint | None:
-        """The resume point of a container that another machine has created; None to use the given one."""
+    async def remove(self, video: Video) -> Video:
+        """Remove marks and intents from the metadata of a finished video.
+
+        :returns: the changed video; the given one if that fails
+        """
+        if not has_resume_metadata(video):
+            return video
+        try:
+            return await self._containers.update(video.video_id, {"metadata": caller_metadata(video)})
+        except UploaderError as exc:
+            # The video is finished nevertheless.
+            log.warning(
+                "%s: cannot remove the resume entries from the metadata of video %s: %s",
+                *(self._source.name, video.video_id, exc),
+            )
+            return video
+
+    async def settle(self, video_id: str, *, is_own: bool) -> ResumePoint | None:
+        """Choose between a new container and those that other machines created at the same time.
+
+        :param is_own: this upload has created the container
+        :returns: the resume point of the winner; None to use the own container, which is empty
+        """
         shared = SharedContainers(
             self._containers, key=MARK_SOURCE, value=self._sample, total_bytes=self._source.size_bytes
         )
-        video = await shared.settle(video_id)
-        return None if video is None or video.video_id == video_id else await self._resume_point(video)
+        found = await shared.settle(video_id)
+        # Another machine may have found the new container, and begun to fill it.
+        if found is None or (is_own and found.video.video_id == video_id and is_empty(found.status)):
+            return None
+        return await self._resume_point(found.video)
 
     async def _resume_point(self, video: Video) -> ResumePoint | None:
         point = await self._read_point(video)
         if point is not None:
             plan = point.plan(self._source.size_bytes)
             parts = [part for part in plan.parts() if part.number in point.received]
-            # Another machine has sent these parts, so there are no checksums. They would take minutes.
-            await self._source.verifier.restore_parts(parts, {}, ctime_ns=None, compute_missing=False)
+            await self._source.adopt_parts(parts)
         return point
 
     async def _read_point(self, video: Video) -> ResumePoint | None:

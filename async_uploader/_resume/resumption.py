@@ -72,7 +72,7 @@ class Resumption(ABC):
     async def settle(self, video_id: str) -> ResumePoint | None:  # noqa: ARG002
         """Choose between the new container and those that other processes created at the same time.
 
-        :returns: the resume point of another container; None to use the new one
+        :returns: the resume point; None if the new container is used, and empty
         """
         return None
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 from typing import Final, Self
 
-from async_uploader._errors import UploaderError
 from async_uploader._models import MARK_INTENT, Video
 from async_uploader._options import TransferOptions
 from async_uploader._plan import Plan
@@ -23,7 +22,7 @@ from .containers import RemoteContainers
 from .entry import Account, Entry, Fingerprint, NewEntry
 from .intents import Intents
 from .journal import Journal
-from .marks import Marks, caller_metadata, has_resume_metadata, without_resume_metadata
+from .marks import Marks, without_resume_metadata
 from .points import ResumePoint
 from .record import JournalRecord
 from .resumption import Resumption
@@ -61,6 +60,8 @@ class ResumeSession(Resumption):
         self._locks = SourceLocks(source, account=account, worker=worker)
         self._record = JournalRecord(worker)
         self._intents = Intents(source, account=account, worker=worker, containers=self._containers)
+        # Found after the response to a creation was lost: another machine may have created it.
+        self._found_id: str | None = None
 
     @property
     def uses_marks(self) -> bool:
@@ -134,12 +135,15 @@ class ResumeSession(Resumption):
         """The id of the container if the service has created it, although the response was lost."""
         if self.uses_marks:
             point = await self._search.find_marked()
-            return point.video_id if point else None
+            self._found_id = point.video_id if point else None
+            return self._found_id
         return await self._intents.find_created()
 
     async def settle(self, video_id: str) -> ResumePoint | None:
         """Choose between the new container and those of other machines, which they find by the marks, too."""
-        return await self._search.settle(video_id) if self.uses_marks else None
+        if not self.uses_marks:
+            return None
+        return await self._search.settle(video_id, is_own=video_id != self._found_id)
 
     async def withdraw_intent(self) -> None:
         """Remove the intent: no container was created, or it is deleted."""
@@ -213,26 +217,14 @@ class ResumeSession(Resumption):
 
         Before that, a later run finds the finished Video: on this machine by the journal, on others by the marks.
         """
-        video = await self._remove_metadata(video)
+        if not self._is_delegated:
+            video = await self._marks.remove(video)
         await self._intents.delete_unused(video.video_id)
         if self._options.keep_finished:
             await self._record.finish(video, replace=True)
         else:
             await self.forget()
         return video
-
-    async def _remove_metadata(self, video: Video) -> Video:
-        if self._is_delegated or not has_resume_metadata(video):
-            return video
-        try:
-            return await self._containers.update(video.video_id, {"metadata": caller_metadata(video)})
-        except UploaderError as exc:
-            # The video is finished nevertheless.
-            log.warning(
-                "%s: cannot remove the resume entries from the metadata of video %s: %s",
-                *(self._source.name, video.video_id, exc),
-            )
-            return video
 
     async def forget(self) -> None:
         """Remove the entry from the journal: the upload cannot be resumed."""

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import stat
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
@@ -86,15 +85,26 @@ class FileSource:
     async def aclose(self) -> None:
         """Do nothing: descriptors are open only while a part is read."""
 
+    async def identify(self) -> str:
+        """A hash of the size and of samples of the content, which is the same on any machine.
+
+        :raises SourceError: the file cannot be read
+        """
+        return await self.verifier.sample()
+
+    async def adopt_parts(self, parts: Iterable[Part]) -> None:
+        """Take over parts that another machine has sent. They have no checksums: those would take minutes.
+
+        :raises SourceError: the file was changed since it was opened
+        """
+        await self.verifier.restore_parts(parts, {}, ctime_ns=None, compute_missing=False)
+
     async def parts(self, plan: Plan, *, received: frozenset[int]) -> AsyncGenerator[PartSource, None]:
         """The parts in order, or shuffled if the plan says so.
 
         :param received: numbers of parts that the service already has; they are skipped
         """
-        parts = [part for part in plan.parts() if part.number not in received]
-        if plan.is_shuffled:
-            random.shuffle(parts)
-        for part in parts:
+        for part in plan.ordered_parts(received):
             yield PartSource(part=part, open=partial(self.reading, part), release=_nothing_to_release)
 
     @asynccontextmanager

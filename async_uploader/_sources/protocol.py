@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol
 
 from msgspec import Struct
@@ -27,11 +27,48 @@ class PartSource(Struct, frozen=True, kw_only=True):
 
     :param open: opens the bytes for one attempt
     :param release: frees the bytes; called once the service has stored the part
+    :param limits_waits: reading fails by itself if the source stalls, so waits for it are no stalls of the service
+    :param prefetch: waits for the first bytes of an attempt, and keeps them for :attr:`open` while its block lasts
     """
 
     part: Part
     open: Callable[[], AbstractAsyncContextManager[Reader]]
     release: Callable[[], None]
+    limits_waits: bool = False
+    prefetch: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+
+
+class ResumableSource(Protocol):
+    """A source that can be read again, on another machine, too."""
+
+    @property
+    def name(self) -> str:
+        """The default title of the video."""
+        ...
+
+    @property
+    def display_name(self) -> str:
+        """The source as messages name it."""
+        ...
+
+    @property
+    def size_bytes(self) -> int:
+        """The size."""
+        ...
+
+    async def identify(self) -> str:
+        """A hash that identifies the source and its content on any machine.
+
+        :raises SourceError: the source cannot be read
+        """
+        ...
+
+    async def adopt_parts(self, parts: Iterable[Part]) -> None:
+        """Take over parts that another machine has sent.
+
+        :raises SourceError: the source was changed since it was opened
+        """
+        ...
 
 
 class UploadSource(Protocol):

@@ -107,7 +107,8 @@ class PartDelivery:
         send = partial(self._send, attempt)
         rate_limited = self._job.slots.rate_limited.incremented()
         try:
-            response = await self._context.retries.run_once(RequestKind.UPLOAD, send, waiting=rate_limited)
+            async with self._source.prefetch():  # a slow source does not hold a turn in the rate limit
+                response = await self._context.retries.run_once(RequestKind.UPLOAD, send, waiting=rate_limited)
         except UploaderError as exc:
             if await self._is_stored_despite(exc, attempt):
                 return None

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import secrets
 from collections.abc import Mapping
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlsplit
 
 from async_uploader._api.service import Service
 from async_uploader._errors import ConflictError, UploaderError
@@ -16,18 +14,13 @@ from async_uploader._models import MARK_CONTENT, MARK_INTENT, MARK_KEY, Video
 from async_uploader._resume.containers import RemoteContainers
 from async_uploader._resume.marks import caller_metadata
 from async_uploader._resume.shared_containers import SharedContainers
+from async_uploader._urls import url_digest
 from async_uploader.events import Operation, RequestKind
 
 log: Final = logging.getLogger("async_uploader")
 
 # Enough to be unique in an account.
 _INTENT_BYTES: Final = 16
-# Parameters of signed URLs, which differ each time an object is signed: S3, Google, Azure and CloudFront.
-_SIGNATURE_PREFIXES: Final = ("x-amz-", "x-goog-")
-_SIGNATURE_PARAMETERS: Final = frozenset(
-    {"awsaccesskeyid", "expires", "googleaccessid", "key-pair-id", "policy", "signature"}
-    | {"se", "sig", "ske", "skoid", "sks", "skt", "sktid", "skv", "sp", "spr", "sr", "st", "sv"}
-)
 
 
 class VideoImport:
@@ -59,20 +52,21 @@ class VideoImport:
         :raises ApiError: the service refused
         :raises ConflictError: the key belongs to another source
         """
-        if self._key is not None and (video := await self._shared.find()) is not None:
-            return self._checked(video)
+        if self._key is not None and (found := await self._shared.find()) is not None:
+            return self._checked(found.video)
         entries = [{"key": key, "value": value} for key, value in self._metadata]
         payload = {**payload, "metadata": [*payload.get("metadata", []), *entries]}
 
         async def find_or_create() -> Video:
-            if self._requests and (video := await self._shared.find()) is not None:
-                return video
+            if self._requests and (found := await self._shared.find()) is not None:
+                return found.video
             self._requests += 1
             return await self._service.create_video(payload)
 
         video = await self._retries.run(RequestKind.WRITE, find_or_create, operation=Operation.IMPORT)
         if self._key is not None or self._requests > 1:
-            video = await self._shared.settle(video.video_id) or video
+            settled = await self._shared.settle(video.video_id)
+            video = settled.video if settled else video
         return await self._without_intent(video) if self._key is None else self._checked(video)
 
     def _checked(self, video: Video) -> Video:
@@ -95,13 +89,4 @@ class VideoImport:
 
 
 def _content_of(source: str) -> str:
-    """Identifies a source without naming it: URLs can contain secrets."""
-    url = urlsplit(source)
-    parameters = [pair for pair in parse_qsl(url.query, keep_blank_values=True) if not _is_signature(pair[0])]
-    text = repr((url.scheme, url.netloc.rpartition("@")[2], url.path, parameters))
-    return f"import {hashlib.blake2b(text.encode('utf-8', 'surrogatepass'), digest_size=16).hexdigest()}"
-
-
-def _is_signature(parameter: str) -> bool:
-    name = parameter.lower()
-    return name in _SIGNATURE_PARAMETERS or name.startswith(_SIGNATURE_PREFIXES)
+    return f"import {url_digest(source)}"

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
-from async_uploader._errors import UploaderError, UploadFailed
+from async_uploader._errors import ConflictError, UploaderError, UploadFailed
 from async_uploader._models import Video
 from async_uploader._outcome import Fate, container_fate
 from async_uploader._plan import fit_to_allowance
@@ -148,6 +148,8 @@ class Upload:
         assert self._context.resume is not None
         try:
             return await self._context.resume.settle(video_id)
+        except ConflictError:  # the key belongs to another source: this upload has no container
+            raise
         except UploaderError as exc:
             raise errors.upload_failed(exc, state) from exc
 
@@ -174,6 +176,8 @@ class Upload:
         except UploadFailed as exc:
             await self._clean_up(state.video_id, container_fate(exc.__cause__ or exc))
             exc.resumable, exc.advice = self._is_resumable, self._advice
+            raise
+        except ConflictError:  # by `_settle`
             raise
         except BaseException as exc:
             await self._clean_up(state.video_id, Fate.KEEP)

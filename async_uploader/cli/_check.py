@@ -11,10 +11,11 @@ from typing import Final
 import anyio
 
 from async_uploader import Client, ConfigurationError, SourceError, UploaderError
+from async_uploader._catalogue.item import STDIN, Item
+from async_uploader._catalogue.results import ResultsFile, source_key
+from async_uploader._urls import STORE_SCHEMES, remote_scheme
 
-from ._item import STDIN, Item
 from ._params import usage_error
-from ._results import ResultsFile, source_key
 from ._sources import StandardInput
 from ._upload_flags import UploadFlags
 
@@ -42,7 +43,7 @@ async def find_source_errors(
             try:
                 if item.problem:
                     raise SourceError(item.problem)
-                if results is None or not results.is_finished(source_key(item)):
+                if results is None or not results.is_finished(source_key(item, flags.idempotency_key)):
                     await _check_source(item, flags, client=client, stdin=stdin)
             except (ConfigurationError, SourceError) as exc:
                 errors[number] = exc
@@ -100,7 +101,17 @@ def _with_location(error: UploaderError, item: Item) -> UploaderError:
 
 
 async def _check_source(item: Item, flags: UploadFlags, *, client: Client, stdin: StandardInput | None) -> None:
-    if not item.is_url:
+    if item.is_remote:
+        # Objects are not requested here: a catalogue may have very many.
+        if client.delegated and flags.resume:
+            raise SourceError(f"An upload token cannot resume {item.display_name}; remove --resume.")
+        if flags.local:
+            raise SourceError(f"{item.display_name} is a URL, which --local cannot verify.")
+        if remote_scheme(item.source) in STORE_SCHEMES:
+            from async_uploader._sources.store import check_store_url
+
+            check_store_url(item.source)
+    elif not item.is_import:
         options = item.merged_options(flags.upload_options(is_stream=item.is_stream))
         await client.check_source(stdin or item.source, **options)
         if flags.local and stdin is None and stat.S_ISFIFO(os.stat(item.source).st_mode):

@@ -32,7 +32,7 @@ from ._loop import Interrupted, run_async
 from ._output import OutputError, format_video, print_columns, print_json, print_line, print_message
 from ._params import Group, command
 from ._signals import set_interrupt_advice
-from ._upload_flags import ImportFlags, UploadFlags
+from ._upload_flags import FleetFlags, ImportFlags, UploadFlags
 from ._watch_flags import WatchFlags
 
 if TYPE_CHECKING:
@@ -96,6 +96,19 @@ def watch(flags: WatchFlags) -> int:
     from ._watch import watch as run
 
     set_up_logging(-1 if flags.quiet else flags.verbose, reports_outages=True)
+    return run_async(lambda: run(flags))
+
+
+@command(app, FleetFlags)
+def fleet(flags: FleetFlags) -> int:
+    """Upload a manifest from many processes or machines.
+
+    Dask places the uploads. The same command continues: finished sources are skipped, and no source results in two
+    videos.
+    """
+    from ._upload import upload as run
+
+    set_up_logging(-1 if flags.quiet else flags.verbose)
     return run_async(lambda: run(flags))
 
 

@@ -17,9 +17,9 @@ from typing import Any, Final
 import click
 
 from async_uploader import ConfigurationError
+from async_uploader._catalogue.input_file import read_file
+from async_uploader._catalogue.os_errors import describe_os_error
 
-from ._input_file import read_file
-from ._output import describe_os_error
 from ._params import usage_error
 
 _BASE_URL: Final = "APIVIDEO_BASE_URL"

@@ -14,7 +14,7 @@ from typing import Final
 
 import anyio
 
-from ._output import describe_os_error
+from async_uploader._catalogue.os_errors import describe_os_error
 
 _NETWORK_FILE_SYSTEMS: Final = frozenset({
     "9p", "afs", "beegfs", "ceph", "cifs", "davfs", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs",

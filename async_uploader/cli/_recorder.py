@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from async_uploader import Failed, UploaderError, UploadItem, UploadResult, Video
+from async_uploader._catalogue.item import Item
+from async_uploader._catalogue.results import SourceKey
 from async_uploader._models import MARK_SOURCE
 
 from ._display import FileProgress
-from ._item import Item
 from ._output import LOGGER, print_error
-from ._results import SourceKey
 from ._upload_context import UploadContext
 from ._video_output import VideoOutput
 
@@ -49,6 +49,12 @@ class ResultRecorder:
         """The ids of all finished videos."""
         return [video_id for _, video_id in self.videos]
 
+    @property
+    def keyed_ids(self) -> set[str]:
+        """The ids of those that have an idempotency key."""
+        items = self._context.items
+        return {video_id for number, video_id in self.videos if self._context.has_key(items[number])}
+
     async def record_skipped(self, number: int, video: Mapping[str, Any]) -> None:
         """A source was finished by an earlier run."""
         self.skipped += 1
@@ -82,7 +88,7 @@ class ResultRecorder:
         if isinstance(result, Failed):
             self.report_failure(job.number, result.error)
             await self.record_error(job, result.error)
-        elif job.item.is_url:
+        elif job.item.is_import:
             await self._record_import(job, result.video)
         self._context.display.end_source(job.number)
 
@@ -92,13 +98,17 @@ class ResultRecorder:
 
     def report_failure(self, number: int, error: UploaderError) -> None:
         """Print the failure of one of several sources."""
-        source = self._context.items[number].source
+        source = self._context.items[number].display_path
         self.failed += 1
         self._output.add_error(number, {"source": source, "error": str(error)})
         print_error(error, source=source)
 
     async def _record_import(self, job: Job, video: Video) -> None:
         """Record an import, and only then remove the mark from the video's metadata."""
+        if self._context.has_key(job.item):
+            await self._append_video(job, video.raw)
+            await self._print_video(job.number, video.raw)
+            return
         metadata = {each.key: each.value or "" for each in video.metadata if each.key}
         metadata.pop(MARK_SOURCE, None)
         raw = {**video.raw, "metadata": [{"key": key, "value": value} for key, value in metadata.items()]}
@@ -124,4 +134,4 @@ class ResultRecorder:
 
     async def _append(self, job: Job, **result: object) -> None:
         if self._context.results is not None:
-            await self._context.results.append(job.key, source=job.item.source, **result)
+            await self._context.results.append(job.key, source=job.item.display_path, **result)

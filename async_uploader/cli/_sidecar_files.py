@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from async_uploader import SidecarOptions
+from async_uploader._catalogue.item import Item
 from async_uploader._sidecars import LANGUAGE_TAG
-
-from ._item import Item
 
 _TRACK: Final = re.compile(
     rf"(?P<stem>.+)\.(?P<language>{LANGUAGE_TAG.pattern})(?P<chapters>\.chapters)?\.vtt", re.IGNORECASE

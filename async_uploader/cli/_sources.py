@@ -12,9 +12,10 @@ from fnmatch import translate
 from typing import Any, BinaryIO, Final
 
 from async_uploader import SourceError
+from async_uploader._catalogue.item import STDIN, STDIN_NAME, Item, is_web_url
+from async_uploader._catalogue.os_errors import describe_os_error
+from async_uploader._urls import STORE_SCHEMES, display_url, remote_scheme
 
-from ._item import STDIN, STDIN_NAME, Item, is_url
-from ._output import describe_os_error
 from ._params import usage_error
 from ._sidecar_files import SidecarIndex
 from ._upload_flags import UploadFlags
@@ -27,17 +28,20 @@ def collect_items(flags: UploadFlags) -> list[Item]:
     :raises UsageError: the arguments contradict each other
     """
     if flags.manifest is not None:
-        from ._manifest import read_manifest
+        from async_uploader._catalogue.manifest import read_manifest
 
-        return _with_sidecars(_mark_duplicates(read_manifest(flags.manifest)), flags)
+        listed = (replace(item, is_fetched=flags.fetch == "here") for item in read_manifest(flags.manifest))
+        return _with_sidecars(_mark_duplicates(listed), flags)
     sources = flags.sources or []
     if sources == [STDIN]:
         return [Item(source=STDIN)]
     if STDIN in sources:
         raise usage_error("Standard input (-) cannot be used with other sources.")
-    if flags.selects_files and not any(map(os.path.isdir, sources)):
+    if flags.selects_files and not any(os.path.isdir(source) or _is_store(source) for source in sources):
         raise usage_error("--recursive, --include and --exclude require a directory as a source.")
-    items = _mark_duplicates(Item(source=path) for source in sources for path in _expand(source, flags))
+    is_fetched = flags.fetch == "here"
+    paths = (path for source in sources for path in _expand(source, flags))
+    items = _mark_duplicates(Item(source=path, is_fetched=is_fetched) for path in paths)
     return _with_sidecars(items, flags)
 
 
@@ -49,17 +53,24 @@ def _mark_duplicates(items: Iterable[Item]) -> Iterator[Item]:
     locations: dict[str, str] = {}
     for item in items:
         path = item.real_path
-        if path in locations and not item.problem:
+        if "idempotency_key" in item.details:  # the key says whether it becomes another video
+            yield item
+        elif path in locations and not item.problem:
             first = f"; it is also in {locations[path]}" if locations[path] else ""
-            yield replace(item, problem=f"{item.source} is listed twice{first}.")
+            yield replace(item, problem=f"{item.display_path} is listed twice{first}.")
         else:
             locations[path] = item.location
             yield item
 
 
 def _expand(source: str, flags: UploadFlags) -> Iterable[str]:
-    if is_url(source):
-        raise usage_error(f"{source} is a URL. Use the command 'import', or list it in a --manifest.")
+    if is_web_url(source) and flags.fetch is None:
+        raise usage_error(
+            f"{display_url(source)} is a URL. Use the command 'import' (or add --fetch service) to let the "
+            "service download it, or add --fetch here to stream it through this machine."
+        )
+    if remote_scheme(source):
+        return _objects(source, flags)
     if not os.path.isdir(source):
         return [source]
     if not flags.selects_files:
@@ -73,6 +84,23 @@ def _expand(source: str, flags: UploadFlags) -> Iterable[str]:
     if not paths:
         raise SourceError(f"{source} has no files to upload.")
     return paths
+
+
+def _is_store(source: str) -> bool:
+    return remote_scheme(source) in STORE_SCHEMES
+
+
+def _objects(url: str, flags: UploadFlags) -> list[str]:
+    """The URL itself, or those of the selected objects below it."""
+    if not flags.selects_files or not _is_store(url):
+        return [url]
+    from async_uploader._sources.store import list_objects
+
+    is_selected = _selector(flags)
+    keys = [key for key in list_objects(url) if (flags.recursive or "/" not in key) and is_selected(key)]
+    if not keys:
+        raise SourceError(f"{url} has no objects to upload.")
+    return [f"{url.rstrip('/')}/{key}" for key in keys]
 
 
 def _raise_source_error(error: OSError) -> None:
@@ -99,7 +127,7 @@ def files_in(
 
 
 def _matching_paths(directory: str, flags: UploadFlags, on_error: Callable[[OSError], object]) -> Iterator[str]:
-    is_included, is_excluded = _glob_matcher(flags.include or ["*"]), _glob_matcher(flags.exclude or [])
+    is_selected = _selector(flags)
     # Files that an earlier run of the same command has written.
     outputs = {os.path.realpath(path) for path in (flags.report, flags.results) if path is not None}
     for parent, directories, names in os.walk(directory, onerror=on_error):
@@ -107,10 +135,20 @@ def _matching_paths(directory: str, flags: UploadFlags, on_error: Callable[[OSEr
         for name in sorted(names):
             path = os.path.join(parent, name)
             relative = os.path.relpath(path, directory)
-            if name[0] == "." or not is_included(relative) or is_excluded(relative) or not os.path.isfile(path):
+            if not is_selected(relative) or not os.path.isfile(path):
                 continue
             if not (outputs and os.path.realpath(path) in outputs):
                 yield path
+
+
+def _selector(flags: UploadFlags) -> Callable[[str], bool]:
+    """Whether ``--include`` and ``--exclude`` select a file that is not hidden, by its path below the source."""
+    is_included, is_excluded = _glob_matcher(flags.include or ["*"]), _glob_matcher(flags.exclude or [])
+
+    def is_selected(path: str) -> bool:
+        return os.path.basename(path)[0] != "." and is_included(path) and not is_excluded(path)
+
+    return is_selected
 
 
 def _glob_matcher(globs: Iterable[str]) -> Callable[[str], bool]:

@@ -32,6 +32,24 @@ class QuietFlags(ServiceFlags):
 class ConnectionFlags(ServiceFlags):
     """Options that control how the parts of any file are sent."""
 
+    fetch: Annotated[
+        str | None,
+        option(
+            metavar="here|service",
+            panel=_TRANSFER,
+            help="Who downloads web URLs: this machine, which streams them, or the service (default: service, in "
+            "manifests). Objects in stores (s3://, gs://, az://) are always streamed.",
+        ),
+    ] = None
+    key_from_source: Annotated[
+        bool,
+        option(
+            "--key-from-source",
+            panel=_TRANSFER,
+            help="Upload each object in a store or on the web once, from any machine: its URL and version become "
+            "its idempotency key",
+        ),
+    ] = False
     ranges: Annotated[
         str | None,
         option(

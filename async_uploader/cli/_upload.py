@@ -4,30 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
 
 from async_uploader import Client, UploaderError, events
 from async_uploader._api.credentials import MissingCredentialError
+from async_uploader._catalogue.item import STDIN, Item
+from async_uploader._catalogue.results import open_results, source_key
 from async_uploader._options import split_options
 
 from ._check import check_output_paths, find_missing, find_source_errors
 from ._display import Display
 from ._hints import set_service
 from ._interrupt_advice import InterruptAdvice
-from ._item import STDIN, Item
 from ._output import print_error
 from ._params import usage_error
-from ._results import open_results, source_key
 from ._sidecar_flags import SIDECAR_OPTIONS
 from ._signals import set_interrupt_advice
 from ._sources import StandardInput, collect_items
 from ._upload_context import UploadContext, is_single_source
-from ._upload_flags import UploadFlags
+from ._upload_flags import FleetFlags, UploadFlags
 from ._upload_runner import UploadRunner
 from ._video_output import JsonSpool, VideoOutput
+
+if TYPE_CHECKING:
+    from async_uploader.fleet import Fleet
 
 
 async def upload(flags: UploadFlags) -> int:
@@ -40,8 +43,12 @@ async def upload(flags: UploadFlags) -> int:
     await anyio.to_thread.run_sync(check_output_paths, items, flags)
     if not is_single_source(items, flags):
         flags.reject("several sources", "title", "video_id", "idempotency_key", *SIDECAR_OPTIONS)
+    if items[0].is_stream:
+        flags.reject("standard input or a FIFO, which can be read only once", "idempotency_key")
+    if flags.key_from_source and any(item.is_import for item in items):
+        raise usage_error("--key-from-source requires --fetch here: the service does not state a version.")
     stdin = StandardInput() if items[0].source == STDIN else None
-    has_imports = flags.results is None and any(item.is_url for item in items)
+    has_imports = flags.results is None and any(item.is_import for item in items)
     advice = InterruptAdvice(is_stream=stdin is not None, is_local=flags.local, has_imports=has_imports)
     try:
         with events.listen(advice):
@@ -81,6 +88,8 @@ async def _open_context(
     set_service(client.base_url)
     if flags.wait and client.delegated:
         raise usage_error("--wait requires an API key: an upload token cannot read the status of a video.")
+    if flags.idempotency_key is not None and client.delegated:
+        raise usage_error("--idempotency-key requires an API key: an upload token cannot look for a video.")
     if flags.report is not None:
         from ._report import write_report
 
@@ -89,11 +98,14 @@ async def _open_context(
     if flags.results is not None:
         service = "local" if flags.local else client.base_url
         results = await stack.enter_async_context(open_results(flags.results, service))
+    fleet = await _open_fleet(stack, flags, client.base_url)
     return UploadContext(
+        fleet=fleet,
         flags=flags,
         items=items,
         client=client,
-        display=Display(quiet=flags.quiet, sizes=await anyio.to_thread.run_sync(_sizes, items)),
+        # The workers of a fleet report no progress in bytes.
+        display=Display(quiet=flags.quiet, sizes=[None] * len(items) if fleet else await _sizes_of(items)),
         interrupt_advice=advice,
         stdin=stdin,
         emulator=emulator,
@@ -101,9 +113,24 @@ async def _open_context(
     )
 
 
+async def _open_fleet(stack: AsyncExitStack, flags: UploadFlags, base_url: str) -> Fleet | None:
+    if not isinstance(flags, FleetFlags):
+        return None
+    from async_uploader.fleet import Fleet
+
+    plain = flags.allow_plain_http
+    return await stack.enter_async_context(
+        Fleet(flags.scheduler, flags.workers, base_url=base_url, allow_plain_http=plain)
+    )
+
+
 async def _check_and_run(stack: AsyncExitStack, context: UploadContext) -> int:
-    errors = await find_source_errors(
-        context.items, context.flags, client=context.client, stdin=context.stdin, results=context.results
+    errors = (
+        []
+        if context.fleet is not None
+        else await find_source_errors(
+            context.items, context.flags, client=context.client, stdin=context.stdin, results=context.results
+        )
     )
     if errors:
         return _print_errors(errors)
@@ -123,6 +150,10 @@ async def _check_and_run(stack: AsyncExitStack, context: UploadContext) -> int:
     return code
 
 
+async def _sizes_of(items: Sequence[Item]) -> list[int | None]:
+    return await anyio.to_thread.run_sync(_sizes, items)
+
+
 def _print_errors(errors: Sequence[UploaderError]) -> int:
     for error in errors:
         print_error(error)
@@ -131,4 +162,4 @@ def _print_errors(errors: Sequence[UploaderError]) -> int:
 
 def _sizes(items: Sequence[Item]) -> list[int | None]:
     """The sizes of all sources in bytes; None for an unknown size."""
-    return [size for _, size, _ in map(source_key, items)]
+    return [source_key(item).size_bytes for item in items]

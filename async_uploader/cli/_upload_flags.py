@@ -184,6 +184,8 @@ class UploadFlags(DetailFlags, SidecarFlags, ManyFlags, TransferFlags, WaitFlags
             raise usage_error("Missing argument 'SOURCE': name a source, or use --manifest.")
         elif self.sources == ["-"]:
             self.reject("standard input", "sidecars")
+        if self.video_id is not None:
+            self.reject("--video-id", "idempotency_key")
         if self.local:
             self.reject("--local", "base_url", "sandbox", "allow_plain_http", "upload_token", "resume")
         elif self.data is not None:
@@ -219,3 +221,29 @@ class UploadFlags(DetailFlags, SidecarFlags, ManyFlags, TransferFlags, WaitFlags
         else:
             options["resume"] = "anywhere" if self.resume else "off"
         return options
+
+
+@flags
+class FleetFlags(UploadFlags):
+    """Options of `fleet`: those of `upload` that make sense on several machines."""
+
+    workers: Annotated[
+        int | None,
+        option(metavar="N", panel=_MANY, help="Worker processes on this machine (default: the number of cores)"),
+    ] = None
+    scheduler: Annotated[
+        str | None,
+        option(metavar="ADDRESS", panel=_MANY, help="Use the workers of this Dask scheduler (default: none)"),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.manifest is None or self.results is None:
+            raise usage_error("A fleet needs --manifest and --results.")
+        super().__post_init__()
+        self.reject(
+            "a fleet", "local", "report", "upload_token", "resume", "buffer", "idempotency_key", "video_id"
+        )
+        if self.workers is not None and self.scheduler is not None:
+            raise usage_error("--workers and --scheduler cannot be used together.")
+        if self.workers is not None and self.workers < 1:
+            raise usage_error(f"--workers must be a whole number from 1, not {self.workers}.")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from async_uploader import UploaderError
+from contextlib import aclosing
+
+from async_uploader import SourceError, UploaderError
 
 from ._finished_uploads import find_kept, forget_printed
+from ._output import print_error
 from ._recorder import ResultRecorder
 from ._rendering import render_progress
 from ._upload_context import UploadContext
@@ -35,7 +38,8 @@ class UploadRunner:
             raise
         video_ids = self._recorder.video_ids
         if self._output.has_failed:
-            raise self._output.failure(await find_kept(self._context, video_ids))
+            kept = await find_kept(self._context, video_ids)
+            raise self._output.failure(None if kept is None else {*kept, *self._recorder.keyed_ids})
         if code == 0:
             self._context.interrupt_advice.on_all_finished()
             await forget_printed(self._context, video_ids)
@@ -51,6 +55,9 @@ class UploadRunner:
                 except UploaderError as exc:
                     await self._recorder.record_error(job, exc)
                     display.end_source(job.number)
+                    if job.item.is_remote and isinstance(exc, SourceError):
+                        print_error(exc)
+                        return 1  # and not 2, because the source was requested
                     raise
                 display.end_source(job.number)
             if self._context.flags.wait:
@@ -76,6 +83,11 @@ class UploadRunner:
         return 1 if self._recorder.failed else 0
 
     async def _upload_many(self) -> None:
+        if self._context.fleet is not None:
+            async with aclosing(self._context.fleet.upload_many(self._jobs.pending())) as uploaded:
+                async for result in uploaded:
+                    await self._recorder.record_result(result)
+            return
         uploads = self._context.client.upload_many(
             self._jobs.pending(), concurrency=self._context.flags.concurrency
         )

@@ -20,6 +20,9 @@ from async_uploader import (
     UploadResult,
     events,
 )
+from async_uploader._catalogue.item import Item
+from async_uploader._catalogue.os_errors import describe_os_error
+from async_uploader._catalogue.results import open_results, source_key
 from async_uploader._options import split_options
 
 from ._directory_changes import DirectoryChanges
@@ -27,11 +30,8 @@ from ._display import Display
 from ._finished_uploads import find_kept
 from ._hints import set_service
 from ._interrupt_advice import InterruptAdvice
-from ._item import Item
-from ._output import describe_os_error
 from ._recorder import Job, ResultRecorder
 from ._rendering import render_progress
-from ._results import open_results, source_key
 from ._settled_files import FileState, SettledFiles
 from ._signals import set_interrupt_advice
 from ._sources import files_in

@@ -24,10 +24,11 @@ from typing import Any, Final, TextIO, cast, get_origin, get_type_hints
 from async_uploader import ConfigurationError, ImportOptions, SidecarOptions, SourceError, UploadOptions
 from async_uploader._models import camel
 from async_uploader._options import import_options, split_options
+from async_uploader._urls import remote_scheme
 
-from ._input_file import read_file
-from ._item import Item, is_url
-from ._output import describe_os_error
+from .input_file import read_file
+from .item import Item
+from .os_errors import describe_os_error
 
 Fields = dict[str, Any]
 
@@ -150,14 +151,14 @@ def _parse_item(location: str, parse: Callable[[], Fields], directory: Path) -> 
         sources = [fields.pop(name) for name in _SOURCE_COLUMNS if name in fields]
         if len(sources) != 1 or not isinstance(sources[0], str):
             raise ConfigurationError("exactly one source is required, in the column 'source'.")
-        if is_url(sources[0]):
+        if remote_scheme(sources[0]) in ("http", "https"):
             import_options(cast("UploadOptions", fields))
         else:
             split_options(fields)
             _resolve_sidecars(fields, directory)
     except ConfigurationError as exc:
         return Item(source="", location=location, problem=str(exc))
-    source = sources[0] if is_url(sources[0]) else os.path.join(directory, sources[0])
+    source = sources[0] if remote_scheme(sources[0]) else os.path.join(directory, sources[0])
     return Item(source=source, location=location, details=cast("ImportOptions", fields))
 
 

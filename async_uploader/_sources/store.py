@@ -1,0 +1,265 @@
+"""Objects in S3, Google Cloud Storage and Azure, by obstore (the extra ``remote``).
+
+Credentials, region and endpoint come from the variables that the stores' own tools use, such as
+``AWS_ACCESS_KEY_ID`` and ``AWS_ENDPOINT_URL``. Messages never quote obstore's, which may contain signed URLs.
+
+obstore runs requests in threads of its own. They do not survive a fork. If a request is cancelled, such a thread
+still visits the interpreter, and aborts the process if the interpreter is just being finalized: so cancelled
+requests are waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import weakref
+from collections.abc import AsyncGenerator, Awaitable, Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import anyio
+
+from async_uploader._errors import ConfigurationError, SourceError, SourceUnavailable
+from async_uploader._parsing import single_line
+from async_uploader._urls import display_url
+
+from .remote import Chunk, unreadable
+
+if TYPE_CHECKING:
+    from obstore import GetResult
+    from obstore.store import ObjectStore
+
+T = TypeVar("T")
+
+# Chunks of a response: small ones bound the memory, larger ones save wake-ups.
+_CHUNK_BYTES: Final = 256 * 1024
+# obstore's default of 30 s covers a whole response. Reads have a timeout of their own.
+_CLIENT_OPTIONS: Final[Mapping[str, Any]] = {"timeout": "24h", "connect_timeout": "30s"}
+# Variables that allow a plain http:// endpoint. Options given to obstore replace those of its environment.
+_ALLOW_HTTP: Final = {"s3": "AWS_ALLOW_HTTP", "gs": "GOOGLE_ALLOW_HTTP", "az": "AZURE_ALLOW_HTTP"}
+# Retries are up to the upload, which counts and reports them.
+_RETRY_CONFIG: Final[Any] = {"max_retries": 0}
+_STATUS: Final = re.compile(r"status code: (\d{3})")
+_NOT_FOUND: Final = 404
+_UNSATISFIABLE: Final = 416
+_TRANSIENT_STATUSES: Final = frozenset({408, 429})
+# The longest wait for a thread of a cancelled request; it takes milliseconds.
+_LEAVE_SECONDS: Final = 0.5
+_LEAVE_POLL_SECONDS: Final = 0.001
+# The process that has used obstore; two of them in a forked process.
+_processes: Final[set[int]] = set()
+
+
+class StoreObject:
+    """An object in a store."""
+
+    def __init__(self, store: ObjectStore, key: str, *, display_name: str, meta: Mapping[str, Any]) -> None:
+        self._store = store
+        self._key = key
+        self._etag: str | None = meta.get("e_tag")
+        self.name = key.rstrip("/").rpartition("/")[2]
+        self.display_name = self.identity = display_name
+        self.size_bytes: int = meta["size"]
+        self.version = _version_of(meta)
+
+    @classmethod
+    async def open(cls, store: ObjectStore, key: str, *, display_name: str) -> StoreObject:
+        """Find an object.
+
+        :raises SourceError: it is missing, or access was denied
+        :raises SourceUnavailable: a retry may succeed
+        :raises ConfigurationError: this process was forked from one that has used obstore
+        """
+        import obstore  # noqa: PLC0415 - an extra
+
+        _check_process()
+        try:
+            # Not HEAD: some servers refuse it, and signed requests may allow only GET.
+            result = await _ended(obstore.get_async(store, key, options={"range": (0, 1)}))
+        except Exception as exc:  # noqa: BLE001 - translated
+            is_empty = _is_unsatisfiable(exc)
+            failure = SourceError(f"{display_name} is empty; there is nothing to upload.") if is_empty else None
+            failure = failure or _translate(exc, display_name)
+        else:
+            return cls._checked(store, key, display_name=display_name, result=result)
+        raise failure  # outside the handler: the exception of obstore may contain a signed URL
+
+    @classmethod
+    def _checked(cls, store: ObjectStore, key: str, *, display_name: str, result: GetResult) -> StoreObject:
+        if (encoding := result.attributes.get("Content-Encoding", "identity")) not in ("", "identity"):
+            raise SourceError(f"{display_name} cannot be read: it is stored compressed ({single_line(encoding)}).")
+        return cls(store, key, display_name=display_name, meta=result.meta)
+
+    async def aclose(self) -> None:
+        """Do nothing: obstore closes its connections."""
+
+    async def read(self, offset: int, size_bytes: int) -> AsyncGenerator[Chunk, None]:
+        """Read a range, in chunks of any size."""
+        import obstore  # noqa: PLC0415 - an extra
+
+        options: Any = {"range": (offset, offset + size_bytes)}
+        if self._etag is not None and not self._etag.startswith("W/"):
+            options["if_match"] = self._etag
+        try:
+            result = await _ended(obstore.get_async(self._store, self._key, options=options))
+            # Some servers ignore the condition.
+            if _version_of(result.meta) != self.version or result.meta["size"] != self.size_bytes:
+                raise changed(self.display_name)
+            if tuple(result.range) != (offset, offset + size_bytes):
+                raise SourceUnavailable(
+                    f"{self.display_name} cannot be read: the store sent other bytes than the requested range."
+                )
+            stream = result.stream(min_chunk_size=_CHUNK_BYTES)
+            with suppress(StopAsyncIteration):
+                while True:
+                    yield memoryview(await _ended(stream.__anext__()))
+        except SourceError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - translated
+            failure = _translate(exc, self.display_name)
+        else:
+            return
+        raise failure
+
+
+def split_store_url(url: str, *, needs_key: bool) -> tuple[str, str, str]:
+    """The scheme, bucket and key of a URL such as ``s3://BUCKET/KEY``.
+
+    :raises ConfigurationError: it has no bucket, or no key where one is needed
+    """
+    scheme, _, path = url.partition("://")
+    # Not by urlsplit(): keys may contain "?" and "#".
+    bucket, _, key = path.partition("/")
+    if "@" in bucket:
+        # They would appear in messages, and nothing would use them.
+        raise ConfigurationError(
+            f"{display_url(url)}: credentials in the URL are not supported; use the variables of the store."
+        )
+    if not bucket:
+        raise ConfigurationError(f"{url!r} names no bucket; expected {scheme}://BUCKET/KEY.")
+    if needs_key and not key.strip("/"):
+        raise ConfigurationError(f"{url!r} names no object; expected {scheme}://BUCKET/KEY.")
+    return scheme.lower(), bucket, key
+
+
+def check_store_url(url: str) -> None:
+    """Check what can be checked without a request.
+
+    :raises ConfigurationError: as in :func:`open_store_object`
+    """
+    scheme, bucket, _ = split_store_url(url, needs_key=True)
+    store_of(scheme, bucket)
+
+
+async def open_store_object(url: str) -> StoreObject:
+    """The object of a URL such as ``s3://BUCKET/KEY``. The environment configures the store.
+
+    :raises ConfigurationError: the URL is malformed, obstore is not installed, or its configuration is unusable
+    :raises SourceError: the object is missing, or access was denied
+    :raises SourceUnavailable: a retry may succeed
+    """
+    scheme, bucket, key = split_store_url(url, needs_key=True)
+    return await StoreObject.open(store_of(scheme, bucket), key, display_name=f"{scheme}://{bucket}/{key}")
+
+
+def store_of(scheme: str, bucket: str) -> ObjectStore:
+    """The store of a bucket, configured by the environment.
+
+    :raises ConfigurationError: obstore is not installed, or its configuration is unusable
+    """
+    try:
+        from obstore.store import from_url  # noqa: PLC0415 - an extra
+    except ImportError:
+        raise ConfigurationError(
+            f"Sources in {scheme}:// need the extra 'remote'; run: pip install 'async-uploader[remote]'."
+        ) from None
+    options: Any = dict(_CLIENT_OPTIONS)
+    if os.environ.get(_ALLOW_HTTP[scheme], "").lower() in ("1", "true", "yes"):
+        options["allow_http"] = True
+    try:
+        return from_url(f"{scheme}://{bucket}", client_options=options, retry_config=_RETRY_CONFIG)
+    except Exception as exc:  # noqa: BLE001 - of obstore, for each store a different one
+        raise ConfigurationError(
+            f"{scheme}://{bucket} cannot be used with the configuration of the environment "
+            f"({type(exc).__name__}); check the variables of the store."
+        ) from None
+
+
+def list_objects(url: str) -> list[str]:
+    """The keys of all objects below a prefix, relative to it. Blocks; call it in a thread.
+
+    Placeholders of directories, which some tools create, are omitted.
+
+    :raises ConfigurationError: as in :func:`open_store_object`
+    :raises SourceError: the bucket is missing, or access was denied
+    """
+    scheme, bucket, prefix = split_store_url(url, needs_key=False)
+    store = store_of(scheme, bucket)
+    _check_process()
+    import obstore  # noqa: PLC0415 - an extra; its absence has been reported
+
+    prefix = prefix.strip("/")
+    try:
+        metas = [meta for page in obstore.list(store, prefix=prefix or None) for meta in page]
+    except Exception as exc:  # noqa: BLE001 - translated
+        failure = _translate(exc, url)
+    else:
+        directories = {meta["path"].rpartition("/")[0] for meta in metas}
+        keys = (meta["path"] for meta in metas if meta["size"] or meta["path"] not in directories)
+        return sorted(key.removeprefix(prefix).lstrip("/") for key in keys)
+    raise failure
+
+
+async def _ended(call: Awaitable[T]) -> T:
+    """The result of a call of obstore. If it is cancelled, wait until its thread has left the interpreter."""
+    try:
+        return await call
+    except asyncio.CancelledError:
+        # The thread holds the last reference to the future.
+        future = weakref.ref(call)
+        del call
+        with anyio.move_on_after(_LEAVE_SECONDS, shield=True):
+            while future() is not None:  # noqa: ASYNC110 - only this thread runs the event loop
+                await anyio.sleep(_LEAVE_POLL_SECONDS)
+        raise
+
+
+def _check_process() -> None:
+    _processes.add(os.getpid())
+    if len(_processes) > 1:
+        raise ConfigurationError(
+            "Object stores cannot be used in a forked process after they were used in its parent. "
+            "Start processes with the method 'spawn' of multiprocessing."
+        )
+
+
+def changed(display_name: str) -> SourceError:
+    """The object is not the one that was opened."""
+    return SourceError(f"{display_name} has changed during the upload.")
+
+
+def _version_of(meta: Mapping[str, Any]) -> str:
+    return str(meta.get("version") or meta.get("e_tag") or meta["last_modified"])
+
+
+def _is_unsatisfiable(exc: Exception) -> bool:
+    return str(_UNSATISFIABLE) in _STATUS.findall(str(exc))
+
+
+def _translate(exc: Exception, display_name: str) -> SourceError:
+    """Translate an exception of obstore, without quoting it."""
+    from obstore import exceptions  # noqa: PLC0415 - an extra
+
+    status = next(map(int, _STATUS.findall(str(exc))), None)
+    if isinstance(exc, exceptions.PreconditionError) or status == _UNSATISFIABLE:
+        return changed(display_name)
+    if isinstance(exc, FileNotFoundError | exceptions.NotFoundError) or status == _NOT_FOUND:
+        return SourceError(f"{display_name} does not exist.")
+    if isinstance(exc, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
+        return unreadable(f"Access to {display_name} was denied; check the credentials of the store.")
+    if status is None:
+        return SourceUnavailable(f"{display_name} cannot be read: no usable response from the store.")
+    is_transient = status >= 500 or status in _TRANSIENT_STATUSES
+    reason = f"{display_name} cannot be read: the store responded with {status}."
+    return SourceUnavailable(reason) if is_transient else unreadable(reason)

@@ -106,6 +106,7 @@ class Run:
         acknowledged = 0
         for moment in self.progress:
             assert moment.acknowledged_bytes <= moment.sent_bytes <= source.size_bytes, moment
+            assert moment.acknowledged_bytes <= moment.delivered_bytes <= moment.sent_bytes, moment
             assert moment.acknowledged_bytes >= acknowledged, moment
             assert 0 <= moment.parts_done <= source.parts_total == moment.parts_total, moment
             assert moment.total_bytes == source.size_bytes, moment

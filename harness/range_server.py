@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -68,6 +69,7 @@ class RangeServer:
 
     :param headers: headers of all responses, besides those of ranges; None removes one
     :param honors_conditions: whether ``If-Match`` is checked
+    :param tls: serve https with this context; None: http
     """
 
     def __init__(
@@ -76,17 +78,19 @@ class RangeServer:
         *faults: SourceFault,
         headers: Mapping[str, str | None] | None = None,
         honors_conditions: bool = True,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._content = content
         self._faults = faults
         self._headers = {"ETag": _ETAG, "Last-Modified": _LAST_MODIFIED, **(headers or {})}
         self._honors_conditions = honors_conditions
+        self._tls = tls
         self._tasks: set[asyncio.Task[None]] = set()
         self.requests: list[RangeRequest] = []
         self.is_changed = False
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0, ssl=self._tls)
         self.port: int = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -98,7 +102,11 @@ class RangeServer:
 
     def url(self, target: str = "movie.mp4") -> str:
         """The URL of the object."""
-        return f"http://127.0.0.1:{self.port}/{target}"
+        return f"{self._address}/{target}"
+
+    @property
+    def _address(self) -> str:
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     def clear_faults(self) -> None:
         """Serve the object without faults from now on."""
@@ -107,7 +115,7 @@ class RangeServer:
     @property
     def s3_environment(self) -> dict[str, str]:
         """The variables with which obstore reads this server as S3."""
-        return s3_environment(f"http://127.0.0.1:{self.port}")
+        return s3_environment(self._address)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -96,8 +96,7 @@ class TransferFlags(ServiceFlags):
             metavar="here|service",
             panel=_TRANSFER,
             help="Who downloads web URLs: this machine, which streams them, or the service (default: service, in "
-            "manifests). "
-            "Objects in stores (s3://, gs://, az://) are always streamed.",
+            "manifests). Objects in stores (s3://, gs://, az://) are always streamed.",
         ),
     ] = None
     key_from_source: Annotated[

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from functools import partial
 from typing import Any, Final, Self, Unpack, cast
 from weakref import WeakSet
 
 import anyio
+import anyio.to_thread
 from msgspec.structs import replace
 
 from ._api.account import AccountApi
@@ -20,17 +21,19 @@ from ._api.http import Http
 from ._api.service import Service
 from ._dispatcher import EventDispatcher
 from ._errors import ConfigurationError
+from ._flow.bandwidth import Bandwidth
 from ._flow.rate_limit import RateLimiter
 from ._flow.retries import RetryPolicy, RetryRunner
 from ._flow.slots import UploadSlots
 from ._limits import MIB, RATE_WINDOW_SECONDS
 from ._models import Video
-from ._options import TransferOptions, check_delegated, import_options, split_options
+from ._options import TransferOptions, check_delegated, check_limit_rate, import_options, split_options
 from ._public import public
 from ._resume.containers import RemoteContainers, SettlingPolicy
 from ._resume.entry import Account
 from ._resume.resumptions import Resumptions
 from ._resume.state_directory import state_directory
+from ._sidecars import check_files
 from ._types import ImportOptions, Source, UploadItem, UploadOptions
 from ._uploads.job import Context, Job
 from ._uploads.lifecycle import Upload
@@ -72,6 +75,8 @@ class Client(AccountApi):
         written to temporary files. Files need no such buffer
     :param allow_plain_http: allow an ``http://`` URL of another machine, which sends credentials unencrypted
         (default: False)
+    :param limit_rate: bytes of video to send per second at most, all parts and uploads of the client together
+        (default: no limit)
     :raises ConfigurationError: credentials are missing or ambiguous, or a parameter is invalid
     """
 
@@ -88,9 +93,11 @@ class Client(AccountApi):
         base_url: str | None = None,
         buffer_bytes: int = DEFAULT_BUFFER_BYTES,
         allow_plain_http: bool = False,
+        limit_rate: float | None = None,
     ) -> None:
         if buffer_bytes < 0:
             raise ConfigurationError(f"buffer_bytes must be a whole number of bytes from 0, not {buffer_bytes!r}.")
+        check_limit_rate(limit_rate)
         address = os.environ.get("APIVIDEO_BASE_URL") or "production" if base_url is None else base_url
         self._http = Http(
             parse_base_url(address, allow_plain_http=allow_plain_http),
@@ -99,7 +106,8 @@ class Client(AccountApi):
         self._limiter = RateLimiter(window_seconds=self._rate_window_seconds)
         self._credential = find_credential(api_key, upload_token)
         self._state = ClientState()
-        self._service = Service(self._http, self._credential, self._limiter)
+        bandwidth = None if limit_rate is None else Bandwidth(limit_rate)
+        self._service = Service(self._http, self._credential, self._limiter, bandwidth=bandwidth)
         self._retries = RetryRunner(self._limiter, replace(self._retry_policy, max_unreadable=_MAX_UNREADABLE))
         self._opener = SourceOpener(buffer_bytes, allowance=self._limiter.allowance)
         self._slots = UploadSlots(self._limiter)
@@ -175,6 +183,11 @@ class Client(AccountApi):
         :param keep_finished: with ``resume``, keep the journal entry of the finished upload: the same upload then
             returns the same video without sending anything, for 7 days or until :func:`forget_unfinished` is
             called for it (default: False, the entry is deleted when ``on_video`` has returned)
+        :param captions: WebVTT or SubRip files to add to the finished video, by language tag, such as
+            ``{"en": "movie.en.vtt"}`` (default: none). They are checked before anything is sent. If one cannot be
+            added, the error names it; with ``resume``, the same upload then adds only what is missing
+        :param chapters: WebVTT files to add, by language tag (default: none)
+        :param thumbnail: JPEG or PNG file to add (default: the service selects a frame of the video)
         :param max_latency: seconds after which a part of a live stream is sent even if it is not full, once it has
             5 MiB (default: parts are sent when they are full)
         :param on_progress: called (plain or async) with a :class:`Progress`, up to ten times per second
@@ -212,14 +225,16 @@ class Client(AccountApi):
             raise ConfigurationError("The source to import must be a URL or a videoId, not empty.")
         transfer, payload = split_options(options)
         title = source.partition("?")[0].rstrip("/").rpartition("/")[2] or source
+        key = transfer.idempotency_key
         video_import = VideoImport(
             source,
-            key=transfer.idempotency_key,
+            key=key,
             service=self._service,
             retries=self._retries,
             containers=RemoteContainers(self._service, self._retries, self._settling_policy),
         )
-        return await video_import.run({"title": title, **payload, "source": source})
+        async with nullcontext() if key is None else self._resumptions.key_lock(key):
+            return await video_import.run({"title": title, **payload, "source": source})
 
     async def check_source(self, source: Source, **options: Unpack[UploadOptions]) -> None:
         """Check a source and options as :meth:`upload` does, without sending anything to the service.
@@ -230,6 +245,8 @@ class Client(AccountApi):
         """
         self._state.check()
         transfer, _ = self._check_options(options)
+        if transfer.sidecars:
+            await anyio.to_thread.run_sync(check_files, transfer.sidecars)
         opened = await self._open(source, transfer)
         try:
             self._opener.plan(opened, transfer)
@@ -308,6 +325,8 @@ class Client(AccountApi):
     async def _upload(self, source: Source, options: UploadOptions, *, slots: UploadSlots | None = None) -> Video:
         self._state.check()
         transfer, payload = self._check_options(options)
+        if transfer.sidecars:
+            await anyio.to_thread.run_sync(check_files, transfer.sidecars)
         slots = slots or self._slots_for(transfer.concurrency)
         with slots.count_upload():
             opened = await self._open(source, transfer)
@@ -375,6 +394,7 @@ async def upload(
     base_url: str | None = None,
     buffer_bytes: int = DEFAULT_BUFFER_BYTES,
     allow_plain_http: bool = False,
+    limit_rate: float | None = None,
     **options: Unpack[UploadOptions],
 ) -> Video:
     """Upload one video with a :class:`Client` of its own.
@@ -392,5 +412,6 @@ async def upload(
         base_url=base_url,
         buffer_bytes=buffer_bytes,
         allow_plain_http=allow_plain_http,
+        limit_rate=limit_rate,
     ) as client:
         return await client.upload(source, **options)

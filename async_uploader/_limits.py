@@ -19,6 +19,9 @@ MAX_PART_BYTES: Final = 200 * MIB
 # Part numbers run from 1 to 10,000 (error catalogue, `part-too-high-allowed`).
 MAX_PARTS: Final = 10_000
 
+# A thumbnail has at most 8 MiB (OpenAPI description of the service, `POST /videos/{videoId}/thumbnail`).
+MAX_THUMBNAIL_BYTES: Final = 8 * MIB
+
 # The guides say 30 GiB per video, but the error catalogue 52,428,800,000 bytes. We refuse only what the
 # service refuses.
 MAX_VIDEO_BYTES: Final = 52_428_800_000

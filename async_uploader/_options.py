@@ -19,6 +19,7 @@ from ._errors import ConfigurationError
 from ._limits import MAX_PART_BYTES, MIN_PART_BYTES
 from ._models import camel
 from ._progress import OnProgress
+from ._sidecars import Sidecar, parse_sidecars
 from ._types import Fetch, ImportOptions, OnVideo, Ranges, ResumeMode, UploadOptions
 from ._units import format_size
 from .events import OnEvent
@@ -51,6 +52,14 @@ class TransferOptions(Struct, frozen=True, kw_only=True):
     on_progress: OnProgress | None = None
     on_video: OnVideo | None = None
     on_event: OnEvent | None = None
+    captions: Mapping[str, Any] | None = None
+    chapters: Mapping[str, Any] | None = None
+    thumbnail: Any = None
+
+    @property
+    def sidecars(self) -> tuple[Sidecar, ...]:
+        """The files to add to the finished video."""
+        return parse_sidecars(self.captions, self.chapters, self.thumbnail)
 
     def __post_init__(self) -> None:
         if self.ranges not in ("part", "bytes"):
@@ -74,6 +83,7 @@ class TransferOptions(Struct, frozen=True, kw_only=True):
             raise ConfigurationError(f"keep_finished must be True or False, not {self.keep_finished!r}.")
         if self.video_id is not None and not str(self.video_id).isalnum():
             raise ConfigurationError(f"video_id must be letters and digits, not {self.video_id!r}.")
+        parse_sidecars(self.captions, self.chapters, self.thumbnail)
         self._check_key()
 
     def _check_key(self) -> None:
@@ -96,6 +106,18 @@ def check_idempotency_key(key: object) -> None:
     if not isinstance(key, str) or not 1 <= len(key) <= MAX_KEY_CHARACTERS or not key.isprintable():
         raise ConfigurationError(
             f"idempotency_key must be 1 to {MAX_KEY_CHARACTERS} printable characters, not {key!r}."
+        )
+
+
+def check_limit_rate(bytes_per_second: object) -> None:
+    """Check the upper bound of the bytes sent per second; None is no bound.
+
+    :raises ConfigurationError: it is not a number from 1
+    """
+    is_number = _is_positive(bytes_per_second) and not isinstance(bytes_per_second, bool)
+    if bytes_per_second is not None and not (is_number and cast("float", bytes_per_second) >= 1):
+        raise ConfigurationError(
+            f"limit_rate must be a number of bytes per second from 1, not {bytes_per_second!r}."
         )
 
 
@@ -222,5 +244,8 @@ def check_delegated(options: TransferOptions, payload: Mapping[str, Any]) -> Non
         )
     if options.video_id is not None:
         raise ConfigurationError("An upload token creates its own video; video_id needs an API key.")
+    if options.sidecars:
+        labels = ", ".join(sidecar.label for sidecar in options.sidecars)
+        raise ConfigurationError(f"An upload token cannot add {labels}; they need an API key.")
     if options.idempotency_key is not None or options.key_from_source:
         raise ConfigurationError("An upload token cannot look for a video; idempotency_key needs an API key.")

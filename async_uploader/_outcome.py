@@ -158,6 +158,11 @@ def is_empty(status: VideoStatus) -> bool:
     return ingest.status in _INCOMPLETE and not (ingest.filesize or has_parts or ingest.received_bytes)
 
 
+def is_closed(status: VideoStatus) -> bool:
+    """Whether the service has a complete source in a container, of whatever size."""
+    return status.ingest.status in _COMPLETE
+
+
 def received_parts(status: VideoStatus, parts: Iterable[Part], *, ranges: str) -> frozenset[int]:
     """The numbers of those ``parts`` that the service lists as received.
 

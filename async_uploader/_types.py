@@ -111,7 +111,21 @@ class ImportOptions(ContainerDetails, total=False):
 
 
 @public
-class UploadOptions(ImportOptions, total=False):
+class SidecarOptions(TypedDict, total=False):
+    """Files to add to the finished video.
+
+    :param captions: WebVTT or SubRip files by language tag, such as ``{"en": "movie.en.vtt"}``; default: none
+    :param chapters: WebVTT files by language tag; default: none
+    :param thumbnail: JPEG or PNG file; default: a frame of the video
+    """
+
+    captions: Mapping[str, str | os.PathLike[str]]
+    chapters: Mapping[str, str | os.PathLike[str]]
+    thumbnail: str | os.PathLike[str]
+
+
+@public
+class UploadOptions(ImportOptions, SidecarOptions, total=False):
     """All options of :meth:`Client.upload`; see there."""
 
     video_id: str | None

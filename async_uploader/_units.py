@@ -29,6 +29,23 @@ def parse_size(text: str) -> int:
     return int(float(match[1]) * factor) if "." in match[1] else int(match[1]) * factor
 
 
+def parse_rate(text: str) -> int:
+    """Parse a rate such as ``2MiB``, ``500kB`` or ``500kB/s``.
+
+    :returns: bytes per second, at least 1
+    :raises ConfigurationError: the text is not a rate
+    """
+    try:
+        rate = parse_size(text.strip().removesuffix("/s"))
+    except ConfigurationError:
+        rate = 0
+    if rate < 1:
+        raise ConfigurationError(
+            f"{text!r} is not a rate; write it as 2MiB, 500kB or a number of bytes per second, from 1."
+        )
+    return rate
+
+
 def format_size(count_bytes: int) -> str:
     """Format a size: ``50 MiB`` for ``52428800``. Exact below 1 KiB, else four digits."""
     for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):

@@ -64,7 +64,8 @@ class Operation(StrEnum):
     """What a request does.
 
     An upload uses ``PART``, ``CREATE`` (a container), ``FIND`` (a container of an earlier run), ``STATUS``,
-    ``VIDEO`` (read the video), ``UPDATE`` (remove the metadata for resuming) and ``DELETE``.
+    ``VIDEO`` (read the video), ``UPDATE`` (remove the metadata for resuming), ``DELETE``, and ``SIDECAR`` (add
+    captions, chapters or a thumbnail, or list them).
     """
 
     PART = "part"
@@ -78,6 +79,7 @@ class Operation(StrEnum):
     VIDEOS = "videos"
     TOKEN = "token"  # noqa: S105 - not a secret
     TOKENS = "tokens"
+    SIDECAR = "sidecar"
     #: Opens a remote source.
     SOURCE = "source"
 

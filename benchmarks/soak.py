@@ -5,10 +5,11 @@
     python -m benchmarks.soak --sweep kills       all cases of one sweep; --seed selects others, --case NAME one
     python -m benchmarks.soak --seed 4711         repeat one scenario
 
-Sweeps: kills (SIGKILL before and after every call into journal, service, results and locks), journal (mutations of
-the journal), responses (mutations of responses to every command), batch (every file has a different fault),
-cancellations (at every request), clocks (clock jumps), deletes (kill -9 and lost responses), certificates (invalid
-TLS certificates), terminals (progress bars during faults).
+Sweeps: kills (SIGKILL before and after every call into journal, service, results and locks), machines (commands
+with the same idempotency key on three machines), journal (mutations of the journal), responses (mutations of
+responses to every command), batch (every file has a different fault), cancellations (at every request), clocks
+(clock jumps), deletes (kill -9 and lost responses), certificates (invalid TLS certificates), terminals (progress
+bars during faults).
 
 All counts except cases and runs must be 0. Otherwise the exit code is 1, and the commands that repeat the failures
 are printed.

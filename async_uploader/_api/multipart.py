@@ -27,6 +27,7 @@ from aiohttp import payload
 from async_uploader._buffers import page_aligned_buffer
 from async_uploader._counter import Counter
 from async_uploader._errors import UploaderError
+from async_uploader._flow.bandwidth import Bandwidth
 from async_uploader._flow.tcp_info import tcp_info
 from async_uploader._limits import KIB, MIB
 from async_uploader._sources.protocol import Reader
@@ -77,8 +78,9 @@ class PartBody(payload.Payload):
     :param filename: name of the file; the service uses it as a title
     :param form_fields: sent before the file
     :param observer: follows the bytes, block by block
-    :param limits_waits: reading fails by itself if the source stalls
     :param hold_seconds: pause after the form fields, so that the service can refuse before the file is sent
+    :param bandwidth: limits the bytes per second; default: no limit
+    :ivar is_held_back: whether the body is waiting for that limit
     """
 
     def __init__(
@@ -91,7 +93,7 @@ class PartBody(payload.Payload):
         pool: BlockPool,
         observer: PartObserver,
         hold_seconds: float = 0.0,
-        limits_waits: bool = False,
+        bandwidth: Bandwidth | None = None,
     ) -> None:
         boundary = secrets.token_hex(16)
         super().__init__(None, content_type=f"multipart/form-data; boundary={boundary}")
@@ -102,12 +104,15 @@ class PartBody(payload.Payload):
         self._pool = pool
         self._observer = observer
         self._hold_seconds = hold_seconds
-        self._limits_waits = limits_waits
+        self._bandwidth = bandwidth
+        self.is_held_back: bool = False
         self._transport: asyncio.WriteTransport | None = None
         #: Bytes that the peer has received, for the throughput meter: by the kernel's count, if available.
         self.delivered_bytes: int = 0
         self.acked_before_bytes: int = 0
-        #: Whether the body waits for a source that limits this wait.
+        #: Whether reading fails by itself if the source stalls.
+        self.limits_waits: bool = False
+        #: Whether the body waits for such a source.
         self.is_waiting_for_source: bool = False
         #: The error of the source, which aiohttp would hide.
         self.failure: UploaderError | None = None
@@ -161,10 +166,16 @@ class PartBody(payload.Payload):
 
     async def _write_part(self, writer: AbstractStreamWriter, transport: asyncio.WriteTransport) -> None:
         at_once_bytes = _ENCRYPTED_AT_ONCE_BYTES if _is_tls(transport) else BLOCK_BYTES
+        if self._bandwidth is not None:
+            at_once_bytes = min(at_once_bytes, self._bandwidth.write_bytes)
         block = self._pool.take()
         while count := await self._read(block):
             for start in range(0, count, at_once_bytes):
                 some = block[start : min(start + at_once_bytes, count)]
+                if self._bandwidth is not None:
+                    self.is_held_back = True
+                    await self._bandwidth.take(len(some))
+                    self.is_held_back = False
                 await writer.write(some)
                 await writer.drain()
                 self._observer.sent(len(some))
@@ -175,7 +186,7 @@ class PartBody(payload.Payload):
         self._pool.give_back(block)
 
     async def _read(self, block: memoryview) -> int:
-        self.is_waiting_for_source = self._limits_waits
+        self.is_waiting_for_source = self.limits_waits
         try:
             return await self._reader.readinto(block)
         finally:

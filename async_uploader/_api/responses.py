@@ -114,6 +114,18 @@ def read_list_page(response: Response, read_item: Callable[[Mapping[str, Any]], 
     return list(_readable_items(data, read_item)), whole_number(pages_total)
 
 
+def read_languages(response: Response) -> frozenset[str]:
+    """The languages of a list of captions or chapters, in lower case.
+
+    :raises TransportError: the response is not a list
+    """
+    data = response.json().get("data")
+    if not isinstance(data, list):
+        raise _unreadable(response, "a list", is_read=True)
+    languages = (item.get("srclang") or item.get("language") for item in data if isinstance(item, dict))
+    return frozenset(language.lower() for language in languages if isinstance(language, str))
+
+
 def _readable_items(data: list[Any], read_item: Callable[[Mapping[str, Any]], M]) -> Iterator[M]:
     for item in data:
         try:

@@ -13,10 +13,13 @@ from typing import Any, Final, Self
 from urllib.parse import quote
 
 from async_uploader._errors import ConfigurationError
+from async_uploader._flow.bandwidth import Bandwidth
 from async_uploader._flow.rate_limit import RateLimiter
+from async_uploader._limits import MAX_PAGE_SIZE
 from async_uploader._models import UploadToken, Video, VideoStatus
 from async_uploader._options import DEFAULT_STALL_TIMEOUT_SECONDS
 from async_uploader._plan import Part
+from async_uploader._sidecars import Sidecar, SidecarKind
 from async_uploader.events import RequestKind
 
 from .credentials import ApiKey, DelegatedToken
@@ -24,7 +27,16 @@ from .http import Http, Response
 from .login import Login
 from .multipart import BlockPool, PartBody
 from .part_request import PartObserver, PartRequest
-from .responses import PartResponse, read_list_page, read_part_response, read_status, read_upload_token, read_video
+from .responses import (
+    PartResponse,
+    read_languages,
+    read_list_page,
+    read_part_response,
+    read_status,
+    read_upload_token,
+    read_video,
+)
+from .small_body import small_body
 
 # A new token may expire before the request that uses it is sent, but not several times in a row.
 _MAX_RENEWALS: Final = 3
@@ -47,6 +59,7 @@ class Service:
     """The service, used with one credential.
 
     :param limiter: learns the rate limit from each response
+    :param bandwidth: limits the bytes of parts per second; default: no limit
     :param stall_seconds: give up a request after this time without movement
     """
 
@@ -56,10 +69,12 @@ class Service:
         credential: ApiKey | DelegatedToken,
         limiter: RateLimiter,
         *,
+        bandwidth: Bandwidth | None = None,
         stall_seconds: float = DEFAULT_STALL_TIMEOUT_SECONDS,
     ) -> None:
         self._http = http
         self._limiter = limiter
+        self._bandwidth = bandwidth
         self._stall_seconds = stall_seconds
         self._pool = BlockPool()
         self._upload_token: str | None = None
@@ -191,15 +206,35 @@ class Service:
                 form_fields=form_fields,
                 pool=self._pool,
                 observer=observer,
-                limits_waits=request.source.limits_waits,
                 hold_seconds=min(_HOLD_SECONDS, self._stall_seconds / 4) if may_refuse else 0.0,
+                bandwidth=self._bandwidth,
             )
+            body.limits_waits = request.source.limits_waits
             observer.body_started(body)
             try:
                 with self._pool.part():
                     yield body
             finally:
                 observer.body_ended(body)
+
+    async def upload_sidecar(self, video_id: str, sidecar: Sidecar, content: bytes) -> None:
+        """``POST /videos/{videoId}/captions/{language}``, ``…/chapters/{language}`` or ``…/thumbnail``."""
+        self._require_api_key()
+        segments = ("videos", video_id, sidecar.kind, *([sidecar.language] if sidecar.language else []))
+        await self._call(
+            RequestKind.WRITE,
+            "POST",
+            _path(*segments),
+            open_body=small_body(content, filename=sidecar.path.name, pool=self._pool),
+        )
+
+    async def list_languages(self, video_id: str, kind: SidecarKind) -> frozenset[str]:
+        """``GET /videos/{videoId}/captions`` or ``…/chapters``: the languages, in lower case."""
+        self._require_api_key()
+        query = {"pageSize": str(MAX_PAGE_SIZE)}
+        return read_languages(
+            await self._call(RequestKind.READ, "GET", _path("videos", video_id, kind), query=query)
+        )
 
     async def create_upload_token(self, ttl_seconds: int) -> UploadToken:
         """``POST /upload-tokens``.

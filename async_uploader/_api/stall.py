@@ -3,6 +3,8 @@
 aiohttp has no timeout for writes, and a total timeout would end slow uploads. Movement is read from the kernel
 if it is known (bytes acknowledged by the peer), because a whole part can wait in socket buffers and drain
 slowly, long after the last ``write()``. Otherwise, only the transport's own buffer is known.
+
+A body that waits for the bandwidth limit is not stalled, once everything that it wrote is acknowledged.
 """
 
 from __future__ import annotations
@@ -95,14 +97,22 @@ class StallDetector:
 
     def _check(self) -> None:
         sent, received = self._counters()
-        is_source_slow = self._body is not None and self._body.is_waiting_for_source
-        if sent != self._sent or is_source_slow:
+        if sent != self._sent or self._is_held_back():
             self._request_moved()
         elif received != self._received:
             self.moved()
         self._sent, self._received = sent, received
         check_seconds = min(_MAX_CHECK_SECONDS, self._stall_seconds / _CHECKS_PER_STALL)
         self._timer = self._loop.call_later(check_seconds, self._check)
+
+    def _is_held_back(self) -> bool:
+        """Whether our own bandwidth limit or a slow source, and nothing else, keeps bytes from moving."""
+        if self._body is None or (transport := self._body.transport) is None:
+            return False
+        if not (self._body.is_held_back or self._body.is_waiting_for_source):
+            return False
+        info = tcp_info(transport)
+        return not transport.get_write_buffer_size() and (info is None or info.is_drained)
 
     def _counters(self) -> tuple[Hashable, Hashable]:
         """Values that change when bytes of the request, or of the response, move."""

@@ -1,6 +1,7 @@
 """Adaptive concurrency: how many parts to have in flight, decided from measured throughput. Pure.
 
-Time and measurements are passed in; nothing here waits or reads a clock.
+Time and measurements are passed in; nothing here waits or reads a clock. The states are in one module, because
+each transition concerns two of them.
 
 Problem
     A link is limited either per connection (a distant server: throughput grows in proportion to the connections)

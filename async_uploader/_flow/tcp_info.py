@@ -13,9 +13,10 @@ from typing import Final
 
 from msgspec import Struct
 
-# struct tcp_info: tcpi_bytes_acked, tcpi_bytes_received, and tcpi_min_rtt in microseconds (since Linux 4.6).
+# struct tcp_info: tcpi_unacked, tcpi_bytes_acked, tcpi_bytes_received, tcpi_notsent_bytes, and tcpi_min_rtt in
+# microseconds (since Linux 4.6).
 _SIZE_BYTES: Final = 152
-_LAYOUT: Final = struct.Struct("=120xQQ12xI")
+_LAYOUT: Final = struct.Struct("=24xI92xQQ8xII")
 _UNKNOWN: Final = 0xFFFFFFFF
 
 
@@ -25,11 +26,13 @@ class TcpInfo(Struct, frozen=True):
     :ivar rtt_seconds: shortest recent round-trip time, 0 if unknown. Longer ones include queues on the path
     :ivar acked_bytes: bytes sent and acknowledged by the peer
     :ivar received_bytes: bytes received
+    :ivar is_drained: whether the peer has acknowledged everything that was written
     """
 
     rtt_seconds: float
     acked_bytes: int
     received_bytes: int
+    is_drained: bool
 
 
 def tcp_info(transport: asyncio.WriteTransport) -> TcpInfo | None:
@@ -43,5 +46,10 @@ def tcp_info(transport: asyncio.WriteTransport) -> TcpInfo | None:
         return None
     if len(info) < _SIZE_BYTES:
         return None
-    acked_bytes, received_bytes, rtt_microseconds = _LAYOUT.unpack(info)
-    return TcpInfo(0.0 if rtt_microseconds == _UNKNOWN else rtt_microseconds / 1e6, acked_bytes, received_bytes)
+    unacked_segments, acked_bytes, received_bytes, unsent_bytes, rtt_microseconds = _LAYOUT.unpack(info)
+    return TcpInfo(
+        rtt_seconds=0.0 if rtt_microseconds == _UNKNOWN else rtt_microseconds / 1e6,
+        acked_bytes=acked_bytes,
+        received_bytes=received_bytes,
+        is_drained=not (unacked_segments or unsent_bytes),
+    )

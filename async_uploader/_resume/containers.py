@@ -10,6 +10,7 @@ from msgspec import Struct
 from async_uploader._api.service import Service
 from async_uploader._errors import ApiError
 from async_uploader._flow.retries import RetryRunner
+from async_uploader._limits import MAX_PAGE_SIZE
 from async_uploader._models import Video, VideoStatus
 from async_uploader._outcome import is_not_found
 from async_uploader.events import Operation, RequestKind
@@ -42,15 +43,22 @@ class RemoteContainers:
         self.settling = settling
 
     async def find(self, *, key: str, value: str) -> list[Video]:
-        """The containers with a metadata entry."""
-        query: Mapping[str, str | list[str]] = {f"metadata[{key}]": value}
+        """The containers with a metadata entry, the 100 oldest."""
+        query: Mapping[str, str | list[str]] = {
+            f"metadata[{key}]": value,
+            # Otherwise, only the 25 newest.
+            "sortBy": "createdAt",
+            "sortOrder": "asc",
+            "pageSize": str(MAX_PAGE_SIZE),
+        }
         videos, _ = await self._run(RequestKind.READ, Operation.FIND, lambda: self._service.list_videos(query))
-        return list(videos)
+        return [video for video in videos if not _is_discarded(video)]
 
     async def get(self, video_id: str) -> Video | None:
         """A container; None if it does not exist."""
         try:
-            return await self._run(RequestKind.READ, Operation.VIDEO, lambda: self._service.get_video(video_id))
+            video = await self._run(RequestKind.READ, Operation.VIDEO, lambda: self._service.get_video(video_id))
+            return None if _is_discarded(video) else video
         except ApiError as exc:
             if is_not_found(exc):
                 return None
@@ -77,3 +85,8 @@ class RemoteContainers:
 
     async def _run(self, kind: RequestKind, operation: Operation, request: Callable[[], Awaitable[T]]) -> T:
         return await self._retries.run(kind, request, operation=operation)
+
+
+def _is_discarded(video: Video) -> bool:
+    """Whether a video was deleted, and can be restored for 90 days (contract: ``discarded``)."""
+    return video.raw.get("discarded") is True

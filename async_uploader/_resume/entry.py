@@ -78,7 +78,9 @@ class Entry(NewEntry, frozen=True, kw_only=True):
 
     :param id: of the row
     :param started_at: when it was recorded, in seconds since the epoch
+    :param has_thumbnail: whether the thumbnail was added to the finished video
     """
 
     id: int
     started_at: float
+    has_thumbnail: bool = False

@@ -157,6 +157,11 @@ class Journal:
         with self._transaction() as db:
             _store_video(db, entry_id, video)
 
+    def record_thumbnail(self, entry_id: int) -> None:
+        """Record that the thumbnail is added to the finished Video."""
+        with self._transaction() as db:
+            db.execute("UPDATE upload SET has_thumbnail = 1 WHERE id = ?", (entry_id,))
+
     def forget_parts(self, entry_id: int) -> None:
         """Delete the acknowledgements, because some of them are wrong."""
         with self._transaction() as db:

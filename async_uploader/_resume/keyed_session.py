@@ -9,8 +9,11 @@ import logging
 import re
 from typing import Final, Self
 
+import anyio
+
 from async_uploader._errors import ConflictError
-from async_uploader._models import MARK_CONTENT, MARK_KEY, Video
+from async_uploader._models import MARK_CONTENT, MARK_KEY
+from async_uploader._outcome import is_empty
 from async_uploader._plan import Plan
 from async_uploader._sources.protocol import ResumableSource
 from async_uploader._types import Ranges
@@ -18,7 +21,7 @@ from async_uploader._types import Ranges
 from .containers import RemoteContainers
 from .points import ResumePoint
 from .resumption import Resumption
-from .shared_containers import SharedContainers
+from .shared_containers import SharedContainer, SharedContainers
 
 #: Its messages are for users, INFO included.
 log: Final = logging.getLogger("async_uploader.resume")
@@ -31,6 +34,7 @@ class KeyedSession(Resumption):
 
     :param key: the idempotency key
     :param ranges: the kind of ranges of a new container
+    :param lock: of the key, held while the session is used
     """
 
     uses_marks = True
@@ -38,23 +42,36 @@ class KeyedSession(Resumption):
     is_recorded = True
     is_shared = True
 
-    def __init__(self, source: ResumableSource, *, key: str, ranges: Ranges, containers: RemoteContainers) -> None:
+    def __init__(
+        self, source: ResumableSource, *, key: str, ranges: Ranges, containers: RemoteContainers, lock: anyio.Lock
+    ) -> None:
         self._source = source
         self._key = key
         self._ranges = ranges
-        self._containers = containers
+        self._lock = lock
+        # Found after the response to a creation was lost: another process may have created it.
+        self._found_id: str | None = None
         self._shared = SharedContainers(containers, key=MARK_KEY, value=key, total_bytes=source.size_bytes)
 
     async def __aenter__(self) -> Self:
-        self._sample = await self._source.identify()
+        await self._lock.acquire()
+        try:
+            self._sample = await self._source.identify()
+        except BaseException:
+            self._lock.release()
+            raise
         return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._lock.release()
 
     async def find_resume_point(self) -> ResumePoint | None:
         """Find the video of the key.
 
         :raises ConflictError: the key belongs to another source
         """
-        return await self._resume_point(await self._shared.find())
+        found = await self._shared.find()
+        return await self._resume_point(found) if found else None
 
     async def prepare_container(self, plan: Plan) -> list[dict[str, str]]:
         """The metadata of a new container."""
@@ -63,21 +80,24 @@ class KeyedSession(Resumption):
 
     async def find_created_container(self) -> str | None:
         """The container of the key, after the response to its creation was lost."""
-        video = await self._shared.find()
-        return video.video_id if video else None
+        found = await self._shared.find()
+        self._found_id = found.video.video_id if found else None
+        return self._found_id
 
     async def settle(self, video_id: str) -> ResumePoint | None:
         """Choose between the new container and those of other processes.
 
-        :returns: the resume point of another container; None if the new one is used
+        :returns: the resume point; None if the new container is used, and empty
+        :raises ConflictError: the other container has another source; the new one is deleted
         """
-        video = await self._shared.settle(video_id)
-        return None if video is None or video.video_id == video_id else await self._resume_point(video)
-
-    async def _resume_point(self, video: Video | None) -> ResumePoint | None:
-        status = await self._containers.status(video.video_id) if video else None
-        if video is None or status is None:
+        found = await self._shared.settle(video_id)
+        # Another process may have found the new container, and begun to fill it.
+        if found is None or (self._found_id != found.video.video_id == video_id and is_empty(found.status)):
             return None
+        return await self._resume_point(found)
+
+    async def _resume_point(self, found: SharedContainer) -> ResumePoint:
+        video = found.video
         content = {entry.key: entry.value for entry in video.metadata}.get(MARK_CONTENT)
         match = _CONTENT.fullmatch(content or "")
         if match is None or match["sample"] != self._sample:
@@ -86,7 +106,7 @@ class KeyedSession(Resumption):
                 f"Use a new key for {self._source.display_name}."
             )
         point = ResumePoint.from_status(
-            status,
+            found.status,
             video_id=video.video_id,
             ranges="part" if match["ranges"] == "part" else "bytes",
             part_bytes=int(match["part_bytes"]),

@@ -30,6 +30,7 @@ class MarkedSession(Resumption):
         self._source = source
         self._options = options
         self._containers = containers
+        self._found_id: str | None = None
 
     async def __aenter__(self) -> Self:
         self._marks = Marks(self._source, sample=await self._source.identify(), containers=self._containers)
@@ -49,11 +50,14 @@ class MarkedSession(Resumption):
     async def find_created_container(self) -> str | None:
         """The container with the marks, after the response to its creation was lost."""
         point = await self._marks.find(ignored=frozenset())
-        return point.video_id if point else None
+        self._found_id = point.video_id if point else None
+        return self._found_id
 
     async def settle(self, video_id: str) -> ResumePoint | None:
         """Choose between the new container and those of other machines."""
-        return await self._marks.settle(video_id) if self._options.video_id is None else None
+        if self._options.video_id is not None:
+            return None
+        return await self._marks.settle(video_id, is_own=video_id != self._found_id)
 
     async def finish(self, video: Video) -> Video:
         """The Video without marks."""

@@ -54,7 +54,9 @@ class Marks:
         videos = await self._containers.find(key=MARK_SOURCE, value=self._sample)
         for video in sorted(videos, key=age):
             if video.video_id not in ignored and (point := await self._resume_point(video)) is not None:
-                return point
+                is_new = not (point.received or point.is_complete)
+                # Its creator may be about to replace it by another one.
+                return await self.settle(video.video_id, is_own=False) if is_new else point
         return None
 
     async def point_in(self, video_id: str, *, ranges: Ranges, part_bytes: int | None) -> ResumePoint | None:
@@ -100,13 +102,20 @@ class Marks:
             )
             return video
 
-    async def settle(self, video_id: str) -> ResumePoint | None:
-        """The resume point of a container that another machine has created; None to use the given one."""
+    async def settle(self, video_id: str, *, is_own: bool) -> ResumePoint | None:
+        """Choose between a new container and those that other machines created at the same time.
+
+        :param is_own: this upload has created the container
+        :returns: the resume point of the winner; None to use the own container, which is empty
+        """
         shared = SharedContainers(
             self._containers, key=MARK_SOURCE, value=self._sample, total_bytes=self._source.size_bytes
         )
-        video = await shared.settle(video_id)
-        return None if video is None or video.video_id == video_id else await self._resume_point(video)
+        found = await shared.settle(video_id)
+        # Another machine may have found the new container, and begun to fill it.
+        if found is None or (is_own and found.video.video_id == video_id and is_empty(found.status)):
+            return None
+        return await self._resume_point(found.video)
 
     async def _resume_point(self, video: Video) -> ResumePoint | None:
         point = await self._read_point(video)

@@ -67,6 +67,11 @@ class JournalRecord:
         if (entry := self.entry) is not None and is_outdated:
             await self._worker.run_shielded(lambda journal: journal.finish(entry.id, video.raw))
 
+    async def record_thumbnail(self) -> None:
+        """Record that the thumbnail is added."""
+        if (entry := self.entry) is not None:
+            await self._worker.run_shielded(lambda journal: journal.record_thumbnail(entry.id))
+
     async def forget_parts(self) -> None:
         """Remove the acknowledgements, because some of them are wrong."""
         if (entry := self.entry) is not None:

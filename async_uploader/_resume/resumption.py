@@ -72,7 +72,7 @@ class Resumption(ABC):
     async def settle(self, video_id: str) -> ResumePoint | None:  # noqa: ARG002
         """Choose between the new container and those that other processes created at the same time.
 
-        :returns: the resume point of another container; None to use the new one
+        :returns: the resume point; None if the new container is used, and empty
         """
         return None
 
@@ -106,6 +106,14 @@ class Resumption(ABC):
         :returns: the Video for the caller
         """
         return video
+
+    @property
+    def has_thumbnail(self) -> bool:
+        """Whether an earlier run has added the thumbnail to the finished video."""
+        return False
+
+    async def record_thumbnail(self) -> None:
+        """Record that the thumbnail is added to the finished video."""
 
     async def deliver(self, video: Video) -> Video:
         """Clean up: the caller has received the Video.

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 from typing import TYPE_CHECKING, Final
+from weakref import WeakValueDictionary
+
+import anyio
 
 from async_uploader._errors import SourceError
 from async_uploader._options import TransferOptions
@@ -24,7 +27,8 @@ log: Final = logging.getLogger("async_uploader.resume")
 
 
 class Resumptions:
-    """Creates the :class:`.Resumption` of each upload of a client. They share the journal's thread.
+    """Creates the :class:`.Resumption` of each upload of a client. They share the journal's thread, and the
+    locks of idempotency keys.
 
     :param is_delegated: the client has only an upload token
     """
@@ -33,6 +37,18 @@ class Resumptions:
         self._account = account
         self._is_delegated = is_delegated
         self._worker: JournalWorker | None = None
+        self._key_locks: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
+
+    def key_lock(self, key: str) -> anyio.Lock:
+        """The lock of an idempotency key.
+
+        Uploads of one client with the same key run one after another. Otherwise, each would create a container,
+        and all but one would delete it again. The rate limit allows few such requests.
+        """
+        lock = self._key_locks.get(key)
+        if lock is None:
+            lock = self._key_locks[key] = anyio.Lock()
+        return lock
 
     def create(
         self, source: UploadSource, options: TransferOptions, containers: RemoteContainers
@@ -45,8 +61,10 @@ class Resumptions:
             return None
         if isinstance(source, RemoteSource) and not source.has_version:
             return self._without_version(source, options)
-        if options.idempotency_key is not None:
-            return KeyedSession(source, key=options.idempotency_key, ranges=options.ranges, containers=containers)
+        if (key := options.idempotency_key) is not None:
+            return KeyedSession(
+                source, key=key, ranges=options.ranges, containers=containers, lock=self.key_lock(key)
+            )
         if options.resume == "off":
             return None
         if isinstance(source, RemoteSource):

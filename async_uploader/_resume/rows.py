@@ -50,6 +50,7 @@ class _UploadRow(msgspec.Struct, frozen=True, kw_only=True):
     started_at: Annotated[float, msgspec.Meta(ge=0, lt=1e11)]
     ctime_ns: int | None
     video: object
+    has_thumbnail: int
 
 
 class _PartRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +79,7 @@ def read_entry(db: sqlite3.Connection, row: sqlite3.Row) -> Entry:
         ranges=upload.ranges,
         part_bytes=upload.part_bytes,
         started_at=upload.started_at,
+        has_thumbnail=bool(upload.has_thumbnail),
         parts_done=frozenset(part.number for part in parts),
         ctime_ns=upload.ctime_ns,
         video=_read_video(upload.video, upload.video_id),

@@ -50,6 +50,10 @@ ALTER TABLE upload ADD COLUMN ctime_ns INTEGER;
 -- A checksum of the bytes that were sent. NULL if it was not computed.
 ALTER TABLE part ADD COLUMN checksum BLOB
 """,
+    """
+-- Whether the thumbnail was added to the finished video. The service has one for each video, added or not.
+ALTER TABLE upload ADD COLUMN has_thumbnail INTEGER NOT NULL DEFAULT 0
+""",
 )
 
 

@@ -81,11 +81,11 @@ class ResumePointSearch:
             self._options.video_id, ranges=self._options.ranges, part_bytes=self._options.part_size
         )
 
-    async def settle(self, video_id: str) -> ResumePoint | None:
+    async def settle(self, video_id: str, *, is_own: bool) -> ResumePoint | None:
         """The resume point of a container that another machine has created; None to use the given one."""
         if self._marks is None or self._options.video_id is not None:
             return None
-        return await self._marks.settle(video_id)
+        return await self._marks.settle(video_id, is_own=is_own)
 
     async def _from_entries(self, entries: list[Entry]) -> ResumePoint | None:
         own = [entry for entry in entries if entry.account == self._account]

@@ -60,6 +60,8 @@ class ResumeSession(Resumption):
         self._locks = SourceLocks(source, account=account, worker=worker)
         self._record = JournalRecord(worker)
         self._intents = Intents(source, account=account, worker=worker, containers=self._containers)
+        # Found after the response to a creation was lost: another machine may have created it.
+        self._found_id: str | None = None
 
     @property
     def uses_marks(self) -> bool:
@@ -133,12 +135,15 @@ class ResumeSession(Resumption):
         """The id of the container if the service has created it, although the response was lost."""
         if self.uses_marks:
             point = await self._search.find_marked()
-            return point.video_id if point else None
+            self._found_id = point.video_id if point else None
+            return self._found_id
         return await self._intents.find_created()
 
     async def settle(self, video_id: str) -> ResumePoint | None:
         """Choose between the new container and those of other machines, which they find by the marks, too."""
-        return await self._search.settle(video_id) if self.uses_marks else None
+        if not self.uses_marks:
+            return None
+        return await self._search.settle(video_id, is_own=video_id != self._found_id)
 
     async def withdraw_intent(self) -> None:
         """Remove the intent: no container was created, or it is deleted."""
@@ -197,6 +202,15 @@ class ResumeSession(Resumption):
         """
         await self._record.finish(video, replace=False)
         return without_resume_metadata(video)
+
+    @property
+    def has_thumbnail(self) -> bool:
+        """Whether an earlier run has added the thumbnail to the finished video."""
+        return self._record.entry is not None and self._record.entry.has_thumbnail
+
+    async def record_thumbnail(self) -> None:
+        """Record that the thumbnail is added to the finished video."""
+        await self._record.record_thumbnail()
 
     async def deliver(self, video: Video) -> Video:
         """Clean up at the service, then remove the entry of the journal, unless ``keep_finished`` is set.

@@ -52,20 +52,21 @@ class VideoImport:
         :raises ApiError: the service refused
         :raises ConflictError: the key belongs to another source
         """
-        if self._key is not None and (video := await self._shared.find()) is not None:
-            return self._checked(video)
+        if self._key is not None and (found := await self._shared.find()) is not None:
+            return self._checked(found.video)
         entries = [{"key": key, "value": value} for key, value in self._metadata]
         payload = {**payload, "metadata": [*payload.get("metadata", []), *entries]}
 
         async def find_or_create() -> Video:
-            if self._requests and (video := await self._shared.find()) is not None:
-                return video
+            if self._requests and (found := await self._shared.find()) is not None:
+                return found.video
             self._requests += 1
             return await self._service.create_video(payload)
 
         video = await self._retries.run(RequestKind.WRITE, find_or_create, operation=Operation.IMPORT)
         if self._key is not None or self._requests > 1:
-            video = await self._shared.settle(video.video_id) or video
+            settled = await self._shared.settle(video.video_id)
+            video = settled.video if settled else video
         return await self._without_intent(video) if self._key is None else self._checked(video)
 
     def _checked(self, video: Video) -> Video:

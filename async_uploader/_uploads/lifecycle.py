@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec.structs import replace
 
-from async_uploader._errors import UploaderError, UploadFailed
+from async_uploader._errors import ConflictError, UploaderError, UploadFailed
 from async_uploader._models import Video
 from async_uploader._outcome import Fate, container_fate
 from async_uploader._plan import fit_to_allowance
@@ -45,6 +45,7 @@ from async_uploader.events import (
 from . import errors
 from .container import Container
 from .job import Context, Job
+from .sidecar_delivery import SidecarDelivery
 from .state import TransferState
 from .transfer import Transfer
 
@@ -67,6 +68,8 @@ class Upload:
         # What happened to the container of an upload that failed or was cancelled, and a sentence about it.
         self._container_state: ContainerState | None = None
         self._advice = ""
+        # An earlier run, or another process, has uploaded the video.
+        self._was_complete = False
 
     async def run(self) -> Video:
         """Upload the source, and emit the first and the last event.
@@ -100,6 +103,10 @@ class Upload:
         resume = self._context.resume
         video = await self._find_or_fill()
         finished = await resume.finish(video) if resume else video
+        if sidecars := self._job.options.sidecars:
+            await SidecarDelivery(
+                sidecars, self._context, video_id=video.video_id, is_new=not self._was_complete
+            ).run()
         if self._job.options.on_video is not None:
             returned = self._job.options.on_video(finished)
             if isawaitable(returned):
@@ -141,11 +148,14 @@ class Upload:
         assert self._context.resume is not None
         try:
             return await self._context.resume.settle(video_id)
+        except ConflictError:  # the key belongs to another source: this upload has no container
+            raise
         except UploaderError as exc:
             raise errors.upload_failed(exc, state) from exc
 
     async def _continue(self, point: ResumePoint) -> Video:
         if point.is_complete:
+            self._was_complete = True
             return point.video or await self._get_video(point.video_id)
         job = _resumed(self._job, point, is_shared=self._is_shared)
         state = TransferState(
@@ -166,6 +176,8 @@ class Upload:
         except UploadFailed as exc:
             await self._clean_up(state.video_id, container_fate(exc.__cause__ or exc))
             exc.resumable, exc.advice = self._is_resumable, self._advice
+            raise
+        except ConflictError:  # by `_settle`
             raise
         except BaseException as exc:
             await self._clean_up(state.video_id, Fate.KEEP)
@@ -234,7 +246,7 @@ class Upload:
             video_id=getattr(exc, "video_id", None),
             outcome=UploadOutcome.FAILED if error else UploadOutcome.CANCELLED,
             error=error,
-            resumable=self._is_resumable,
+            resumable=self._is_resumable or bool(getattr(exc, "resumable", False)),
             container=self._container_state,
             advice=self._advice,
         )

@@ -21,7 +21,8 @@ import sys
 from contextlib import suppress
 from typing import NoReturn
 
-from ._descriptors import reserve_standard_descriptors
+from async_uploader._catalogue.descriptors import reserve_standard_descriptors
+
 from ._signals import exit_on_signals
 
 __all__ = ("main",)

@@ -109,7 +109,7 @@ class BarRenderer:
     def _frame(self) -> Group:
         now = time.monotonic()
         rows = [self._row_text(row, now) for row in self._select_rows(now)]
-        total = self._total_rows(now) if self._display.count > 1 else []
+        total = self._total_rows(now) if self._display.count > 1 and not self._display.is_idle else []
         notes = list(filter(None, [format_rate_limit(self._display.rate_limited_until, now)]))
         height = max(1, self._console.height - 1 - len(total) - len(notes))
         visible = _rows_that_fit(rows, height)

@@ -11,11 +11,11 @@ from typing import Final
 import anyio
 
 from async_uploader import Client, ConfigurationError, SourceError, UploaderError
+from async_uploader._catalogue.item import Item
+from async_uploader._catalogue.results import ResultsFile, source_key
 from async_uploader._urls import STORE_SCHEMES, remote_scheme
 
-from ._item import Item
 from ._params import usage_error
-from ._results import ResultsFile, source_key
 from ._sources import StandardInput
 from ._upload_flags import UploadFlags
 
@@ -43,7 +43,7 @@ async def find_source_errors(
             try:
                 if item.problem:
                     raise SourceError(item.problem)
-                if results is None or not results.is_finished(source_key(item)):
+                if results is None or not results.is_finished(source_key(item, flags.idempotency_key)):
                     await _check_source(item, flags, client=client, stdin=stdin)
             except (ConfigurationError, SourceError) as exc:
                 errors[number] = exc

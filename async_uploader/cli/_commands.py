@@ -14,7 +14,7 @@ import click
 from async_uploader import UploaderError, __version__
 from async_uploader._units import format_size
 
-from ._examples import APP, EMULATOR, IMPORT, UPLOAD
+from ._examples import APP, EMULATOR, IMPORT, UPLOAD, WATCH
 from ._flags import (
     EmulatorFlags,
     ForgetFlags,
@@ -31,7 +31,8 @@ from ._loop import Interrupted, run_async
 from ._output import OutputError, format_video, print_columns, print_json, print_line
 from ._params import Group, command
 from ._signals import set_interrupt_advice
-from ._upload_flags import ImportFlags, UploadFlags
+from ._upload_flags import FleetFlags, ImportFlags, UploadFlags
+from ._watch_flags import WatchFlags
 
 if TYPE_CHECKING:
     from async_uploader import Client, UnfinishedUpload, UploadToken, Video, VideoStatus
@@ -77,6 +78,32 @@ def upload(flags: UploadFlags) -> int:
 
     Each file becomes a video. All sources are checked before anything is sent. If one of several uploads
     fails, the others continue.
+    """
+    from ._upload import upload as run
+
+    set_up_logging(-1 if flags.quiet else flags.verbose)
+    return run_async(lambda: run(flags))
+
+
+@command(app, WatchFlags, examples=WATCH)
+def watch(flags: WatchFlags) -> int:
+    """Watch a directory, and upload each file once it is complete.
+
+    Files that are in the directory at the start are uploaded, too. The command runs until it is
+    interrupted. A file that fails is uploaded again when it changes.
+    """
+    from ._watch import watch as run
+
+    set_up_logging(-1 if flags.quiet else flags.verbose)
+    return run_async(lambda: run(flags))
+
+
+@command(app, FleetFlags)
+def fleet(flags: FleetFlags) -> int:
+    """Upload a manifest from many processes or machines.
+
+    Dask places the uploads. The same command continues: finished sources are skipped, and no source results in two
+    videos.
     """
     from ._upload import upload as run
 

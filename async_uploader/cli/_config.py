@@ -17,17 +17,17 @@ from typing import Any, Final
 import click
 
 from async_uploader import ConfigurationError
+from async_uploader._catalogue.input_file import read_file
+from async_uploader._catalogue.os_errors import describe_os_error
 
-from ._input_file import read_file
-from ._output import describe_os_error
 from ._params import usage_error
 
 _BASE_URL: Final = "APIVIDEO_BASE_URL"
 _CREDENTIALS: Final = ("APIVIDEO_API_KEY", "APIVIDEO_UPLOAD_TOKEN")
 # Options that make sense for every video. Those of one command, or that exclude others, are not settings.
 _SETTINGS: Final = frozenset({
-    "buffer", "concurrency", "language", "max-attempts", "metadata", "mp4-support", "panoramic", "part-size",
-    "player-id", "public", "ranges", "stall-timeout", "tag", "transcript", "transcript-summary",
+    "buffer", "concurrency", "language", "limit-rate", "max-attempts", "metadata", "mp4-support", "panoramic",
+    "part-size", "player-id", "public", "ranges", "stall-timeout", "tag", "transcript", "transcript-summary",
     "transcript-summary-attribute", "watermark",
 })  # fmt: skip
 _TABLES: Final = ("upload", "import", "emulator")
@@ -163,6 +163,6 @@ def _expected_type(option: click.Option) -> tuple[str, tuple[type, ...]]:
         return "a whole number", (int,)
     if isinstance(option.type, click.types.FloatParamType):
         return "a number", (int, float)
-    if option.metavar in ("SIZE", "BYTES_PER_SECOND"):
+    if option.metavar in ("SIZE", "BYTES_PER_SECOND", "RATE"):
         return "a size, such as '50MiB' or a number of bytes", (str, int)
     return ("a list of strings" if option.multiple else "a string"), (str,)

@@ -1,11 +1,11 @@
-"""The options that describe a video, shared by `upload` and `import`."""
+"""The options that describe a video, shared by `upload`, `import` and `watch`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar, cast
 
-from ._flags import JsonFlags
+from ._flags import JsonFlags, ServiceFlags
 from ._params import PANELS, flags, option, usage_error
 
 if TYPE_CHECKING:
@@ -13,16 +13,22 @@ if TYPE_CHECKING:
 
 K = TypeVar("K")
 
+# Options that are given as KEY=VALUE, with these words in error messages.
+_MAPPINGS: Final = {
+    "metadata": "KEY=VALUE",
+    "watermark": "KEY=VALUE",
+    "clip": "KEY=VALUE",
+    "captions": "LANG=FILE",
+    "chapters": "LANG=FILE",
+}
+
 _DETAILS, _, _TRANSFER, _, _ = PANELS
 
 
 @flags
-class DetailFlags(JsonFlags):
-    """Details of a video, and its key. The fields are those of ``ImportOptions``."""
+class DescriptionFlags(ServiceFlags):
+    """Details that many videos can share. The fields are those of ``ContainerDetails``, except the title."""
 
-    title: Annotated[
-        str | None, option(panel=_DETAILS, help="Title of the video (default: the name of the source)")
-    ] = None
     description: Annotated[str | None, option(panel=_DETAILS, help="Description of the video (default: none)")] = (
         None
     )
@@ -96,6 +102,24 @@ class DetailFlags(JsonFlags):
         ),
     ] = None
 
+    def given(self, keywords: type[K]) -> K:
+        """The keys of a ``TypedDict`` that were given as options, with their values."""
+        given: dict[str, Any] = {}
+        for name in keywords.__annotations__:  # a TypedDict's own and inherited keys
+            value = getattr(self, name, None)
+            if value is not None:
+                given[name] = _parse_pairs(name, value) if name in _MAPPINGS else value
+        return cast("K", given)
+
+
+@flags
+class DetailFlags(DescriptionFlags, JsonFlags):
+    """Details of a video, and its key. The fields are those of ``ImportOptions``."""
+
+    title: Annotated[
+        str | None, option(panel=_DETAILS, help="Title of the video (default: the name of the source)")
+    ] = None
+
     idempotency_key: Annotated[
         str | None,
         option(
@@ -112,23 +136,15 @@ class DetailFlags(JsonFlags):
 
         return self.given(ImportOptions)
 
-    def given(self, keywords: type[K]) -> K:
-        """The keys of a ``TypedDict`` that were given as options, with their values."""
-        given: dict[str, Any] = {}
-        for name in keywords.__annotations__:  # a TypedDict's own and inherited keys
-            value = getattr(self, name, None)
-            if value is not None:
-                given[name] = _parse_pairs(name, value) if name in ("metadata", "watermark", "clip") else value
-        return cast("K", given)
-
 
 def _parse_pairs(name: str, texts: Iterable[str]) -> dict[str, str]:
     pairs: dict[str, str] = {}
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key.strip():
-            raise usage_error(f"--{name} must be KEY=VALUE, not {text!r}.")
+            raise usage_error(f"--{name} must be {_MAPPINGS[name]}, not {text!r}.")
         if key in pairs:
-            raise usage_error(f"--{name} has the key {key!r} twice.")
+            kind = _MAPPINGS[name].partition("=")[0]
+            raise usage_error(f"--{name} has the {'language' if kind == 'LANG' else 'key'} {key!r} twice.")
         pairs[key] = value
     return pairs

@@ -79,6 +79,20 @@ class Display:
         """Number of sources."""
         return len(self._sizes)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether all sources have ended, and no encoding is awaited. Called by any thread."""
+        return self._ended == len(self._sizes) and not self.rows
+
+    def add_source(self, size_bytes: int | None) -> int:
+        """Add a source that was not known at the start.
+
+        :returns: its number
+        """
+        self._sizes.append(size_bytes or 0)
+        self._total_bytes += size_bytes or 0
+        return len(self._sizes) - 1
+
     def print(self, text: str) -> None:
         """Print a line, unless the display is quiet."""
         if not self.quiet:

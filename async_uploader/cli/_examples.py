@@ -26,6 +26,11 @@ Examples:
   async-uploader upload movie.mp4 --report report.html --wait
   async-uploader upload movie.mp4 --local"""
 
+WATCH: Final = """\b
+Examples:
+  async-uploader watch recordings --results done.jsonl
+  async-uploader watch recordings --recursive --include '*.mp4' --settle 10 --private"""
+
 IMPORT: Final = """\b
 Examples:
   async-uploader import https://example.com/movie.mp4 --title Holidays --wait

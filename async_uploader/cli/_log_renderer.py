@@ -48,6 +48,8 @@ class LogRenderer:
         files = self._display.active_files()
         if self._display.count == 1:
             return _file_line(files[0], now, self._display.rate_limited_until) if files else ""
+        if self._display.is_idle:
+            return ""
         snapshot, estimator = self._display.snapshot(), self._display.estimator
         estimator.update(now, self._display.transferred_bytes(), remaining_bytes=snapshot.remaining_bytes)
         retries_at = {request: at for file in files for request, at in list(file.retries_at.items())}

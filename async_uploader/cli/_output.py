@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from typing import Any, Final, TextIO
 
+from async_uploader._catalogue.os_errors import describe_os_error
+
 LOGGER: Final = logging.getLogger("async_uploader")
 
 #: Held while a line is written and while bars replace a stream, so that no line is written between bars and the
@@ -26,12 +28,6 @@ _MIN_TERMINAL_ROWS: Final = 8
 def printable(text: object) -> str:
     """Escape control characters and lone surrogates: the result is one line that is safe for a terminal."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(text))
-
-
-def describe_os_error(error: OSError) -> str:
-    """The reason of an error for the middle of a sentence: ``permission denied``."""
-    reason = error.strerror or str(error)
-    return reason[:1].lower() + reason[1:] if reason[1:2].islower() else reason
 
 
 def _write(name: str, text: str) -> None:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from async_uploader import Failed, UploaderError, UploadItem, UploadResult, Video
+from async_uploader._catalogue.item import Item
+from async_uploader._catalogue.results import SourceKey
 from async_uploader._models import MARK_SOURCE
 
 from ._display import FileProgress
-from ._item import Item
 from ._output import LOGGER, print_error
-from ._results import SourceKey
 from ._upload_context import UploadContext
 from ._video_output import VideoOutput
 
@@ -48,6 +48,12 @@ class ResultRecorder:
     def video_ids(self) -> list[str]:
         """The ids of all finished videos."""
         return [video_id for _, video_id in self.videos]
+
+    @property
+    def keyed_ids(self) -> set[str]:
+        """The ids of those that have an idempotency key."""
+        items = self._context.items
+        return {video_id for number, video_id in self.videos if self._context.has_key(items[number])}
 
     async def record_skipped(self, number: int, video: Mapping[str, Any]) -> None:
         """A source was finished by an earlier run."""
@@ -99,6 +105,10 @@ class ResultRecorder:
 
     async def _record_import(self, job: Job, video: Video) -> None:
         """Record an import, and only then remove the mark from the video's metadata."""
+        if self._context.has_key(job.item):
+            await self._append_video(job, video.raw)
+            await self._print_video(job.number, video.raw)
+            return
         metadata = {each.key: each.value or "" for each in video.metadata if each.key}
         metadata.pop(MARK_SOURCE, None)
         raw = {**video.raw, "metadata": [{"key": key, "value": value} for key, value in metadata.items()]}

@@ -10,9 +10,10 @@ from typing import Final
 import anyio.to_thread
 
 from async_uploader import ConfigurationError, events
+from async_uploader._catalogue.os_errors import describe_os_error
+from async_uploader._catalogue.output_file import OutputFile
 
-from ._output import describe_os_error, print_error, print_message
-from ._output_file import OutputFile
+from ._output import print_error, print_message
 
 # Browsers are slow with larger pages. Further uploads are only counted.
 MAX_UPLOADS: Final = 50

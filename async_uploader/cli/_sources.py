@@ -12,11 +12,12 @@ from fnmatch import translate
 from typing import Any, BinaryIO, Final
 
 from async_uploader import SourceError
+from async_uploader._catalogue.item import STDIN, STDIN_NAME, Item, is_web_url
+from async_uploader._catalogue.os_errors import describe_os_error
 from async_uploader._urls import STORE_SCHEMES, display_url, remote_scheme
 
-from ._item import STDIN, STDIN_NAME, Item, is_web_url
-from ._output import describe_os_error
 from ._params import usage_error
+from ._sidecar_files import SidecarIndex
 from ._upload_flags import UploadFlags
 
 
@@ -27,10 +28,10 @@ def collect_items(flags: UploadFlags) -> list[Item]:
     :raises UsageError: the arguments contradict each other
     """
     if flags.manifest is not None:
-        from ._manifest import read_manifest
+        from async_uploader._catalogue.manifest import read_manifest
 
-        items = read_manifest(flags.manifest)
-        return list(_mark_duplicates(replace(item, is_fetched=flags.fetch == "here") for item in items))
+        listed = (replace(item, is_fetched=flags.fetch == "here") for item in read_manifest(flags.manifest))
+        return _with_sidecars(_mark_duplicates(listed), flags)
     sources = flags.sources or []
     if sources == [STDIN]:
         return [Item(source=STDIN)]
@@ -40,14 +41,21 @@ def collect_items(flags: UploadFlags) -> list[Item]:
         raise usage_error("--recursive, --include and --exclude require a directory as a source.")
     is_fetched = flags.fetch == "here"
     paths = (path for source in sources for path in _expand(source, flags))
-    return list(_mark_duplicates(Item(source=path, is_fetched=is_fetched) for path in paths))
+    items = _mark_duplicates(Item(source=path, is_fetched=is_fetched) for path in paths)
+    return _with_sidecars(items, flags)
+
+
+def _with_sidecars(items: Iterable[Item], flags: UploadFlags) -> list[Item]:
+    return list(SidecarIndex().add_to(items) if flags.sidecars else items)
 
 
 def _mark_duplicates(items: Iterable[Item]) -> Iterator[Item]:
     locations: dict[str, str] = {}
     for item in items:
         path = item.real_path
-        if path in locations and not item.problem:
+        if "idempotency_key" in item.details:  # the key says whether it becomes another video
+            yield item
+        elif path in locations and not item.problem:
             first = f"; it is also in {locations[path]}" if locations[path] else ""
             yield replace(item, problem=f"{item.display_path} is listed twice{first}.")
         else:
@@ -70,7 +78,9 @@ def _expand(source: str, flags: UploadFlags) -> Iterable[str]:
             f"{source} is a directory. Add --recursive to upload all files below it, "
             "or --include GLOB to upload files in it."
         )
-    paths = list(_files_in(source, flags))
+    paths = list(files_in(source, flags))
+    if flags.sidecars:
+        paths = SidecarIndex().without_sidecars(paths)
     if not paths:
         raise SourceError(f"{source} has no files to upload.")
     return paths
@@ -93,12 +103,20 @@ def _objects(url: str, flags: UploadFlags) -> list[str]:
     return [f"{url.rstrip('/')}/{key}" for key in keys]
 
 
-def _files_in(directory: str, flags: UploadFlags) -> Iterator[str]:
+def _raise_source_error(error: OSError) -> None:
+    raise SourceError(f"Cannot read {error.filename}: {describe_os_error(error)}.") from error
+
+
+def files_in(
+    directory: str, flags: UploadFlags, *, on_error: Callable[[OSError], object] = _raise_source_error
+) -> Iterator[str]:
     """Selected files, sorted; without hidden files, special files and directories behind symbolic links.
 
     A symbolic link to another file that is found is skipped: it would upload that file twice.
+
+    :param on_error: called with the error of a directory that cannot be read; default: raise a SourceError
     """
-    paths = list(_matching_paths(directory, flags))
+    paths = list(_matching_paths(directory, flags, on_error))
     targets = {os.path.realpath(path) for path in paths if not os.path.islink(path)}
     for path in paths:
         if not os.path.islink(path):
@@ -108,11 +126,11 @@ def _files_in(directory: str, flags: UploadFlags) -> Iterator[str]:
             yield path
 
 
-def _matching_paths(directory: str, flags: UploadFlags) -> Iterator[str]:
+def _matching_paths(directory: str, flags: UploadFlags, on_error: Callable[[OSError], object]) -> Iterator[str]:
     is_selected = _selector(flags)
     # Files that an earlier run of the same command has written.
     outputs = {os.path.realpath(path) for path in (flags.report, flags.results) if path is not None}
-    for parent, directories, names in os.walk(directory, onerror=_raise_source_error):
+    for parent, directories, names in os.walk(directory, onerror=on_error):
         directories[:] = sorted(name for name in directories if name[0] != "." and flags.recursive)
         for name in sorted(names):
             path = os.path.join(parent, name)
@@ -121,10 +139,6 @@ def _matching_paths(directory: str, flags: UploadFlags) -> Iterator[str]:
                 continue
             if not (outputs and os.path.realpath(path) in outputs):
                 yield path
-
-
-def _raise_source_error(error: OSError) -> None:
-    raise SourceError(f"Cannot read {error.filename}: {describe_os_error(error)}.") from error
 
 
 def _selector(flags: UploadFlags) -> Callable[[str], bool]:

@@ -10,18 +10,19 @@ import anyio
 import anyio.to_thread
 
 from async_uploader import Client, events
+from async_uploader._catalogue.item import STDIN, Item
+from async_uploader._catalogue.results import open_results, source_key
 from async_uploader._options import split_options
 
 from ._check import check_output_paths, find_source_errors
 from ._display import Display
 from ._interrupt_advice import InterruptAdvice
-from ._item import STDIN, Item
 from ._output import print_error
 from ._params import usage_error
-from ._results import open_results, source_key
+from ._sidecar_flags import SIDECAR_OPTIONS
 from ._sources import StandardInput, collect_items
 from ._upload_context import UploadContext, is_single_source
-from ._upload_flags import UploadFlags
+from ._upload_flags import FleetFlags, UploadFlags
 from ._upload_runner import UploadRunner
 from ._video_output import JsonSpool, VideoOutput
 
@@ -35,9 +36,11 @@ async def upload(flags: UploadFlags) -> int:
     items = await anyio.to_thread.run_sync(collect_items, flags)
     await anyio.to_thread.run_sync(check_output_paths, items, flags)
     if not is_single_source(items, flags):
-        flags.reject("several sources", "title", "video_id", "idempotency_key")
+        flags.reject("several sources", "title", "video_id", "idempotency_key", *SIDECAR_OPTIONS)
     if flags.key_from_source and any(item.is_import for item in items):
         raise usage_error("--key-from-source requires --fetch here: the service does not state a version.")
+    if items[0].is_stream:
+        flags.reject("standard input or a FIFO, which can be read only once", "idempotency_key")
     stdin = StandardInput() if items[0].source == STDIN else None
     has_imports = flags.results is None and any(item.is_import for item in items)
     advice = InterruptAdvice(is_stream=stdin is not None, is_local=flags.local, has_imports=has_imports)
@@ -72,6 +75,8 @@ async def _open_context(
     client = await stack.enter_async_context(Client(**settings))
     if flags.wait and client.delegated:
         raise usage_error("--wait requires an API key: an upload token cannot read the status of a video.")
+    if flags.idempotency_key is not None and client.delegated:
+        raise usage_error("--idempotency-key requires an API key: an upload token cannot look for a video.")
     if flags.report is not None:
         from ._report import write_report
 
@@ -80,11 +85,22 @@ async def _open_context(
     if flags.results is not None:
         service = "local" if flags.local else client.base_url
         results = await stack.enter_async_context(open_results(flags.results, service))
+    fleet = None
+    if isinstance(flags, FleetFlags):
+        from async_uploader.fleet import Fleet
+
+        fleet = await stack.enter_async_context(
+            Fleet(
+                flags.scheduler, flags.workers, base_url=client.base_url, allow_plain_http=flags.allow_plain_http
+            )
+        )
     return UploadContext(
+        fleet=fleet,
         flags=flags,
         items=items,
         client=client,
-        display=Display(quiet=flags.quiet, sizes=await anyio.to_thread.run_sync(_sizes, items)),
+        # The workers of a fleet report no progress in bytes.
+        display=Display(quiet=flags.quiet, sizes=[None] * len(items) if fleet else await _sizes_of(items)),
         interrupt_advice=advice,
         stdin=stdin,
         emulator=emulator,
@@ -93,8 +109,12 @@ async def _open_context(
 
 
 async def _check_and_run(stack: AsyncExitStack, context: UploadContext) -> int:
-    errors = await find_source_errors(
-        context.items, context.flags, client=context.client, stdin=context.stdin, results=context.results
+    errors = (
+        []
+        if context.fleet is not None
+        else await find_source_errors(
+            context.items, context.flags, client=context.client, stdin=context.stdin, results=context.results
+        )
     )
     for error in errors:
         print_error(error)
@@ -107,6 +127,10 @@ async def _check_and_run(stack: AsyncExitStack, context: UploadContext) -> int:
     return await UploadRunner(context, output).run()
 
 
+async def _sizes_of(items: Sequence[Item]) -> list[int | None]:
+    return await anyio.to_thread.run_sync(_sizes, items)
+
+
 def _sizes(items: Sequence[Item]) -> list[int | None]:
     """The sizes of all sources in bytes; None for an unknown size."""
-    return [size for _, size, _ in map(source_key, items)]
+    return [source_key(item).size_bytes for item in items]

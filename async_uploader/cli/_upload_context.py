@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from async_uploader import Client
+from async_uploader._catalogue.item import Item
+from async_uploader._catalogue.results import ResultsFile
 
 from ._display import Display
 from ._interrupt_advice import InterruptAdvice
-from ._item import Item
-from ._results import ResultsFile
 from ._sources import StandardInput
 from ._upload_flags import UploadFlags
 
 if TYPE_CHECKING:
     from async_uploader.emulator import Emulator
+    from async_uploader.fleet import Fleet
 
 
 def is_single_source(items: Sequence[Item], flags: UploadFlags) -> bool:
@@ -31,6 +32,7 @@ class UploadContext:
     :param stdin: standard input, if it is the source
     :param emulator: the emulator of ``--local``
     :param results: the file of ``--results``
+    :param fleet: runs the uploads; None: this process does
     """
 
     flags: UploadFlags
@@ -41,11 +43,16 @@ class UploadContext:
     stdin: StandardInput | None = None
     emulator: Emulator | None = None
     results: ResultsFile | None = None
+    fleet: Fleet | None = None
 
     @property
     def is_single(self) -> bool:
         """See :func:`is_single_source`."""
         return is_single_source(self.items, self.flags)
+
+    def has_key(self, item: Item) -> bool:
+        """Whether a source has an idempotency key, so that the same command finds its video."""
+        return item.details.get("idempotency_key", self.flags.idempotency_key) is not None
 
     @property
     def keeps_finished(self) -> bool:

@@ -12,6 +12,8 @@ from . import _completion
 from ._detail_flags import DetailFlags
 from ._flags import ServiceFlags
 from ._params import PANELS, argument, flags, option, usage_error
+from ._sidecar_flags import SidecarFlags
+from ._transfer_flags import ConnectionFlags, QuietFlags, SelectionFlags
 
 if TYPE_CHECKING:
     from async_uploader import UploadOptions
@@ -48,20 +50,6 @@ class WaitFlags(ServiceFlags):
 
 
 @flags
-class QuietFlags(ServiceFlags):
-    """Options of commands that show progress."""
-
-    quiet: Annotated[bool, option("--quiet", "-q", panel=_OUTPUT, help="Print only errors to standard error")] = (
-        False
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.quiet and self.verbose:
-            raise usage_error("--quiet and --verbose cannot be used together.")
-
-
-@flags
 class ImportFlags(DetailFlags, WaitFlags, QuietFlags):
     """Options of `import`."""
 
@@ -74,30 +62,12 @@ class ImportFlags(DetailFlags, WaitFlags, QuietFlags):
 
 
 @flags
-class TransferFlags(ServiceFlags):
+class TransferFlags(ConnectionFlags):
     """Options that control how sources are sent."""
 
     video_id: Annotated[
         str | None,
         option(panel=_TRANSFER, help="Upload into this existing container (default: a new one)"),
-    ] = None
-    ranges: Annotated[
-        str | None,
-        option(
-            metavar="part|bytes",
-            panel=_TRANSFER,
-            shell_complete=_completion.complete_ranges,
-            help="Identify parts by number or by byte range (default: part)",
-        ),
-    ] = None
-    fetch: Annotated[
-        str | None,
-        option(
-            metavar="here|service",
-            panel=_TRANSFER,
-            help="Who downloads web URLs: this machine, which streams them, or the service (default: service, in "
-            "manifests). Objects in stores (s3://, gs://, az://) are always streamed.",
-        ),
     ] = None
     key_from_source: Annotated[
         bool,
@@ -108,39 +78,6 @@ class TransferFlags(ServiceFlags):
             "its idempotency key",
         ),
     ] = False
-    part_size: Annotated[
-        int | None,
-        option(
-            metavar="SIZE",
-            parser=parse_size,
-            panel=_TRANSFER,
-            help="Size of a part, such as 50MiB or 52428800; 5MiB-200MiB (default: planned from the file size)",
-        ),
-    ] = None
-    concurrency: Annotated[
-        int | None,
-        option(
-            metavar="N",
-            panel=_TRANSFER,
-            help="Parts to upload at the same time, 1-256 (default: adaptive, up to 32)",
-        ),
-    ] = None
-    max_attempts: Annotated[
-        int | None,
-        option(
-            metavar="N",
-            panel=_TRANSFER,
-            help="Consecutive attempts without progress before an upload fails, 1-1000 (default: 8)",
-        ),
-    ] = None
-    stall_timeout: Annotated[
-        float | None,
-        option(
-            metavar="SECONDS",
-            panel=_TRANSFER,
-            help="Retry a request if no byte moves for this long (default: 30)",
-        ),
-    ] = None
     max_latency: Annotated[
         float | None,
         option(
@@ -168,15 +105,6 @@ class TransferFlags(ServiceFlags):
         ),
     ] = None
 
-    upload_token: Annotated[
-        str | None,
-        option(
-            metavar="TOKEN",
-            panel=_SERVICE,
-            help="Upload with this token instead of an API key. Other users of this machine may see command "
-            "lines. Environment: APIVIDEO_UPLOAD_TOKEN.",
-        ),
-    ] = None
     local: Annotated[
         bool,
         option(
@@ -197,34 +125,13 @@ class TransferFlags(ServiceFlags):
     def client_options(self) -> dict[str, Any]:
         """Keyword arguments of :class:`~async_uploader.Client`."""
         buffer = {} if self.buffer is None else {"buffer_bytes": self.buffer}
-        return {**super().client_options(), **buffer, "upload_token": self.upload_token}
+        return {**super().client_options(), **buffer}
 
 
 @flags
-class ManyFlags(ServiceFlags):
+class ManyFlags(SelectionFlags):
     """Options that select many sources and record their results."""
 
-    recursive: Annotated[
-        bool,
-        option("--recursive", "-r", panel=_MANY, help="Upload the files in directories and their subdirectories"),
-    ] = False
-    include: Annotated[
-        list[str] | None,
-        option(
-            metavar="GLOB",
-            panel=_MANY,
-            help="Upload only the files of a directory that match, such as *.mp4 (default: all). A GLOB with a / "
-            "is matched against the path below the directory. Case is ignored. May be repeated.",
-        ),
-    ] = None
-    exclude: Annotated[
-        list[str] | None,
-        option(
-            metavar="GLOB",
-            panel=_MANY,
-            help="Skip the files of a directory that match (default: none). May be repeated.",
-        ),
-    ] = None
     manifest: Annotated[
         Path | None,
         option(
@@ -232,27 +139,13 @@ class ManyFlags(ServiceFlags):
             panel=_MANY,
             help="Upload the sources that this file lists: CSV with a header, or JSON lines (default: none). "
             "Columns: source (a path relative to FILE, or a URL to import), title, description, tags (a|b), "
-            "metadata.KEY, public, ….",
+            "metadata.KEY, public, captions.en, thumbnail, ….",
         ),
     ] = None
-    results: Annotated[
-        Path | None,
-        option(
-            metavar="FILE",
-            panel=_MANY,
-            help="Append one JSON line for each source when its upload ends (default: none). Sources that are "
-            "finished in FILE are skipped.",
-        ),
-    ] = None
-
-    @property
-    def selects_files(self) -> bool:
-        """Whether directories are accepted as sources."""
-        return self.recursive or bool(self.include) or bool(self.exclude)
 
 
 @flags
-class UploadFlags(DetailFlags, ManyFlags, TransferFlags, WaitFlags, QuietFlags):
+class UploadFlags(DetailFlags, SidecarFlags, ManyFlags, TransferFlags, WaitFlags, QuietFlags):
     """Options of `upload`. A field that ``UploadOptions`` has, too, has the same name and meaning there."""
 
     sources: Annotated[
@@ -290,6 +183,10 @@ class UploadFlags(DetailFlags, ManyFlags, TransferFlags, WaitFlags, QuietFlags):
             self.reject("--manifest", "sources", "recursive", "include", "exclude", "max_latency")
         elif not self.sources:
             raise usage_error("Missing argument 'SOURCE': name a source, or use --manifest.")
+        elif self.sources == ["-"]:
+            self.reject("standard input", "sidecars")
+        if self.video_id is not None:
+            self.reject("--video-id", "idempotency_key")
         if self.local:
             self.reject("--local", "base_url", "sandbox", "allow_plain_http", "upload_token", "resume")
         elif self.data is not None:
@@ -323,3 +220,29 @@ class UploadFlags(DetailFlags, ManyFlags, TransferFlags, WaitFlags, QuietFlags):
         else:
             options["resume"] = "anywhere" if self.resume else "off"
         return options
+
+
+@flags
+class FleetFlags(UploadFlags):
+    """Options of `fleet`: those of `upload` that make sense on several machines."""
+
+    workers: Annotated[
+        int | None,
+        option(metavar="N", panel=_MANY, help="Worker processes on this machine (default: the number of cores)"),
+    ] = None
+    scheduler: Annotated[
+        str | None,
+        option(metavar="ADDRESS", panel=_MANY, help="Use the workers of this Dask scheduler (default: none)"),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.manifest is None or self.results is None:
+            raise usage_error("A fleet needs --manifest and --results.")
+        super().__post_init__()
+        self.reject(
+            "a fleet", "local", "report", "upload_token", "resume", "buffer", "idempotency_key", "video_id"
+        )
+        if self.workers is not None and self.scheduler is not None:
+            raise usage_error("--workers and --scheduler cannot be used together.")
+        if self.workers is not None and self.workers < 1:
+            raise usage_error(f"--workers must be a whole number from 1, not {self.workers}.")

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import cast
 
-from async_uploader import Failed, Uploaded, UploaderError, UploadOptions
+from async_uploader import Failed, SourceError, Uploaded, UploaderError, UploadOptions
+from async_uploader._catalogue.item import Item
+from async_uploader._catalogue.results import ResultsFile, SourceKey, import_mark, source_key
 from async_uploader._models import MARK_SOURCE
 
-from ._item import Item
 from ._recorder import Job, ResultRecorder
-from ._results import ResultsFile, SourceKey, import_mark, source_key
 from ._upload_context import UploadContext
 
 
@@ -26,17 +26,25 @@ class JobQueue:
         """The jobs of all sources that are not finished. Finished ones are printed."""
         results = self._context.results
         for number, item in enumerate(self._context.items):
-            key = source_key(item)
+            key = source_key(item, self._context.flags.idempotency_key)
             if results is not None and results.is_finished(key):
                 await self._recorder.record_skipped(number, results.video(key))
+            elif item.problem:  # `upload` has refused it
+                await self._recorder.record_result(self._problem_of(number, item, key))
             elif not item.is_import:
-                yield self._file_job(number, item, key)
+                yield self.file_job(number, item, key)
             else:
                 job = self._import_job(number, item, key)
-                if results is None or not await self._has_ended(job, results):
+                # With an idempotency key, the service knows whether an earlier run imported the URL.
+                if results is None or self._context.has_key(item) or not await self._has_ended(job, results):
                     yield job
 
-    def _file_job(self, number: int, item: Item, key: SourceKey) -> Job:
+    def _problem_of(self, number: int, item: Item, key: SourceKey) -> Failed:
+        job = Job(source=item.source, number=number, item=item, key=key)
+        return Failed(item=job, error=SourceError(f"{item.location}: {item.problem}"))
+
+    def file_job(self, number: int, item: Item, key: SourceKey) -> Job:
+        """The job of a file or stream."""
         options = item.merged_options(self._context.flags.upload_options(is_stream=item.is_stream))
         progress = self._context.display.add_file(number, item.display_name)
         job = Job(source=item.source, options=options, number=number, item=item, key=key, progress=progress)

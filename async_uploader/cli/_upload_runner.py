@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
+
 from async_uploader import SourceError, UploaderError
 
 from ._finished_uploads import find_kept, forget_printed
@@ -36,7 +38,8 @@ class UploadRunner:
             raise
         video_ids = self._recorder.video_ids
         if self._output.has_failed:
-            raise self._output.failure(await find_kept(self._context, video_ids))
+            kept = await find_kept(self._context, video_ids)
+            raise self._output.failure(None if kept is None else {*kept, *self._recorder.keyed_ids})
         if code == 0:
             self._context.interrupt_advice.on_all_finished()
             await forget_printed(self._context, video_ids)
@@ -80,6 +83,11 @@ class UploadRunner:
         return 1 if self._recorder.failed else 0
 
     async def _upload_many(self) -> None:
+        if self._context.fleet is not None:
+            async with aclosing(self._context.fleet.upload_many(self._jobs.pending())) as uploaded:
+                async for result in uploaded:
+                    await self._recorder.record_result(result)
+            return
         uploads = self._context.client.upload_many(
             self._jobs.pending(), concurrency=self._context.flags.concurrency
         )

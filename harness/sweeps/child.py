@@ -59,6 +59,8 @@ class Instructions:
 
     :ivar record: a file for the names of the calls, one per line: ``Journal.begin`` at its start,
         ``Journal.begin/`` at its end
+    :ivar sent_again: a file that gets a line for each stored part that this process sends although it knows that
+        the service has the part
     :ivar library: upload the file that is the only argument with the library and these options, not with the
         command line
     :ivar clock_seconds: the offset of this process's clock
@@ -69,6 +71,7 @@ class Instructions:
 
     injections: tuple[Injection, ...] = ()
     record: str | None = None
+    sent_again: str | None = None
     library: dict[str, Any] | None = None
     clock_seconds: float = 0.0
     is_unprivileged: bool = False
@@ -173,15 +176,59 @@ class Hooks:
         return called
 
 
+class KnownParts:
+    """The parts that this process knows to be stored: by a response, or by the status of their video.
+
+    :param path: gets a line for each of them that is sent again
+    """
+
+    def __init__(self, path: str) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._stored: set[tuple[str, str]] = set()
+        self._statuses: dict[str, Any] = {}
+
+    def install(self) -> None:
+        """Observe the requests of all services."""
+        from async_uploader._api.service import Service
+
+        send_part, get_status = Service.send_part, Service.get_status
+
+        async def observed_send_part(service: Service, request: Any, observer: Any) -> Any:
+            part = str(request.video_id), request.content_range.partition("/")[0]
+            if self._is_known(*part):
+                os.write(self._file, f"{' '.join(part)}\n".encode())
+            response = await send_part(service, request, observer)
+            self._stored.add(part)
+            return response
+
+        async def observed_get_status(service: Service, video_id: str) -> Any:
+            self._statuses[video_id] = status = await get_status(service, video_id)
+            return status
+
+        for function in (observed_send_part, observed_get_status):
+            setattr(Service, function.__name__.removeprefix("observed_"), function)
+
+    def _is_known(self, video_id: str, content_range: str) -> bool:
+        if (video_id, content_range) in self._stored:
+            return True
+        if video_id not in self._statuses:
+            return False
+        ingest, (unit, place) = self._statuses[video_id].ingest, content_range.split()
+        if unit == "part":
+            return ingest.received_parts is not None and int(place) in ingest.received_parts.parts
+        first, last = map(int, place.split("-"))
+        return any(span.first <= first and last <= span.last for span in ingest.received_bytes)
+
+
 def _calls() -> Iterator[tuple[Any, str, str]]:
     """The calls to wrap: owner, attribute, and name."""
     import filelock
 
     from async_uploader._api.http import Http
     from async_uploader._api.service import Service
+    from async_uploader._catalogue.results import ResultsFile
     from async_uploader._resume.journal import Journal
     from async_uploader.cli import _output
-    from async_uploader.cli._results import ResultsFile
 
     for owner in (Journal, Service, ResultsFile):
         for name, member in vars(owner).items():
@@ -230,6 +277,8 @@ def main() -> None:
     apply_fast_settings(instructions)
     hooks = Hooks(instructions)
     hooks.install()
+    if instructions.sent_again is not None:
+        KnownParts(instructions.sent_again).install()
     if instructions.is_unprivileged:
         drop_privileges()
     if instructions.library is not None:

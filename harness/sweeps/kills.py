@@ -1,8 +1,8 @@
 """SIGKILL before and after every call into journal, service, results and locks; then the same command again.
 
 The first run of each scenario records its calls. Each call has two cases: the process is killed before it or after
-it. Then the command is repeated until it succeeds. There has to be exactly one video of each file, no stored byte
-is sent again, and nothing is left.
+it. Then the command is repeated until it succeeds, in some scenarios on another machine. There has to be exactly
+one video of each file, no stored byte is sent again, and nothing is left.
 
 With an upload token, one loss is unavoidable, because a token cannot list containers: if the process is killed
 before the journal has the id of a new container, no client knows that container. It is ignored.
@@ -47,6 +47,7 @@ _WITHOUT_EFFECT: Final = ("ResultsFile.is_finished", "ResultsFile.is_import_star
 # When this call returns, the journal has the container.
 _RECORDED: Final = "Journal.begin/"
 
+_KEYED: Final = ("--idempotency-key", "a")
 _SMALL: Final = (200_000,)
 _PARTS: Final = (3 * PART_BYTES + MIB,)
 _SEVERAL: Final = (200_000, 100_000, PART_BYTES + 1)
@@ -54,17 +55,21 @@ _SEVERAL: Final = (200_000, 100_000, PART_BYTES + 1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """A command."""
+    """A command.
+
+    :ivar is_moved: after a kill, the command is repeated on another machine
+    """
 
     has_token: bool
     sizes: tuple[int, ...]
     flags: tuple[str, ...]
+    is_moved: bool = False
 
     @property
     def name(self) -> str:
         """The name."""
         size = {_SMALL: "1 part", _PARTS: "4 parts", _SEVERAL: "3 files"}[self.sizes]
-        words = [flag for flag in self.flags if flag.startswith("--")]
+        words = [flag for flag in self.flags if flag.startswith("--")] + ["elsewhere"] * self.is_moved
         return " ".join(["token" if self.has_token else "key", size, *words])
 
 
@@ -77,6 +82,11 @@ def scenarios() -> list[Scenario]:
             continue  # without effect: a token cannot read or write metadata
         results = ((), ("--results", "results.jsonl")) if sizes is _SEVERAL else ((),)
         found += [Scenario(has_token=has_token, sizes=sizes, flags=(*mode, *more)) for more in results]
+    for sizes, is_moved in product((_SMALL, _PARTS), (False, True)):
+        found.append(Scenario(has_token=False, sizes=sizes, flags=_KEYED, is_moved=is_moved))
+    found += [
+        Scenario(has_token=False, sizes=sizes, flags=("--resume",), is_moved=True) for sizes in (_SMALL, _PARTS)
+    ]
     return found
 
 
@@ -120,6 +130,7 @@ class _Command:
 
     def __init__(self, bench: Bench, scenario: Scenario, service: Service, workspace: Workspace) -> None:
         self._workspace = workspace
+        self._is_moved = scenario.is_moved
         self.is_json = "--json" in scenario.flags
         self.sources = [bench.source(size, number) for number, size in enumerate(scenario.sizes)]
         names = [workspace.copy(source, f"{number}.mp4").name for number, source in enumerate(self.sources)]
@@ -129,7 +140,15 @@ class _Command:
         )
 
     def run(self, instructions: Instructions) -> CommandResult:
-        return self._workspace.run(*self._arguments, instructions=instructions, environment=self._environment)
+        return self._run_in(self._workspace, instructions)
+
+    def run_again(self) -> CommandResult:
+        """Run the command after a kill."""
+        workspace = self._workspace.on_machine("elsewhere") if self._is_moved else self._workspace
+        return self._run_in(workspace, Instructions())
+
+    def _run_in(self, workspace: Workspace, instructions: Instructions) -> CommandResult:
+        return workspace.run(*self._arguments, instructions=instructions, environment=self._environment)
 
 
 def _run(scenario: Scenario, injection: Injection, bench: Bench, findings: Findings) -> None:
@@ -143,25 +162,34 @@ def _run(scenario: Scenario, injection: Injection, bench: Bench, findings: Findi
             if scenario.has_token:
                 recorded = record.read_text().split().count(_RECORDED)
                 unrecorded = _unrecorded(service, workspace, recorded)
-            has_results = (workspace.folder / "results.jsonl").exists()
-            if has_results or not workspace.is_complete(result, service, command.sources, is_json=command.is_json):
+            if _has_to_run_again(scenario, result, service, workspace, command):
                 result = _run_again(command)
         findings.check(result.code in (0, -9), f"the command does not succeed: {result.summary}")
         workspace.check_videos(service, command.sources, unavoidable=unrecorded)
-        workspace.check_journal_empty()
+        if not scenario.is_moved:
+            workspace.check_journal_empty()
         missing = missing_videos(result, service, command.sources, is_json=command.is_json)
         findings.check(not missing, f"{len(missing)} videos are not on standard output: {result.out[-200:]!r}")
         if "--results" in scenario.flags:
             _check_results(command.sources, workspace)
 
 
+def _has_to_run_again(
+    scenario: Scenario, result: CommandResult, service: Service, workspace: Workspace, command: _Command
+) -> bool:
+    if scenario.is_moved:  # another machine does not see this one's journal
+        return bool(missing_videos(result, service, command.sources, is_json=command.is_json))
+    has_results = (workspace.folder / "results.jsonl").exists()
+    return has_results or not workspace.is_complete(result, service, command.sources, is_json=command.is_json)
+
+
 def _run_again(command: _Command) -> CommandResult:
     """Repeat the command until it succeeds."""
-    result = command.run(Instructions())
+    result = command.run_again()
     for _ in range(_MAX_RUNS - 1):
         if result.code == 0:
             break
-        result = command.run(Instructions())
+        result = command.run_again()
     return result
 
 

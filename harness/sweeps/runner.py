@@ -10,16 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
-from . import batch, cancellations, certificates, clocks, deletes, journal, kills, responses, terminals
+from . import batch, cancellations, certificates, clocks, deletes, journal, kills, machines, responses, terminals
 from .bench import Bench, Case, Sweep, benches
 from .counts import Counts, Findings
 
 _MODULES: Final = (
-    kills, journal, responses, batch, cancellations, clocks, deletes, certificates, terminals,
+    kills, machines, journal, responses, batch, cancellations, clocks, deletes, certificates, terminals,
 )  # fmt: skip
 SWEEPS: Final[dict[str, Sweep]] = {module.NAME: module for module in _MODULES}
 # The shares of a limited time. Other sweeps have 1.
-_SHARES: Final = {"kills": 4, "cancellations": 2, "journal": 2, "responses": 2}
+_SHARES: Final = {"kills": 4, "machines": 4, "cancellations": 2, "journal": 2, "responses": 2}
 # A case mostly waits: for processes to start, for latency, for timeouts.
 _THREADS_PER_PROCESSOR: Final = 2
 

@@ -83,14 +83,21 @@ class Workspace:
     """The directory in which the commands of one case run.
 
     :param verbose: make commands that hang print their stack
+    :param machine: where the journal and the locks are; commands of another machine do not see them
     """
 
-    def __init__(self, forks: Forks, folder: Path, findings: Findings, *, verbose: bool = False) -> None:
+    def __init__(
+        self, forks: Forks, folder: Path, findings: Findings, *, verbose: bool = False, machine: str = "state"
+    ) -> None:
         self._forks = forks
         self._verbose = verbose
         self.folder = folder
         self.findings = findings
-        self.state = folder / "state" / "async_uploader"
+        self.state = folder / machine / "async_uploader"
+
+    def on_machine(self, machine: str) -> Workspace:
+        """The same directory on another machine."""
+        return Workspace(self._forks, self.folder, self.findings, verbose=self._verbose, machine=machine)
 
     def copy(self, source: Source, name: str) -> Path:
         """Copy a source into the directory. A link would let this case change the file of others."""
@@ -113,6 +120,7 @@ class Workspace:
         self.findings.runs += 1
         variables = {
             **command_environment(self.folder),
+            "XDG_STATE_HOME": str(self.state.parent),
             child.VARIABLE: (instructions or Instructions()).text(),
         }
         return self._forks.python(

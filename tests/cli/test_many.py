@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from async_uploader import Client, Video
+from async_uploader._catalogue.results import import_mark
 from async_uploader._limits import MIB
 from async_uploader._models import MARK_SOURCE
-from async_uploader.cli._results import import_mark
 from async_uploader.emulator import Emulator, Fault
 from harness.service import KEY, Service
 
@@ -145,7 +145,7 @@ MANIFESTS = {
 def test_manifest(manifest: Manifest, tmp_path: Path) -> None:
     """Each line is parsed; each problem has its line number."""
     from async_uploader import SourceError
-    from async_uploader.cli._manifest import read_manifest
+    from async_uploader._catalogue.manifest import read_manifest
 
     path = tmp_path / f"m{manifest.suffix}"
     path.write_text(manifest.text, encoding="utf-8", newline="")

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from async_uploader import SourceError, UploaderError
-from async_uploader.cli._item import Item
-from async_uploader.cli._output_file import OutputFile
-from async_uploader.cli._results import ResultsFile, source_key
+from async_uploader._catalogue.item import Item
+from async_uploader._catalogue.output_file import OutputFile
+from async_uploader._catalogue.results import ResultsFile, SourceKey, source_key
 from harness.service import Service
 
 from .conftest import Cli, StartCli, finish, within
@@ -166,7 +166,7 @@ def test_a_report_to_standard_output(
 
 def test_a_reader_that_stalls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full FIFO that is not read does not delay the end of the command."""
-    monkeypatch.setattr("async_uploader.cli._output_file._STALL_SECONDS", 0.05)
+    monkeypatch.setattr("async_uploader._catalogue.output_file._STALL_SECONDS", 0.05)
     os.mkfifo(tmp_path / "fifo")
     reader = os.open(tmp_path / "fifo", os.O_RDONLY | os.O_NONBLOCK)
     file = OutputFile(tmp_path / "fifo", name="the report")
@@ -279,8 +279,8 @@ def line(name: str = "/a.mp4", **changed: Any) -> bytes:
     return json.dumps({key: value for key, value in {**whole, **changed}.items() if value is not ...}).encode()
 
 
-A = ("/a.mp4", 3, 5)
-B = ("/b.mp4", 3, 5)
+A = SourceKey("/a.mp4", 3, 5)
+B = SourceKey("/b.mp4", 3, 5)
 
 TOLERATED: dict[str, bytes] = {
     "CRLF": line() + b"\r\n" + line("/b.mp4") + b"\r\n",
@@ -308,11 +308,11 @@ async def test_lines_that_are_accepted(content: bytes, tmp_path: Path) -> None:
     results = ResultsFile(path, SERVICE)
     assert results.is_finished(A)
     assert results.is_finished(B)
-    assert not results.is_finished(("/c.mp4", 3, 5))
-    await results.append(("/c.mp4", 3, 5), video={"videoId": "vi3"})
+    assert not results.is_finished(SourceKey("/c.mp4", 3, 5))
+    await results.append(SourceKey("/c.mp4", 3, 5), video={"videoId": "vi3"})
     results.close()
     again = ResultsFile(path, SERVICE)
-    assert [again.video(key)["videoId"] for key in (A, B, ("/c.mp4", 3, 5))] == ["vi1", "vi1", "vi3"]
+    assert [again.video(key)["videoId"] for key in (A, B, SourceKey("/c.mp4", 3, 5))] == ["vi1", "vi1", "vi3"]
     again.close()
 
 
@@ -392,7 +392,7 @@ def test_mutated_results_at_the_command_line(online: Cli, service: Service, tmp_
     """A source that is finished by an unusual line is printed and not sent."""
     path = tmp_path / "a.mp4"
     path.write_bytes(b"abc")
-    size, mtime_ns = source_key(Item(source=str(path)))[1:]
+    size, mtime_ns = source_key(Item(source=str(path)))[1:3]
     base_url = f"{service.emulator.url}/"
     for video in ({"videoId": "vi1", "assets": None}, {"videoId": "vi1", "assets": {"player": []}}):
         result = {"path": str(path), "size": size, "mtime_ns": mtime_ns, "service": base_url, "video": video}

@@ -24,10 +24,11 @@ _EMULATOR_URL: Final = "http://127.0.0.1:8000"
 #: Replaced by the videoId of an interrupted upload of the movie.
 _VIDEO_ID: Final = "VIDEO_ID"
 _LIMIT_SECONDS: Final = 30
-# The emulator is stopped once it listens. `make` only prints its commands, which would run for minutes. `pip` does
-# nothing, because it would change this environment.
+# The emulator is stopped once it listens. Of `watch`, only the options are parsed. `make` only prints its
+# commands, which would run for minutes. `pip` does nothing, because it would change this environment.
 _SHELL: Final = rf"""
 async-uploader() {{
+    if [ "$1" = watch ]; then command async-uploader "$@" --help > /dev/null; return; fi
     if [ "$1" != emulator ]; then command async-uploader "$@"; return; fi
     coproc command async-uploader "$@"
     local pid=$COPROC_PID

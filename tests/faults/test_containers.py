@@ -144,7 +144,7 @@ async def test_killed_at_every_call(case: str, forks: Forks, source_of: SourceOf
             )
             was_killed[kill_at] = await _kill_and_run_again(uploader, source, kill_at=kill_at)
 
-    last_step = {"key": 32, "marks": 34, "token": 16, "token, one part": 8}[case]
+    last_step = {"key": 32, "marks": 38, "token": 16, "token, one part": 8}[case]
     async with anyio.create_task_group() as group:
         for kill_at in range(1, last_step + 1):
             group.start_soon(check, kill_at)

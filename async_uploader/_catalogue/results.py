@@ -23,15 +23,15 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, suppress
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import anyio.to_thread
 
 from async_uploader import SourceError, UploaderError
 
-from ._item import STDIN, Item
-from ._output import describe_os_error
-from ._output_file import is_standard_output, special_kind
+from .item import STDIN, Item
+from .os_errors import describe_os_error
+from .output_file import is_standard_output, special_kind
 
 if TYPE_CHECKING:
     from async_uploader._resume.journal import Journal
@@ -41,17 +41,35 @@ _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 # Opening must not block, even if the path has become a FIFO.
 _OPEN: Final = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
-#: The identity of a source: path (or URL), size, mtime in nanoseconds. A changed file is another source.
-SourceKey = tuple[str, int | None, int | None]
+
+class SourceKey(NamedTuple):
+    """The identity of a source. A changed file is another source, and so is a file with another idempotency key.
+
+    :param path: the absolute path, or the URL
+    """
+
+    path: str
+    size_bytes: int | None
+    mtime_ns: int | None
+    idempotency_key: str | None = None
 
 
-def source_key(item: Item) -> SourceKey:
-    """The identity of a source, with its current size and mtime."""
+def source_key(item: Item, idempotency_key: str | None = None) -> SourceKey:
+    """The identity of a source, with its current size and mtime.
+
+    :param idempotency_key: the key of the command, if the source has none of its own
+    """
     try:
         status = None if item.is_url else os.stat(item.source)
     except OSError:
         status = None
-    return (item.absolute_path, status.st_size, status.st_mtime_ns) if status else (item.absolute_path, None, None)
+    size_bytes, mtime_ns = (status.st_size, status.st_mtime_ns) if status else (None, None)
+    return SourceKey(
+        path=item.absolute_path,
+        size_bytes=size_bytes,
+        mtime_ns=mtime_ns,
+        idempotency_key=item.details.get("idempotency_key", idempotency_key),
+    )
 
 
 def import_mark(url: str) -> str:
@@ -66,9 +84,9 @@ async def open_results(path: Path, service: str) -> AsyncIterator[ResultsFile]:
     :param service: identifies the service; lines of other services are ignored
     :raises SourceError: the file cannot be used
     """
-    import filelock
+    import filelock  # noqa: PLC0415 - few commands need it
 
-    from async_uploader._resume.worker import JournalWorker
+    from async_uploader._resume.worker import JournalWorker  # noqa: PLC0415 - imports SQLite
 
     worker = JournalWorker()
     try:
@@ -133,7 +151,7 @@ class ResultsFile:
         result = _parse_result(line)
         if result is None:
             return False
-        key = (result["path"], result["size"], result["mtime_ns"])
+        key = SourceKey(result["path"], result["size"], result["mtime_ns"], result.get("idempotency_key"))
         if result["service"] == self._service and result["path"] != STDIN:
             if "video" in result:
                 self._offsets[key] = self._lines.tell() - len(line)
@@ -148,7 +166,7 @@ class ResultsFile:
         # Compare size and mtime first, so that few lines are read; then the video, because the journal may have
         # another path of the same file.
         times = {(file.size_bytes, file.mtime_ns) for file in files}
-        finished = {self.video(key)["videoId"] for key in self._offsets if key[1:] in times}
+        finished = {self.video(key)["videoId"] for key in self._offsets if (key.size_bytes, key.mtime_ns) in times}
         for entry in entries:
             if entry.video_id in finished:
                 journal.forget(entry.id)
@@ -178,8 +196,14 @@ class ResultsFile:
 
         :raises UploaderError: it cannot be written; all later lines fail, too
         """
-        path, size_bytes, mtime_ns = key
-        line = {"path": path, "size": size_bytes, "mtime_ns": mtime_ns, "service": self._service, **result}
+        line = {
+            "path": key.path,
+            "size": key.size_bytes,
+            "mtime_ns": key.mtime_ns,
+            "service": self._service,
+            **({} if key.idempotency_key is None else {"idempotency_key": key.idempotency_key}),
+            **result,
+        }
         async with self._lock:
             await anyio.to_thread.run_sync(self._append_once, json.dumps(line).encode() + b"\n")
 
@@ -244,7 +268,8 @@ def _parse_result(line: bytes) -> dict[str, Any] | None:
 def _is_result(result: Mapping[str, Any]) -> bool:
     has_texts = all(isinstance(result.get(name), str) for name in ("path", "service"))
     has_numbers = all(name in result and _is_int_or_none(result[name]) for name in ("size", "mtime_ns"))
-    return has_texts and has_numbers and _has_outcome(result)
+    has_key = isinstance(result.get("idempotency_key", ""), str)
+    return has_texts and has_numbers and has_key and _has_outcome(result)
 
 
 def _is_int_or_none(value: object) -> bool:

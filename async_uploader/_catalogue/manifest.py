@@ -2,7 +2,8 @@
 
 A manifest is CSV with a header (separated by comma, semicolon or tab) or one JSON object per line. The suffix of
 the file selects the format, otherwise its first character. The columns are ``source`` (or ``path``, ``file``,
-``url``) and the keys of :class:`~async_uploader.ImportOptions`, in the spelling of Python or of the service.
+``url``) and the keys of :class:`~async_uploader.ImportOptions` and :class:`~async_uploader.SidecarOptions`, in the
+spelling of Python or of the service. Paths are relative to the manifest.
 Empty cells and ``null`` are ignored. In CSV, ``tags`` are separated by ``|``, flags are true or false, and a
 mapping is a JSON object or has one column for each key, such as ``metadata.place``.
 """
@@ -20,18 +21,18 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, Final, TextIO, cast, get_origin, get_type_hints
 
-from async_uploader import ConfigurationError, ImportOptions, SourceError
+from async_uploader import ConfigurationError, ImportOptions, SidecarOptions, SourceError, UploadOptions
 from async_uploader._models import camel
-from async_uploader._options import split_options
+from async_uploader._options import import_options, split_options
 from async_uploader._urls import remote_scheme
 
-from ._input_file import read_file
-from ._item import Item
-from ._output import describe_os_error
+from .input_file import read_file
+from .item import Item
+from .os_errors import describe_os_error
 
 Fields = dict[str, Any]
 
-_TYPES: Final[Mapping[str, Any]] = get_type_hints(ImportOptions)
+_TYPES: Final[Mapping[str, Any]] = {**get_type_hints(ImportOptions), **get_type_hints(SidecarOptions)}
 _SOURCE_COLUMNS: Final = ("source", "path", "file", "url")
 _COLUMNS: Final = {
     spelling.lower(): name for name in (*_SOURCE_COLUMNS, *_TYPES) for spelling in (name, camel(name))
@@ -150,8 +151,23 @@ def _parse_item(location: str, parse: Callable[[], Fields], directory: Path) -> 
         sources = [fields.pop(name) for name in _SOURCE_COLUMNS if name in fields]
         if len(sources) != 1 or not isinstance(sources[0], str):
             raise ConfigurationError("exactly one source is required, in the column 'source'.")
-        split_options(fields)
+        if remote_scheme(sources[0]) in ("http", "https"):
+            import_options(cast("UploadOptions", fields))
+        else:
+            split_options(fields)
+            _resolve_sidecars(fields, directory)
     except ConfigurationError as exc:
         return Item(source="", location=location, problem=str(exc))
     source = sources[0] if remote_scheme(sources[0]) else os.path.join(directory, sources[0])
     return Item(source=source, location=location, details=cast("ImportOptions", fields))
+
+
+def _resolve_sidecars(fields: Fields, directory: Path) -> None:
+    """Make the paths of captions, chapters and the thumbnail relative to the current directory."""
+    for name in ("captions", "chapters"):
+        if name in fields:
+            fields[name] = {
+                language: os.path.join(directory, path.strip()) for language, path in fields[name].items()
+            }
+    if "thumbnail" in fields:
+        fields["thumbnail"] = os.path.join(directory, fields["thumbnail"])

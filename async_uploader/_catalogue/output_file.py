@@ -26,8 +26,8 @@ from typing import Final
 
 from async_uploader import SourceError
 
-from ._descriptors import closed_stream
-from ._output import describe_os_error
+from .descriptors import closed_stream
+from .os_errors import describe_os_error
 
 # A reader that reads nothing for this long does not delay the end of the command any further.
 _STALL_SECONDS: Final = 5.0

@@ -8,13 +8,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar, cast
 
-from async_uploader import ImportOptions, UploadOptions
+from async_uploader import ImportOptions, SidecarOptions, UploadOptions
 from async_uploader._urls import display_url, distinct_url, remote_scheme
 
 K = TypeVar("K", ImportOptions, UploadOptions)
 
 STDIN: Final = "-"
 STDIN_NAME: Final = "stdin"
+_MERGED: Final = frozenset({"metadata", "captions", "chapters"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,7 @@ class Item:
     :param location: the line of the manifest that names it; empty if there is no manifest
     :param details: the details of the video in that line, and its key
     :param is_fetched: a web URL is streamed through this process, instead of being imported by the service
+    :param sidecars: the files beside the source that ``--sidecars`` has found
     :param problem: why it cannot be uploaded, if that is known already
     """
 
@@ -33,6 +35,7 @@ class Item:
     details: ImportOptions = field(default_factory=ImportOptions)
     is_fetched: bool = False
     problem: str = ""
+    sidecars: SidecarOptions = field(default_factory=SidecarOptions)
 
     @property
     def is_url(self) -> bool:
@@ -95,10 +98,11 @@ class Item:
         return distinct_url(self.source) if self.is_remote else self.source
 
     def merged_options(self, options: K) -> K:
-        """The options of the command, overridden by the details of this source; metadata is merged."""
-        merged: dict[str, Any] = {**cast("dict[str, Any]", options), **self.details}
-        if "metadata" in merged:
-            merged["metadata"] = {**cast("dict[str, Any]", options).get("metadata", {}), **merged["metadata"]}
+        """The options of the command, overridden by the details of this source; mappings are merged."""
+        levels = [cast("dict[str, Any]", level) for level in (self.sidecars, options, self.details)]
+        merged: dict[str, Any] = {name: value for level in levels for name, value in level.items()}
+        for name in _MERGED & merged.keys():
+            merged[name] = {key: value for level in levels for key, value in level.get(name, {}).items()}
         return cast("K", merged)
 
 

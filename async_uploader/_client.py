@@ -1,4 +1,7 @@
-"""The entry points :func:`upload` and :class:`Client`, which assemble all other parts of the library."""
+"""The entry points :func:`upload` and :class:`Client`, which assemble all other parts of the library.
+
+More than half of this module is the documentation of the public methods.
+"""
 
 from __future__ import annotations
 
@@ -161,10 +164,8 @@ class Client(AccountApi):
             (the default) applies to :meth:`upload_many` alone, where the service imports the URL
         :param key_from_source: derive ``idempotency_key`` from the URL and version of an object in a store or on
             the web, unless it is given: an object is uploaded once, from any machine (default: False)
-        :param title: title of the video (default: name of the source)
-        :param description: description of the video. Further details, as the service defines them: ``tags``,
-            ``metadata`` (a mapping), ``public``, ``panoramic``, ``mp4_support``, ``player_id``, ``language``,
-            ``transcript``, ``transcript_summary``, ``transcript_summary_attributes``, ``watermark``, ``clip``
+        :param title: title of the video (default: name of the source). Further details are described at
+            :class:`ContainerDetails`
         :param video_id: existing container to fill (default: a new container is created)
         :param ranges: how parts are identified: ``"part"`` (progressive upload, the default) or ``"bytes"``
         :param part_size: bytes per part, 5 MiB to 200 MiB (default: planned from the size and the rate limit)
@@ -178,8 +179,7 @@ class Client(AccountApi):
             the container has until the upload finishes. A stream cannot be resumed
         :param idempotency_key: all uploads with this key result in one video: from any machine, at any time, even
             concurrently. A finished video is returned without sending anything; an unfinished one is resumed,
-            whatever ``resume`` is. 1 to 200 printable characters, which remain in the video's metadata (default:
-            none)
+            whatever ``resume`` is. 1 to 200 printable characters, kept in the video's metadata (default: none)
         :param keep_finished: with ``resume``, keep the journal entry of the finished upload: the same upload then
             returns the same video without sending anything, for 7 days or until :func:`forget_unfinished` is
             called for it (default: False, the entry is deleted when ``on_video`` has returned)

@@ -145,6 +145,8 @@ class TransportError(UploaderError):
     :ivar reason: cause, as part of a sentence
     :ivar maybe_received: whether the service may have received the request, so that its outcome is unknown
     :ivar retryable: whether a retry can succeed; False for an untrusted certificate, for example
+    :ivar unreachable: whether the connection was refused, and the service has never responded to this client, so
+        that the base URL is probably wrong
     :ivar unreadable: whether there was a 2xx response with an unexpected body, such as the page of a proxy
     """
 
@@ -155,6 +157,7 @@ class TransportError(UploaderError):
             f"The service responded with {reason}." if unreadable else f"No response from the service: {reason}."
         )
         self.unreadable = unreadable
+        self.unreachable: bool = False
         self.reason = reason
         self.maybe_received = maybe_received
         self.retryable = retryable

@@ -17,11 +17,13 @@ from ._public import public
 class Progress:
     """The state of an upload at one moment.
 
-    ``acknowledged_bytes <= sent_bytes <= total_bytes`` always holds. Bytes that a failed attempt had sent are
-    subtracted.
+    ``acknowledged_bytes <= delivered_bytes <= sent_bytes <= total_bytes`` always holds. The bytes of failed
+    attempts are subtracted.
 
     :ivar sent_bytes: bytes sent, including the acknowledged ones
     :ivar acknowledged_bytes: bytes that the service has confirmed
+    :ivar delivered_bytes: bytes that have arrived at the other end of the connections, by the kernel's count where
+        there is one. They measure speed best: sent bytes fill buffers first, and acknowledged bytes grow by parts
     :ivar total_bytes: size of the source in bytes; None while it is not known
     :ivar parts_done: number of acknowledged parts
     :ivar parts_total: number of all parts; None while it is not known
@@ -32,6 +34,7 @@ class Progress:
     total_bytes: int | None
     parts_done: int
     parts_total: int | None
+    delivered_bytes: int = 0
 
     @property
     def fraction_sent(self) -> float | None:
@@ -57,6 +60,15 @@ class ProgressTracker:
         self.acknowledged_bytes = 0
         self.parts_done = 0
         self._sent_bytes: dict[int, int] = {}
+        self._delivered_bytes: dict[int, Callable[[], int]] = {}
+
+    def follow_body(self, part_number: int, delivered_bytes: Callable[[], int]) -> None:
+        """A body of a part is about to be sent; bytes of an earlier one no longer count.
+
+        :param delivered_bytes: returns how many of its bytes have been delivered
+        """
+        self._sent_bytes.pop(part_number, None)
+        self._delivered_bytes[part_number] = delivered_bytes
 
     def add_sent(self, part_number: int, count_bytes: int) -> None:
         """Count bytes of a part as sent; a negative number subtracts them."""
@@ -65,10 +77,12 @@ class ProgressTracker:
     def discard_sent(self, part_number: int) -> None:
         """Subtract the sent bytes of a part, because its attempt has failed."""
         self._sent_bytes.pop(part_number, None)
+        self._delivered_bytes.pop(part_number, None)
 
     def acknowledge(self, part_number: int, size_bytes: int) -> None:
         """Count a part as acknowledged."""
         self._sent_bytes.pop(part_number, None)
+        self._delivered_bytes.pop(part_number, None)
         self.acknowledged_bytes += size_bytes
         self.parts_done += 1
 
@@ -85,7 +99,13 @@ class ProgressTracker:
             total_bytes=self.total_bytes,
             parts_done=self.parts_done,
             parts_total=self.parts_total,
+            delivered_bytes=self.acknowledged_bytes + self._in_transit_delivered(),
         )
+
+    def _in_transit_delivered(self) -> int:
+        """Delivered bytes of parts that are not acknowledged. The kernel also counts headers."""
+        bodies = self._delivered_bytes.items()
+        return sum(min(read(), self._sent_bytes.get(part_number, 0)) for part_number, read in bodies)
 
 
 class ProgressReporter:

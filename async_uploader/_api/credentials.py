@@ -39,6 +39,10 @@ class TokenPair:
     expires_in_seconds: float = TOKEN_TTL_SECONDS
 
 
+class MissingCredentialError(ConfigurationError):
+    """There is neither an API key nor an upload token."""
+
+
 def find_credential(api_key: str | None, upload_token: str | None) -> ApiKey | DelegatedToken:
     """The given credential, or else ``APIVIDEO_API_KEY`` or ``APIVIDEO_UPLOAD_TOKEN``, in this order.
 
@@ -56,7 +60,7 @@ def find_credential(api_key: str | None, upload_token: str | None) -> ApiKey | D
             if not secret.isascii() or not secret.isprintable() or " " in secret:
                 raise ConfigurationError("The credential contains invalid characters; copy it again.")
             return kind(secret=secret)
-    raise ConfigurationError(
+    raise MissingCredentialError(
         "No credentials: set APIVIDEO_API_KEY (or APIVIDEO_UPLOAD_TOKEN), or pass api_key or upload_token."
     )
 

@@ -13,13 +13,13 @@ import aiohttp
 from msgspec import Struct
 from yarl import URL
 
-from async_uploader._errors import ApiError, AuthenticationError, UploaderError
+from async_uploader._errors import ApiError, AuthenticationError, TransportError, UploaderError
 from async_uploader._limits import MIB
 from async_uploader._parsing import json_object, retry_after_seconds, single_line
 
 from .base_url import environment_proxy
 from .stall import RESPONSE_STALLS, StallDetector
-from .transport_errors import CONNECT_TIMEOUT_SECONDS, LostConnectionError, translate, without_request
+from .transport_errors import CONNECT_TIMEOUT_SECONDS, LostConnectionError, is_refused, translate, without_request
 
 if TYPE_CHECKING:
     from aiohttp.connector import Connection
@@ -149,6 +149,7 @@ class Http:
         self._headers = dict(headers)
         self._request_class = request_class
         self._session: aiohttp.ClientSession | None = None
+        self._has_responded = False
 
     async def __aenter__(self) -> Self:
         self._proxy, self._proxy_headers = environment_proxy(self.base_url)
@@ -186,8 +187,7 @@ class Http:
         :param stall_seconds: give up after this time without movement; ``math.inf``: the caller has its own limit
         :param on_moved: called when bytes have moved
         :param secrets: values in the request that must not appear in an error
-        :raises TransportError: there was no usable response
-        :raises SourceError: the source of the body failed
+        :raises UploaderError: there was no usable response, or the source of the body failed
         """
         assert self._session is not None, "used outside of its context"
         detector = StallDetector(stall_seconds, body, on_moved=on_moved, response_stalls=self.response_stalls)
@@ -206,6 +206,7 @@ class Http:
                     proxy_headers=self._proxy_headers,
                 ) as response:
                     detector.moved()
+                    self._has_responded = True
                     return Response(
                         status=response.status,
                         reason=response.reason or "",
@@ -214,10 +215,18 @@ class Http:
                         secrets=secrets,
                     )
         except Exception as exc:  # noqa: BLE001 - every exception becomes an UploaderError
-            failure, cause = _failure_and_cause(exc, body)
+            failure, cause = self._failure_and_cause(exc, body)
         # Raised outside the handler. Inside, aiohttp's exception would become the context of this one, and expose
         # the URL and the headers.
         raise failure from cause
+
+    def _failure_and_cause(
+        self, exc: Exception, body: PartBody | None
+    ) -> tuple[UploaderError, BaseException | None]:
+        failure, cause = _failure_and_cause(exc, body)
+        if isinstance(failure, TransportError):
+            failure.unreachable = not self._has_responded and is_refused(exc)
+        return failure, cause
 
 
 def _failure_and_cause(exc: Exception, body: PartBody | None) -> tuple[UploaderError, BaseException | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import ssl
 from typing import Final
@@ -36,6 +37,12 @@ def without_request(exc: BaseException | None) -> BaseException | None:
         exc = HiddenError(f"{type(exc).__name__}{why}").with_traceback(exc.__traceback__)
     exc.__cause__, exc.__context__ = earlier, None
     return exc
+
+
+def is_refused(exc: BaseException) -> bool:
+    """Whether the other machine has refused the connection: nothing listens on this port."""
+    lost = exc.__cause__ if isinstance(exc, LostConnectionError) else exc
+    return isinstance(lost, aiohttp.ClientConnectorError) and lost.os_error.errno == errno.ECONNREFUSED
 
 
 def translate(exc: BaseException | None) -> TransportError:

@@ -43,6 +43,8 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
         default 1 h. If it asks for more, the request fails immediately, and the error states the wait
     :param max_unreadable: attempts that may end in a 2xx whose body cannot be read. Such a body comes from a
         captive portal or a wrong base URL, so retries seldom help; default: no separate limit
+    :param max_unreachable: attempts while nothing listens at the base URL, which has never responded; default 5,
+        which take a few seconds
     """
 
     max_attempts: int = DEFAULT_MAX_ATTEMPTS
@@ -50,11 +52,15 @@ class RetryPolicy(Struct, frozen=True, kw_only=True):
     max_backoff_seconds: float = 30.0
     max_wait_seconds: float = MAX_WAIT_SECONDS
     max_unreadable: int = MAX_ATTEMPTS
+    max_unreachable: int = 5
 
     def should_retry(self, error: BaseException, attempts: int) -> bool:
         """Whether to send a request again that has failed ``attempts`` times, the last time with ``error``."""
-        is_unreadable = isinstance(error, TransportError) and error.unreadable
-        limit = min(self.max_attempts, self.max_unreadable) if is_unreadable else self.max_attempts
+        limit = self.max_attempts
+        if isinstance(error, TransportError) and error.unreadable:
+            limit = min(limit, self.max_unreadable)
+        if isinstance(error, TransportError) and error.unreachable:
+            limit = min(limit, self.max_unreachable)
         return is_transient(error) and attempts < limit and not self.is_wait_too_long(error)
 
     def is_wait_too_long(self, error: BaseException) -> bool:
@@ -186,7 +192,10 @@ class RetryRunner:
 
     def _report_retry(self, event: RetryScheduled) -> None:
         subject = f"{self._subject}, {event.request}" if self._subject else event.request
-        log.warning("%s: %s Retrying in %.1f s.", subject, event.error, event.wait_seconds)
+        # Programs that follow the events report an outage once, instead of every request that it affects.
+        is_event = self._events is not None and isinstance(event.error, TransportError)
+        extra = {"is_outage_event": is_event}
+        log.warning("%s: %s Retrying in %.1f s.", subject, event.error, event.wait_seconds, extra=extra)
         if self._events is not None:
             self._events.emit(event)
 

@@ -49,13 +49,14 @@ class ThroughputMeter:
     def remove(self, body: BodyInTransit) -> None:
         """The body has ended: keep its count, and stop reading the counters of its connection."""
         self._bodies.discard(body)
-        self._ended_bytes += self._delivered(body)
+        self._ended_bytes += self.delivered_bytes(body)
 
     def read(self) -> int:
         """Bytes delivered so far."""
-        return self._ended_bytes + sum(map(self._delivered, self._bodies))
+        return self._ended_bytes + sum(map(self.delivered_bytes, self._bodies))
 
-    def _delivered(self, body: BodyInTransit) -> int:
+    def delivered_bytes(self, body: BodyInTransit) -> int:
+        """Bytes of a body that the peer has received, by the kernel's count where there is one."""
         if (transport := body.transport) is not None and (info := tcp_info(transport)) is not None:
             self.rtt_seconds = info.rtt_seconds or self.rtt_seconds
             # A kept-alive connection has delivered earlier bodies, too.

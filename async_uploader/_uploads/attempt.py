@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import anyio
 
 from async_uploader._dispatcher import EventDispatcher
@@ -46,7 +48,7 @@ class PartAttempt:
 
     def body_started(self, body: BodyInTransit) -> None:
         """See :class:`~async_uploader._api.part_request.PartObserver`."""
-        self._progress.discard_sent(self._part.number)
+        self._progress.follow_body(self._part.number, partial(self._meter.delivered_bytes, body))
         self._meter.add(body)
 
     def sent(self, count_bytes: int) -> None:

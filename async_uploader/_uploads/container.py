@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import anyio
 
-from async_uploader._errors import UploaderError
+from async_uploader._errors import TransportError, UploaderError
 from async_uploader._models import Video
 from async_uploader._outcome import is_not_found, may_have_succeeded
 from async_uploader._plan import Plan
@@ -75,6 +75,8 @@ class Container:
             return await self._request(payload)
         except UploaderError as exc:
             self._maybe_created |= may_have_succeeded(exc)
+            # Nothing was sent, and looking for a container would only double the time until the upload fails.
+            self._was_requested = not (isinstance(exc, TransportError) and exc.unreachable)
             raise
 
     async def _request(self, payload: Mapping[str, Any]) -> str:

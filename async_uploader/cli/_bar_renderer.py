@@ -1,6 +1,6 @@
 """Progress on a terminal: a row for each file and one for the total, as many as fit.
 
-A bar shows acknowledged bytes (thick) and bytes that were sent but not acknowledged yet (thin). Shapes and colours
+A bar shows delivered bytes (thick) and bytes that were sent but not delivered yet (thin). Shapes and colours
 differ, for terminals without colours.
 """
 
@@ -40,7 +40,7 @@ _WIDE_COLUMNS: Final = 110
 _MIN_BAR_COLUMNS: Final = 8
 _MAX_BAR_COLUMNS: Final = 60
 _MIN_NAME_COLUMNS: Final = 12
-_ACKNOWLEDGED, _SENT, _REMAINING = range(3)
+_DELIVERED, _SENT, _REMAINING = range(3)
 _STYLES: Final = ("green", "bright_cyan", "bright_black")
 _UNICODE_SHAPES, _ASCII_SHAPES = "━─·", "#=."
 #: Columns of a row, by their index. The order in which they are dropped on a narrow terminal is in `_DROP_ORDER`.
@@ -51,7 +51,7 @@ _DROP_ORDER: Final = (_COUNT, _AMOUNT, _RATE, _REMAINING_TIME, _PERCENT)
 class _RowText(NamedTuple):
     """The content of a row.
 
-    :param filled: acknowledged and sent share of the bar; None if the total is unknown
+    :param filled: delivered and sent share of the bar; None if the total is unknown
     :param columns: the texts to the right of the bar
     :param notes: lines below the row
     """
@@ -138,7 +138,7 @@ class BarRenderer:
     def _file_row(self, file: FileProgress, now: float) -> _RowText:
         snapshot = file.snapshot()
         if file.ended_at is None:
-            file.estimator.update(now, file.transferred_bytes(), remaining_bytes=snapshot.remaining_bytes)
+            file.estimator.update(now, file.delivered_bytes(), remaining_bytes=snapshot.remaining_bytes)
         notes = tuple(filter(None, [format_retries(file.retries_at, now)]))
         count = f"{snapshot.count_done}/{'?' if snapshot.count is None else snapshot.count} parts"
         columns = self._columns(snapshot, file.estimator, count, is_finished=file.is_uploaded)
@@ -146,7 +146,7 @@ class BarRenderer:
 
     def _total_rows(self, now: float) -> list[_RowText]:
         snapshot, estimator = self._display.snapshot(), self._display.estimator
-        estimator.update(now, self._display.transferred_bytes(), remaining_bytes=snapshot.remaining_bytes)
+        estimator.update(now, self._display.delivered_bytes(), remaining_bytes=snapshot.remaining_bytes)
         count = f"{snapshot.count_done}/{snapshot.count} files"
         return [_RowText("all", _filled_shares(snapshot), self._columns(snapshot, estimator, count))]
 
@@ -156,9 +156,10 @@ class BarRenderer:
         is_wide = self._console.width >= _WIDE_COLUMNS
         sent = snapshot.sent_bytes if is_wide else None
         remaining = format_remaining(estimator.remaining_seconds)
+        percent = format_percent(snapshot.delivered_bytes, snapshot.total_bytes, is_complete=snapshot.is_complete)
         return (
-            format_percent(snapshot.acknowledged_bytes, snapshot.total_bytes) if is_wide else "",
-            format_amount(snapshot.acknowledged_bytes, snapshot.total_bytes, sent_bytes=sent),
+            percent if is_wide else "",
+            format_amount(snapshot.delivered_bytes, snapshot.total_bytes, sent_bytes=sent),
             count,
             "" if is_finished else format_rate(estimator.bytes_per_second),
             "done" if is_finished else f"{remaining} left" if is_wide and remaining else remaining,
@@ -195,11 +196,11 @@ class BarRenderer:
 
     def _bar(self, filled: tuple[float, float] | None, width: int) -> Text:
         shapes = _UNICODE_SHAPES if self._console.encoding.startswith("utf") else _ASCII_SHAPES
-        acknowledged, sent = (0, 0) if filled is None else (int(share * width) for share in filled)
+        delivered, sent = (0, 0) if filled is None else (int(share * width) for share in filled)
         bar = Text()
         for kind, count in (
-            (_ACKNOWLEDGED, acknowledged),
-            (_SENT, sent - acknowledged),
+            (_DELIVERED, delivered),
+            (_SENT, sent - delivered),
             (_REMAINING, width - sent),
         ):
             bar.append(shapes[kind] * count, _STYLES[kind])
@@ -219,7 +220,7 @@ def _encoding_row(encoding: EncodingProgress) -> _RowText:
 def _filled_shares(snapshot: ProgressSnapshot) -> tuple[float, float] | None:
     if not snapshot.total_bytes:
         return None
-    return snapshot.acknowledged_bytes / snapshot.total_bytes, snapshot.sent_bytes / snapshot.total_bytes
+    return snapshot.delivered_bytes / snapshot.total_bytes, snapshot.sent_bytes / snapshot.total_bytes
 
 
 def _rows_that_fit(rows: list[_RowText], height: int) -> list[_RowText]:

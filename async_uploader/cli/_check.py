@@ -11,7 +11,7 @@ from typing import Final
 import anyio
 
 from async_uploader import Client, ConfigurationError, SourceError, UploaderError
-from async_uploader._catalogue.item import Item
+from async_uploader._catalogue.item import STDIN, Item
 from async_uploader._catalogue.results import ResultsFile, source_key
 from async_uploader._urls import STORE_SCHEMES, remote_scheme
 
@@ -52,6 +52,18 @@ async def find_source_errors(
         for _ in range(_CONCURRENT_CHECKS):
             group.start_soon(check)
     return [_with_location(errors[number], items[number]) for number in sorted(errors)]
+
+
+def find_missing(items: Sequence[Item]) -> list[UploaderError]:
+    """The errors of sources that are invalid or do not exist, in order; no client is needed to find them."""
+    errors: list[UploaderError] = []
+    for item in items:
+        problem = item.problem
+        if not problem and not item.is_url and item.source != STDIN and not os.path.lexists(item.source):
+            problem = f"{item.source} does not exist."
+        if problem:
+            errors.append(_with_location(SourceError(problem), item))
+    return errors
 
 
 def check_output_paths(items: Sequence[Item], flags: UploadFlags) -> None:

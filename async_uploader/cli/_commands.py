@@ -26,9 +26,10 @@ from ._flags import (
     VideoFlags,
     VideoJsonFlags,
 )
+from ._hints import set_service
 from ._log import set_up_logging
 from ._loop import Interrupted, run_async
-from ._output import OutputError, format_video, print_columns, print_json, print_line
+from ._output import OutputError, format_video, print_columns, print_json, print_line, print_message
 from ._params import Group, command
 from ._signals import set_interrupt_advice
 from ._upload_flags import FleetFlags, ImportFlags, UploadFlags
@@ -81,7 +82,7 @@ def upload(flags: UploadFlags) -> int:
     """
     from ._upload import upload as run
 
-    set_up_logging(-1 if flags.quiet else flags.verbose)
+    set_up_logging(-1 if flags.quiet else flags.verbose, reports_outages=True)
     return run_async(lambda: run(flags))
 
 
@@ -94,7 +95,7 @@ def watch(flags: WatchFlags) -> int:
     """
     from ._watch import watch as run
 
-    set_up_logging(-1 if flags.quiet else flags.verbose)
+    set_up_logging(-1 if flags.quiet else flags.verbose, reports_outages=True)
     return run_async(lambda: run(flags))
 
 
@@ -185,6 +186,8 @@ def uploads(flags: ListFlags) -> None:
     if flags.json:
         print_json([_unfinished_json(entry) for entry in entries])
         return
+    if not entries:
+        print_message("There are no interrupted uploads on this machine.")
     for entry in entries:
         print_line(f"{entry.video_id}  {_unfinished_state(entry)}  {entry.path}  {entry.base_url}")
 
@@ -276,6 +279,7 @@ def _run_request(flags: ServiceFlags, request: Callable[[Client], Awaitable[T]])
         from async_uploader import Client
 
         async with Client(**flags.client_options()) as client:
+            set_service(client.base_url)
             return await request(client)
 
     return run_async(run)

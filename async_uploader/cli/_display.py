@@ -15,6 +15,7 @@ from async_uploader._units import format_size
 
 from ._estimator import ProgressEstimator
 from ._format import format_acknowledged
+from ._outage import OutageReporter
 from ._output import has_room_for_bars, print_message, printable
 
 if TYPE_CHECKING:
@@ -28,27 +29,30 @@ _WINDOW_SECONDS: Final = 60.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgressSnapshot:
-    """The progress of an upload, or of all together. Invariant: acknowledged <= sent <= total.
+    """The progress of an upload, or of all together. Invariant: acknowledged <= delivered <= sent <= total.
 
+    :param delivered_bytes: bytes that have arrived at the service, by the kernel's count. They are displayed
+    :param acknowledged_bytes: bytes of parts that the service has confirmed
     :param count_done: finished parts of an upload, or finished sources
     :param count: number of parts or sources; None if it is unknown
     """
 
     sent_bytes: int
+    delivered_bytes: int
     acknowledged_bytes: int
     total_bytes: int | None
     count_done: int
     count: int | None
 
     @property
-    def transferred_bytes(self) -> int:
-        """The mean of sent and acknowledged bytes: the former run ahead into buffers, the latter grow in steps."""
-        return (self.sent_bytes + self.acknowledged_bytes) // 2
+    def is_complete(self) -> bool:
+        """Whether the service has confirmed everything."""
+        return self.acknowledged_bytes == self.total_bytes
 
     @property
     def remaining_bytes(self) -> int | None:
-        """Bytes still to transfer; None if the total is unknown."""
-        return None if self.total_bytes is None else self.total_bytes - self.transferred_bytes
+        """Bytes still to deliver; None if the total is unknown."""
+        return None if self.total_bytes is None else self.total_bytes - self.delivered_bytes
 
 
 class Display:
@@ -68,11 +72,12 @@ class Display:
         self.rows: list[Row] = []
         self.estimator = ProgressEstimator(time.monotonic())
         self.rate_limited_until = 0.0
+        self._outage = OutageReporter(self.print)
         self._rate_limit_reported_at: float | None = None
         self._files: dict[int, FileProgress] = {}
         self._sizes = [size or 0 for size in sizes]
         self._total_bytes = sum(self._sizes)
-        self._finished_bytes = self._ended_transferred_bytes = self._ended = 0
+        self._finished_bytes = self._ended_delivered_bytes = self._ended = 0
 
     @property
     def count(self) -> int:
@@ -116,7 +121,7 @@ class Display:
         else:
             self._total_bytes -= self._sizes[number]
         if file is not None:
-            self._ended_transferred_bytes += file.transferred_bytes()
+            self._ended_delivered_bytes += file.delivered_bytes()
             self.remove_row(file)
 
     def remove_row(self, row: Row) -> None:
@@ -129,18 +134,30 @@ class Display:
         """The uploads that are in progress. Called by any thread."""
         return [row for row in list(self.rows) if isinstance(row, FileProgress)]
 
-    def transferred_bytes(self) -> int:
-        """Bytes that this command has transferred. Called by any thread."""
-        return self._ended_transferred_bytes + sum(file.transferred_bytes() for file in list(self._files.values()))
+    def delivered_bytes(self) -> int:
+        """Bytes that this command has delivered. Called by any thread."""
+        return self._ended_delivered_bytes + sum(file.delivered_bytes() for file in list(self._files.values()))
+
+    def sample(self, now: float) -> None:
+        """Let the estimator know the current progress."""
+        delivered_bytes = self.delivered_bytes()
+        self.estimator.sample(now, delivered_bytes)
+        self._outage.on_delivered(delivered_bytes)
+
+    def on_event(self, event: events.UploadEvent) -> None:
+        """Report an outage by the events of all uploads."""
+        self._outage.on_event(event)
 
     def snapshot(self) -> ProgressSnapshot:
         """The progress of all sources together. Called by any thread."""
         files = [file.snapshot() for file in list(self._files.values())]
         total = self._total_bytes
         acknowledged = min(self._finished_bytes + sum(each.acknowledged_bytes for each in files), total)
+        delivered = min(self._finished_bytes + sum(each.delivered_bytes for each in files), total)
         sent = min(self._finished_bytes + sum(each.sent_bytes for each in files), total)
         return ProgressSnapshot(
-            sent_bytes=max(sent, acknowledged),
+            sent_bytes=max(sent, delivered, acknowledged),
+            delivered_bytes=max(delivered, acknowledged),
             acknowledged_bytes=acknowledged,
             total_bytes=total or None,
             count_done=self._ended,
@@ -201,9 +218,13 @@ class FileProgress:
     def on_progress(self, progress: Progress) -> None:
         """Remember the latest progress."""
         self._progress = progress
+        now = time.monotonic()
+        self.estimator.sample(now, self.delivered_bytes())
+        self._display.sample(now)
 
     def on_event(self, event: events.UploadEvent) -> None:
         """Update the state by an event of the upload."""
+        self._display.on_event(event)
         match event:
             case events.UploadBegan():
                 self._display.rows.append(self)
@@ -224,6 +245,7 @@ class FileProgress:
         if progress is None:
             return ProgressSnapshot(
                 sent_bytes=0,
+                delivered_bytes=0,
                 acknowledged_bytes=0,
                 total_bytes=self._total_bytes,
                 count_done=0,
@@ -231,15 +253,16 @@ class FileProgress:
             )
         return ProgressSnapshot(
             sent_bytes=progress.sent_bytes,
+            delivered_bytes=progress.delivered_bytes,
             acknowledged_bytes=progress.acknowledged_bytes,
             total_bytes=progress.total_bytes,
             count_done=progress.parts_done,
             count=progress.parts_total,
         )
 
-    def transferred_bytes(self) -> int:
-        """Bytes that this command has transferred, without those of an interrupted earlier one."""
-        return max(0, self.snapshot().transferred_bytes - self._resumed_bytes)
+    def delivered_bytes(self) -> int:
+        """Bytes that this command has delivered, without those of an interrupted earlier one."""
+        return max(0, self.snapshot().delivered_bytes - self._resumed_bytes)
 
     def print_unfinished(self) -> None:
         """Print how far the upload has got, if it has not finished."""

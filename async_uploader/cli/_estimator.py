@@ -1,83 +1,87 @@
-"""Estimates throughput and remaining time from irregular progress. Pure: the time is passed in.
+"""Estimates throughput and remaining time from the bytes delivered so far. The time is passed in.
 
-The throughput is an average of about 10 seconds. The remaining time comes from a longer average, because waits for
-the rate limit come and go. The end that it predicts is followed slowly, so that the countdown does not jump.
+The event loop adds samples ten times per second, and the rendering thread reads at its own pace: a log line that
+appears every five seconds is as exact as a bar.
+
+The first second is excluded: buffers of the network swallow the first bytes at any speed, megabytes with many
+connections. After that, the throughput is that of the last 10 seconds. The remaining time comes from a longer
+span, because waits for the rate limit come and go; the end that it predicts is followed slowly, so that the
+countdown does not jump.
 """
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from math import exp
 from typing import Final
 
+_BURST_SECONDS: Final = 1.0
+# Any earlier value would be a guess.
+_WARM_UP_SECONDS: Final = 2.0
 _THROUGHPUT_SECONDS: Final = 10.0
-# The forecast averages over a third of the elapsed time, within these limits.
+# The forecast covers a third of the elapsed time, within these limits.
 _FORECAST_SECONDS: Final = (10.0, 120.0)
 _FORECAST_SHARE: Final = 1 / 3
+# Samples are kept at this distance: 120 seconds take 480 of them.
+_SAMPLE_SECONDS: Final = 0.25
 # Time constant with which the displayed end follows the forecast.
 _SMOOTHING_SECONDS: Final = 4.0
-# Any earlier value would be a guess.
-_WARM_UP_SECONDS: Final = 1.5
 # Longer forecasts are not displayed.
 _MAX_REMAINING_SECONDS: Final = 100 * 3600.0
 
 
-class _MovingAverage:
-    """Exponential moving average of bytes per second."""
-
-    def __init__(self) -> None:
-        self._bytes = self._seconds = 0.0
-
-    def add(self, count_bytes: int, seconds: float, *, over_seconds: float) -> None:
-        decay = exp(-seconds / over_seconds)
-        self._bytes = self._bytes * decay + count_bytes
-        self._seconds = self._seconds * decay + seconds
-
-    @property
-    def bytes_per_second(self) -> float:
-        return self._bytes / self._seconds if self._seconds else 0.0
-
-
 class ProgressEstimator:
-    """Throughput and remaining time of one upload, or of all together.
+    """Throughput and remaining time of one upload, or of all together. Thread-safe.
 
     :param now: seconds on any clock, the same as in :meth:`update`
     """
 
     def __init__(self, now: float) -> None:
+        self._lock = threading.Lock()
         self._updated_at = now
         self._began_at: float | None = None
-        self._transferred_bytes: int | None = None
-        self._throughput = _MovingAverage()
-        self._forecast = _MovingAverage()
+        self._last_bytes: int | None = None
+        self._total_bytes = 0
+        # Times, and the bytes delivered until then, also those of attempts that failed later.
+        self._samples: deque[tuple[float, int]] = deque()
         self._ends_at: float | None = None
         self._is_complete = False
 
-    def update(self, now: float, transferred_bytes: int, *, remaining_bytes: int | None) -> None:
+    def sample(self, now: float, delivered_bytes: int) -> None:
         """Add a sample.
 
-        :param transferred_bytes: bytes transferred so far. It falls if a failed attempt is subtracted; these bytes
-            still count for the throughput, because the network has transferred them
-        :param remaining_bytes: bytes still to transfer; None if that is unknown
+        :param delivered_bytes: bytes delivered so far. It falls if a failed attempt is subtracted; these bytes
+            still count for the throughput, because the network has delivered them
         """
+        with self._lock:
+            new_bytes = delivered_bytes - (self._last_bytes or 0)
+            self._last_bytes = delivered_bytes
+            if self._began_at is None and new_bytes > 0:
+                # The time before the first byte does not count.
+                self._began_at = now
+                self._samples.append((now, 0))
+            self._total_bytes += max(0, new_bytes)
+            if self._samples and now - self._samples[-1][0] >= _SAMPLE_SECONDS:
+                self._samples.append((now, self._total_bytes))
+            while len(self._samples) > 2 and self._samples[1][0] < now - _FORECAST_SECONDS[1]:
+                self._samples.popleft()
+
+    def update(self, now: float, delivered_bytes: int, *, remaining_bytes: int | None) -> None:
+        """Add a sample, and update the estimates.
+
+        :param remaining_bytes: bytes still to deliver; None if that is unknown
+        """
+        self.sample(now, delivered_bytes)
         seconds, self._updated_at = now - self._updated_at, now
         self._is_complete = remaining_bytes == 0
-        if self._began_at is None or self._transferred_bytes is None:
-            # The time before the first byte does not count.
-            self._began_at = now if transferred_bytes else None
-            self._transferred_bytes = transferred_bytes
-            return
-        new_bytes = max(0, transferred_bytes - self._transferred_bytes)
-        self._transferred_bytes = transferred_bytes
-        shortest, longest = _FORECAST_SECONDS
-        forecast_seconds = min(max(shortest, (now - self._began_at) * _FORECAST_SHARE), longest)
-        self._throughput.add(new_bytes, seconds, over_seconds=_THROUGHPUT_SECONDS)
-        self._forecast.add(new_bytes, seconds, over_seconds=forecast_seconds)
         self._ends_at = self._smoothed_end(now, seconds, remaining_bytes)
 
     def _smoothed_end(self, now: float, seconds: float, remaining_bytes: int | None) -> float | None:
-        rate = self._forecast.bytes_per_second
         if remaining_bytes is None or self._began_at is None or self._is_warming_up:
             return None
+        shortest, longest = _FORECAST_SECONDS
+        rate = self._rate(now, min(max(shortest, (now - self._began_at) * _FORECAST_SHARE), longest))
         if remaining_bytes > rate * _MAX_REMAINING_SECONDS:
             return None
         end = now + (remaining_bytes / rate if remaining_bytes else 0.0)
@@ -86,6 +90,23 @@ class ProgressEstimator:
         smoothing_seconds = min(_SMOOTHING_SECONDS, (now - self._began_at) * _FORECAST_SHARE)
         return self._ends_at + (end - self._ends_at) * (1 - exp(-seconds / smoothing_seconds))
 
+    def _rate(self, now: float, over_seconds: float) -> float:
+        """Bytes per second of the last ``over_seconds``, without the first second of the upload."""
+        assert self._began_at is not None
+        start = max(now - over_seconds, self._began_at + _BURST_SECONDS)
+        with self._lock:
+            return max(0.0, self._total_bytes - self._bytes_at(start)) / (now - start)
+
+    def _bytes_at(self, at: float) -> float:
+        """Bytes delivered until a time, interpolated between samples."""
+        before_at, before_bytes = self._samples[0]
+        for sampled_at, count_bytes in (*self._samples, (self._updated_at, self._total_bytes)):
+            if sampled_at >= at:
+                share = (at - before_at) / (sampled_at - before_at) if sampled_at > before_at else 0.0
+                return before_bytes + (count_bytes - before_bytes) * share
+            before_at, before_bytes = sampled_at, count_bytes
+        return before_bytes
+
     @property
     def _is_warming_up(self) -> bool:
         return self._began_at is None or self._updated_at - self._began_at < _WARM_UP_SECONDS
@@ -93,7 +114,7 @@ class ProgressEstimator:
     @property
     def bytes_per_second(self) -> float | None:
         """Throughput of about the last 10 seconds; None during the first moments."""
-        return None if self._is_warming_up else self._throughput.bytes_per_second
+        return None if self._is_warming_up else self._rate(self._updated_at, _THROUGHPUT_SECONDS)
 
     @property
     def remaining_seconds(self) -> float | None:

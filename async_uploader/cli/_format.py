@@ -13,7 +13,7 @@ _UNITS: Final = ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"))
 
 
 def format_amount(part_bytes: int, total_bytes: int | None, *, sent_bytes: int | None = None) -> str:
-    """``412 of 1024 MiB``, in one unit; with ``sent_bytes`` also ``sent 440, stored 412 of 1024 MiB``."""
+    """``412 of 1024 MiB``, in one unit; with ``sent_bytes`` also ``sent 440, delivered 412 of 1024 MiB``."""
     largest = part_bytes if total_bytes is None else total_bytes
     factor, unit = next(((size, name) for size, name in _UNITS if largest >= size), (1, "bytes"))
 
@@ -22,7 +22,7 @@ def format_amount(part_bytes: int, total_bytes: int | None, *, sent_bytes: int |
         return str(count_bytes) if factor == 1 else f"{value:.{0 if largest >= 100 * factor else 1}f}"
 
     total = "?" if total_bytes is None else number(total_bytes)
-    sent = "" if sent_bytes is None else f"sent {number(sent_bytes)}, stored "
+    sent = "" if sent_bytes is None else f"sent {number(sent_bytes)}, delivered "
     return f"{sent}{number(part_bytes)} of {total} {unit}"
 
 
@@ -44,9 +44,12 @@ def format_remaining(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def format_percent(part_bytes: int, total_bytes: int | None) -> str:
-    """``45 %``, rounded down: 100 % means that all bytes are acknowledged."""
-    return f"{part_bytes * 100 // total_bytes} %" if total_bytes else ""
+def format_percent(part_bytes: int, total_bytes: int | None, *, is_complete: bool) -> str:
+    """``45 %``, rounded down; 100 % means that the service has confirmed all. Empty before the first byte."""
+    if not total_bytes or not part_bytes:
+        return ""
+    percent = part_bytes * 100 // total_bytes
+    return "<1 %" if percent == 0 else f"{percent if is_complete else min(percent, 99)} %"
 
 
 def format_retries(retries_at: dict[str, float], now: float) -> str:

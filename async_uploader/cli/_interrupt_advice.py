@@ -8,6 +8,7 @@ from async_uploader import events
 
 from ._signals import set_interrupt_advice
 
+_NOTHING: Final = "Nothing was created yet."
 _UPLOADED: Final = "All sources were uploaded."
 _RESUME: Final = "Run the same command again to resume."
 _STREAM: Final = "Standard input cannot be resumed; send it again."
@@ -42,6 +43,7 @@ class InterruptAdvice:
         self._is_resumable = self._has_finished = False
         self._unfinished_uploads: set[int] = set()
         self._containers: dict[events.ContainerState, None] = {}
+        set_interrupt_advice(self._advice())
 
     def __call__(self, event: events.UploadEvent) -> None:
         match event:
@@ -73,6 +75,8 @@ class InterruptAdvice:
             set_interrupt_advice(_EMULATOR_STOPPED)
 
     def _advice(self) -> str:
+        if not (self._is_resumable or self._unfinished_uploads or self._containers or self._has_finished):
+            return "" if self._has_imports else _NOTHING
         if self._is_stream:
             return _STREAM if self._unfinished_uploads or self._containers else ""
         if self._is_resumable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import logging
 import resource
@@ -43,6 +44,13 @@ async def running_emulator(*, faults: Sequence[str] = (), **settings: Any) -> As
             await stack.enter_async_context(emulator)
         except ValueError as exc:
             raise usage_error(str(exc)) from exc
+        except OSError as exc:
+            if exc.errno != errno.EADDRINUSE:
+                raise
+            raise UploaderError(
+                f"Port {settings.get('port')} of {settings.get('host')} is in use by another program. "
+                "Select another one with --port, or any free one with --port 0."
+            ) from exc
         yield emulator
 
 

@@ -12,13 +12,16 @@ from ._output import LOGGER, STREAM_LOCKS, printable
 _TOKEN_IN_URL = re.compile(r"\btoken=[^&\s'\"]+")
 
 
-def set_up_logging(verbosity: int) -> None:
+def set_up_logging(verbosity: int, *, reports_outages: bool = False) -> None:
     """Send the package's log to standard error.
 
+    :param reports_outages: the command reports outages itself, so the requests that they affect are details
     :param verbosity: 0 for warnings, 1 for information, 2 for everything; -1 for errors only
     """
     level = (logging.WARNING, logging.INFO, logging.DEBUG, logging.ERROR)[min(verbosity, 2)]
     handler = _StderrHandler()
+    if reports_outages and verbosity == 0:
+        handler.addFilter(lambda record: not getattr(record, "is_outage_event", False))
     handler.setFormatter(LogFormatter(debug=level == logging.DEBUG))
     LOGGER.addHandler(handler)
     LOGGER.setLevel(level)

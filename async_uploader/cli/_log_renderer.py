@@ -51,12 +51,12 @@ class LogRenderer:
         if self._display.is_idle:
             return ""
         snapshot, estimator = self._display.snapshot(), self._display.estimator
-        estimator.update(now, self._display.transferred_bytes(), remaining_bytes=snapshot.remaining_bytes)
+        estimator.update(now, self._display.delivered_bytes(), remaining_bytes=snapshot.remaining_bytes)
         retries_at = {request: at for file in files for request, at in list(file.retries_at.items())}
         fields = [
             f"{snapshot.count_done} of {snapshot.count} files",
-            format_percent(snapshot.acknowledged_bytes, snapshot.total_bytes),
-            format_amount(snapshot.acknowledged_bytes, snapshot.total_bytes),
+            format_percent(snapshot.delivered_bytes, snapshot.total_bytes, is_complete=snapshot.is_complete),
+            format_amount(snapshot.delivered_bytes, snapshot.total_bytes),
             format_rate(estimator.bytes_per_second),
             _remaining(estimator.remaining_seconds),
             format_retries(retries_at, now),
@@ -67,10 +67,10 @@ class LogRenderer:
 
 def _file_line(file: FileProgress, now: float, limited_until: float) -> str:
     snapshot, estimator = file.snapshot(), file.estimator
-    estimator.update(now, file.transferred_bytes(), remaining_bytes=snapshot.remaining_bytes)
+    estimator.update(now, file.delivered_bytes(), remaining_bytes=snapshot.remaining_bytes)
     fields = [
-        format_percent(snapshot.acknowledged_bytes, snapshot.total_bytes),
-        format_amount(snapshot.acknowledged_bytes, snapshot.total_bytes),
+        format_percent(snapshot.delivered_bytes, snapshot.total_bytes, is_complete=snapshot.is_complete),
+        format_amount(snapshot.delivered_bytes, snapshot.total_bytes),
         f"{snapshot.count_done} of {snapshot.count or '?'} parts",
         format_rate(estimator.bytes_per_second),
         _remaining(estimator.remaining_seconds),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 import click
 
@@ -15,6 +16,9 @@ from ._output import OutputError, discard_stdout, print_error, print_message, se
 from ._params import UsageError
 from ._signals import exit_interrupted
 from ._upload_flags import UploadFlags
+
+# The library's words for what is an option here.
+_KEY_PARAMETERS: Final = "pass api_key or upload_token"
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -66,6 +70,9 @@ def _is_wrong_usage(error: UploaderError) -> bool:
 
 def _with_option_name(error: UploaderError) -> UploaderError:
     """Turn ``part_size must be …`` into ``--part-size must be …``: the library's keywords are options here."""
+    if isinstance(error, ConfigurationError) and _KEY_PARAMETERS in str(error):
+        text = str(error).replace(_KEY_PARAMETERS, "use --upload-token")
+        return ConfigurationError(text).with_traceback(error.__traceback__)
     name, _, rest = str(error).partition(" ")
     if isinstance(error, ConfigurationError) and name in UploadFlags.__dataclass_fields__:
         return ConfigurationError(f"--{name.replace('_', '-')} {rest}").with_traceback(error.__traceback__)

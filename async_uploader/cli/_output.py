@@ -14,6 +14,8 @@ from typing import Any, Final, TextIO
 
 from async_uploader._catalogue.os_errors import describe_os_error
 
+from ._hints import hint_for
+
 LOGGER: Final = logging.getLogger("async_uploader")
 
 #: Held while a line is written and while bars replace a stream, so that no line is written between bars and the
@@ -51,7 +53,8 @@ def print_error(error: Exception, *, source: str | None = None) -> None:
 
     :param source: the source that failed, if there are several
     """
-    print_message(f"error: {error}" if source is None else f"error: {source}: {error}")
+    text = f"{error} {hint_for(error)}".rstrip()
+    print_message(f"error: {text}" if source is None else f"error: {source}: {text}")
     LOGGER.debug("Traceback of the error:", exc_info=error)
 
 
@@ -125,12 +128,13 @@ def print_json_array(documents: Iterable[Any]) -> None:
         _write("stdout", "[]" if separator == "[\n" else "\n]")
 
 
-def format_video(video: Mapping[str, Any], source: str) -> str:
+def format_video(video: Mapping[str, Any], source: str, *, has_link: bool = True) -> str:
     """A finished video as one line: its id, the address of its player, its source.
 
     :param video: as the service returned it; only its id is certain
+    :param has_link: the address works; default: True
     """
-    assets = video.get("assets")
+    assets = video.get("assets") if has_link else None
     player = assets.get("player") if isinstance(assets, dict) else None
     return f"{video['videoId']}  {player or '-'}  {source}"
 

@@ -41,6 +41,15 @@ class ConnectionFlags(ServiceFlags):
             "manifests). Objects in stores (s3://, gs://, az://) are always streamed.",
         ),
     ] = None
+    key_from_source: Annotated[
+        bool,
+        option(
+            "--key-from-source",
+            panel=_TRANSFER,
+            help="Upload each object in a store or on the web once, from any machine: its URL and version become "
+            "its idempotency key",
+        ),
+    ] = False
     ranges: Annotated[
         str | None,
         option(

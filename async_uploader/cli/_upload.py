@@ -4,27 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
 
-from async_uploader import Client, events
+from async_uploader import Client, UploaderError, events
+from async_uploader._api.credentials import MissingCredentialError
 from async_uploader._catalogue.item import STDIN, Item
 from async_uploader._catalogue.results import open_results, source_key
 from async_uploader._options import split_options
 
-from ._check import check_output_paths, find_source_errors
+from ._check import check_output_paths, find_missing, find_source_errors
 from ._display import Display
+from ._hints import set_service
 from ._interrupt_advice import InterruptAdvice
 from ._output import print_error
 from ._params import usage_error
 from ._sidecar_flags import SIDECAR_OPTIONS
+from ._signals import set_interrupt_advice
 from ._sources import StandardInput, collect_items
 from ._upload_context import UploadContext, is_single_source
 from ._upload_flags import FleetFlags, UploadFlags
 from ._upload_runner import UploadRunner
 from ._video_output import JsonSpool, VideoOutput
+
+if TYPE_CHECKING:
+    from async_uploader.fleet import Fleet
 
 
 async def upload(flags: UploadFlags) -> int:
@@ -37,17 +43,23 @@ async def upload(flags: UploadFlags) -> int:
     await anyio.to_thread.run_sync(check_output_paths, items, flags)
     if not is_single_source(items, flags):
         flags.reject("several sources", "title", "video_id", "idempotency_key", *SIDECAR_OPTIONS)
-    if flags.key_from_source and any(item.is_import for item in items):
-        raise usage_error("--key-from-source requires --fetch here: the service does not state a version.")
     if items[0].is_stream:
         flags.reject("standard input or a FIFO, which can be read only once", "idempotency_key")
+    if flags.key_from_source and any(item.is_import for item in items):
+        raise usage_error("--key-from-source requires --fetch here: the service does not state a version.")
     stdin = StandardInput() if items[0].source == STDIN else None
     has_imports = flags.results is None and any(item.is_import for item in items)
     advice = InterruptAdvice(is_stream=stdin is not None, is_local=flags.local, has_imports=has_imports)
     try:
         with events.listen(advice):
             async with AsyncExitStack() as stack:
-                context = await _open_context(stack, flags, items, stdin=stdin, advice=advice)
+                try:
+                    context = await _open_context(stack, flags, items, stdin=stdin, advice=advice)
+                except MissingCredentialError:
+                    # A missing file is more likely to be a mistake than a missing key, and easier to correct.
+                    if errors := await anyio.to_thread.run_sync(find_missing, items):
+                        return _print_errors(errors)
+                    raise
                 return await _check_and_run(stack, context)
     except anyio.get_cancelled_exc_class():
         if flags.local:
@@ -73,6 +85,7 @@ async def _open_context(
         )
         settings |= {"api_key": _local.KEY, "base_url": emulator.url}
     client = await stack.enter_async_context(Client(**settings))
+    set_service(client.base_url)
     if flags.wait and client.delegated:
         raise usage_error("--wait requires an API key: an upload token cannot read the status of a video.")
     if flags.idempotency_key is not None and client.delegated:
@@ -85,15 +98,7 @@ async def _open_context(
     if flags.results is not None:
         service = "local" if flags.local else client.base_url
         results = await stack.enter_async_context(open_results(flags.results, service))
-    fleet = None
-    if isinstance(flags, FleetFlags):
-        from async_uploader.fleet import Fleet
-
-        fleet = await stack.enter_async_context(
-            Fleet(
-                flags.scheduler, flags.workers, base_url=client.base_url, allow_plain_http=flags.allow_plain_http
-            )
-        )
+    fleet = await _open_fleet(stack, flags, client.base_url)
     return UploadContext(
         fleet=fleet,
         flags=flags,
@@ -108,6 +113,17 @@ async def _open_context(
     )
 
 
+async def _open_fleet(stack: AsyncExitStack, flags: UploadFlags, base_url: str) -> Fleet | None:
+    if not isinstance(flags, FleetFlags):
+        return None
+    from async_uploader.fleet import Fleet
+
+    plain = flags.allow_plain_http
+    return await stack.enter_async_context(
+        Fleet(flags.scheduler, flags.workers, base_url=base_url, allow_plain_http=plain)
+    )
+
+
 async def _check_and_run(stack: AsyncExitStack, context: UploadContext) -> int:
     errors = (
         []
@@ -116,19 +132,32 @@ async def _check_and_run(stack: AsyncExitStack, context: UploadContext) -> int:
             context.items, context.flags, client=context.client, stdin=context.stdin, results=context.results
         )
     )
-    for error in errors:
-        print_error(error)
     if errors:
-        return 2
+        return _print_errors(errors)
     spool = stack.enter_context(JsonSpool()) if context.flags.json else None
     output = VideoOutput(
-        spool, is_single=context.is_single, name_of=lambda number: context.items[number].display_name
+        spool,
+        is_single=context.is_single,
+        name_of=lambda number: context.items[number].display_name,
+        # Without --keep-open, the emulator ends with the command.
+        has_links=not context.flags.local or context.flags.keep_open,
     )
-    return await UploadRunner(context, output).run()
+    code = await UploadRunner(context, output).run()
+    if context.emulator is not None and context.flags.keep_open:
+        set_interrupt_advice("The emulator has stopped.")
+        context.display.print(f"The videos can be watched at {context.emulator.url} until Ctrl-C.")
+        await anyio.sleep_forever()
+    return code
 
 
 async def _sizes_of(items: Sequence[Item]) -> list[int | None]:
     return await anyio.to_thread.run_sync(_sizes, items)
+
+
+def _print_errors(errors: Sequence[UploaderError]) -> int:
+    for error in errors:
+        print_error(error)
+    return 2
 
 
 def _sizes(items: Sequence[Item]) -> list[int | None]:

@@ -69,15 +69,6 @@ class TransferFlags(ConnectionFlags):
         str | None,
         option(panel=_TRANSFER, help="Upload into this existing container (default: a new one)"),
     ] = None
-    key_from_source: Annotated[
-        bool,
-        option(
-            "--key-from-source",
-            panel=_TRANSFER,
-            help="Upload each object in a store or on the web once, from any machine: its URL and version become "
-            "its idempotency key",
-        ),
-    ] = False
     max_latency: Annotated[
         float | None,
         option(
@@ -121,6 +112,14 @@ class TransferFlags(ConnectionFlags):
             help="With --local: keep the received files in this directory (default: not kept)",
         ),
     ] = None
+    keep_open: Annotated[
+        bool,
+        option(
+            "--keep-open",
+            panel=_SERVICE,
+            help="With --local: then serve the video and the emulator's page until Ctrl-C",
+        ),
+    ] = False
 
     def client_options(self) -> dict[str, Any]:
         """Keyword arguments of :class:`~async_uploader.Client`."""
@@ -191,6 +190,8 @@ class UploadFlags(DetailFlags, SidecarFlags, ManyFlags, TransferFlags, WaitFlags
             self.reject("--local", "base_url", "sandbox", "allow_plain_http", "upload_token", "resume")
         elif self.data is not None:
             raise usage_error("--data requires --local.")
+        elif self.keep_open:
+            raise usage_error("--keep-open requires --local.")
         if self.results is not None and self.resume is False:
             raise usage_error(
                 "--no-resume cannot be used with --results: unfinished sources could get two videos."

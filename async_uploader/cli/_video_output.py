@@ -47,12 +47,16 @@ class VideoOutput:
     :param spool: keeps JSON documents until the end; None to print a line for each video at once
     :param is_single: there is one video, and its JSON is not an array
     :param name_of: returns the display name of a source by its number
+    :param has_links: the addresses of the videos work after the command has ended
     """
 
-    def __init__(self, spool: JsonSpool | None, *, is_single: bool, name_of: Callable[[int], str]) -> None:
+    def __init__(
+        self, spool: JsonSpool | None, *, is_single: bool, name_of: Callable[[int], str], has_links: bool = True
+    ) -> None:
         self._spool = spool
         self._is_single = is_single
         self._name_of = name_of
+        self._has_links = has_links
         self._limiter = anyio.CapacityLimiter(1)
         self._failure: OutputError | None = None
         self._unprinted_ids: dict[int, str] = {}
@@ -67,7 +71,7 @@ class VideoOutput:
         if self._spool is not None:
             self._keep(number, video)
             return
-        line = format_video(video, self._name_of(number))
+        line = format_video(video, self._name_of(number), has_link=self._has_links)
         # In a thread: a pager that is not scrolled stops reading, and must not block other uploads.
         await anyio.to_thread.run_sync(self._print_line, line, limiter=self._limiter, abandon_on_cancel=True)
         if self._failure is None:

@@ -28,6 +28,7 @@ from async_uploader._options import split_options
 from ._directory_changes import DirectoryChanges
 from ._display import Display
 from ._finished_uploads import find_kept
+from ._hints import set_service
 from ._interrupt_advice import InterruptAdvice
 from ._recorder import Job, ResultRecorder
 from ._rendering import render_progress
@@ -60,6 +61,7 @@ async def watch(flags: WatchFlags) -> NoReturn:
     items: list[Item] = []
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client(**upload_flags.client_options()))
+        set_service(client.base_url)
         results = None
         if flags.results is not None:
             results = await stack.enter_async_context(open_results(flags.results, client.base_url))

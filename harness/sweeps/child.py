@@ -67,6 +67,7 @@ class Instructions:
     :ivar is_unprivileged: run without root's permission to read and write every file
     :ivar stall_seconds: the stall timeout of every request
     :ivar busy_seconds: how long to wait for a locked journal
+    :ivar creation_seconds: how long a new container waits for others; too short if several processes create one
     """
 
     injections: tuple[Injection, ...] = ()
@@ -78,6 +79,7 @@ class Instructions:
     stall_seconds: float = 2.0
     max_attempts: int = 3
     busy_seconds: float = 1.0
+    creation_seconds: float = 0.01
 
     def text(self) -> str:
         """The instructions as JSON."""
@@ -256,7 +258,7 @@ def apply_fast_settings(instructions: Instructions) -> None:
         max_attempts=instructions.max_attempts, first_backoff_seconds=0.01, max_backoff_seconds=0.05
     )
     Client._rate_window_seconds = 1.0
-    Client._settling_policy = SettlingPolicy(creation_seconds=0.01, poll_seconds=0.05)
+    Client._settling_policy = SettlingPolicy(creation_seconds=instructions.creation_seconds, poll_seconds=0.05)
     assert hasattr(journal, "_BUSY_SECONDS")
     vars(journal)["_BUSY_SECONDS"] = instructions.busy_seconds
     defaults = Service.__init__.__kwdefaults__

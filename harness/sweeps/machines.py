@@ -51,6 +51,8 @@ _FAULTS: Final = (
 # How long a command may wait for the request at which it is killed.
 _KILL_TIMEOUT_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.01
+# As in production. With less, stories end with two videos of one key.
+_CREATION_SECONDS: Final = 1.0
 
 World = Literal["one key", "two keys", "two sources"]
 Order = Literal["at once", "staggered", "one after another"]
@@ -187,7 +189,7 @@ class _StoryRun:
         process = workspace.start(
             *("upload", self._names[start.source], "--idempotency-key", _key(start.key)),
             *upload_flags(self._service, "--title", _key(start.key), *start.flags),
-            instructions=Instructions(sent_again=str(self._sent_again)),
+            instructions=Instructions(sent_again=str(self._sent_again), creation_seconds=_CREATION_SECONDS),
         )
         ends_at = time.monotonic() + _KILL_TIMEOUT_SECONDS
         while kill_at is not None and process.poll() is None and time.monotonic() < ends_at:

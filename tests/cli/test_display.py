@@ -67,7 +67,7 @@ BAR = r"(?P<stored>━*)(?P<sent>─*)·*"
         (80, r" (?P<done>[\d.]+) of 20\.0 MiB \d/4 parts +([\d.]+ MiB/s)?( \d:\d\d)?$"),
         (
             200,
-            r"  +\d+ %  +sent \S+, stored (?P<done>[\d.]+) of 20\.0 MiB  \d/4 parts +(\S+ MiB/s)?(  \S+ left)?$",
+            r"  +\d+ %  +sent \S+, delivered (?P<done>\S+) of 20\.0 MiB  \d/4 parts +(\S+ MiB/s)?(  \S+ left)?$",
         ),
     ],
 )

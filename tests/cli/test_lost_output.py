@@ -487,7 +487,7 @@ def test_interrupted_locally(start_cli: StartCli, make_file: MakeFile, tmp_path:
 def test_interrupted_before_anything_was_created(
     start_service: StartService, start_cli: StartCli, make_file: MakeFile
 ) -> None:
-    """There is nothing to resume, and no advice."""
+    """There is nothing to resume. An upload says so."""
     path = make_file("movie.mp4", 10)
     for endpoint, command in (("auth", ("upload", path)), ("auth", ("upload", path, "--no-resume")),
                               ("status", ("status", "vi1")), ("tokens", ("tokens", "create"))):  # fmt: skip
@@ -495,7 +495,8 @@ def test_interrupted_before_anything_was_created(
             settings = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
             process = start_cli(*command, **settings)
             service.wait_for(has_stalled)
-            assert interrupt(process) == ["Interrupted."]
+            expected = "Interrupted. Nothing was created yet." if command[0] == "upload" else "Interrupted."
+            assert interrupt(process) == [expected]
 
 
 def test_interrupted_among_several(

@@ -3,19 +3,18 @@
 Credentials, region and endpoint come from the variables that the stores' own tools use, such as
 ``AWS_ACCESS_KEY_ID`` and ``AWS_ENDPOINT_URL``. Messages never quote obstore's, which may contain signed URLs.
 
-obstore runs requests in threads of its own. They do not survive a fork. If a request is cancelled, such a thread
-still visits the interpreter, and aborts the process if the interpreter is just being finalized: so cancelled
-requests are waited for.
+obstore runs requests in threads of its own. They do not survive a fork. After each call, cancelled or not, such a
+thread visits the interpreter once more, and aborts the process if the interpreter is just being finalized. So
+nothing here returns before the threads of its calls have left.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
@@ -44,7 +43,7 @@ _STATUS: Final = re.compile(r"status code: (\d{3})")
 _NOT_FOUND: Final = 404
 _UNSATISFIABLE: Final = 416
 _TRANSIENT_STATUSES: Final = frozenset({408, 429})
-# The longest wait for a thread of a cancelled request; it takes milliseconds.
+# The longest wait for a thread to leave the interpreter. Usually it takes a millisecond.
 _LEAVE_SECONDS: Final = 0.5
 _LEAVE_POLL_SECONDS: Final = 0.001
 # The process that has used obstore; two of them in a forked process.
@@ -110,10 +109,9 @@ class StoreObject:
                 raise SourceUnavailable(
                     f"{self.display_name} cannot be read: the store sent other bytes than the requested range."
                 )
-            stream = result.stream(min_chunk_size=_CHUNK_BYTES)
-            with suppress(StopAsyncIteration):
-                while True:
-                    yield memoryview(await _ended(stream.__anext__()))
+            async with aclosing(_chunks_of(result.stream(min_chunk_size=_CHUNK_BYTES))) as chunks:
+                async for chunk in chunks:
+                    yield chunk
         except SourceError:
             raise
         except Exception as exc:  # noqa: BLE001 - translated
@@ -212,17 +210,34 @@ def list_objects(url: str) -> list[str]:
 
 
 async def _ended(call: Awaitable[T]) -> T:
-    """The result of a call of obstore. If it is cancelled, wait until its thread has left the interpreter."""
+    """The result of a call of obstore, after its thread has left the interpreter."""
+    future = weakref.ref(call)
     try:
         return await call
-    except asyncio.CancelledError:
-        # The thread holds the last reference to the future.
-        future = weakref.ref(call)
+    finally:
         del call
-        with anyio.move_on_after(_LEAVE_SECONDS, shield=True):
-            while future() is not None:  # noqa: ASYNC110 - only this thread runs the event loop
-                await anyio.sleep(_LEAVE_POLL_SECONDS)
-        raise
+        await _left(future)
+
+
+async def _chunks_of(stream: AsyncIterator[Any]) -> AsyncGenerator[memoryview, None]:
+    """The chunks of a response. At the end, the thread of the last call has left the interpreter."""
+    call: Awaitable[Any] | None = None
+    try:
+        with suppress(StopAsyncIteration):
+            while True:
+                call = stream.__anext__()
+                yield memoryview(await call)
+    finally:
+        if call is not None:
+            future, call = weakref.ref(call), None
+            await _left(future)
+
+
+async def _left(future: Callable[[], object]) -> None:
+    """Wait until the thread of a call has left the interpreter: it holds the last reference to the future."""
+    with anyio.move_on_after(_LEAVE_SECONDS, shield=True):
+        while future() is not None:  # noqa: ASYNC110 - a dropped reference sets no event
+            await anyio.sleep(_LEAVE_POLL_SECONDS)
 
 
 def _check_process() -> None:

@@ -204,7 +204,10 @@ async def test_a_kill_and_another_machine(
         ended = await run_upload(emulator, "s3://films/movie.mp4", *PARTS, state="machine 2")
         assert ended.code == 0, ended.err
         assert await sha256_of_only_video(emulator) == hashlib.sha256(content).hexdigest()
-        assert [record.content_range for record in uploads(emulator, since)] == ["part 2/*", "part 3/3"]
+        assert sorted(record.content_range or "" for record in uploads(emulator, since)) == [
+            "part 2/*",
+            "part 3/3",
+        ]
 
 
 def _fault(spec: str) -> Any:

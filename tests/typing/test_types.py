@@ -15,6 +15,7 @@ PUBLIC_MODULES: Final = (
     "async_uploader",
     "async_uploader.emulator",
     "async_uploader.events",
+    "async_uploader.fleet",
     "async_uploader.pytest_plugin",
     "async_uploader.telemetry",
 )

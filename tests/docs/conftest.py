@@ -13,7 +13,6 @@ from typing import TypeVar
 
 import pytest
 
-from async_uploader.emulator._storage import joiner
 from async_uploader.pytest_plugin import RunningEmulator, running_emulator
 from harness.forking import Forks
 
@@ -25,7 +24,9 @@ JOIN_SECONDS = 0.2
 
 def join_slowly(running: RunningEmulator) -> None:
     """Let the emulator join parts as slowly as a busy machine does with large ones, after its response."""
-    workers = running._emulator._store.workers
+    store = running._emulator._store
+    store.joiner.max_response_delay_seconds = 0
+    workers = store.workers
     join = workers.run_join
 
     async def run_join(function: Callable[..., T], *arguments: object) -> T:
@@ -41,8 +42,7 @@ def account() -> Iterator[RunningEmulator]:
 
     It is slow: the response that completes an upload does not wait for the join, which takes some time.
     """
-    with running_emulator(api_key="your-key") as emulator, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(joiner, "MAX_RESPONSE_DELAY_SECONDS", 0)
+    with running_emulator(api_key="your-key") as emulator:
         join_slowly(emulator)
         yield emulator
 

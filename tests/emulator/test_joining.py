@@ -27,20 +27,18 @@ def gate(emulator: Emulator) -> Iterator[threading.Event]:
     event.set()
 
 
-async def upload(api: Api, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+async def upload(api: Api, emulator: Emulator) -> dict[str, Any]:
     """Upload a source; returns its assets as paths."""
-    monkeypatch.setattr("async_uploader.emulator._storage.joiner.MAX_RESPONSE_DELAY_SECONDS", 0)
+    emulator._store.joiner.max_response_delay_seconds = 0
     video_id = await api.create()
     await api.send(video_id, content(PART), "part 1/2", expect=201)
     video = (await api.send(video_id, b"end", "part 2/2", expect=201)).json
     return {name: url.removeprefix(emulator.url) for name, url in video["assets"].items()} | {"id": video_id}
 
 
-async def test_assets_wait(
-    api: Api, emulator: Emulator, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_assets_wait(api: Api, emulator: Emulator, gate: threading.Event) -> None:
     """A video that is `uploaded` has assets: their responses wait for the join. `hls` is 202 until then."""
-    assets = await upload(api, emulator, monkeypatch)
+    assets = await upload(api, emulator)
     status = (await api.get(f"/videos/{assets['id']}/status")).json
     assert (status["ingest"]["status"], status["encoding"]["playable"]) == ("uploaded", False)
     page = f"/_emulator/videos/{assets['id']}"
@@ -53,11 +51,9 @@ async def test_assets_wait(
     assert mp4.body == source.body == SOURCE
 
 
-async def test_clones_wait(
-    api: Api, emulator: Emulator, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_clones_wait(api: Api, emulator: Emulator, gate: threading.Event) -> None:
     """A clone is accepted at once, and finished after its original."""
-    original = await upload(api, emulator, monkeypatch)
+    original = await upload(api, emulator)
     clone = await api.create(source=original["id"])
     assert emulator.videos[clone].state == "importing"
     assert (await api.get(f"/videos/{clone}/status")).json["ingest"]["status"] == "ingesting"
@@ -65,11 +61,9 @@ async def test_clones_wait(
     assert (await emulator.finished(clone)).sha256 == emulator.sha256(original["id"])
 
 
-async def test_a_deleted_original(
-    api: Api, emulator: Emulator, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_deleted_original(api: Api, emulator: Emulator, gate: threading.Event) -> None:
     """A clone of a video that is deleted before it is joined fails; its assets get 404."""
-    original = await upload(api, emulator, monkeypatch)
+    original = await upload(api, emulator)
     clone = await api.create(source=original["id"])
     waiting = asyncio.create_task(api.get(original["mp4"], expect=404))
     deleting = asyncio.create_task(api.delete(f"/videos/{original['id']}", expect=204))

@@ -362,7 +362,8 @@ async def test_a_loser_that_cannot_be_deleted_is_deleted_by_the_next_upload(
     source_of: SourceOf, caplog: pytest.LogCaptureFixture
 ) -> None:
     source = source_of(SEVERAL)
-    async with service("delete:status=500") as emulator:
+    # The lag keeps either upload from finding the container of the other before it has created its own.
+    async with service("delete:status=500", listing_lag=1.0) as emulator:
         await asyncio.gather(upload(emulator, source), upload(emulator, source))
         assert len(emulator.videos) == 2
         assert "could not be deleted" in caplog.text

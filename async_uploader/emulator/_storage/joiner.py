@@ -26,6 +26,7 @@ class Joiner:
 
     :param save: writes a video's container to the data directory
     :param on_finished: called with each video whose source is complete
+    :ivar max_response_delay_seconds: how long the response to the last part waits for its join
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Joiner:
         on_change: Callable[[], None],
         on_finished: Callable[[Video], None],
     ) -> None:
+        self.max_response_delay_seconds = MAX_RESPONSE_DELAY_SECONDS
         self._on_finished = on_finished
         self._workers = workers
         self._shortages = shortages
@@ -54,14 +56,14 @@ class Joiner:
             self.start(video)
 
     async def wait(self, video: Video) -> None:
-        """Wait until the source is one file, for at most `MAX_RESPONSE_DELAY_SECONDS`.
+        """Wait until the source is one file, for at most `max_response_delay_seconds`.
 
         :raises OSError: joining failed. If possible, the completing part was deleted, so that it can be sent
             again.
         """
         try:
             if video.join_task is not None:
-                await asyncio.wait([video.join_task], timeout=MAX_RESPONSE_DELAY_SECONDS)
+                await asyncio.wait([video.join_task], timeout=self.max_response_delay_seconds)
             if video.join_error is not None:
                 raise video.join_error
         finally:

@@ -29,6 +29,8 @@ from typing import Final
 
 import msgspec
 
+from async_uploader._private_directory import make_private_directory
+
 from .rate_window import RateWindow
 
 try:
@@ -66,9 +68,7 @@ class SharedWindows:
         if fcntl is None:
             return
         try:
-            # One by one, because mkdir() applies the mode only to the last directory.
-            for directory in (path.parent.parent, path.parent):
-                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_directory(path.parent)
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             os.utime(self._descriptor)
             _delete_expired(path.parent)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+import logging
+from collections.abc import Awaitable, Callable, Container, Mapping
+from typing import Any, Final, TypeVar
 
 from msgspec import Struct
 
 from async_uploader._api.service import Service
-from async_uploader._errors import ApiError
+from async_uploader._errors import ApiError, UploaderError
 from async_uploader._flow.retries import RetryRunner
 from async_uploader._limits import MAX_PAGE_SIZE
 from async_uploader._models import Video, VideoStatus
 from async_uploader._outcome import is_not_found
 from async_uploader.events import Operation, RequestKind
+
+#: Its messages are for users, INFO included.
+log: Final = logging.getLogger("async_uploader.resume")
 
 T = TypeVar("T")
 
@@ -52,7 +56,8 @@ class RemoteContainers:
             "pageSize": str(MAX_PAGE_SIZE),
         }
         videos, _ = await self._run(RequestKind.READ, Operation.FIND, lambda: self._service.list_videos(query))
-        return [video for video in videos if not _is_discarded(video)]
+        # A service that ignores the filter would return all videos.
+        return [video for video in videos if entry_of(video, key) == value and not _is_discarded(video)]
 
     async def get(self, video_id: str) -> Video | None:
         """A container; None if it does not exist."""
@@ -79,12 +84,39 @@ class RemoteContainers:
             RequestKind.WRITE, Operation.UPDATE, lambda: self._service.update_video(video_id, payload)
         )
 
+    async def remove_entries(self, video: Video, keys: Container[str]) -> Video:
+        """Remove entries from the metadata of a video that is finished, or imported.
+
+        :returns: the changed video; the given one if that fails, because the video exists nevertheless
+        """
+        try:
+            return await self.update(video.video_id, {"metadata": entries_without(video, keys)})
+        except UploaderError as exc:
+            log.warning("Cannot remove entries from the metadata of video %s: %s", video.video_id, exc)
+            return video
+
     async def delete(self, video_id: str) -> None:
         """Delete a container."""
         await self._run(RequestKind.WRITE, Operation.DELETE, lambda: self._service.delete_video(video_id))
 
     async def _run(self, kind: RequestKind, operation: Operation, request: Callable[[], Awaitable[T]]) -> T:
         return await self._retries.run(kind, request, operation=operation)
+
+
+def entry_of(video: Video, key: str) -> str | None:
+    """The value of a metadata entry; None if there is none."""
+    return {entry.key: entry.value for entry in video.metadata}.get(key)
+
+
+def entries_without(video: Video, keys: Container[str]) -> list[object]:
+    """The metadata of a video without some entries, as the service returned it.
+
+    Entries are taken from the JSON, because another program may have added values that the model cannot hold.
+    """
+    metadata = video.raw.get("metadata", ())
+    # PHP writes a list with gaps as an object.
+    entries = metadata.values() if isinstance(metadata, Mapping) else metadata
+    return [entry for entry in entries if not (isinstance(entry, Mapping) and entry.get("key") in keys)]
 
 
 def _is_discarded(video: Video) -> bool:

@@ -7,7 +7,6 @@ request, and the container carries it in its metadata until it is finished.
 from __future__ import annotations
 
 import logging
-import secrets
 from typing import Final
 
 from async_uploader._errors import UploaderError
@@ -18,12 +17,10 @@ from async_uploader._sources.file import FileSource
 from .containers import RemoteContainers
 from .entry import Account
 from .journal import Journal
+from .marks import new_intent
 from .worker import JournalWorker
 
 log: Final = logging.getLogger("async_uploader.resume")
-
-# Enough to be unique in an account.
-_INTENT_BYTES: Final = 16
 
 
 class Intents:
@@ -51,7 +48,7 @@ class Intents:
 
     async def create(self) -> str | None:
         """Record a new intent; returns None if the journal cannot be used."""
-        intent = secrets.token_hex(_INTENT_BYTES)
+        intent = new_intent()
 
         def add(journal: Journal) -> None:
             journal.add_intent(intent, path=self._source.real_path, account=self._account)
@@ -114,9 +111,4 @@ class Intents:
             )
 
     async def _containers_of(self, intent: str) -> list[Video]:
-        # A service that ignores the filter would return all videos.
-        return [
-            video
-            for video in await self._containers.find(key=MARK_INTENT, value=intent)
-            if any((entry.key, entry.value) == (MARK_INTENT, intent) for entry in video.metadata)
-        ]
+        return await self._containers.find(key=MARK_INTENT, value=intent)

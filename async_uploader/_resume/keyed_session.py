@@ -6,7 +6,6 @@ It needs neither the journal nor locks. Any process with the key and the file ca
 from __future__ import annotations
 
 import logging
-import re
 from typing import Final, Self
 
 import anyio
@@ -18,15 +17,14 @@ from async_uploader._plan import Plan
 from async_uploader._sources.protocol import ResumableSource
 from async_uploader._types import Ranges
 
-from .containers import RemoteContainers
+from .containers import RemoteContainers, entry_of
+from .marks import format_plan, parse_plan
 from .points import ResumePoint
 from .resumption import Resumption
-from .shared_containers import SharedContainer, SharedContainers
+from .shared_containers import SharedContainer, SharedContainers, key_of_another_source
 
 #: Its messages are for users, INFO included.
 log: Final = logging.getLogger("async_uploader.resume")
-
-_CONTENT: Final = re.compile(r"(?P<sample>\S+) (?P<ranges>part|bytes)-(?P<part_bytes>\d{7,9})")
 
 
 class KeyedSession(Resumption):
@@ -37,7 +35,6 @@ class KeyedSession(Resumption):
     :param lock: of the key, held while the session is used
     """
 
-    uses_marks = True
     can_resume = True
     is_recorded = True
     is_shared = True
@@ -75,7 +72,7 @@ class KeyedSession(Resumption):
 
     async def prepare_container(self, plan: Plan) -> list[dict[str, str]]:
         """The metadata of a new container."""
-        content = f"{self._sample} {self._ranges}-{plan.part_bytes}"
+        content = f"{self._sample} {format_plan(self._ranges, plan.part_bytes)}"
         return [{"key": MARK_KEY, "value": self._key}, {"key": MARK_CONTENT, "value": content}]
 
     async def find_created_container(self) -> str | None:
@@ -98,18 +95,16 @@ class KeyedSession(Resumption):
 
     async def _resume_point(self, found: SharedContainer) -> ResumePoint:
         video = found.video
-        content = {entry.key: entry.value for entry in video.metadata}.get(MARK_CONTENT)
-        match = _CONTENT.fullmatch(content or "")
-        if match is None or match["sample"] != self._sample:
-            raise ConflictError(
-                f"The idempotency key {self._key!r} belongs to another source, whose video is {video.video_id}. "
-                f"Use a new key for {self._source.display_name}."
-            )
+        sample, _, text = (entry_of(video, MARK_CONTENT) or "").partition(" ")
+        plan = parse_plan(text)
+        if sample != self._sample or plan is None:
+            raise key_of_another_source(self._key, video, self._source.display_name)
+        ranges, part_bytes = plan
         point = ResumePoint.from_status(
             found.status,
             video_id=video.video_id,
-            ranges="part" if match["ranges"] == "part" else "bytes",
-            part_bytes=int(match["part_bytes"]),
+            ranges=ranges,
+            part_bytes=part_bytes,
             total_bytes=self._source.size_bytes,
         )
         if point is None:
@@ -117,8 +112,7 @@ class KeyedSession(Resumption):
                 f"Video {video.video_id} has the idempotency key {self._key!r}, but another program has uploaded "
                 "something else into it."
             )
-        parts = point.stored_parts(self._source.size_bytes)
-        await self._source.adopt_parts(parts)
+        await self._source.adopt_parts(point.stored_parts(self._source.size_bytes))
         if not point.is_complete:
             log.info("%s: continuing video %s, which has this idempotency key.", self._source.name, video.video_id)
         return point

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import filelock
 
+from async_uploader._private_directory import make_private_directory
+
 from .state_directory import state_directory
 
 
@@ -18,9 +20,7 @@ def acquire(name: str) -> filelock.FileLock:
     :raises OSError: the lock file cannot be created
     """
     path = state_directory() / "locks" / f"{name}.lock"
-    # One by one, because mkdir() applies the mode only to the last directory.
-    for directory in (path.parent.parent, path.parent):
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private_directory(path.parent)
     lock = filelock.FileLock(path, mode=0o600, thread_local=False)
     lock.acquire(blocking=False)
     return lock

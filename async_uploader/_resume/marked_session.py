@@ -21,7 +21,6 @@ from .resumption import Resumption
 class MarkedSession(Resumption):
     """Resumes one source by the marks of its container."""
 
-    uses_marks = True
     can_resume = True
     is_recorded = True
     is_shared = True

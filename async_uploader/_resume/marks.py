@@ -6,25 +6,22 @@ the exact value of an entry, and a machine that looks for the source does not kn
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Container, Mapping
+import secrets
 from typing import Final
 
-from async_uploader._errors import UploaderError
-from async_uploader._models import MARK_INTENT, MARK_PLAN, MARK_SOURCE, Video
+from async_uploader._models import MARK_INTENT, MARK_PLAN, MARK_SOURCE, Video, VideoStatus
 from async_uploader._outcome import is_empty
 from async_uploader._plan import plan_parts
 from async_uploader._sources.protocol import ResumableSource
 from async_uploader._types import Ranges
 
-from .containers import RemoteContainers
+from .containers import RemoteContainers, entries_without, entry_of
 from .points import ResumePoint
 from .shared_containers import SharedContainers, age
 
-log: Final = logging.getLogger("async_uploader.resume")
-
 _RESUME_KEYS: Final = (MARK_SOURCE, MARK_PLAN, MARK_INTENT)
+_INTENT_BYTES: Final = 16
 _PLAN: Final = re.compile(r"(part|bytes)-(\d{7,9})")
 
 
@@ -43,7 +40,7 @@ class Marks:
         """The marks as metadata of a new container."""
         return [
             {"key": MARK_SOURCE, "value": self._sample},
-            {"key": MARK_PLAN, "value": f"{ranges}-{part_bytes}"},
+            {"key": MARK_PLAN, "value": format_plan(ranges, part_bytes)},
         ]
 
     async def find(self, *, ignored: frozenset[str]) -> ResumePoint | None:
@@ -53,7 +50,11 @@ class Marks:
         """
         videos = await self._containers.find(key=MARK_SOURCE, value=self._sample)
         for video in sorted(videos, key=age):
-            if video.video_id not in ignored and (point := await self._resume_point(video)) is not None:
+            if video.video_id in ignored:
+                continue
+            has_plan = parse_plan(entry_of(video, MARK_PLAN)) is not None
+            status = await self._containers.status(video.video_id) if has_plan else None
+            if (point := await self._resume_point(video, status)) is not None:
                 is_new = not (point.received or point.is_complete)
                 # Its creator may be about to replace it by another one.
                 return await self.settle(video.video_id, is_own=False) if is_new else point
@@ -71,12 +72,12 @@ class Marks:
         status = await self._containers.status(video_id) if video else None
         if video is None or status is None:
             return None
-        if {entry.key: entry.value for entry in video.metadata}.get(MARK_SOURCE) == self._sample:
-            return await self._resume_point(video)
+        if entry_of(video, MARK_SOURCE) == self._sample:
+            return await self._resume_point(video, status)
         plan = plan_parts(self._source.size_bytes, part_bytes=part_bytes)
         if is_empty(status):
             marks = self.metadata(ranges=ranges, part_bytes=plan.part_bytes)
-            await self._containers.update(video_id, {"metadata": [*caller_metadata(video), *marks]})
+            await self._containers.update(video_id, {"metadata": [*entries_without(video, _RESUME_KEYS), *marks]})
         return ResumePoint.from_status(
             status,
             video_id=video_id,
@@ -92,15 +93,7 @@ class Marks:
         """
         if not has_resume_metadata(video):
             return video
-        try:
-            return await self._containers.update(video.video_id, {"metadata": caller_metadata(video)})
-        except UploaderError as exc:
-            # The video is finished nevertheless.
-            log.warning(
-                "%s: cannot remove the resume entries from the metadata of video %s: %s",
-                *(self._source.name, video.video_id, exc),
-            )
-            return video
+        return await self._containers.remove_entries(video, _RESUME_KEYS)
 
     async def settle(self, video_id: str, *, is_own: bool) -> ResumePoint | None:
         """Choose between a new container and those that other machines created at the same time.
@@ -115,29 +108,39 @@ class Marks:
         # Another machine may have found the new container, and begun to fill it.
         if found is None or (is_own and found.video.video_id == video_id and is_empty(found.status)):
             return None
-        return await self._resume_point(found.video)
+        return await self._resume_point(found.video, found.status)
 
-    async def _resume_point(self, video: Video) -> ResumePoint | None:
-        point = await self._read_point(video)
-        if point is not None:
-            plan = point.plan(self._source.size_bytes)
-            parts = [part for part in plan.parts() if part.number in point.received]
-            await self._source.adopt_parts(parts)
-        return point
-
-    async def _read_point(self, video: Video) -> ResumePoint | None:
-        plan = {entry.key: entry.value for entry in video.metadata}.get(MARK_PLAN)
-        match = _PLAN.fullmatch(plan or "")
-        status = await self._containers.status(video.video_id) if match else None
-        if match is None or status is None:
+    async def _resume_point(self, video: Video, status: VideoStatus | None) -> ResumePoint | None:
+        plan = parse_plan(entry_of(video, MARK_PLAN))
+        if plan is None or status is None:
             return None
-        return ResumePoint.from_status(
+        ranges, part_bytes = plan
+        point = ResumePoint.from_status(
             status,
             video_id=video.video_id,
-            ranges="part" if match[1] == "part" else "bytes",
-            part_bytes=int(match[2]),
+            ranges=ranges,
+            part_bytes=part_bytes,
             total_bytes=self._source.size_bytes,
         )
+        if point is not None:
+            await self._source.adopt_parts(point.stored_parts(self._source.size_bytes))
+        return point
+
+
+def new_intent() -> str:
+    """A random id, unique in an account."""
+    return secrets.token_hex(_INTENT_BYTES)
+
+
+def format_plan(ranges: Ranges, part_bytes: int) -> str:
+    """The text of a plan in metadata."""
+    return f"{ranges}-{part_bytes}"
+
+
+def parse_plan(text: str | None) -> tuple[Ranges, int] | None:
+    """The kind of ranges and the part size in the text of :func:`format_plan`; None if it is another text."""
+    match = _PLAN.fullmatch(text or "")
+    return ("part" if match[1] == "part" else "bytes", int(match[2])) if match else None
 
 
 def has_resume_metadata(video: Video) -> bool:
@@ -147,15 +150,4 @@ def has_resume_metadata(video: Video) -> bool:
 
 def without_resume_metadata(video: Video) -> Video:
     """The video as it is without marks and intent."""
-    return Video.from_response({**video.raw, "metadata": caller_metadata(video)})
-
-
-def caller_metadata(video: Video, *, without: Container[str] = _RESUME_KEYS) -> list[object]:
-    """The metadata of a video without marks and intent, as the service returned it.
-
-    Entries are taken from the JSON, because another program may have added values that the model cannot hold.
-    """
-    metadata = video.raw.get("metadata", ())
-    # PHP writes a list with gaps as an object.
-    entries = metadata.values() if isinstance(metadata, Mapping) else metadata
-    return [entry for entry in entries if not (isinstance(entry, Mapping) and entry.get("key") in without)]
+    return Video.from_response({**video.raw, "metadata": entries_without(video, _RESUME_KEYS)})

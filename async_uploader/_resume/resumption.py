@@ -23,13 +23,11 @@ class Resumption(ABC):
 
     @property
     @abstractmethod
-    def uses_marks(self) -> bool:
-        """Whether the metadata of a new container contains the plan, which must not change afterwards."""
-
-    @property
-    @abstractmethod
     def is_shared(self) -> bool:
-        """Whether other processes may send parts of the same source into the same container."""
+        """Whether other processes may send parts of the same source into the same container.
+
+        So the container's metadata has the plan, which must not change.
+        """
 
     @property
     @abstractmethod

@@ -9,6 +9,8 @@ from typing import Final
 
 import tenacity
 
+from async_uploader._private_directory import make_private_directory
+
 # Each script migrates to the next version of the schema; the first one creates it. Released scripts never change.
 _MIGRATIONS: Final = (
     """
@@ -65,7 +67,7 @@ def open_database(path: Path, *, busy_seconds: float) -> sqlite3.Connection:
     :param busy_seconds: how long to wait for other processes
     :raises sqlite3.Error, OSError: the file is not a journal of this or an older version, or cannot be written
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private_directory(path.parent)
     # Created here, so that no other user can read it. SQLite gives its other files the same mode.
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     db = sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, check_same_thread=False)

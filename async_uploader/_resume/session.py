@@ -64,19 +64,14 @@ class ResumeSession(Resumption):
         self._found_id: str | None = None
 
     @property
-    def uses_marks(self) -> bool:
-        """Whether a new container has marks, which fix the part size."""
-        return self._options.resume == "anywhere" and not self._is_delegated
-
-    @property
     def is_shared(self) -> bool:
-        """Whether other machines may resume the same upload at the same time."""
-        return self.uses_marks
+        """Whether a new container has marks, by which other machines may find it."""
+        return self._options.resume == "anywhere" and not self._is_delegated
 
     @property
     def can_resume(self) -> bool:
         """Whether a later run can find the container."""
-        is_marked = self.uses_marks and self._options.video_id is None
+        is_marked = self.is_shared and self._options.video_id is None
         return is_marked or self.is_recorded or self._intents.current is not None
 
     @property
@@ -100,7 +95,7 @@ class ResumeSession(Resumption):
             fingerprint=self._fingerprint,
             record=self._record,
             containers=None if self._is_delegated else self._containers,
-            marks=self._marks if self.uses_marks else None,
+            marks=self._marks if self.is_shared else None,
         )
         return self
 
@@ -119,21 +114,21 @@ class ResumeSession(Resumption):
     async def find_unused_container(self) -> str | None:
         """The id of an empty container that an earlier run created for this source but did not record."""
         # It has no marks, so it could not be resumed on another machine.
-        return None if self.uses_marks else await self._intents.find_unused()
+        return None if self.is_shared else await self._intents.find_unused()
 
     async def prepare_container(self, plan: Plan) -> list[dict[str, str]]:
         """Record that a container is about to be created.
 
         :returns: metadata by which a later run can find it
         """
-        if self.uses_marks:
+        if self.is_shared:
             return self._marks.metadata(ranges=self._options.ranges, part_bytes=plan.part_bytes)
         intent = await self._intents.create()
         return [{"key": MARK_INTENT, "value": intent}] if intent else []
 
     async def find_created_container(self) -> str | None:
         """The id of the container if the service has created it, although the response was lost."""
-        if self.uses_marks:
+        if self.is_shared:
             point = await self._search.find_marked()
             self._found_id = point.video_id if point else None
             return self._found_id
@@ -141,7 +136,7 @@ class ResumeSession(Resumption):
 
     async def settle(self, video_id: str) -> ResumePoint | None:
         """Choose between the new container and those of other machines, which they find by the marks, too."""
-        if not self.uses_marks:
+        if not self.is_shared:
             return None
         return await self._search.settle(video_id, is_own=video_id != self._found_id)
 

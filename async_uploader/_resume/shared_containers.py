@@ -37,7 +37,7 @@ from typing import Final
 import anyio
 from msgspec import Struct
 
-from async_uploader._errors import UploaderError
+from async_uploader._errors import ConflictError, UploaderError
 from async_uploader._models import Video, VideoStatus
 from async_uploader._outcome import is_closed, is_complete, is_empty, is_not_found
 
@@ -107,9 +107,7 @@ class SharedContainers:
             await anyio.sleep(self._policy.poll_seconds)
 
     async def _list(self) -> list[Video]:
-        videos = await self._containers.find(key=self._key, value=self._value)
-        entry = (self._key, self._value)
-        return [video for video in videos if entry in ((each.key, each.value) for each in video.metadata)]
+        return await self._containers.find(key=self._key, value=self._value)
 
     async def _choose(self, videos: list[Video], *, own: str | None = None) -> SharedContainer | None:
         """Choose the winner, and delete the losers.
@@ -159,6 +157,18 @@ class SharedContainers:
                     video_id,
                     exc,
                 )
+
+
+def key_of_another_source(key: str, video: Video, source: str) -> ConflictError:
+    """The error for an idempotency key that is in use.
+
+    :param video: the video that has it
+    :param source: the source of this upload, as messages name it
+    """
+    return ConflictError(
+        f"The idempotency key {key!r} belongs to another source, whose video is {video.video_id}. "
+        f"Use a new key for {source}."
+    )
 
 
 def _contains(videos: list[Video], video_id: str) -> bool:

@@ -3,9 +3,9 @@
 Credentials, region and endpoint come from the variables that the stores' own tools use, such as
 ``AWS_ACCESS_KEY_ID`` and ``AWS_ENDPOINT_URL``. Messages never quote obstore's, which may contain signed URLs.
 
-obstore runs requests in threads of its own. They do not survive a fork. After each call, cancelled or not, such a
-thread visits the interpreter once more, and aborts the process if the interpreter is just being finalized. So
-nothing here returns before the threads of its calls have left.
+obstore runs requests in its own threads, which do not survive a fork. When a call ends or is cancelled, its thread
+still has to release the call's future, for which it needs the interpreter. If the interpreter is being finalized
+at that moment, the process aborts. So every function here waits until its calls' futures are released.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ _STATUS: Final = re.compile(r"status code: (\d{3})")
 _NOT_FOUND: Final = 404
 _UNSATISFIABLE: Final = 416
 _TRANSIENT_STATUSES: Final = frozenset({408, 429})
-# The longest wait for a thread to leave the interpreter. Usually it takes a millisecond.
-_LEAVE_SECONDS: Final = 0.5
-_LEAVE_POLL_SECONDS: Final = 0.001
+# The longest wait for a thread to release a future. Usually it takes a millisecond.
+_RELEASE_SECONDS: Final = 0.5
+_RELEASE_POLL_SECONDS: Final = 0.001
 # The process that has used obstore; two of them in a forked process.
 _processes: Final[set[int]] = set()
 
@@ -75,7 +75,7 @@ class StoreObject:
         _check_process()
         try:
             # Not HEAD: some servers refuse it, and signed requests may allow only GET.
-            result = await _ended(obstore.get_async(store, key, options={"range": (0, 1)}))
+            result = await _completed(obstore.get_async(store, key, options={"range": (0, 1)}))
         except Exception as exc:  # noqa: BLE001 - translated
             is_empty = _is_unsatisfiable(exc)
             failure = SourceError(f"{display_name} is empty; there is nothing to upload.") if is_empty else None
@@ -101,7 +101,7 @@ class StoreObject:
         if self._etag is not None and not self._etag.startswith("W/"):
             options["if_match"] = self._etag
         try:
-            result = await _ended(obstore.get_async(self._store, self._key, options=options))
+            result = await _completed(obstore.get_async(self._store, self._key, options=options))
             # Some servers ignore the condition.
             if _version_of(result.meta) != self.version or result.meta["size"] != self.size_bytes:
                 raise changed(self.display_name)
@@ -209,18 +209,18 @@ def list_objects(url: str) -> list[str]:
     raise failure
 
 
-async def _ended(call: Awaitable[T]) -> T:
-    """The result of a call of obstore, after its thread has left the interpreter."""
+async def _completed(call: Awaitable[T]) -> T:
+    """The result of a call of obstore, once its future is released."""
     future = weakref.ref(call)
     try:
         return await call
     finally:
         del call
-        await _left(future)
+        await _released(future)
 
 
 async def _chunks_of(stream: AsyncIterator[Any]) -> AsyncGenerator[memoryview, None]:
-    """The chunks of a response. At the end, the thread of the last call has left the interpreter."""
+    """The chunks of a response. Ends once the future of the last call is released."""
     call: Awaitable[Any] | None = None
     try:
         with suppress(StopAsyncIteration):
@@ -230,14 +230,14 @@ async def _chunks_of(stream: AsyncIterator[Any]) -> AsyncGenerator[memoryview, N
     finally:
         if call is not None:
             future, call = weakref.ref(call), None
-            await _left(future)
+            await _released(future)
 
 
-async def _left(future: Callable[[], object]) -> None:
-    """Wait until the thread of a call has left the interpreter: it holds the last reference to the future."""
-    with anyio.move_on_after(_LEAVE_SECONDS, shield=True):
+async def _released(future: Callable[[], object]) -> None:
+    """Wait until obstore's thread has dropped its reference to a future, the last one."""
+    with anyio.move_on_after(_RELEASE_SECONDS, shield=True):
         while future() is not None:  # noqa: ASYNC110 - a dropped reference sets no event
-            await anyio.sleep(_LEAVE_POLL_SECONDS)
+            await anyio.sleep(_RELEASE_POLL_SECONDS)
 
 
 def _check_process() -> None:

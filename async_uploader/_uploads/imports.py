@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-import secrets
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from async_uploader._api.service import Service
-from async_uploader._errors import ConflictError, UploaderError
 from async_uploader._flow.retries import RetryRunner
 from async_uploader._models import MARK_CONTENT, MARK_INTENT, MARK_KEY, Video
-from async_uploader._resume.containers import RemoteContainers
-from async_uploader._resume.marks import caller_metadata
-from async_uploader._resume.shared_containers import SharedContainers
+from async_uploader._resume.containers import RemoteContainers, entry_of
+from async_uploader._resume.marks import new_intent
+from async_uploader._resume.shared_containers import SharedContainers, key_of_another_source
 from async_uploader._urls import url_digest
 from async_uploader.events import Operation, RequestKind
-
-log: Final = logging.getLogger("async_uploader")
-
-# Enough to be unique in an account.
-_INTENT_BYTES: Final = 16
 
 
 class VideoImport:
@@ -40,7 +32,7 @@ class VideoImport:
         self._service = service
         self._retries = retries
         self._containers = containers
-        entry = (MARK_INTENT, secrets.token_hex(_INTENT_BYTES)) if key is None else (MARK_KEY, key)
+        entry = (MARK_INTENT, new_intent()) if key is None else (MARK_KEY, key)
         self._metadata = [entry] if key is None else [entry, (MARK_CONTENT, _content_of(source))]
         self._shared = SharedContainers(self._containers, key=entry[0], value=entry[1], total_bytes=None)
         self._requests = 0
@@ -67,25 +59,14 @@ class VideoImport:
         if self._key is not None or self._requests > 1:
             settled = await self._shared.settle(video.video_id)
             video = settled.video if settled else video
-        return await self._without_intent(video) if self._key is None else self._checked(video)
+        if self._key is None:
+            return await self._containers.remove_entries(video, {MARK_INTENT})
+        return self._checked(video)
 
     def _checked(self, video: Video) -> Video:
-        if (MARK_CONTENT, _content_of(self._source)) not in ((entry.key, entry.value) for entry in video.metadata):
-            raise ConflictError(
-                f"The idempotency key {self._key!r} belongs to another source, whose video is {video.video_id}. "
-                "Use a new key for this source."
-            )
+        if self._key is not None and entry_of(video, MARK_CONTENT) != _content_of(self._source):
+            raise key_of_another_source(self._key, video, "this source")
         return video
-
-    async def _without_intent(self, video: Video) -> Video:
-        try:
-            return await self._containers.update(
-                video.video_id, {"metadata": caller_metadata(video, without={MARK_INTENT})}
-            )
-        except UploaderError as exc:
-            # The import has succeeded nevertheless.
-            log.warning("Cannot remove an entry from the metadata of video %s: %s", video.video_id, exc)
-            return video
 
 
 def _content_of(source: str) -> str:

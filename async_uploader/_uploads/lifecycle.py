@@ -203,9 +203,8 @@ class Upload:
         if video_id is None and not self._context.service.delegated:
             video_id = await self._container.create(job.payload, job.plan)
         # The response to the creation contains the rate limit, so the plan is fitted again, unless the container's
-        # marks already contain it.
-        is_marked = self._context.resume is not None and self._context.resume.uses_marks
-        return (job if is_marked else self._fitted(job)), video_id
+        # metadata already contains it.
+        return (job if self._is_shared else self._fitted(job)), video_id
 
     def _fitted(self, job: Job) -> Job:
         allowance = self._context.retries.limiter.allowance()

@@ -104,8 +104,8 @@ class Uploads:
 
     async def _feed(self, send_item: MemoryObjectSendStream[UploadItem]) -> None:
         async with send_item:
-            async for item in _iterate(self._items):
-                await send_item.send(_as_item(item))
+            async for item in iterate_items(self._items):
+                await send_item.send(item)
 
     async def _work(self, receive_item: MemoryObjectReceiveStream[UploadItem]) -> None:
         async with receive_item:
@@ -135,15 +135,19 @@ class Uploads:
             return _unexpected(item, exc)
 
 
-async def _iterate(items: Iterable[object] | AsyncIterable[object]) -> AsyncIterator[object]:
+async def iterate_items(items: Iterable[object] | AsyncIterable[object]) -> AsyncIterator[UploadItem]:
+    """The items of any iterable, as objects of one type.
+
+    :raises TypeError: it is a single source
+    """
     if isinstance(items, str | bytes | os.PathLike):
         raise TypeError("upload_many() takes an iterable of sources, not a single one")
     if isinstance(items, AsyncIterable):
         async for item in items:
-            yield item
+            yield _as_item(item)
     else:
         for item in items:
-            yield item
+            yield _as_item(item)
 
 
 def _as_item(item: object) -> UploadItem:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from inspect import isawaitable
 from pathlib import Path
@@ -27,6 +27,7 @@ from async_uploader import (
 from async_uploader._catalogue.item import Item
 from async_uploader._catalogue.results import ResultsFile, SourceKey, open_results, source_key
 from async_uploader._options import import_options, split_options
+from async_uploader._uploads.many import iterate_items
 from async_uploader._urls import remote_scheme
 
 from ._keys import derived_key
@@ -121,7 +122,7 @@ class Fleet:
         :returns: an async iterator of :class:`~async_uploader.Uploaded` and :class:`~async_uploader.Failed`
         """
         running: dict[asyncio.Task[UploadResult], None] = {}
-        source, is_exhausted = _iterate(items), False
+        source, is_exhausted = iterate_items(items), False
         try:
             while True:
                 while not is_exhausted and len(running) < await self._window():
@@ -226,18 +227,3 @@ def _task_of(item: UploadItem) -> UploadTask:
     if not remote_scheme(source):
         source = os.path.abspath(source)
     return UploadTask(source=source, options=options, is_import=item.is_url)
-
-
-async def _iterate(
-    items: Iterable[Source | UploadItem] | AsyncIterable[Source | UploadItem],
-) -> AsyncIterator[UploadItem]:
-    if isinstance(items, AsyncIterable):
-        async for item in items:
-            yield _as_item(item)
-    else:
-        for item in items:
-            yield _as_item(item)
-
-
-def _as_item(item: Source | UploadItem) -> UploadItem:
-    return item if isinstance(item, UploadItem) else UploadItem(source=item)

@@ -36,8 +36,10 @@ types: $(BIN)/.ready
 	$(BIN)/mypy
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/basedpyright
 
+# Tests wait more than they compute. Without bytecode files, every process of theirs would compile everything again.
+unexport PYTHONDONTWRITEBYTECODE
 tests: $(BIN)/.ready
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 4 --dist worksteal
 
 # Run a command for each `version` of Python that is found as `python`, and list the results. With pyenv, only shims are
 # on the PATH, and they fail for versions that are not selected.
@@ -80,9 +82,9 @@ else
 endif
 
 MINUTES ?= 10
-soak: $(BIN)/.ready  ## random faults, cancellations and restarts for MINUTES=10; prints counts. Then random requests
+soak: $(BIN)/.ready  ## random faults, cancellations and restarts for MINUTES=10; prints counts. Then the tests marked `soak`
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
-	$(BIN)/python -m pytest -m soak tests/emulator/test_fuzz_openapi.py
+	$(BIN)/python -m pytest -m soak
 
 $(BIN)/.bench $(BIN)/.docs $(BIN)/.dist $(BIN)/.lowest: $(BIN)/.%: $(BIN)/.ready
 	$(BIN)/python -m pip install --quiet --group $*

@@ -124,3 +124,21 @@ async def test_an_exception_of_a_listener_ends_the_upload(source: Path) -> None:
             await upload(source, api_key=KEY, base_url=emulator.url, on_event=listener)
         assert isinstance(failed.value.__cause__, RuntimeError)
         assert not emulator.videos
+
+
+async def test_listeners_do_not_hide_events_from_each_other(source: Path) -> None:
+    """A failing listener ends the upload; those after it still get the event."""
+
+    def fails(event: events.UploadEvent) -> None:
+        if isinstance(event, events.PartEnded):
+            raise RuntimeError("no more")  # noqa: TRY004 - any error will do
+
+    received: list[events.UploadEvent] = []
+    async with Emulator() as emulator:
+        with events.listen(fails), pytest.raises(UploadFailed, match="no more"):
+            await upload(source, api_key="local-key", base_url=emulator.url, on_event=received.append)
+    began, ended = (
+        sorted((event.part_number, event.attempt) for event in received if isinstance(event, kind))
+        for kind in (events.PartBegan, events.PartEnded)
+    )
+    assert began == ended != []

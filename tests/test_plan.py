@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from async_uploader import ConfigurationError
 from async_uploader._limits import GIB, MAX_PART_BYTES, MAX_PARTS, MAX_VIDEO_BYTES, MIB, MIN_PART_BYTES
-from async_uploader._plan import Allowance, fit_to_allowance, plan_parts
+from async_uploader._plan import Allowance, fit_to_allowance, plan_parts, plan_stream
 
 
 @pytest.mark.parametrize(
@@ -122,3 +122,24 @@ def test_fitted_parts_are_never_smaller_than_planned(
     )
     assert usual.part_bytes <= plan.part_bytes <= MAX_PART_BYTES
     assert sum(part.size_bytes for part in plan.parts()) == total_bytes
+
+
+def test_stream_parts_grow_and_the_biggest_video_fits() -> None:
+    plan = plan_stream(buffer_bytes=64 * MIB)
+    sizes = [plan.size_of(number) for number in range(1, 10_001)]
+    assert sizes[:20] == [MIN_PART_BYTES] * 20
+    assert sizes == sorted(sizes)
+    assert max(sizes) == MAX_PART_BYTES
+    assert sum(sizes) >= MAX_VIDEO_BYTES
+    fast = Allowance(remaining=0, limit=100, window_bytes=60 * 40 * MIB)
+    assert [plan.size_of(number, fast) for number in (1, 100, 200)] == [30 * MIB, 30 * MIB, 50 * MIB]
+    slow = Allowance(remaining=0, limit=100, window_bytes=60 * MIB)
+    assert [plan.size_of(number, slow) for number in (1, 100)] == [5 * MIB, 25 * MIB]
+    live = plan_stream(buffer_bytes=64 * MIB, live=True)
+    assert sum(live.size_of(number) for number in range(1, 10_001)) >= MAX_VIDEO_BYTES
+
+
+@pytest.mark.parametrize(("buffer_bytes", "most"), [(0, 2), (25 * MIB, 3), (64 * MIB, 10), (1024 * MIB, 32)])
+def test_the_parts_in_flight_of_a_stream_fit_into_the_memory_budget(buffer_bytes: int, most: int) -> None:
+    assert plan_stream(buffer_bytes=buffer_bytes).concurrency == most
+    assert plan_stream(buffer_bytes=buffer_bytes, concurrency=7).concurrency == 7

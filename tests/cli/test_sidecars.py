@@ -218,7 +218,7 @@ def test_killed_between_the_video_and_its_captions(
     start_online: StartCli, online: Cli, service: Service, write: Callable[..., None]
 ) -> None:
     write(MOVIE)
-    service.portal.call(service.emulator.add_fault, Fault.parse("captions,times=1:stall=20"))
+    service.portal.call(service.emulator.add_fault, Fault.parse("captions,times=1:stall=forever"))
     arguments = ("upload", "movie.mp4", "--captions=en=movie.en.vtt", "--thumbnail=movie.jpg", "-v")
     process = start_online(*arguments)
     assert process.stderr is not None

@@ -110,8 +110,19 @@ def left_in(directory: Path) -> list[Path]:
     return list(directory.iterdir())
 
 
-@pytest.mark.parametrize("kind", ["upload", "program", "uvloop", "plugin"])
-@pytest.mark.parametrize(("number", "times"), SIGNALS.values(), ids=SIGNALS)
+@pytest.mark.parametrize(
+    ("kind", "number", "times"),
+    [
+        pytest.param(kind, *SIGNALS[name], id=f"{name}-{kind}")
+        for kind, names in {
+            "upload": SIGNALS,
+            "program": SIGNALS,
+            "uvloop": ("INT", "TERM"),
+            "plugin": ("INT", "TERM"),
+        }.items()
+        for name in names
+    ],
+)
 def test_signals_at_any_moment(
     forks: Forks,
     tmp_path: Path,

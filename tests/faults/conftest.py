@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -19,6 +21,8 @@ from async_uploader._flow.retries import RetryPolicy
 from async_uploader.emulator import Emulator
 from harness.forking import Forks
 from harness.world import KEY, QuickClient, Source, isolated, make_source
+
+from .matrix import SEVERAL_BYTES
 
 
 @pytest.fixture
@@ -45,6 +49,14 @@ def source_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Sourc
         return made[size_bytes]
 
     return source_of
+
+
+@pytest.fixture
+def movie(source_of: Callable[[int], Source], tmp_path: Path) -> Source:
+    """A copy of a source, which the test may change."""
+    original = source_of(SEVERAL_BYTES)
+    shutil.copyfile(original.path, tmp_path / "movie.mp4")
+    return replace(original, path=tmp_path / "movie.mp4")
 
 
 class ImpatientClient(QuickClient):

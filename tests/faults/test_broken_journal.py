@@ -26,7 +26,7 @@ from harness.forking import Forks
 from harness.world import KEY, PART, Source, check_sentence, run_upload, service
 
 from .leaks import join_threads
-from .test_identity import _interrupted
+from .resuming import interrupted_upload
 
 SourceOf = Callable[[int], Source]
 
@@ -182,7 +182,7 @@ async def test_upload_with_a_damaged_journal(seed: int, source_of: SourceOf, sta
     rng = random.Random(seed)
     path = state / "async_uploader" / "journal.sqlite3"
     async with service() as emulator:
-        await _interrupted(emulator, source)
+        await interrupted_upload(emulator, source)
         await join_threads()
         if seed % 2:
             with closing(sqlite3.connect(path)) as database, database:

@@ -1,14 +1,11 @@
-"""Files that are renamed, get other attributes, or are modified with their modification time restored."""
+"""Files that get other attributes, or are modified with their modification time restored."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import sqlite3
 import threading
 from collections.abc import Callable
-from contextlib import closing
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -22,31 +19,22 @@ from async_uploader._limits import MIB
 from async_uploader._plan import Part
 from async_uploader._sources.file import FileSource
 from async_uploader._sources.read_parts import ReadParts
-from async_uploader.emulator import Emulator, Fault
-from async_uploader.events import RetryScheduled, UploadEvent
+from async_uploader.emulator import Emulator
+from async_uploader.events import PartBegan, RetryScheduled, UploadEvent
 from harness.world import PART, Run, Source, check_finished, check_sentence, run_upload, service, uploads
 
-from .conftest import StartUpload
 from .leaks import join_threads
+from .matrix import SEVERAL_BYTES
+from .resuming import change_journal, interrupted_container
 
 SourceOf = Callable[[int], Source]
 
-_BYTES: Final = 3 * PART - 1
 _RATE: Final = 20_000_000  # bytes a second: slow enough for a change in the middle of a part
 _DIFFERS: Final = (
     "has changed since the upload began: its contents differ, although its size and modification time"
 )
 # An offset between two blocks of the sample, which are 16 KiB long.
-_NOT_IN_SAMPLE: Final = 5 * (_BYTES // 256) + 20_000
-
-
-@pytest.fixture
-def movie(source_of: SourceOf, tmp_path: Path) -> Source:
-    """A copy of a source with three parts."""
-    original = source_of(_BYTES)
-    path = tmp_path / "movie.mp4"
-    shutil.copyfile(original.path, path)
-    return Source(path=path, size_bytes=original.size_bytes, sha256=original.sha256)
+_NOT_IN_SAMPLE: Final = 5 * (SEVERAL_BYTES // 256) + 20_000
 
 
 def _write(path: Path, *, at: int) -> None:
@@ -244,27 +232,12 @@ async def test_cancelled_comparison_stops(movie: Source, monkeypatch: pytest.Mon
 # Changes before the upload is resumed
 
 
-async def _interrupted(emulator: Emulator, source: Source, **options: Any) -> str:
-    """An upload that fails at its last part; returns the id of its container."""
-    emulator.add_fault(Fault.parse("upload,part=last:status=503"))
-    run = await run_upload(emulator, source, **{"resume": "local", "max_attempts": 1, "concurrency": 1, **options})
-    emulator.clear_faults()
-    assert run.error is not None
-    (video_id,) = emulator.videos
-    return video_id
-
-
-def _query(state: Path, statement: str) -> list[Any]:
-    with closing(sqlite3.connect(state / "async_uploader" / "journal.sqlite3")) as database, database:
-        return database.execute(statement).fetchall()
-
-
 @pytest.mark.anyio
 @pytest.mark.parametrize("at", [0, PART + _NOT_IN_SAMPLE], ids=["in the sample", "between blocks of the sample"])
 async def test_change_of_received_bytes_starts_again(at: int, movie: Source) -> None:
     """The file is uploaded from its beginning, and the unfinished container is deleted."""
     async with service() as emulator:
-        before = await _interrupted(emulator, movie)
+        before = await interrupted_container(emulator, movie)
         _write(movie.path, at=at)
         run = await run_upload(emulator, movie, resume="local")
         assert run.video is not None, run.error
@@ -276,8 +249,8 @@ async def test_change_of_received_bytes_starts_again(at: int, movie: Source) -> 
 async def test_change_of_missing_bytes_is_resumed(movie: Source) -> None:
     """The service has none of these bytes, so the video is the current file."""
     async with service() as emulator:
-        before = await _interrupted(emulator, movie)
-        last = (2 * PART // (_BYTES // 256) + 2) * (_BYTES // 256) + 20_000
+        before = await interrupted_container(emulator, movie)
+        last = (2 * PART // (SEVERAL_BYTES // 256) + 2) * (SEVERAL_BYTES // 256) + 20_000
         _write(movie.path, at=last)
         run = await run_upload(emulator, movie, resume="local")
         assert run.video is not None, run.error
@@ -292,13 +265,13 @@ async def test_change_of_attributes_is_resumed(
 ) -> None:
     """The journal stores the new change time, so the next run compares nothing."""
     async with service() as emulator:
-        before = await _interrupted(emulator, movie)
+        before = await interrupted_container(emulator, movie)
         change(movie.path)
         since = asyncio.get_running_loop().time()
-        await _interrupted(emulator, movie)
+        await interrupted_container(emulator, movie)
         await join_threads()
-        assert _query(state, "SELECT ctime_ns FROM upload") == [(movie.path.stat().st_ctime_ns,)]
-        assert len(_query(state, "SELECT 1 FROM part WHERE length(checksum) = 16")) == 2
+        assert change_journal(state, "SELECT ctime_ns FROM upload") == [(movie.path.stat().st_ctime_ns,)]
+        assert len(change_journal(state, "SELECT 1 FROM part WHERE length(checksum) = 16")) == 2
         run = await run_upload(emulator, movie, resume="local")
         assert run.video is not None, run.error
         assert run.video.video_id == before
@@ -311,9 +284,9 @@ async def test_change_of_attributes_is_resumed(
 async def test_part_without_a_checksum(changed: bool, movie: Source, state: Path) -> None:
     """The process was killed before it recorded the part, so the part cannot be compared after a change."""
     async with service() as emulator:
-        before = await _interrupted(emulator, movie)
+        before = await interrupted_container(emulator, movie)
         await join_threads()
-        _query(state, "DELETE FROM part WHERE number = 2")
+        change_journal(state, "DELETE FROM part WHERE number = 2")
         if changed:
             movie.path.chmod(0o600)
         run = await run_upload(emulator, movie, resume="local")
@@ -325,13 +298,16 @@ async def test_part_without_a_checksum(changed: bool, movie: Source, state: Path
 @pytest.mark.anyio
 async def test_missing_checksums_are_computed_on_resuming(movie: Source, state: Path) -> None:
     """A chmod during the resumed upload can then be compared."""
-    async with service(connection_rate=_RATE) as emulator:
-        before = await _interrupted(emulator, movie)
+
+    def listen(event: UploadEvent) -> None:
+        if isinstance(event, PartBegan):
+            movie.path.chmod(0o600)
+
+    async with service() as emulator:
+        before = await interrupted_container(emulator, movie)
         await join_threads()
-        _query(state, "DELETE FROM part WHERE number = 2")
-        change = partial(movie.path.chmod, 0o600)
-        after_bytes = emulator.statistics().bytes_received + MIB // 2
-        run = await _upload_and_change(change, movie, after_bytes=after_bytes, emulator=emulator, resume="local")
+        change_journal(state, "DELETE FROM part WHERE number = 2")
+        run = await run_upload(emulator, movie, resume="local", on_event=listen)
         assert run.video is not None, run.error
         assert run.video.video_id == before
         await check_finished(emulator, movie, before)
@@ -341,10 +317,10 @@ async def test_missing_checksums_are_computed_on_resuming(movie: Source, state: 
 async def test_entry_of_an_older_version_is_resumed(movie: Source, state: Path) -> None:
     """It has neither a change time nor checksums."""
     async with service() as emulator:
-        before = await _interrupted(emulator, movie)
+        before = await interrupted_container(emulator, movie)
         await join_threads()
-        _query(state, "UPDATE upload SET ctime_ns = NULL")
-        _query(state, "UPDATE part SET checksum = NULL")
+        change_journal(state, "UPDATE upload SET ctime_ns = NULL")
+        change_journal(state, "UPDATE part SET checksum = NULL")
         movie.path.chmod(0o600)
         run = await run_upload(emulator, movie, resume="local")
         assert run.video is not None, run.error
@@ -370,92 +346,3 @@ async def test_keep_finished_notices_changes(resume: str, movie: Source) -> None
         assert third.video.video_id != first.video.video_id
         assert (await emulator.finished(third.video.video_id)).sha256 == _current(movie).sha256
         assert (await emulator.finished(first.video.video_id)).sha256 == movie.sha256
-
-
-# Other names of the same file
-
-
-def _dotted(path: Path) -> Path:
-    (path.parent / "sub").mkdir()
-    return path.parent / "sub" / ".." / path.name
-
-
-def _symbolic(path: Path) -> Path:
-    link = path.with_name("link.mp4")
-    link.symlink_to(path.name)
-    return link
-
-
-def _hard(path: Path) -> Path:
-    link = path.with_name("hard.mp4")
-    link.hardlink_to(path)
-    return link
-
-
-def _renamed(path: Path) -> Path:
-    (path.parent / "elsewhere").mkdir()
-    return path.rename(path.parent / "elsewhere" / "new.mp4")
-
-
-NAMES: Final = {"sub/..": _dotted, "symbolic link": _symbolic, "hard link": _hard, "renamed": _renamed}
-
-
-def _source_at(path: Path, movie: Source) -> Source:
-    return Source(path=path, size_bytes=movie.size_bytes, sha256=movie.sha256)
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("other", NAMES.values(), ids=NAMES)
-async def test_other_name_of_the_file_is_resumed(
-    other: Callable[[Path], Path], movie: Source, state: Path
-) -> None:
-    """The journal keeps one entry."""
-    async with service() as emulator:
-        before = await _interrupted(emulator, movie)
-        source = _source_at(other(movie.path), movie)
-        assert await _interrupted(emulator, source) == before
-        await join_threads()
-        assert len(_query(state, "SELECT 1 FROM upload")) == 1
-        run = await run_upload(emulator, source, resume="local")
-        assert run.video is not None, run.error
-        assert run.video.video_id == before
-        await check_finished(emulator, movie, before)
-        await join_threads()
-        assert _query(state, "SELECT 1 FROM upload") == []
-
-
-@pytest.mark.anyio
-async def test_copy_is_another_source(movie: Source) -> None:
-    """A copy has another inode, and becomes another video."""
-    async with service() as emulator:
-        before = await _interrupted(emulator, movie)
-        copy = movie.path.with_name("copy.mp4")
-        shutil.copy2(movie.path, copy)
-        run = await run_upload(emulator, _source_at(copy, movie), resume="local")
-        assert run.video is not None, run.error
-        assert run.video.video_id != before
-        run = await run_upload(emulator, movie, resume="local")
-        assert run.video is not None, run.error
-        assert run.video.video_id == before
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("other", [_dotted, _symbolic, _hard], ids=["sub/..", "symbolic link", "hard link"])
-async def test_concurrent_uploads_under_two_names_are_refused(
-    other: Callable[[Path], Path], command: StartUpload, movie: Source, state: Path
-) -> None:
-    """The locks of the first upload survive the refusal of the second."""
-    source = _source_at(other(movie.path), movie)
-    async with service("upload,part=last,times=1:stall=forever") as emulator:
-        async with command(emulator, movie, state):
-            await emulator.wait_for(lambda emulator: emulator.statistics().uploads_in_flight)
-            for _ in range(2):
-                async with command(emulator, source, state) as second:
-                    out, err = await second.wait()
-                assert (second.returncode, out) == (2, "")
-                assert err == f"error: {source.path} is already being uploaded by another process.\n"
-            assert len(emulator.videos) == 1
-        emulator.clear_faults()
-        run = await run_upload(emulator, source, resume="local")
-        assert run.video is not None, run.error
-        await check_finished(emulator, source, run.video.video_id)

@@ -1,4 +1,4 @@
-"""Resuming: after kill -9, on another machine, and with a journal that is outdated, missing or unusable."""
+"""Resuming: after kill -9, on another machine, and when source, container or account have changed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,7 @@ import logging
 import random
 import shutil
 import signal
-import sqlite3
-import stat
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +19,6 @@ import pytest
 from async_uploader import ResumeMode, UploadFailed
 from async_uploader._limits import MIB
 from async_uploader._models import MARK_PLAN, MARK_SOURCE
-from async_uploader._resume.journal import Journal
 from async_uploader.emulator import Emulator, Fault
 from harness.world import (
     AUTH_HEADERS,
@@ -45,6 +40,7 @@ from .conftest import Command, StartUpload
 from .leaks import join_threads
 from .matrix import SEVERAL_BYTES
 from .proxy import Request, between, response
+from .resuming import interrupted_upload
 
 SourceOf = Callable[[int], Source]
 
@@ -167,17 +163,6 @@ async def test_concurrent_uploads_of_a_source_are_refused(
 # Outdated, missing or unusable journals
 
 
-async def _interrupted(emulator: Emulator, source: Source, **options: Any) -> UploadFailed:
-    """An upload that fails at its last part, and can be resumed."""
-    emulator.add_fault(Fault.parse("upload,part=last:status=503"))
-    run = await run_upload(emulator, source, **{"resume": "local", "max_attempts": 1, "concurrency": 1, **options})
-    emulator.clear_faults()
-    assert isinstance(run.error, UploadFailed)
-    assert run.error.resumable
-    assert run.error.parts_done == run.error.parts_total - 1 if run.error.parts_total else False
-    return run.error
-
-
 async def _check_restarted(
     emulator: Emulator, source: Source, run: Run, *, before: UploadFailed, is_kept: bool
 ) -> None:
@@ -209,19 +194,11 @@ def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
 Logged = Callable[[], list[str]]
 
 
-@pytest.fixture
-def movie(source_of: SourceOf, tmp_path: Path) -> Source:
-    """A copy of a source, which the test may change."""
-    original = source_of(SEVERAL_BYTES)
-    shutil.copyfile(original.path, tmp_path / "movie.mp4")
-    return Source(path=tmp_path / "movie.mp4", size_bytes=original.size_bytes, sha256=original.sha256)
-
-
 @pytest.mark.anyio
 async def test_stored_parts_are_not_sent_again(movie: Source, logged: Logged) -> None:
     """The log says how many parts are stored."""
     async with service() as emulator:
-        before = await _interrupted(emulator, movie)
+        before = await interrupted_upload(emulator, movie)
         missing = missing_bytes(emulator.videos[before.video_id or ""], movie, "part")
         since = asyncio.get_running_loop().time()
         run = await run_upload(emulator, movie, resume="local")
@@ -235,7 +212,7 @@ async def test_stored_parts_are_not_sent_again(movie: Source, logged: Logged) ->
 async def test_part_of_a_killed_process_arrives_late(movie: Source) -> None:
     """It arrives after the status was requested. It is the same part, so there is no conflict."""
     async with service() as emulator:
-        before = await _interrupted(emulator, movie)
+        before = await interrupted_upload(emulator, movie)
         emulator.add_fault(Fault.parse("upload,part=last,times=1:stall=0.5"))
         resuming = asyncio.create_task(run_upload(emulator, movie, resume="local"))
         await emulator.wait_for(lambda emulator: emulator.statistics().uploads_in_flight)
@@ -262,7 +239,7 @@ async def _send_by_hand(emulator: Emulator, source: Source, video_id: str | None
 async def test_changed_source_starts_again(movie: Source, tmp_path: Path, logged: Logged) -> None:
     """The unfinished container of the old file is deleted."""
     async with service() as emulator:
-        before = await _interrupted(emulator, movie)
+        before = await interrupted_upload(emulator, movie)
         other = make_source(movie.path, SEVERAL_BYTES)
         run = await run_upload(emulator, other, resume="local")
         await _check_restarted(emulator, other, run, before=before, is_kept=False)
@@ -274,7 +251,7 @@ async def test_changed_source_starts_again(movie: Source, tmp_path: Path, logged
 async def test_changed_source_with_marks(movie: Source, change: str) -> None:
     """New contents start again; the same contents under another name are resumed."""
     async with service() as emulator:
-        before = await _interrupted(emulator, movie, resume="anywhere")
+        before = await interrupted_upload(emulator, movie, resume="anywhere")
         if change == "rewritten":
             other = make_source(movie.path, SEVERAL_BYTES)
             run = await run_upload(emulator, other, resume="anywhere")
@@ -289,7 +266,7 @@ async def test_changed_source_with_marks(movie: Source, change: str) -> None:
 @pytest.mark.anyio
 async def test_deleted_container_starts_again(movie: Source, logged: Logged) -> None:
     async with service() as emulator:
-        before = await _interrupted(emulator, movie)
+        before = await interrupted_upload(emulator, movie)
         async with QuickClient(api_key=KEY, base_url=emulator.url) as client:
             await client.delete_video(before.video_id or "")
         run = await run_upload(emulator, movie, resume="local")
@@ -301,7 +278,7 @@ async def test_deleted_container_starts_again(movie: Source, logged: Logged) -> 
 async def test_finished_container_is_returned(movie: Source, logged: Logged) -> None:
     """The process was killed between the last response and its record. No part is sent."""
     async with service() as emulator:
-        before = await _interrupted(emulator, movie)
+        before = await interrupted_upload(emulator, movie)
         await _send_by_hand(emulator, movie, before.video_id, number=3)
         since = asyncio.get_running_loop().time()
         run = await run_upload(emulator, movie, resume="local")
@@ -314,7 +291,7 @@ async def test_finished_container_is_returned(movie: Source, logged: Logged) -> 
 async def test_container_with_other_contents_is_left(movie: Source, logged: Logged) -> None:
     """Another client has filled it with another file. A new container is created."""
     async with service() as emulator:
-        before = await _interrupted(emulator, movie)
+        before = await interrupted_upload(emulator, movie)
         form = aiohttp.FormData()
         form.add_field("file", b"something else", filename="x.mp4")
         headers = {**AUTH_HEADERS, "Content-Range": "part 3/3"}
@@ -329,7 +306,7 @@ async def test_container_with_other_contents_is_left(movie: Source, logged: Logg
 @pytest.mark.anyio
 async def test_entries_of_other_accounts_are_ignored(movie: Source, logged: Logged) -> None:
     async with service() as mine, service() as other:
-        before = await _interrupted(mine, movie)
+        before = await interrupted_upload(mine, movie)
         run = await run_upload(other, movie, resume="local")
         assert run.video is not None, run.error
         await check_finished(other, movie, run.video.video_id)
@@ -348,7 +325,7 @@ async def test_resumed_upload_keeps_its_options(
 ) -> None:
     """A warning says that the requested part size and ranges are ignored."""
     async with service() as emulator:
-        before = await _interrupted(emulator, movie, resume=resume)
+        before = await interrupted_upload(emulator, movie, resume=resume)
         if resume == "anywhere":
             await join_threads()
             shutil.rmtree(state)
@@ -365,7 +342,7 @@ async def test_resumed_upload_keeps_its_options(
 async def test_marks_do_not_affect_other_metadata(movie: Source) -> None:
     """The container has marks until the upload is finished."""
     async with service() as emulator:
-        before = await _interrupted(emulator, movie, resume="anywhere", metadata={"mine": "kept"})
+        before = await interrupted_upload(emulator, movie, resume="anywhere", metadata={"mine": "kept"})
         async with QuickClient(api_key=KEY, base_url=emulator.url) as client:
             marked = await client.get_video(before.video_id or "")
         assert {one.key for one in marked.metadata} == {"mine", MARK_SOURCE, MARK_PLAN}
@@ -405,137 +382,3 @@ async def test_metadata_of_other_programs_is_written_back_unchanged(movie: Sourc
         video = await client.upload(movie.path, resume=resume, part_size=PART)
     assert written == [foreign]
     assert video.raw["metadata"] == foreign
-
-
-def _not_a_database(state: Path) -> Path:
-    path = state / "async_uploader" / "journal.sqlite3"
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"this is not a database, and never was one " * 100)
-    return path
-
-
-def _truncated(state: Path) -> Path:
-    path = _not_a_database(state)
-    path.write_bytes(b"SQLite format 3\0" + bytes(50))
-    return path
-
-
-def _newer_version(state: Path) -> Path:
-    path = state / "async_uploader" / "journal.sqlite3"
-    path.parent.mkdir(parents=True)
-    with sqlite3.connect(path) as database:
-        database.execute("PRAGMA user_version = 99")
-    database.close()
-    return path
-
-
-def _file_instead_of_directory(state: Path) -> Path:
-    state.mkdir()
-    (state / "async_uploader").write_bytes(b"")
-    return state / "async_uploader" / "journal.sqlite3"
-
-
-def _directory_instead_of_file(state: Path) -> Path:
-    path = state / "async_uploader" / "journal.sqlite3"
-    path.mkdir(parents=True)
-    return path
-
-
-def _full_disk(state: Path) -> Path:
-    """Every write fails with ENOSPC."""
-    path = state / "async_uploader" / "journal.sqlite3"
-    path.parent.mkdir(parents=True)
-    path.symlink_to("/dev/full")
-    return path
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize("resume", ["local", "anywhere"])
-@pytest.mark.parametrize(
-    "damage",
-    [
-        _not_a_database,
-        _truncated,
-        _newer_version,
-        _file_instead_of_directory,
-        _directory_instead_of_file,
-        _full_disk,
-    ],
-)
-async def test_upload_without_a_usable_journal(
-    damage: Callable[[Path], Path],
-    resume: str,
-    movie: Source,
-    state: Path,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """The upload succeeds, with one warning."""
-    path = damage(state)
-    async with service() as emulator:
-        run = await run_upload(emulator, movie, resume=resume)
-        assert run.video is not None, run.error
-        await check_finished(emulator, movie, run.video.video_id)
-        assert run.video.metadata == ()
-    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    (warning,) = warnings
-    assert str(path.parent) in warning
-    assert warning.endswith(". Uploads continue without it, and may not be resumable.")
-
-
-@pytest.mark.anyio
-async def test_journal_fails_during_the_upload(
-    movie: Source, monkeypatch: pytest.MonkeyPatch, logged: Logged
-) -> None:
-    """The upload succeeds, with one warning."""
-    from async_uploader._resume.journal import Journal
-
-    def fail(*_: object, **__: object) -> None:
-        raise sqlite3.OperationalError("database or disk is full")
-
-    async with service() as emulator:
-        with monkeypatch.context() as patch:
-            patch.setattr(Journal, "acknowledge", fail)
-            run = await run_upload(emulator, movie, resume="local")
-        assert run.video is not None, run.error
-        await check_finished(emulator, movie, run.video.video_id)
-        (warning,) = logged()
-        assert (
-            "cannot be used: database or disk is full. Uploads continue without it, and may not be resumable."
-            in warning
-        )
-
-
-def test_concurrent_creation_of_the_journal(tmp_path: Path) -> None:
-    """Without the retries in ``open_database``, about one in a hundred fails with "database is locked"."""
-
-    def query(number: int) -> int:
-        journal = Journal(tmp_path / f"{number // 8}.sqlite3")
-        barrier.wait()
-        try:
-            return len(journal.unfinished())
-        finally:
-            journal.close()
-
-    barrier = threading.Barrier(8)
-    with ThreadPoolExecutor(8) as threads:
-        assert set(threads.map(query, range(320))) == {0}
-
-
-@pytest.mark.anyio
-async def test_journal_is_private_and_has_no_secrets(movie: Source, state: Path) -> None:
-    async with service() as emulator:
-        await _interrupted(emulator, movie, resume="anywhere")
-        bearers = emulator._server.credentials.bearers
-        secrets = [KEY, *bearers.expires_s, *bearers.refreshable_s]
-        assert len(secrets) == 3
-        await join_threads()
-        _check_files(state, secrets)
-
-
-def _check_files(state: Path, secrets: list[str]) -> None:
-    files = [path for path in state.rglob("*") if path.is_file()]
-    assert {path.name for path in files} >= {"journal.sqlite3"}
-    for path in files:
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
-        assert [secret for secret in secrets if secret.encode() in path.read_bytes()] == []
-    assert stat.S_IMODE((state / "async_uploader").stat().st_mode) == 0o700

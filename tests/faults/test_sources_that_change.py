@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -72,15 +71,6 @@ CHANGES: Final = (
     Change(name="becomes a directory", apply=_become_directory,
            message=f"{_CHANGED}it had 11,534,337 bytes and has "),
 )  # fmt: skip
-
-
-@pytest.fixture
-def movie(source_of: SourceOf, tmp_path: Path) -> Source:
-    """A copy of a source, which the test may change."""
-    original = source_of(SEVERAL_BYTES)
-    path = tmp_path / "movie.mp4"
-    shutil.copyfile(original.path, path)
-    return Source(path=path, size_bytes=original.size_bytes, sha256=original.sha256)
 
 
 async def _upload_and_change(

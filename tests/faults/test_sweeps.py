@@ -38,7 +38,7 @@ CASES = [
     ("kills", "key 4 parts --idempotency-key elsewhere: before Service.list_videos 3"),
     ("kills", "key 4 parts --idempotency-key elsewhere: after Service.send_part 2"),
     ("kills", "key 1 part --resume elsewhere: before Service.update_video 1"),
-    *(("machines", str(seed)) for seed in (6, 17, 18, 23)),
+    *(("machines", str(seed)) for seed in (17, 18)),
     ("cancellations", "Ctrl-C default 2 parts 80 ms: during Http.exchange 3"),
     ("cancellations", "SIGTERM --resume 1 part 300 ms: after Http.exchange 4"),
     ("cancellations", "cancel() --no-resume 1 part 80 ms: during Http.exchange 3"),
@@ -48,9 +48,9 @@ CASES = [
     ("deletes", "upload --no-resume, response lost, not killed"),
     ("certificates", "expired: upload"),
     ("certificates", "expired: during an upload"),
-    *(("journal", str(seed)) for seed in (0, 1, 3, 4, 5, 6)),
-    *(("responses", str(seed)) for seed in range(8)),
-    *(("terminals", str(seed)) for seed in range(4)),
+    *(("journal", str(seed)) for seed in (0, 1, 3)),
+    *(("responses", str(seed)) for seed in range(4)),
+    *(("terminals", str(seed)) for seed in range(2)),
     *(("batch", str(seed)) for seed in (2,)),
 ]
 

@@ -49,7 +49,7 @@ os.wait()
 """
 
 
-@pytest.mark.parametrize("scripts", [12, pytest.param(120, marks=[pytest.mark.soak, pytest.mark.timeout(300)])])
+@pytest.mark.parametrize("scripts", [8, pytest.param(120, marks=[pytest.mark.soak, pytest.mark.timeout(300)])])
 async def test_no_thread_aborts_at_exit(scripts: int, forks: Forks, tmp_path: Path) -> None:
     """Most scripts cancel their upload at a random moment, and end immediately."""
     rng = random.Random(16)

@@ -212,12 +212,12 @@ async def test_a_stalled_source_and_a_stalled_service_have_different_errors(
     content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with RangeServer(content, SourceFault(stall_after=0.5)) as server, service() as emulator:
-        assert await _failed_attempts(emulator, server, stall_timeout=0.4) == ["SourceUnavailable"]
-    assert "movie.mp4 cannot be read: no byte arrived for 0.4 s." in caplog.text
+        assert await _failed_attempts(emulator, server, stall_timeout=1.5) == ["SourceUnavailable"]
+    assert "movie.mp4 cannot be read: no byte arrived for 1.5 s." in caplog.text
     fault = "upload,part=2,times=1:stall=forever,when=middle"
     async with RangeServer(content) as server, service(fault) as emulator:
-        assert "TransportError" in await _failed_attempts(emulator, server, stall_timeout=0.4)
-    assert "No response from the service: nothing moved for 0.4 s." in caplog.text
+        assert "TransportError" in await _failed_attempts(emulator, server, stall_timeout=1.5)
+    assert "No response from the service: nothing moved for 1.5 s." in caplog.text
 
 
 async def _failed_attempts(emulator: Emulator, server: RangeServer, **options: Any) -> list[str]:

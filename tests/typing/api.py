@@ -300,3 +300,8 @@ def test_theirs(apivideo_emulator: RunningEmulator, apivideo_client: Client, api
 def service() -> Iterator[RunningEmulator]:
     with running_emulator(faults="part=1:cut", rate_limit=3) as running:
         yield running
+
+
+def wrong() -> None:
+    """Both checkers report an ignored error that is none, so this proves that they find errors."""
+    Client(api_key=1)  # type: ignore[arg-type]

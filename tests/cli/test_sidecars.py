@@ -218,13 +218,14 @@ def test_killed_between_the_video_and_its_captions(
     start_online: StartCli, online: Cli, service: Service, write: Callable[..., None]
 ) -> None:
     write(MOVIE)
-    service.portal.call(service.emulator.add_fault, Fault.parse("captions,times=1:stall=forever"))
+    service.portal.call(service.emulator.add_fault, Fault.parse("captions:stall=forever"))
     arguments = ("upload", "movie.mp4", "--captions=en=movie.en.vtt", "--thumbnail=movie.jpg", "-v")
     process = start_online(*arguments)
     assert process.stderr is not None
     assert any("Thumbnail added" in line for line in process.stderr)
     process.kill()
     process.wait()
+    service.portal.call(service.emulator.clear_faults)
     done = online(*arguments)
     assert done.returncode == 0, done.stderr
     assert len(service.emulator.videos) == 1

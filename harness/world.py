@@ -18,7 +18,6 @@ from async_uploader import Client, Progress, Video
 from async_uploader._errors import UploaderError
 from async_uploader._flow.retries import RetryPolicy
 from async_uploader._limits import MIB
-from async_uploader._progress import ProgressReporter
 from async_uploader._resume.containers import SettlingPolicy
 from async_uploader.emulator import Emulator, Fault, RequestRecord, VideoView
 
@@ -78,12 +77,9 @@ class QuickClient(Client):
 
 @contextmanager
 def isolated(state: Path) -> Iterator[None]:
-    """Report progress often, keep the journal in ``state``, and hide the user's settings."""
+    """Keep the journal in ``state``, and hide the user's settings."""
     environment = {name: text for name, text in os.environ.items() if not name.startswith("APIVIDEO_")}
-    with (
-        mock.patch.object(ProgressReporter, "_INTERVAL_SECONDS", 0.005),
-        mock.patch.dict(os.environ, {**environment, "XDG_STATE_HOME": str(state)}, clear=True),
-    ):
+    with mock.patch.dict(os.environ, {**environment, "XDG_STATE_HOME": str(state)}, clear=True):
         yield
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from async_uploader import Client
+from async_uploader.emulator import Emulator
 from harness.forking import Forks
 
 from .npm import packages
@@ -90,3 +92,15 @@ def sha256(path: Path) -> str:
 def anyio_backend() -> str:
     """aiohttp supports asyncio only."""
     return "asyncio"
+
+
+@pytest.fixture
+async def emulator() -> AsyncIterator[Emulator]:
+    async with Emulator() as emulator:
+        yield emulator
+
+
+@pytest.fixture
+async def client(emulator: Emulator) -> AsyncIterator[Client]:
+    async with Client(api_key="local-key", base_url=emulator.url) as client:
+        yield client

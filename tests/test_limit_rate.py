@@ -92,10 +92,10 @@ async def test_uploads_of_a_client_share_the_limit(make_file: MakeFile) -> None:
 
 
 async def test_waiting_for_the_limit_is_no_stall(make_file: MakeFile) -> None:
-    """The next write is allowed a second after the last one, three times later than the stall timeout."""
+    """The next write is allowed two seconds after the last one, which is longer than the stall timeout."""
     received: list[events.UploadEvent] = []
-    async with Emulator() as emulator, Client(api_key=KEY, base_url=emulator.url, limit_rate=1024) as client:
-        await client.upload(make_file(3000), stall_timeout=0.3, on_event=received.append)
+    async with Emulator() as emulator, Client(api_key=KEY, base_url=emulator.url, limit_rate=512) as client:
+        await client.upload(make_file(2000), stall_timeout=1.0, on_event=received.append)
     assert not [event for event in received if isinstance(event, events.RetryScheduled)]
 
 

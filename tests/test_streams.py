@@ -39,18 +39,6 @@ def data() -> bytes:
     return random.Random(7).randbytes(4 * PART)
 
 
-@pytest.fixture
-async def emulator() -> AsyncIterator[Emulator]:
-    async with Emulator() as emulator:
-        yield emulator
-
-
-@pytest.fixture
-async def client(emulator: Emulator) -> AsyncIterator[Client]:
-    async with Client(api_key="local-key", base_url=emulator.url) as client:
-        yield client
-
-
 def chunks(data: bytes, step: int) -> Iterator[bytes]:
     for offset in range(0, len(data), step):
         yield data[offset : offset + step]

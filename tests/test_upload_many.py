@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,19 +21,6 @@ from async_uploader import (
 from async_uploader.emulator import Emulator
 
 from .conftest import MIB, sha256
-
-
-@pytest.fixture
-async def emulator() -> AsyncIterator[Emulator]:
-    async with Emulator() as emulator:
-        yield emulator
-
-
-@pytest.fixture
-async def client(emulator: Emulator) -> AsyncIterator[Client]:
-    async with Client(api_key="local-key", base_url=emulator.url) as client:
-        yield client
-
 
 # Batches
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import socket
+import stat
 import subprocess
 import threading
 import time
@@ -146,3 +148,41 @@ def within(seconds: float) -> Iterator[None]:
     began = time.monotonic()
     yield
     assert time.monotonic() - began < seconds
+
+
+@pytest.fixture
+def make_device(tmp_path: Path) -> Callable[[str, int], Path]:
+    """Create a device, so that no test can replace one of the machine."""
+
+    def make(name: str, minor: int) -> Path:
+        path = tmp_path / name
+        try:
+            os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, minor))
+            path.open("wb", buffering=0).close()
+        except PermissionError:
+            pytest.skip("devices cannot be created here")
+        return path
+
+    return make
+
+
+@pytest.fixture
+def stdout_link(tmp_path: Path) -> str:
+    """A link like ``/dev/stdout``. A defect could replace that one for the whole machine."""
+    (tmp_path / "stdout").symlink_to("/proc/self/fd/1")
+    return "stdout"
+
+
+@pytest.fixture
+def special(tmp_path: Path, make_device: Callable[[str, int], Path]) -> Iterator[dict[str, Path]]:
+    """A file of each kind that is not regular."""
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket"))
+        yield {
+            **{name: tmp_path / name for name in ("fifo", "folder", "loop", "socket")},
+            "null": make_device("null", 3),
+            "full": make_device("full", 7),
+        }

@@ -186,12 +186,12 @@ def test_vv_logs_the_traceback_of_a_failure(start_cli: StartCli, make_file: Make
 
 def test_standard_output_without_a_reader(start_cli: StartCli, make_file: MakeFile) -> None:
     """A closed pipe is exit code 1 without a message."""
-    process = start_cli("upload", make_file("movie.mp4", 10), "--local", "--json", "--quiet")
-    assert process.stdout is not None
-    process.stdout.close()
-    assert process.stderr is not None
-    assert process.stderr.read() == ""
-    assert process.wait(timeout=30) == 1
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = start_cli("upload", make_file("movie.mp4", 10), "--local", "--json", "--quiet", stdout=writer)
+    os.close(writer)
+    assert process.communicate(timeout=30)[1] == ""
+    assert process.returncode == 1
 
 
 @pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 1), (signal.SIGINT, 2), (signal.SIGTERM, 1)])

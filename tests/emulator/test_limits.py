@@ -111,7 +111,7 @@ async def test_throttling(
         started = time.monotonic()
         await asyncio.gather(*(api.send(video_id, content(PART), expect=201) for video_id in video_ids))
         elapsed = time.monotonic() - started
-        assert seconds * 0.97 < elapsed < seconds * 1.5
+        assert seconds * 0.97 < elapsed < seconds * 3  # less than if all shared one connection's rate
 
 
 @pytest_anyio

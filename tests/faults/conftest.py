@@ -59,6 +59,9 @@ def movie(source_of: Callable[[int], Source], tmp_path: Path) -> Source:
     return replace(original, path=tmp_path / "movie.mp4")
 
 
+Logged = Callable[[], list[str]]
+
+
 class ImpatientClient(QuickClient):
     """Attempts each request twice, with backoffs of milliseconds."""
 
@@ -134,3 +137,10 @@ def command(forks: Forks) -> StartUpload:
             await process.wait()
 
     return command
+
+
+@pytest.fixture
+def logged(caplog: pytest.LogCaptureFixture) -> Logged:
+    """``logged()`` returns the messages about resuming."""
+    caplog.set_level(logging.INFO, "async_uploader.resume")
+    return lambda: [record.getMessage() for record in caplog.records if record.name == "async_uploader.resume"]

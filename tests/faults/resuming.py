@@ -1,15 +1,18 @@
-"""What tests of resuming share: interrupted uploads, and the contents of the journal."""
+"""Interrupted uploads, sources that change during an upload, and the contents of the journal."""
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import anyio
+
 from async_uploader import UploadFailed
 from async_uploader.emulator import Emulator, Fault
-from harness.world import FRAMING_BYTES, KEY, QuickClient, Source, run_upload, uploads
+from harness.world import FRAMING_BYTES, KEY, QuickClient, Run, Source, run_upload, uploads
 
 
 async def interrupted_upload(emulator: Emulator, source: Source, **options: Any) -> UploadFailed:
@@ -52,3 +55,19 @@ async def check_sent_once(emulator: Emulator, source: Source, video_id: str) -> 
     assert (view.sha256, view.size_bytes) == (source.sha256, source.size_bytes)
     refused = [one for one in uploads(emulator) if one.status == 400]
     assert emulator.statistics().bytes_again <= len(refused) * FRAMING_BYTES
+
+
+async def upload_and_change(
+    change: Callable[[], object], source: Source, *, after_bytes: int, emulator: Emulator, **options: Any
+) -> Run:
+    """Upload, and change the file once the service has received ``after_bytes``."""
+    runs: list[Run] = []
+
+    async def run() -> None:
+        runs.append(await run_upload(emulator, source, **options))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run)
+        await emulator.wait_for(lambda emulator: emulator.statistics().bytes_received > after_bytes)
+        change()
+    return runs[0]

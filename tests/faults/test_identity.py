@@ -11,7 +11,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
-import anyio
 import pytest
 
 from async_uploader import SourceFailed
@@ -19,13 +18,12 @@ from async_uploader._limits import MIB
 from async_uploader._plan import Part
 from async_uploader._sources.file import FileSource
 from async_uploader._sources.read_parts import ReadParts
-from async_uploader.emulator import Emulator
 from async_uploader.events import PartBegan, RetryScheduled, UploadEvent
-from harness.world import PART, Run, Source, check_finished, check_sentence, run_upload, service, uploads
+from harness.world import PART, Source, check_finished, check_sentence, run_upload, service, uploads
 
 from .leaks import join_threads
 from .matrix import SEVERAL_BYTES
-from .resuming import change_journal, interrupted_container
+from .resuming import change_journal, interrupted_container, upload_and_change
 
 SourceOf = Callable[[int], Source]
 
@@ -74,21 +72,6 @@ ATTRIBUTES: Final = {
 # Changes during the upload
 
 
-async def _upload_and_change(
-    change: Callable[[], object], movie: Source, *, after_bytes: int, emulator: Emulator, **options: Any
-) -> Run:
-    runs: list[Run] = []
-
-    async def run() -> None:
-        runs.append(await run_upload(emulator, movie, **options))
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(run)
-        await emulator.wait_for(lambda emulator: emulator.statistics().bytes_received > after_bytes)
-        change()
-    return runs[0]
-
-
 @pytest.mark.anyio
 @pytest.mark.parametrize("resume", ["off", "local"], ids=["resume off", "resume on"])
 @pytest.mark.parametrize(
@@ -104,7 +87,7 @@ async def test_change_of_sent_bytes_fails_the_upload(
     async with service(connection_rate=_RATE) as emulator:
         change = partial(_write, movie.path, at=at)
         options = {"concurrency": concurrency, "resume": resume}
-        run = await _upload_and_change(change, movie, after_bytes=after_bytes, emulator=emulator, **options)
+        run = await upload_and_change(change, movie, after_bytes=after_bytes, emulator=emulator, **options)
         assert isinstance(run.error, SourceFailed)
         assert _DIFFERS in str(run.error)
         check_sentence(str(run.error))
@@ -132,7 +115,7 @@ async def test_change_of_unsent_bytes_is_uploaded(movie: Source) -> None:
     """The parts that were sent are the same, so the video is the current file."""
     async with service(connection_rate=_RATE) as emulator:
         change = partial(_write, movie.path, at=2 * PART + MIB // 2)
-        run = await _upload_and_change(change, movie, after_bytes=MIB, emulator=emulator, concurrency=1)
+        run = await upload_and_change(change, movie, after_bytes=MIB, emulator=emulator, concurrency=1)
         assert run.video is not None, run.error
         await check_finished(emulator, _current(movie), run.video.video_id)
 
@@ -146,7 +129,7 @@ async def test_change_of_attributes_is_ignored(
     """The bytes are the same. No part is sent again."""
     async with service(connection_rate=_RATE) as emulator:
         options = {"concurrency": concurrency, "resume": "local"}
-        run = await _upload_and_change(
+        run = await upload_and_change(
             partial(change, movie.path), movie, after_bytes=PART + MIB, emulator=emulator, **options
         )
         assert run.video is not None, run.error
@@ -158,7 +141,7 @@ async def test_change_between_two_attempts_fails_the_upload(movie: Source) -> No
     """The service may have stored the first attempt, so the second one must have the same bytes."""
     async with service("upload,part=2:stall=0.3,when=late", "upload,part=2,times=1:cut,when=late") as emulator:
         change = partial(_write, movie.path, at=PART)
-        run = await _upload_and_change(change, movie, after_bytes=2 * PART, emulator=emulator, concurrency=1)
+        run = await upload_and_change(change, movie, after_bytes=2 * PART, emulator=emulator, concurrency=1)
         assert isinstance(run.error, SourceFailed)
         assert _DIFFERS in str(run.error)
         assert dict(emulator.videos) == {}
@@ -177,7 +160,7 @@ async def test_one_comparison_serves_all_parts(movie: Source, monkeypatch: pytes
     monkeypatch.setattr(ReadParts, "accept", accept)
     async with service(connection_rate=_RATE) as emulator:
         change = partial(movie.path.chmod, 0o600)
-        run = await _upload_and_change(change, movie, after_bytes=PART + MIB, emulator=emulator, concurrency=1)
+        run = await upload_and_change(change, movie, after_bytes=PART + MIB, emulator=emulator, concurrency=1)
         assert run.video is not None, run.error
     assert sorted(number for numbers in compared for number in numbers) in ([1, 2], [1, 2, 3])
 

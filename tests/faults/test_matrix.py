@@ -58,7 +58,7 @@ async def test_pairwise(cases: list[Case], source_of: SourceOf) -> None:
 async def test_progress_decreases_after_a_failed_attempt(source_of: SourceOf) -> None:
     """The bytes of a failed attempt no longer count as sent."""
     source = source_of(SEVERAL_BYTES)
-    async with service("upload,part=first,times=1:cut,when=late", connection_rate=50_000_000) as emulator:
+    async with service("upload,part=first,times=1:cut,when=late", connection_rate=15_000_000) as emulator:
         run = await run_upload(emulator, source, concurrency=1)
     sent = [moment.sent_bytes for moment in run.progress]
     falls = [before for before, after in pairwise(sent) if after < before]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import logging
 import random
 import shutil
 import signal
@@ -36,7 +35,7 @@ from harness.world import (
     uploads,
 )
 
-from .conftest import Command, StartUpload
+from .conftest import Command, Logged, StartUpload
 from .leaks import join_threads
 from .matrix import SEVERAL_BYTES
 from .proxy import Request, between, response
@@ -179,19 +178,6 @@ async def _check_resumed(emulator: Emulator, source: Source, run: Run, *, before
     assert run.video is not None, run.error
     assert run.video.video_id == before.video_id
     await check_finished(emulator, source, run.video.video_id)
-
-
-def _messages(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "async_uploader.resume"]
-
-
-@pytest.fixture
-def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    caplog.set_level(logging.INFO, "async_uploader.resume")
-    return lambda: _messages(caplog)
-
-
-Logged = Callable[[], list[str]]
 
 
 @pytest.mark.anyio

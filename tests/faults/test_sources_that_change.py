@@ -7,17 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import anyio
 import pytest
 
 from async_uploader import SourceError, SourceFailed
 from async_uploader._limits import MIB
-from async_uploader.emulator import Emulator
-from harness.world import Run, Source, check_sentence, run_upload, service
+from harness.world import Run, Source, check_sentence, service
 
 from .matrix import SEVERAL_BYTES
+from .resuming import upload_and_change
 
 SourceOf = Callable[[int], Source]
 
@@ -73,30 +72,14 @@ CHANGES: Final = (
 )  # fmt: skip
 
 
-async def _upload_and_change(
-    change: Change, movie: Source, *, after_bytes: int, emulator: Emulator, **options: Any
-) -> Run:
-    """Upload, and change the file once the service has received ``after_bytes``."""
-    runs: list[Run] = []
-
-    async def run() -> None:
-        runs.append(await run_upload(emulator, movie, **options))
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(run)
-        await emulator.wait_for(lambda emulator: emulator.statistics().bytes_received > after_bytes)
-        change.apply(movie.path)
-    return runs[0]
-
-
 @pytest.mark.anyio
 @pytest.mark.parametrize("concurrency", [1, 2])  # of three parts, so the last one has not been read
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.name)
 async def test_change_in_the_middle(change: Change, concurrency: int, movie: Source) -> None:
     """The upload fails with SourceFailed, and the container is deleted."""
     async with service(connection_rate=20_000_000) as emulator:
-        run = await _upload_and_change(
-            change,
+        run = await upload_and_change(
+            partial(change.apply, movie.path),
             movie,
             after_bytes=MIB,
             emulator=emulator,
@@ -121,8 +104,12 @@ def _check_error(run: Run, change: Change, movie: Source) -> None:
 async def test_change_at_the_end(change: Change, movie: Source) -> None:
     """The upload succeeds with the old contents if all bytes have been read, and fails otherwise."""
     async with service(connection_rate=20_000_000) as emulator:
-        run = await _upload_and_change(
-            change, movie, after_bytes=SEVERAL_BYTES - MIB // 2, emulator=emulator, concurrency=1
+        run = await upload_and_change(
+            partial(change.apply, movie.path),
+            movie,
+            after_bytes=SEVERAL_BYTES - MIB // 2,
+            emulator=emulator,
+            concurrency=1,
         )
         if run.video is None:
             _check_error(run, change, movie)
@@ -136,6 +123,8 @@ async def test_change_at_the_end(change: Change, movie: Source) -> None:
 async def test_change_before_a_retry(change: Change, movie: Source) -> None:
     """A part whose response was lost is checked again before it is retried."""
     async with service("upload,part=first:stall=0.2,when=middle", "upload,part=first:cut,when=late") as emulator:
-        run = await _upload_and_change(change, movie, after_bytes=2 * MIB, emulator=emulator, concurrency=1)
+        run = await upload_and_change(
+            partial(change.apply, movie.path), movie, after_bytes=2 * MIB, emulator=emulator, concurrency=1
+        )
         _check_error(run, change, movie)
         assert dict(emulator.videos) == {}

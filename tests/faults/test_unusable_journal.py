@@ -21,6 +21,7 @@ from harness.world import (
     service,
 )
 
+from .conftest import Logged
 from .leaks import join_threads
 from .resuming import interrupted_upload
 
@@ -28,19 +29,6 @@ SourceOf = Callable[[int], Source]
 
 
 # Outdated, missing or unusable journals
-
-
-def _messages(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "async_uploader.resume"]
-
-
-@pytest.fixture
-def logged(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    caplog.set_level(logging.INFO, "async_uploader.resume")
-    return lambda: _messages(caplog)
-
-
-Logged = Callable[[], list[str]]
 
 
 def _not_a_database(state: Path) -> Path:

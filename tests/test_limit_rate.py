@@ -78,7 +78,7 @@ async def test_many_connections_share_an_even_rate(tls: bool) -> None:
             posts.start_soon(post, session, url)
     (over_five_seconds,) = arrivals.rates(5)
     assert over_five_seconds == pytest.approx(2 * MIB, rel=0.1)
-    assert all(rate == pytest.approx(2 * MIB, rel=0.25) for rate in arrivals.rates(1))
+    assert all(rate == pytest.approx(2 * MIB, rel=0.5) for rate in arrivals.rates(1))
 
 
 async def test_uploads_of_a_client_share_the_limit(make_file: MakeFile) -> None:

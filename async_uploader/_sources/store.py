@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Chunks of a response: small ones bound the memory, larger ones save wake-ups.
-_CHUNK_BYTES: Final = 256 * 1024
+# Chunks of a response: small ones bound the memory, larger ones save wake-ups. obstore joins each chunk from the
+# pieces that it received, so a response holds it twice.
+_CHUNK_BYTES: Final = 128 * 1024
 # obstore's default of 30 s covers a whole response. Reads have a timeout of their own.
 _CLIENT_OPTIONS: Final[Mapping[str, Any]] = {"timeout": "24h", "connect_timeout": "30s"}
 # Variables that allow a plain http:// endpoint. Options given to obstore replace those of its environment.

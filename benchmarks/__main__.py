@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from .cases import FULL, QUICK, USUAL, Bench, Scale
 from .children import own_peak_rss_bytes, run_child
+from .emulated import FAR_CONNECTION_RATE
 from .goals import evaluate
 from .machine import describe
 from .nginx import Nginx
@@ -52,7 +53,14 @@ def _measure(scale: Scale, only: list[str] | None, folder: Path) -> str:
         bench = Bench(
             scale=scale,
             sources=sources,
-            nginx=stack.enter_context(Nginx(sources.folder / "nginx", certificates=sources.folder)),
+            nginx=stack.enter_context(
+                Nginx(
+                    sources.folder / "nginx",
+                    certificates=sources.folder,
+                    files=sources.files,
+                    far_connection_rate=FAR_CONNECTION_RATE,
+                )
+            ),
             sink=stack.enter_context(Sink(certificates=sources.folder)),
             cold=stack.enter_context(on_cold_disk(scale.cold_bytes)),
         )

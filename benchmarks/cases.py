@@ -10,10 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from .emulated import Emulated
+from .emulated import FAR_CONNECTION_RATE, FAR_RESPONSE_SECONDS, Emulated
 from .nginx import Nginx
 from .peers import Job, Peer, script
 from .peers.curl import curl
+from .remote import RemoteCases
 from .sink import Sink
 from .sources import Sources, evict
 from .suite import Case, Entry
@@ -29,8 +30,6 @@ FIXED: Final = "ours, 4 connections"
 MANY: Final = "ours, 32 connections"
 DEFAULTS: Final = "ours, defaults"
 
-FAR_CONNECTION_RATE: Final = 25 * MIB
-FAR_RESPONSE_SECONDS: Final = 0.1
 SHARED_LINK_RATE: Final = 50 * MIB
 RATE_LIMIT: Final = 100
 LIMITED_PARTS: Final = 201
@@ -93,6 +92,9 @@ class Bench:
         for transport, target in (("TLS", self.nginx.tls), ("plain", self.nginx.plain)):
             yield self._peers(f"nginx-{transport}", f"{_PROTOCOLS[transport]} to nginx", target, has_tutorial=True)
         yield self._far()
+        remote = RemoteCases(sources=self.sources, nginx=self.nginx)
+        yield remote.near(self.scale.main_bytes)
+        yield remote.far(self.scale.network_bytes)
         yield self._shared()
         yield self._limited()
         yield self._growth()

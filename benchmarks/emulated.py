@@ -10,7 +10,11 @@ from typing import Final
 
 from .children import ROOT
 from .targets import Address, Statistics
+from .units import MIB
 
+#: A distant server.
+FAR_CONNECTION_RATE: Final = 25 * MIB
+FAR_RESPONSE_SECONDS: Final = 0.1
 _STOP_SECONDS: Final = 30.0
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from .cases import DEFAULTS, FIXED, MANY, SHARED_LINK_RATE, Scale
+from .remote import READ_ALONE, S3, UPLOAD_ALONE, WEB
 from .suite import Sample, Samples, Spread, ratio, spread
 from .units import MIB
 
@@ -48,6 +49,11 @@ def evaluate(results: Results, scale: Scale) -> list[Goal]:
         _memory(results, 32, 90, [MANY]),
         _far_choice(results),
         _far_official(results),
+        _remote(results, "remote", WEB, "Web over TLS, 8 parts of 100 MiB", 1.18),
+        _remote(results, "remote", S3, "S3 over TLS, 8 parts of 100 MiB", 1.18),
+        _remote(results, "remote-far", WEB, "Distant web server and service, defaults", 1.15),
+        _remote(results, "remote-far", S3, "Distant S3 and service, defaults", 1.15),
+        _remote_memory(results),
         _shared_rate(results, scale),
         _shared_connections(results),
         _limited(results, scale),
@@ -136,6 +142,25 @@ def _far_official(results: Results) -> Goal:
     found = ratio(results.get("far", {}), "official client", DEFAULTS)
     goal = "Distant server, defaults: at least 15 times as fast as the official client"
     return _goal(goal, found, lambda found: found.median >= 15, form=".1f", unit=" times")
+
+
+def _remote(results: Results, key: str, name: str, setup: str, limit: float) -> Goal:
+    """The duration, relative to the slower half of the job alone, within each round."""
+    samples = results.get(key, {})
+    shares = [
+        {"share": ours["seconds"] / max(read["seconds"], upload["seconds"])}
+        for ours, read, upload in zip(
+            *(samples.get(one, ()) for one in (name, READ_ALONE, UPLOAD_ALONE)), strict=False
+        )
+    ]
+    goal = f"{setup}: at most {limit} times the duration of the slower half (reading, or uploading a file)"
+    return _goal(goal, spread(shares, "share"), lambda found: found.median <= limit, form=".2f", unit=" times")
+
+
+def _remote_memory(results: Results) -> Goal:
+    found = spread(_samples(results, "remote", WEB, S3), "peak_rss_mb")
+    goal = "Web and S3, 8 parts of 100 MiB: at most 90 MB of peak resident memory"
+    return _goal(goal, found, lambda found: found.high <= 90, form=".0f", unit=" MB")
 
 
 def _shared_rate(results: Results, scale: Scale) -> Goal:

@@ -1,4 +1,4 @@
-"""nginx as a target. It stores parts on tmpfs, and discards them.
+"""nginx as a target, and as a server of sources. It stores parts on tmpfs, and discards them.
 
 It uses about as much CPU time as a fast client. If client and server share the cores of one machine, the results
 measure both.
@@ -44,6 +44,9 @@ http {{
         listen 127.0.0.1:{tls_port} ssl reuseport;
         ssl_certificate {certificates}/server.pem;
         ssl_certificate_key {certificates}/server.pem;
+        sendfile on;
+        location /near/ {{ alias {files}/; }}
+        location /far/ {{ alias {files}/; limit_rate {far_connection_rate}; }}
         location / {{
             proxy_pass http://responses;
             proxy_pass_request_body off;
@@ -70,11 +73,15 @@ class Nginx:
 
     :param folder: a new directory on tmpfs
     :param certificates: the directory that :mod:`.certificates` has written to
+    :param files: the directory of the sources
+    :param far_connection_rate: bytes per second and connection of the sources in `far`
     """
 
-    def __init__(self, folder: Path, *, certificates: Path) -> None:
+    def __init__(self, folder: Path, *, certificates: Path, files: Path, far_connection_rate: int) -> None:
         self._folder = folder
         self._certificates = certificates
+        self._files = files
+        self._far_connection_rate = far_connection_rate
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -92,6 +99,8 @@ class Nginx:
                 plain_port=self._plain_port,
                 tls_port=self._tls_port,
                 certificates=self._certificates,
+                files=self._files,
+                far_connection_rate=self._far_connection_rate,
                 pair=responses.PAIR,
                 video=responses.VIDEO,
                 status=responses.STATUS,
@@ -133,7 +142,19 @@ class Nginx:
     @property
     def tls(self) -> Fixed:
         """The target for ``https://``."""
-        return Fixed(Address(url=f"https://127.0.0.1:{self._tls_port}", ca=self._certificates / "ca.pem"))
+        return Fixed(Address(url=f"https://127.0.0.1:{self._tls_port}", ca=self.ca))
+
+    @property
+    def ca(self) -> Path:
+        """The certificate to trust."""
+        return self._certificates / "ca.pem"
+
+    def source_url(self, place: str, name: str) -> str:
+        """The URL of a source. Each place is a bucket of an endpoint of S3, too.
+
+        :param place: `near` or `far`
+        """
+        return f"https://127.0.0.1:{self._tls_port}/{place}/{name}"
 
 
 def _free_ports() -> tuple[int, int]:

@@ -25,25 +25,26 @@ class Sources:
     rendered or copied just now.
 
     :ivar folder: a directory on tmpfs, for what servers store
+    :ivar files: the directory of the files
     """
 
     def __init__(self) -> None:
-        self.folder = self._files = Path()
+        self.folder = self.files = Path()
 
     def __enter__(self) -> Self:
         self.folder = Path(tempfile.mkdtemp(prefix="benchmarks-", dir=_TMPFS if _TMPFS.is_dir() else None))
         # nginx started by root runs its workers as another user.
         self.folder.chmod(0o755)
-        self._files = Path(tempfile.mkdtemp(prefix="benchmarks-"))
+        self.files = Path(tempfile.mkdtemp(prefix="benchmarks-"))
         return self
 
     def __exit__(self, *_: object) -> None:
-        for folder in (self.folder, self._files):
+        for folder in (self.folder, self.files):
             shutil.rmtree(folder, ignore_errors=True)
 
     def file(self, size_bytes: int) -> Path:
         """A file of random bytes, in the page cache."""
-        path = self._files / f"random-{size_bytes}.mp4"
+        path = self.files / f"random-{size_bytes}.mp4"
         if not path.exists():
             _fill(path, size_bytes)
             os.sync()  # otherwise it is written during a measurement
@@ -62,7 +63,7 @@ class Sources:
 
     def many(self, count: int, size_bytes: int) -> Path:
         """A directory with ``count`` files."""
-        folder = self._files / f"many-{count}-{size_bytes}"
+        folder = self.files / f"many-{count}-{size_bytes}"
         if not folder.exists():
             folder.mkdir()
             for number in range(count):

@@ -65,7 +65,7 @@ def chromium() -> str:
 def node_modules() -> Path:
     """The directory of api.video's npm packages. Where they cannot be installed, the tests are skipped."""
     try:
-        return packages.install()
+        return packages.install(packages.CLIENTS, purpose=packages.NO_NPM)
     except packages.NoPackages as error:
         pytest.skip(str(error))
 
@@ -73,7 +73,7 @@ def node_modules() -> Path:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Summarize all tests that are skipped for the same reason in one line: pytest folds equal locations."""
     for report in terminalreporter.stats.get("skipped", []):
-        for reason in (_NO_CHROMIUM, packages.NO_NPM):
+        for reason in (_NO_CHROMIUM, packages.NO_NPM, packages.NO_AZURITE):
             if reason in str(report.longrepr):
                 report.longrepr = (
                     __file__,

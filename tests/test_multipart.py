@@ -172,6 +172,8 @@ def test_many_parts_in_flight_use_small_blocks() -> None:
         parts.enter_context(pool.part())
         assert len(pool.take()) == SMALL_BLOCK_BYTES
     assert len(pool.take()) == BLOCK_BYTES
+    assert len(pool.take(is_small=True)) == SMALL_BLOCK_BYTES
+    assert len(pool.take(is_small=True)) == SMALL_BLOCK_BYTES
 
 
 def test_blocks_are_page_aligned() -> None:

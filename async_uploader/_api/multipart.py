@@ -20,6 +20,7 @@ import asyncio
 import secrets
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import payload
@@ -58,9 +59,13 @@ class BlockPool:
         """Count a part in flight while the ``with`` block lasts."""
         return self._parts.incremented()
 
-    def take(self) -> memoryview:
-        """Return a block for exclusive use: a small one if many parts are in flight."""
-        size_bytes = BLOCK_BYTES if self._parts.count <= _MANY_PARTS else SMALL_BLOCK_BYTES
+    def take(self, *, is_small: bool = False) -> memoryview:
+        """Return a block for exclusive use.
+
+        :param is_small: whether the block is always small; default: only if many parts are in flight
+        """
+        is_small = is_small or self._parts.count > _MANY_PARTS
+        size_bytes = SMALL_BLOCK_BYTES if is_small else BLOCK_BYTES
         free = self._free[size_bytes]
         return free.pop() if free else page_aligned_buffer(size_bytes)
 
@@ -168,7 +173,9 @@ class PartBody(payload.Payload):
         at_once_bytes = _ENCRYPTED_AT_ONCE_BYTES if _is_tls(transport) else BLOCK_BYTES
         if self._bandwidth is not None:
             at_once_bytes = min(at_once_bytes, self._bandwidth.write_bytes)
-        block = self._pool.take()
+        # The bytes of a remote source arrive in small chunks. To collect more of them delays the first one.
+        take_block = partial(self._pool.take, is_small=self.limits_waits)
+        block = take_block()
         while count := await self._read(block):
             for start in range(0, count, at_once_bytes):
                 some = block[start : min(start + at_once_bytes, count)]
@@ -181,7 +188,7 @@ class PartBody(payload.Payload):
                 self._observer.sent(len(some))
                 self.delivered_bytes += len(some)
             if transport.get_write_buffer_size():
-                block = self._pool.take()
+                block = take_block()
         # Not in a finally: after an error or a cancellation a thread may still write into the block.
         self._pool.give_back(block)
 

@@ -89,13 +89,13 @@ class Item:
 
     @property
     def _without_query(self) -> str:
-        """A fetched URL without its query and its credentials, which must appear nowhere."""
-        return display_url(self.source) if self.is_remote else self.source
+        """A URL without its query and its credentials, which must appear nowhere."""
+        return display_url(self.source) if self.is_url else self.source
 
     @property
     def _distinct(self) -> str:
         """The same, but different for URLs whose queries name different objects."""
-        return distinct_url(self.source) if self.is_remote else self.source
+        return distinct_url(self.source) if self.is_url else self.source
 
     def merged_options(self, options: K) -> K:
         """The options of the command, overridden by the details of this source; mappings are merged."""

@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Chunks of a response: small ones bound the memory, larger ones save wake-ups.
-_CHUNK_BYTES: Final = 256 * 1024
+# Chunks of a response: small ones bound the memory, larger ones save wake-ups. obstore joins each chunk from the
+# pieces that it received, so a response holds it twice.
+_CHUNK_BYTES: Final = 128 * 1024
 # obstore's default of 30 s covers a whole response. Reads have a timeout of their own.
 _CLIENT_OPTIONS: Final[Mapping[str, Any]] = {"timeout": "24h", "connect_timeout": "30s"}
 # Variables that allow a plain http:// endpoint. Options given to obstore replace those of its environment.
@@ -42,6 +43,8 @@ _RETRY_CONFIG: Final[Any] = {"max_retries": 0}
 _STATUS: Final = re.compile(r"status code: (\d{3})")
 _NOT_FOUND: Final = 404
 _UNSATISFIABLE: Final = 416
+# An empty object has no first byte. Azurite responds with a range that ends before it starts.
+_EMPTY: Final = re.compile(rf"status code: {_UNSATISFIABLE}\b|\bbytes 0--1/0\b")
 _TRANSIENT_STATUSES: Final = frozenset({408, 429})
 # The longest wait for a thread to release a future. Usually it takes a millisecond.
 _RELEASE_SECONDS: Final = 0.5
@@ -77,8 +80,8 @@ class StoreObject:
             # Not HEAD: some servers refuse it, and signed requests may allow only GET.
             result = await _completed(obstore.get_async(store, key, options={"range": (0, 1)}))
         except Exception as exc:  # noqa: BLE001 - translated
-            is_empty = _is_unsatisfiable(exc)
-            failure = SourceError(f"{display_name} is empty; there is nothing to upload.") if is_empty else None
+            empty = SourceError(f"{display_name} is empty; there is nothing to upload.")
+            failure = empty if _EMPTY.search(str(exc)) else None
             failure = failure or _translate(exc, display_name)
         else:
             return cls._checked(store, key, display_name=display_name, result=result)
@@ -256,10 +259,6 @@ def changed(display_name: str) -> SourceError:
 
 def _version_of(meta: Mapping[str, Any]) -> str:
     return str(meta.get("version") or meta.get("e_tag") or meta["last_modified"])
-
-
-def _is_unsatisfiable(exc: Exception) -> bool:
-    return str(_UNSATISFIABLE) in _STATUS.findall(str(exc))
 
 
 def _translate(exc: Exception, display_name: str) -> SourceError:

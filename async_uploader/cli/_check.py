@@ -119,6 +119,6 @@ async def _check_source(item: Item, flags: UploadFlags, *, client: Client, stdin
                 f"{item.source} is a FIFO, which --local cannot verify. Use - (standard input) instead."
             )
     elif flags.local:
-        raise SourceError(f"{item.source} is a URL, which --local cannot verify.")
+        raise SourceError(f"{item.display_name} is a URL, which --local cannot verify.")
     elif client.delegated:
-        raise SourceError(f"{item.source} is a URL, which an upload token cannot import. Use an API key.")
+        raise SourceError(f"{item.display_name} is a URL, which an upload token cannot import. Use an API key.")

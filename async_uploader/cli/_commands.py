@@ -13,6 +13,7 @@ import click
 
 from async_uploader import UploaderError, __version__
 from async_uploader._units import format_size
+from async_uploader._urls import display_url
 
 from ._examples import APP, EMULATOR, IMPORT, UPLOAD, WATCH
 from ._flags import (
@@ -121,14 +122,14 @@ def import_(flags: ImportFlags) -> None:
     from ._display import Display
     from ._rendering import render_progress
 
-    display = Display(quiet=flags.quiet)
+    display, name = Display(quiet=flags.quiet), display_url(flags.source)
 
     async def request(client: Client) -> Video:
         video = await client.import_video(flags.source, **flags.import_options())
         again = "would import it again" if flags.idempotency_key is None else "prints it"
         set_interrupt_advice(f"The service continues to import video {video.video_id}; the same command {again}.")
         if flags.wait:
-            with render_progress(display), display.show_encoding(flags.source) as on_status:
+            with render_progress(display), display.show_encoding(name) as on_status:
                 await client.wait_until_playable(video.video_id, timeout=flags.wait_timeout, on_status=on_status)
         return video
 
@@ -137,7 +138,7 @@ def import_(flags: ImportFlags) -> None:
         if flags.json:
             print_json(video.raw)
         else:
-            print_line(format_video(video.raw, flags.source))
+            print_line(format_video(video.raw, name))
     except OutputError as exc:
         again = "would create another one" if flags.idempotency_key is None else "prints it"
         advice = f"Video {video.video_id} was created; the same command {again}."

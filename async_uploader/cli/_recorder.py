@@ -118,7 +118,7 @@ class ResultRecorder:
             try:
                 await self._context.client.update_video(video.video_id, metadata=metadata)
             except UploaderError as exc:
-                LOGGER.warning("%s: Cannot remove the mark from the metadata: %s", job.item.source, exc)
+                LOGGER.warning("%s: Cannot remove the mark from the metadata: %s", job.item.display_name, exc)
 
     async def _print_video(self, number: int, video: Mapping[str, Any]) -> None:
         self.videos.append((number, video["videoId"]))

@@ -12,9 +12,9 @@ from fnmatch import translate
 from typing import Any, BinaryIO, Final
 
 from async_uploader import SourceError
-from async_uploader._catalogue.item import STDIN, STDIN_NAME, Item, is_web_url
+from async_uploader._catalogue.item import STDIN, STDIN_NAME, Item
 from async_uploader._catalogue.os_errors import describe_os_error
-from async_uploader._urls import STORE_SCHEMES, display_url, remote_scheme
+from async_uploader._urls import STORE_SCHEMES, remote_scheme
 
 from ._params import usage_error
 from ._sidecar_files import SidecarIndex
@@ -64,11 +64,6 @@ def _mark_duplicates(items: Iterable[Item]) -> Iterator[Item]:
 
 
 def _expand(source: str, flags: UploadFlags) -> Iterable[str]:
-    if is_web_url(source) and flags.fetch is None:
-        raise usage_error(
-            f"{display_url(source)} is a URL. Use the command 'import' (or add --fetch service) to let the "
-            "service download it, or add --fetch here to stream it through this machine."
-        )
     if remote_scheme(source):
         return _objects(source, flags)
     if not os.path.isdir(source):

@@ -37,8 +37,8 @@ class ConnectionFlags(ServiceFlags):
         option(
             metavar="here|service",
             panel=_TRANSFER,
-            help="Who downloads web URLs: this machine, which streams them, or the service (default: service, in "
-            "manifests). Objects in stores (s3://, gs://, az://) are always streamed.",
+            help="Who downloads web URLs: this machine, which streams them, or the service (default: service). "
+            "Objects in stores (s3://, gs://, az://) are always streamed.",
         ),
     ] = None
     key_from_source: Annotated[

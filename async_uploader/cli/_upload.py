@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import anyio.to_thread
@@ -32,6 +32,12 @@ from ._video_output import JsonSpool, VideoOutput
 if TYPE_CHECKING:
     from async_uploader.fleet import Fleet
 
+# Options of the transfer, and of the finished upload.
+_NOT_IMPORTED: Final = (
+    *("ranges", "part_size", "concurrency", "limit_rate", "max_attempts", "stall_timeout", "resume", "video_id"),
+    *("sidecars", *SIDECAR_OPTIONS),
+)
+
 
 async def upload(flags: UploadFlags) -> int:
     """Upload all sources of a command.
@@ -47,6 +53,8 @@ async def upload(flags: UploadFlags) -> int:
         flags.reject("standard input or a FIFO, which can be read only once", "idempotency_key")
     if flags.key_from_source and any(item.is_import for item in items):
         raise usage_error("--key-from-source requires --fetch here: the service does not state a version.")
+    if flags.manifest is None and all(item.is_import for item in items):
+        flags.reject("a URL that the service downloads; add --fetch here", *_NOT_IMPORTED)
     stdin = StandardInput() if items[0].source == STDIN else None
     has_imports = flags.results is None and any(item.is_import for item in items)
     advice = InterruptAdvice(is_stream=stdin is not None, is_local=flags.local, has_imports=has_imports)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from contextlib import aclosing
 
-from async_uploader import SourceError, UploaderError
+from async_uploader import SourceError, Uploaded, UploaderError
+from async_uploader._options import import_options
 
 from ._finished_uploads import find_kept, forget_printed
 from ._output import print_error
-from ._recorder import ResultRecorder
+from ._recorder import Job, ResultRecorder
 from ._rendering import render_progress
 from ._upload_context import UploadContext
 from ._upload_jobs import JobQueue
@@ -51,7 +52,7 @@ class UploadRunner:
         with render_progress(display):
             async for job in self._jobs.pending():
                 try:
-                    await self._context.client.upload(self._context.stdin or job.item.source, **job.options)
+                    await self._send(job)
                 except UploaderError as exc:
                     await self._recorder.record_error(job, exc)
                     display.end_source(job.number)
@@ -65,6 +66,14 @@ class UploadRunner:
                     await self._wait_until_playable(number, video_id)
         self._output.print_document()
         return 0
+
+    async def _send(self, job: Job) -> None:
+        client = self._context.client
+        if job.item.is_import:
+            video = await client.import_video(job.item.source, **import_options(job.options))
+            await self._recorder.record_result(Uploaded(item=job, video=video))
+        else:
+            await client.upload(self._context.stdin or job.item.source, **job.options)
 
     async def _run_many(self) -> int:
         """Upload all sources, even if some fail. Results so far are printed after an interruption, too."""

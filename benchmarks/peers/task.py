@@ -13,13 +13,17 @@ from benchmarks.units import MIB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """A job, as read from the command line."""
+    """A job, as read from the command line.
+
+    :ivar remote: the URL of the source, for the peer that reads URLs
+    """
 
     url: str
     source: Path
     part_bytes: int | None
     connections: int | None
     ca: str | None
+    remote: str | None
 
     @property
     def files(self) -> list[Path]:
@@ -41,6 +45,7 @@ def read_task() -> Task:
     parser.add_argument("--part-bytes", type=int)
     parser.add_argument("--connections", type=int)
     parser.add_argument("--ca")
+    parser.add_argument("--remote")
     return Task(**vars(parser.parse_args()))
 
 

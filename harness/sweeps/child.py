@@ -230,6 +230,7 @@ def _calls() -> Iterator[tuple[Any, str, str]]:
     from async_uploader._api.service import Service
     from async_uploader._catalogue.results import ResultsFile
     from async_uploader._resume.journal import Journal
+    from async_uploader._sources.remote import RemotePartReader
     from async_uploader.cli import _output
 
     for owner in (Journal, Service, ResultsFile):
@@ -237,6 +238,7 @@ def _calls() -> Iterator[tuple[Any, str, str]]:
             if inspect.isfunction(member) and not name.startswith("_"):
                 yield owner, name, f"{owner.__name__}.{name}"
     yield Http, "exchange", "Http.exchange"
+    yield RemotePartReader, "fetch", "RemotePartReader.fetch"
     for name in ("acquire", "release"):
         yield filelock.FileLock, name, f"lock.{name}"
     yield _output, "_write", "output"

@@ -4,6 +4,8 @@ The first run of each scenario records its calls. Each call has two cases: the p
 it. Then the command is repeated until it succeeds, in some scenarios on another machine. There has to be exactly
 one video of each file, no stored byte is sent again, and nothing is left.
 
+Objects on the web and in S3 are always continued on another machine.
+
 With an upload token, one loss is unavoidable, because a token cannot list containers: if the process is killed
 before the journal has the id of a new container, no client knows that container. It is ignored.
 """
@@ -13,12 +15,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from typing import Final
+from typing import Final, Literal
 
 from async_uploader._limits import MIB
+from harness.range_server import RangeServer
 from harness.service import Service
 
 from .bench import Bench, Case, shuffled
@@ -47,6 +51,8 @@ _WITHOUT_EFFECT: Final = ("ResultsFile.is_finished", "ResultsFile.is_import_star
 # When this call returns, the journal has the container.
 _RECORDED: Final = "Journal.begin/"
 
+Place = Literal["disk", "web", "s3"]
+
 _KEYED: Final = ("--idempotency-key", "a")
 _SMALL: Final = (200_000,)
 _PARTS: Final = (3 * PART_BYTES + MIB,)
@@ -58,18 +64,21 @@ class Scenario:
     """A command.
 
     :ivar is_moved: after a kill, the command is repeated on another machine
+    :ivar place: where the source is
     """
 
     has_token: bool
     sizes: tuple[int, ...]
     flags: tuple[str, ...]
     is_moved: bool = False
+    place: Place = "disk"
 
     @property
     def name(self) -> str:
         """The name."""
         size = {_SMALL: "1 part", _PARTS: "4 parts", _SEVERAL: "3 files"}[self.sizes]
         words = [flag for flag in self.flags if flag.startswith("--")] + ["elsewhere"] * self.is_moved
+        words += [self.place] * (self.place != "disk")
         return " ".join(["token" if self.has_token else "key", size, *words])
 
 
@@ -87,6 +96,9 @@ def scenarios() -> list[Scenario]:
     found += [
         Scenario(has_token=False, sizes=sizes, flags=("--resume",), is_moved=True) for sizes in (_SMALL, _PARTS)
     ]
+    places: tuple[Place, ...] = ("web", "s3")
+    for place, flags in product(places, ((), _KEYED, ("--key-from-source",))):
+        found.append(Scenario(has_token=False, sizes=_PARTS, flags=flags, is_moved=True, place=place))
     return found
 
 
@@ -118,26 +130,54 @@ def _case(scenario: Scenario, injection: Injection) -> Case:
 
 def _calls_of(bench: Bench, scenario: Scenario) -> Counter[str]:
     findings = Findings()
-    with bench.service() as service, bench.workspace(findings) as workspace:
+    with _started(bench, scenario, findings) as (_, workspace, command):
         record = workspace.folder / "calls"
-        _Command(bench, scenario, service, workspace).run(Instructions(record=str(record)))
+        command.run(Instructions(record=str(record)))
         calls = (call for call in record.read_text().split() if not call.endswith("/"))
         return Counter(call for call in calls if call not in _WITHOUT_EFFECT)
 
 
-class _Command:
-    """The command of a scenario. It can be run several times."""
+@contextmanager
+def _started(
+    bench: Bench, scenario: Scenario, findings: Findings
+) -> Iterator[tuple[Service, Workspace, _Command]]:
+    """Start the servers of a scenario, and prepare its command."""
+    sources = [bench.source(size, number) for number, size in enumerate(scenario.sizes)]
+    with bench.service() as service, bench.workspace(findings) as workspace, ExitStack() as stack:
+        environment = {"APIVIDEO_UPLOAD_TOKEN": service.make_token()} if scenario.has_token else key_environment()
+        names: list[str] = []
+        for number, source in enumerate(sources):
+            if scenario.place == "disk":
+                names.append(workspace.copy(source, f"{number}.mp4").name)
+                continue
+            server = RangeServer(source.path.read_bytes())
+            stack.enter_context(bench.portal.wrap_async_context_manager(server))
+            environment |= server.s3_environment
+            names += [server.url(), "--fetch", "here"] if scenario.place == "web" else ["s3://films/movie.mp4"]
+        yield service, workspace, _Command(scenario, sources, service, workspace, names, environment)
 
-    def __init__(self, bench: Bench, scenario: Scenario, service: Service, workspace: Workspace) -> None:
+
+class _Command:
+    """The command of a scenario. It can be run several times.
+
+    :param names: the sources as arguments
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        sources: list[Source],
+        service: Service,
+        workspace: Workspace,
+        names: list[str],
+        environment: dict[str, str],
+    ) -> None:
         self._workspace = workspace
         self._is_moved = scenario.is_moved
         self.is_json = "--json" in scenario.flags
-        self.sources = [bench.source(size, number) for number, size in enumerate(scenario.sizes)]
-        names = [workspace.copy(source, f"{number}.mp4").name for number, source in enumerate(self.sources)]
+        self.sources = sources
         self._arguments = ("upload", *names, *upload_flags(service, *scenario.flags))
-        self._environment = (
-            {"APIVIDEO_UPLOAD_TOKEN": service.make_token()} if scenario.has_token else key_environment()
-        )
+        self._environment = environment
 
     def run(self, instructions: Instructions) -> CommandResult:
         return self._run_in(self._workspace, instructions)
@@ -152,8 +192,7 @@ class _Command:
 
 
 def _run(scenario: Scenario, injection: Injection, bench: Bench, findings: Findings) -> None:
-    with bench.service() as service, bench.workspace(findings) as workspace:
-        command = _Command(bench, scenario, service, workspace)
+    with _started(bench, scenario, findings) as (service, workspace, command):
         record = workspace.folder / "calls"
         result = command.run(Instructions(injections=(injection,), record=str(record)))
         unrecorded: set[str] = set()

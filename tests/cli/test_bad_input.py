@@ -35,7 +35,11 @@ SOURCES = [
     Case("under a file", "upload good.mp4/x.mp4", "good.mp4/x.mp4 cannot be read: Not a directory"),
     Case("loop of links", "upload loop.mp4", "loop.mp4 cannot be read: Too many levels"),
     Case("FIFO to verify", "upload pipe --local", "pipe is a FIFO, which --local cannot verify"),
-    Case("URL", "upload http://localhost/x.mp4", "Use the command 'import'"),
+    Case(
+        "part size of an import",
+        "upload http://localhost/x.mp4 --part-size 5MiB",
+        "a URL that the service downloads",
+    ),
     Case("standard input is empty", "upload -", "stdin is empty"),
     Case("standard input and others", "upload - good.mp4", "Standard input (-) cannot be used with other sources"),
     Case("directory without files", "upload folder --recursive", "folder has no files to upload"),

@@ -38,6 +38,8 @@ CASES = [
     ("kills", "key 4 parts --idempotency-key elsewhere: before Service.list_videos 3"),
     ("kills", "key 4 parts --idempotency-key elsewhere: after Service.send_part 2"),
     ("kills", "key 1 part --resume elsewhere: before Service.update_video 1"),
+    ("kills", "key 4 parts elsewhere s3: after Service.send_part 2"),
+    ("kills", "key 4 parts --key-from-source elsewhere web: after RemotePartReader.fetch 3"),
     *(("machines", str(seed)) for seed in (17, 18)),
     ("cancellations", "Ctrl-C default 2 parts 80 ms: during Http.exchange 3"),
     ("cancellations", "SIGTERM --resume 1 part 300 ms: after Http.exchange 4"),

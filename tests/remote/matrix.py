@@ -10,10 +10,12 @@ from typing import Final, Literal
 from async_uploader import ResumeMode
 from harness.range_server import SourceFault
 
-Kind = Literal["web", "s3"]
+Kind = Literal["web", "https", "s3", "store"]
 Container = Literal["deleted", "kept", "not created"]
 
-KINDS: Final[tuple[Kind, ...]] = ("web", "s3")
+#: A URL by http and https, an object of S3, and one of a store that the caller has configured.
+KINDS: Final[tuple[Kind, ...]] = ("web", "https", "s3", "store")
+_WEB: Final[tuple[Kind, ...]] = ("web", "https")
 SERVICE_FAULTS: Final = (
     "",
     "upload,part=2,times=1:cut,when=middle",
@@ -59,6 +61,11 @@ class Case:
     service_fault: str
     resume: ResumeMode
 
+    @property
+    def is_web(self) -> bool:
+        """Whether the source is a URL of the web."""
+        return self.kind in _WEB
+
     def __str__(self) -> str:
         return f"{self.scenario.name}, {self.kind}, {self.service_fault or 'no fault'}, resume {self.resume}"
 
@@ -97,15 +104,15 @@ PASSING: Final = (
     _once("ignores a range", SourceFault(ignores_range=True)),
     _once("another range", SourceFault(shifts_range=True)),
     _once("more bytes than requested", SourceFault(surplus_bytes=1000)),
-    Scenario(name="always more bytes", faults=(SourceFault(times=None, surplus_bytes=1000),), kinds=("web",)),
+    Scenario(name="always more bytes", faults=(SourceFault(times=None, surplus_bytes=1000),), kinds=_WEB),
     Scenario(name="ignores If-Match", honors_conditions=False),
     Scenario(name="no ETag", headers=_NO_ETAG),
     Scenario(name="weak ETag", headers={"ETag": 'W/"1"'}),
-    Scenario(name="neither ETag nor Last-Modified", headers={"ETag": None, "Last-Modified": None}, kinds=("web",)),
+    Scenario(name="neither ETag nor Last-Modified", headers={"ETag": None, "Last-Modified": None}, kinds=_WEB),
     Scenario(
         name="redirect",
         faults=(SourceFault(skip=0, status=302, headers={"Location": "/elsewhere?X-Amz-Signature=y"}),),
-        kinds=("web",),
+        kinds=_WEB,
     ),
 )
 FAILING: Final = (
@@ -146,7 +153,7 @@ FAILING: Final = (
         name="no ranges",
         faults=(SourceFault(skip=0, times=None, ignores_range=True),),
         expected=Failure(words="does not support range requests", container="not created"),
-        kinds=("web",),
+        kinds=_WEB,
     ),
     Scenario(
         name="compressed",
@@ -157,22 +164,23 @@ FAILING: Final = (
         name="redirects in a circle",
         faults=(SourceFault(skip=0, times=None, status=302, headers={"Location": "/movie.mp4"}),),
         expected=Failure(words="redirects too many times", container="not created"),
-        kinds=("web",),
+        kinds=_WEB,
     ),
     Scenario(
         name="redirects to another protocol",
         faults=(SourceFault(skip=0, times=None, status=302, headers={"Location": "ftp://127.0.0.1/movie.mp4"}),),
         expected=Failure(words="the URL cannot be used", container="not created"),
-        kinds=("web",),
+        kinds=_WEB,
     ),
 )  # fmt: skip
 SCENARIOS: Final = (*PASSING, *FAILING)
 
 
 def default_cases(scenario: Scenario) -> Iterator[Case]:
-    """Every kind of source: one without a fault of the service, the other with one. They alternate."""
+    """A web URL and an object of a store: one without a fault of the service, one with it. All alternate."""
     start = SCENARIOS.index(scenario)
-    for number, kind in enumerate(scenario.kinds, start=start):
+    kinds = scenario.kinds[start // 2 % 2 :: 2]
+    for number, kind in enumerate(kinds, start=start):
         fault = SERVICE_FAULTS[1 + number // 2 % (len(SERVICE_FAULTS) - 1)]
         if number % 2:
             yield Case(scenario=scenario, kind=kind, service_fault=fault, resume="anywhere")

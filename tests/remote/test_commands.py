@@ -166,6 +166,16 @@ async def test_urls_that_differ_in_the_query(run_upload: RunCommand) -> None:
         assert "is listed twice" in ended.err
 
 
+@pytest.mark.parametrize("flags", [(), ("--fetch", "service", "--results", "results.jsonl")], ids=" ".join)
+async def test_the_service_downloads_a_web_url(flags: tuple[str, ...], run_upload: RunCommand) -> None:
+    async with RangeServer(b"content") as server, service() as emulator:
+        ended = await run_upload(emulator, server.url(f"movie.mp4?sig={SIGNATURE}"), *flags)
+        assert ended.code == 0, ended.err
+        assert ended.out.strip().endswith("movie.mp4")
+        assert await sha256_of_only_video(emulator) == hashlib.sha256(b"content").hexdigest()
+        assert {record.endpoint for record in emulator.requests} <= {"auth", "create", "update"}
+
+
 async def test_keys_from_sources(bucket: Bucket, run_upload: RunCommand, tmp_path: Path) -> None:
     for name in ("a.mp4", "b.mp4"):
         bucket.put(f"films/{name}", name.encode())

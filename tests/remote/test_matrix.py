@@ -1,7 +1,7 @@
 """Each fault of a source, with faults of the service: one video with the object's bytes, or the expected error.
 
-The default run has every scenario for every kind of source, and a fault of the service in every other case. The
-full product has the marker `soak`.
+The default run has every scenario for a URL of the web and an object of a store, and a fault of the service in
+every other case. The full product has the marker `soak`.
 """
 
 from __future__ import annotations
@@ -9,12 +9,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import ssl
 import traceback
 from typing import Any, Final
 
+import aiohttp
 import pytest
+import trustme
+from obstore.store import S3Store
 
-from async_uploader import SourceError, UploaderError, UploadFailed, Video
+from async_uploader import RemoteFile, SourceError, UploaderError, UploadFailed, Video
 from async_uploader.emulator import Emulator, Fault
 from harness.range_server import RangeServer
 from harness.world import HANG_SECONDS, KEY, PART, QuickClient, check_no_resent_bytes, check_sentence, service
@@ -29,31 +33,57 @@ _TARGET: Final = f"movie.mp4?id=1&X-Amz-Signature={SIGNATURE}%2B"
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 async def test_default(
-    scenario: Scenario, content: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    scenario: Scenario,
+    content: bytes,
+    tls: ssl.SSLContext,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     for case in default_cases(scenario):
-        await check(case, content, monkeypatch, caplog)
+        await check(case, content, tls, monkeypatch, caplog)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 async def test_all(
-    scenario: Scenario, content: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    scenario: Scenario,
+    content: bytes,
+    tls: ssl.SSLContext,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     for case in all_cases(scenario):
-        await check(case, content, monkeypatch, caplog)
+        await check(case, content, tls, monkeypatch, caplog)
+
+
+@pytest.fixture(scope="module")
+def tls() -> ssl.SSLContext:
+    """A server's context with a certificate that this process trusts from now on."""
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    # aiohttp has created it when it was imported, so SSL_CERT_FILE would have no effect.
+    authority.configure_trust(aiohttp.connector._SSL_CONTEXT_VERIFIED)
+    return context
 
 
 async def check(
-    case: Case, content: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    case: Case,
+    content: bytes,
+    tls: ssl.SSLContext,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Run a case, and check its end."""
     caplog.set_level(logging.DEBUG, "async_uploader")
     scenario = case.scenario
     body = b"" if scenario.is_empty else content
     server = RangeServer(
-        body, *scenario.faults, headers=scenario.headers, honors_conditions=scenario.honors_conditions
+        body,
+        *scenario.faults,
+        headers=scenario.headers,
+        honors_conditions=scenario.honors_conditions,
+        tls=tls if case.kind == "https" else None,
     )
     faults = [case.service_fault] if case.service_fault else []
     try:
@@ -86,13 +116,12 @@ class _Run:
     async def upload(self) -> None:
         case = self._case
         events: list[object] = []
-        source = self._server.url(_TARGET) if case.kind == "web" else "s3://films/movie.mp4"
-        options: dict[str, Any] = {"fetch": "here"} if case.kind == "web" else {}
+        options: dict[str, Any] = {"fetch": "here"} if case.is_web else {}
         self.video = self.error = None
         async with asyncio.timeout(HANG_SECONDS), QuickClient(api_key=KEY, base_url=self._emulator.url) as client:
             try:
                 self.video = await client.upload(
-                    source,
+                    self._source(),
                     part_size=PART,
                     concurrency=2,
                     resume=case.resume,
@@ -106,6 +135,16 @@ class _Run:
         for secret in SECRETS:
             assert secret not in repr(events)
 
+    def _source(self) -> str | RemoteFile:
+        if self._case.is_web:
+            return self._server.url(_TARGET)
+        if self._case.kind == "s3":
+            return "s3://films/movie.mp4"
+        # As a caller configures it: without retries, which the upload does.
+        return RemoteFile(
+            S3Store("films", client_options={"allow_http": True}, retry_config={"max_retries": 0}), "movie.mp4"
+        )
+
     async def check_finished(self, content: bytes) -> None:
         assert self.error is None, self.error
         assert self.video is not None
@@ -115,7 +154,7 @@ class _Run:
         assert view.sha256 == hashlib.sha256(content).hexdigest()
         assert len(self._emulator.videos) == 1
         check_no_resent_bytes(self._emulator)
-        if self._case.kind == "web":
+        if self._case.is_web:
             assert all(request.target in (f"/{_TARGET}", "/elsewhere?X-Amz-Signature=y") for request in
                        self._server.requests)  # fmt: skip
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.fleet_soak kills      2,000 files of 6 MB and 3 workers; a worker is killed every 5 s, the
                                                coordinator twice
-    python -m benchmarks.fleet_soak cost       CPU time and memory of the coordinator for 100,000 items. The workers
+    python -m benchmarks.fleet_soak cost       CPU time and memory of the coordinator for 100,000 items; workers
                                                upload nothing, and answer at once
     python -m benchmarks.fleet_soak scaling    throughput of 1 and of 3 workers, each limited to the same rate
 

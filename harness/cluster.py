@@ -104,6 +104,10 @@ class Cluster:
         """Send a signal to a process."""
         os.kill(self.processes[name], number)
 
+    def logs(self) -> list[Path]:
+        """The logs of all processes."""
+        return list(self._directory.glob("*.log"))
+
     def _start(self, name: str, settings: dict[str, Any]) -> str:
         request = {"log": str(self._directory / f"{name}.log"), **settings}
         self.processes[name], self.addresses[name] = self._nursery.start(request)

@@ -80,9 +80,12 @@ else
 endif
 
 MINUTES ?= 10
-soak: $(BIN)/.ready  ## random faults, cancellations and restarts for MINUTES=10; prints counts. Then random requests
+soak: $(BIN)/.ready  ## random faults and restarts for MINUTES=10, a fleet (20 minutes), random requests; prints counts
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
-	$(BIN)/python -m pytest -m soak tests/emulator/test_fuzz_openapi.py
+	$(BIN)/python -m benchmarks.fleet_soak kills
+	$(BIN)/python -m benchmarks.fleet_soak scaling
+	$(BIN)/python -m benchmarks.fleet_soak cost
+	$(BIN)/python -m pytest -m soak tests/emulator/test_fuzz_openapi.py tests/fleet
 
 $(BIN)/.bench $(BIN)/.docs $(BIN)/.dist $(BIN)/.lowest: $(BIN)/.%: $(BIN)/.ready
 	$(BIN)/python -m pip install --quiet --group $*

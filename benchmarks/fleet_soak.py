@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import psutil
 from anyio.from_thread import start_blocking_portal
 
 from async_uploader import UploadItem, UploadOptions
@@ -108,7 +109,9 @@ async def _coordinate(cluster: Cluster, folder: Path, items: int) -> int:
             if done % (items // 5) == 0:
                 print(f"{done:>9,} items, {_memory_mib()} MiB", flush=True)
         cpu, seconds = time.process_time() - cpu, time.monotonic() - began
+    times = psutil.Process(cluster.processes["scheduler"]).cpu_times()
     milliseconds, memory = cpu / done * 1000, _memory_mib()
+    print(f"scheduler: {(times.user + times.system) / done * 1000:.2f} ms of CPU an item")
     print(
         f"{done:,} items, {seen[0]:,} callbacks: {milliseconds:.2f} ms of CPU an item, "
         f"{done / seconds:.0f} items/s, {memory} MiB"

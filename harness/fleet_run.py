@@ -51,7 +51,8 @@ class FleetRun:
 
     :param folder: for the catalogue
     :param count: number of files, whose content is a hole after a few bytes
-    :param kill_seconds: a worker is killed this often; the first one after the first part
+    :param kill_seconds: seconds between the ends of workers; the first one is killed after the first part
+    :param kill_results: number of results between them. On a busy machine, this is sure to make progress
     :param coordinator_kills: how often the command is killed; evenly distributed over the catalogue
     """
 
@@ -61,13 +62,15 @@ class FleetRun:
         *,
         count: int,
         size_bytes: int,
-        kill_seconds: float,
+        kill_seconds: float | None = None,
+        kill_results: int | None = None,
         coordinator_kills: int = 2,
         seed: int = 0,
     ) -> None:
         self._folder = folder
         self._size_bytes = size_bytes
         self._kill_seconds = kill_seconds
+        self._kill_results = kill_results
         self._coordinator_kills = coordinator_kills
         self._random = random.Random(seed)
         self._names = [f"{number:05}.mp4" for number in range(count)]
@@ -107,9 +110,12 @@ class FleetRun:
             command, self._folder, environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
 
-    def _wait_for_results(self, process: subprocess.Popen[Any], count: int) -> None:
+    def _count_results(self) -> int:
         path = self._folder / "r.jsonl"
-        while not path.exists() or path.read_bytes().count(b"\n") < count:
+        return path.read_bytes().count(b"\n") if path.exists() else 0
+
+    def _wait_for_results(self, process: subprocess.Popen[Any], count: int) -> None:
+        while self._count_results() < count:
             if process.poll() is not None:
                 _, errors = process.communicate()
                 raise RuntimeError(f"a command ended early with {process.returncode}: {errors[-2000:]}")
@@ -121,11 +127,21 @@ class FleetRun:
         """Kill a worker, and start it again, as the manager of a cluster does."""
         while not service.emulator.statistics().bytes_received and not is_done.wait(_POLL_SECONDS):
             pass
-        while not is_done.wait(self._kill_seconds):
+        while self._wait_for_kill(is_done):
             name = self._random.choice([name for name in cluster.processes if name != "scheduler"])
             cluster.kill(name)
             kills.append(name)
             cluster.start_worker(name)
+
+    def _wait_for_kill(self, is_done: threading.Event) -> bool:
+        """Wait until the next worker is to be killed; False at the end."""
+        if self._kill_results is None:
+            return not is_done.wait(self._kill_seconds)
+        results = self._count_results() + self._kill_results
+        while self._count_results() < results:
+            if is_done.wait(_POLL_SECONDS):
+                return False
+        return True
 
     def _check(self, service: Service, *, seconds: float, worker_kills: int) -> FleetCounts:
         lines = map(json.loads, (self._folder / "r.jsonl").read_text().splitlines())

@@ -75,29 +75,6 @@ def test_a_missing_source_fails_alone_and_nothing_is_sent_twice(
     assert count_uploads(service) == sent + 1
 
 
-def test_workers_and_the_coordinator_are_killed(
-    start_cli: StartCli,
-    start_service: StartService,
-    own_cluster: Cluster,
-    make_catalogue: MakeCatalogue,
-    tmp_path: Path,
-) -> None:
-    names = make_catalogue()
-    with start_service(link_rate=800_000) as service:
-        environment = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
-        command = (*FLEET, f"--scheduler={own_cluster.address}")
-        process = start_cli(*command, **environment)
-        service.wait_for(lambda emulator: emulator.statistics().bytes_received > 0)
-        own_cluster.kill("worker 0")
-        service.wait_for(lambda emulator: emulator.statistics().bytes_received > 500_000)
-        process.kill()
-        process.wait()
-        own_cluster.start_worker("worker 2")
-        done = finish(start_cli(*command, **environment))
-        assert done.returncode == 0, done.stderr
-        check_all_finished(service, names, tmp_path)
-
-
 def test_the_scheduler_is_killed(
     start_cli: StartCli,
     start_service: StartService,

@@ -82,8 +82,11 @@ else
 endif
 
 MINUTES ?= 10
-soak: $(BIN)/.ready  ## random faults, cancellations and restarts for MINUTES=10; prints counts. Then the tests marked `soak`
+soak: $(BIN)/.ready  ## random faults and restarts for MINUTES=10, a fleet (20 minutes), and the tests marked `soak`
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
+	$(BIN)/python -m benchmarks.fleet_soak kills
+	$(BIN)/python -m benchmarks.fleet_soak scaling
+	$(BIN)/python -m benchmarks.fleet_soak cost
 	$(BIN)/python -m pytest -m soak
 
 $(BIN)/.bench $(BIN)/.docs $(BIN)/.dist $(BIN)/.lowest: $(BIN)/.%: $(BIN)/.ready

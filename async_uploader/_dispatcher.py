@@ -30,8 +30,15 @@ class EventDispatcher:
 
         :raises Exception: a listener raised it; the other listeners were called nevertheless
         """
+        self.forward(event, at_seconds=anyio.current_time())
+
+    def forward(self, event: events.UploadEvent, *, at_seconds: float) -> None:
+        """Like :meth:`emit`, for an event that happened before.
+
+        :param at_seconds: when it happened, by the clock of the event loop
+        """
         if self._listeners:
-            completed = replace(event, upload=self._upload, source=self._source, at_seconds=anyio.current_time())
+            completed = replace(event, upload=self._upload, source=self._source, at_seconds=at_seconds)
             failures = [_call(listener, completed) for listener in self._listeners]
             for failure in filter(None, failures):
                 raise failure

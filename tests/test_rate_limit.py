@@ -5,14 +5,16 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+import anyio
 import msgspec
 import pytest
 
 from async_uploader._errors import ApiError
+from async_uploader._flow.permits import Permit
 from async_uploader._flow.rate_limit import RateLimiter
 from async_uploader._flow.rate_window import RateWindow
 from async_uploader.events import RequestKind
@@ -118,21 +120,21 @@ def test_a_refusal_exhausts_the_window() -> None:
 async def test_the_first_upload_uses_an_estimate_from_the_creation_of_the_container() -> None:
     limiter = RateLimiter()
     limiter.update(RequestKind.WRITE, 201, headers(12, 11, 60))
-    assert limiter._window(RequestKind.UPLOAD).remaining == 6
+    assert limiter._windows.of(RequestKind.UPLOAD).remaining == 6
 
 
 async def test_the_response_to_an_upload_takes_precedence_over_an_estimate() -> None:
     limiter = RateLimiter()
     limiter.update(RequestKind.UPLOAD, 201, headers(40, 39, 60))
     limiter.update(RequestKind.WRITE, 201, headers(40, 39, 60))
-    assert limiter._window(RequestKind.UPLOAD).limit == 40
+    assert limiter._windows.of(RequestKind.UPLOAD).limit == 40
 
 
 @pytest.mark.parametrize("value", ["", "-1", "x", "1.5", "٣"])
 async def test_malformed_headers_set_no_limit(value: str) -> None:
     limiter = RateLimiter()
     limiter.update(RequestKind.UPLOAD, 201, {**headers(6, 0, 60), "X-RateLimit-Remaining": value})
-    assert limiter._window(RequestKind.UPLOAD).limit is None
+    assert limiter._windows.of(RequestKind.UPLOAD).limit is None
 
 
 ShareRateLimit = Callable[[], Awaitable[RateLimiter]]
@@ -251,3 +253,65 @@ async def test_without_a_directory_each_process_counts_its_own_requests(share: S
     first.update(RequestKind.UPLOAD, 201, headers(6, 2, 60))
     second.update(RequestKind.UPLOAD, 201, headers(6, 3, 60))
     assert (await uploads_allowed(first), await uploads_allowed(second)) == (2, 3)
+
+
+class Permits:
+    """A permit source that answers as it is told; None: it is silent."""
+
+    def __init__(self, *answers: Permit | None) -> None:
+        self.answers = list(answers)
+        self.asked: list[int] = []
+        self.reported: list[tuple[RequestKind, int, int]] = []
+
+    async def ask(self, kind: RequestKind, demand: int) -> Permit | None:
+        assert kind is RequestKind.UPLOAD
+        self.asked.append(demand)
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    def report(self, kind: RequestKind, status: int, headers: Mapping[str, str]) -> None:
+        self.reported.append((kind, status, len(headers)))
+
+
+async def test_a_permit_source_decides_and_learns() -> None:
+    limiter = RateLimiter()
+    permits = Permits(Permit(0.01, 3), Permit(0.0, 3))
+    limiter.use_permits(permits)
+    limiter.update(RequestKind.UPLOAD, 201, headers(6, 0, 60))  # says nothing about the others
+    with limiter.counting_demand(lambda: 7):
+        await limiter.acquire(RequestKind.UPLOAD)
+    assert permits.asked == [7, 7]
+    assert permits.reported == [(RequestKind.UPLOAD, 201, 3)]
+    assert limiter._windows.of(RequestKind.UPLOAD).unanswered == 1
+
+
+async def test_a_silent_permit_source_is_replaced_by_a_share_of_the_window(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limiter = RateLimiter()
+    limiter.use_permits(Permits(Permit(0.0, 3), None))
+    await limiter.acquire(RequestKind.UPLOAD)
+    limiter.update(RequestKind.UPLOAD, 201, headers(60, 30, 60))
+    with pytest.raises(TimeoutError), anyio.fail_after(0.05):
+        await limiter.acquire(RequestKind.UPLOAD)
+    monkeypatch.setattr("async_uploader._flow.rate_limit._SILENCE_SECONDS", 0.0)
+    waits: list[float] = []
+    with anyio.move_on_after(0.05):
+        await limiter.acquire(RequestKind.UPLOAD, on_wait=waits.append)
+    # A third of the 30 requests of this minute, spread evenly.
+    assert waits == [pytest.approx(60 / 11, rel=0.05)]
+
+
+async def test_a_permit_that_arrives_late_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a suspension of the process."""
+    limiter = RateLimiter()
+    permits = Permits(Permit(0.0, 1))
+    limiter.use_permits(permits)
+    monkeypatch.setattr("async_uploader._flow.rate_limit.PERMIT_SECONDS", -1.0)
+    with pytest.raises(TimeoutError), anyio.fail_after(0.05):
+        await limiter.acquire(RequestKind.UPLOAD)
+
+
+@pytest.mark.parametrize(("sharers", "wait_seconds"), [(1, 0.0), (2, 0.0), (3, 60.05)])
+def test_processes_that_do_not_know_of_each_other_share_what_remains(sharers: int, wait_seconds: float) -> None:
+    window = known_window(remaining=2)
+    assert window.wait_seconds(0, demand=1, sharers=sharers) == pytest.approx(wait_seconds)

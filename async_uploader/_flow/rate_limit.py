@@ -3,8 +3,8 @@
 The service limits uploads, writes and reads separately, for the account as a whole (contract: ``X-RateLimit-*``).
 A part that is refused with 429 after its body was sent has wasted bandwidth, so parts wait before they are sent.
 
-Until the first response to a part, the limit of uploads is derived from the limit of writes or reads, which is
-known from creating the container or from its status: the ratios of the limits are fixed.
+The processes of one machine share the windows in a file. For those of several machines, a :class:`PermitSource`
+decides.
 """
 
 from __future__ import annotations
@@ -18,29 +18,24 @@ from typing import Final
 import anyio
 
 from async_uploader._errors import ApiError
-from async_uploader._limits import RATE_WINDOW_SECONDS, READS_A_MINUTE, UPLOADS_A_MINUTE, WRITES_A_MINUTE
-from async_uploader._parsing import header_count, header_seconds, retry_after_seconds
+from async_uploader._limits import RATE_WINDOW_SECONDS
 from async_uploader._plan import Allowance
 from async_uploader.events import RequestKind
 
-from .rate_window import RateWindow
+from .account_windows import MAX_WAIT_SECONDS, AccountWindows
+from .permits import PERMIT_SECONDS, PermitSource
 from .shared_windows import SharedWindows
 from .throughput import RecentThroughput
 
-# Longer than any window of the service and most outages. An upload that waits longer appears to hang.
-MAX_WAIT_SECONDS: Final = 3600.0
 # How often a waiting request reads the windows again: responses to other processes change them, too.
 _POLL_SECONDS: Final = 0.25
 # Another process holds the lock for microseconds. If it is suspended meanwhile, the others go ahead without it.
 _LOCK_RETRY_SECONDS: Final = 0.001
 _LOCK_TIMEOUT_SECONDS: Final = 0.5
-
-
-# How many requests of a kind an account may send per upload; the same in production and sandbox.
-_REQUESTS_PER_UPLOAD: Final = {
-    RequestKind.WRITE: WRITES_A_MINUTE // UPLOADS_A_MINUTE,
-    RequestKind.READ: READS_A_MINUTE // UPLOADS_A_MINUTE,
-}
+# A permit source that has not answered for this long is replaced by a share of the windows that are known here.
+_SILENCE_SECONDS: Final = 10.0
+# Without the others' demand, requests are spread over the window as if there were no end of them.
+_ENDLESS: Final = 1 << 30
 
 
 class RateLimiter:
@@ -50,9 +45,11 @@ class RateLimiter:
     """
 
     def __init__(self, *, window_seconds: float = RATE_WINDOW_SECONDS) -> None:
-        self._window_seconds = window_seconds
-        self._windows: dict[str, RateWindow] = {}
+        self._windows = AccountWindows(window_seconds=window_seconds)
         self._shared = SharedWindows()
+        self._permits: PermitSource | None = None
+        self._silent_since: float | None = None
+        self._sharers = 1
         # Responses that are not yet in the windows, because another process holds the lock.
         self._unread: list[tuple[float, RequestKind, int, Mapping[str, str]]] = []
         # Held by the next request of each kind; the others queue for it.
@@ -64,6 +61,10 @@ class RateLimiter:
     async def share(self, path: Path) -> None:
         """Share the windows with all processes that use this file. Without it, each counts its own requests."""
         await anyio.to_thread.run_sync(self._shared.open, path)
+
+    def use_permits(self, permits: PermitSource) -> None:
+        """Ask for a permit before each request. The windows of this machine count along, in case it is silent."""
+        self._permits = permits
 
     def close(self) -> None:
         """Stop sharing."""
@@ -96,16 +97,29 @@ class RateLimiter:
 
     async def _count_or_wait(self, kind: RequestKind, demand: int) -> float:
         """Count a request if it may be sent now, and return 0; else return the seconds that it has to wait."""
+        if self._permits is None:
+            return await self._count_or_wait_here(kind, demand)
+        asked_at = anyio.current_time()
+        permit = await self._permits.ask(kind, demand)
+        now = anyio.current_time()
+        if permit is not None and now - asked_at <= PERMIT_SECONDS:
+            self._silent_since, self._sharers = None, permit.sharers
+            if not permit.wait_seconds:
+                with self._current_windows(now):
+                    self._windows.of(kind).count_request(now)
+            return permit.wait_seconds
+        self._silent_since = self._silent_since or now
+        if now - self._silent_since < _SILENCE_SECONDS:
+            return _POLL_SECONDS
+        return await self._count_or_wait_here(kind, _ENDLESS, sharers=self._sharers)
+
+    async def _count_or_wait_here(self, kind: RequestKind, demand: int, *, sharers: int = 1) -> float:
         patience = anyio.current_time() + _LOCK_TIMEOUT_SECONDS
         while True:
             now = anyio.current_time()
             with self._current_windows(now) as is_current:
                 if is_current or now > patience:
-                    window = self._window(kind)
-                    wait_seconds = window.wait_seconds(now, demand=demand)
-                    if not wait_seconds:
-                        window.count_request(now)
-                    return wait_seconds
+                    return self._windows.count_or_wait(kind, now, demand=demand, sharers=sharers)
             await anyio.sleep(_LOCK_RETRY_SECONDS)
 
     @contextmanager
@@ -120,18 +134,11 @@ class RateLimiter:
             return
         with self._shared.exclusive() as contents:
             if contents is not None:
-                self._windows.update(contents.read(now))
+                self._windows.by_kind.update(contents.read(now))
                 self._read_responses()
             yield contents is not None
             if contents is not None:
-                contents.write(self._windows)
-
-    def _window(self, kind: RequestKind) -> RateWindow:
-        try:
-            return self._windows[kind]
-        except KeyError:
-            window = self._windows[kind] = RateWindow(default_length_seconds=self._window_seconds)
-            return window
+                contents.write(self._windows.by_kind)
 
     def update(self, kind: RequestKind, status: int, headers: Mapping[str, str]) -> None:
         """Update the windows from a response."""
@@ -141,33 +148,15 @@ class RateLimiter:
         self._unread.append((now, kind, status, headers))
         with self._current_windows(now):
             pass
+        if self._permits is not None:
+            self._permits.report(kind, status, headers)
         self._updated.set()
         self._updated = anyio.Event()
 
     def _read_responses(self) -> None:
         for response in self._unread:
-            self._read_response(*response)
+            self._windows.read_response(*response)
         self._unread.clear()
-
-    def _read_response(self, now: float, kind: RequestKind, status: int, headers: Mapping[str, str]) -> None:
-        limit, remaining = (header_count(headers.get(f"X-RateLimit-{name}")) for name in ("Limit", "Remaining"))
-        reset_seconds = header_seconds(headers.get("X-RateLimit-Retry-After"), date=headers.get("Date"))
-        # A longer time is probably a timestamp instead of the time until the reset. If the limit is used up, a 429
-        # follows.
-        is_plausible = reset_seconds is not None and reset_seconds <= MAX_WAIT_SECONDS
-        if limit is not None and remaining is not None and reset_seconds is not None and is_plausible:
-            self._window(kind).update(now, limit=limit, remaining=remaining, reset_seconds=reset_seconds)
-            uploads = self._window(RequestKind.UPLOAD)
-            if uploads.limit is None:
-                estimate = max(1, limit // _REQUESTS_PER_UPLOAD[kind])
-                uploads.update(
-                    now, limit=estimate, remaining=estimate, reset_seconds=reset_seconds, is_estimate=True
-                )
-        if status == 429:
-            wait_seconds = retry_after_seconds(status, headers)
-            if wait_seconds is None:
-                wait_seconds = self._window_seconds
-            self._window(kind).exhaust(now, seconds=wait_seconds)
 
     @contextmanager
     def counting_demand(self, waiting: Callable[[], int]) -> Iterator[None]:
@@ -191,7 +180,7 @@ class RateLimiter:
 
     def allowance(self) -> Allowance | None:
         """The account's remaining uploads beyond the current demand; None while unknown."""
-        window, now = self._window(RequestKind.UPLOAD), anyio.current_time()
+        window, now = self._windows.of(RequestKind.UPLOAD), anyio.current_time()
         if window.limit is None:
             return None
         remaining = window.limit if now >= window.resets_at else window.remaining

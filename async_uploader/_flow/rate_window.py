@@ -107,21 +107,23 @@ class RateWindow(msgspec.Struct, kw_only=True):
         self.resets_at = now + seconds
         self.is_estimate = False
 
-    def wait_seconds(self, now: float, *, demand: int) -> float:
+    def wait_seconds(self, now: float, *, demand: int, sharers: int = 1) -> float:
         """How long the next request has to wait; 0 if it may be sent now.
 
         If the remaining requests do not cover the demand, they are spread over the rest of the window. This keeps
         the connections busy and leaves gaps for other users of the account. Otherwise, waiting would gain nothing.
 
         :param demand: requests that are still to be sent
+        :param sharers: how many processes decide without each other; this one takes its share of what remains
         """
         if self.limit is None or self._is_over(now):
             return 0.0
-        if self.remaining <= 0:
+        remaining = self.remaining // sharers
+        if remaining <= 0:
             return self.resets_at + _MARGIN_SECONDS - now
-        if demand <= self.remaining:
+        if demand <= remaining:
             return 0.0
-        spacing_seconds = (self.resets_at - self.last_request_at) / (self.remaining + 1)
+        spacing_seconds = (self.resets_at - self.last_request_at) / (remaining + 1)
         return max(0.0, self.last_request_at + spacing_seconds - now)
 
     def count_request(self, now: float) -> None:

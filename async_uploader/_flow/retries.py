@@ -23,7 +23,8 @@ from async_uploader._options import DEFAULT_MAX_ATTEMPTS, MAX_ATTEMPTS
 from async_uploader._units import format_duration
 from async_uploader.events import Operation, RateLimitWait, RequestKind, RetryScheduled
 
-from .rate_limit import MAX_WAIT_SECONDS, RateLimiter
+from .account_windows import MAX_WAIT_SECONDS
+from .rate_limit import RateLimiter
 
 log: Final = logging.getLogger("async_uploader")
 

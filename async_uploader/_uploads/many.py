@@ -155,10 +155,15 @@ def _as_item(item: object) -> UploadItem:
 
 
 def _unexpected(item: UploadItem, cause: BaseException) -> Failed:
+    return Failed(item=item, error=unexpected_error(cause))
+
+
+def unexpected_error(cause: BaseException) -> UploaderError:
+    """The error of an upload that ended with an exception of a callback, or with one that is a bug."""
     reason = (single_line(str(cause)) or "no reason given").rstrip(".")
     error = UploaderError(f"The upload ended with an unexpected {type(cause).__name__}: {reason}.")
     error.__cause__ = cause
-    return Failed(item=item, error=error)
+    return error
 
 
 def _first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -18,7 +18,17 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from ._display import Display, EncodingProgress, FileProgress, ProgressSnapshot, Row, row_title
+from async_uploader._units import format_size
+
+from ._display import (
+    Display,
+    EncodingProgress,
+    FileProgress,
+    ProgressSnapshot,
+    Row,
+    WorkerProgress,
+    row_title,
+)
 from ._estimator import ProgressEstimator
 from ._format import (
     format_amount,
@@ -108,6 +118,7 @@ class BarRenderer:
 
     def _frame(self) -> Group:
         now = time.monotonic()
+        self._display.update_workers()
         rows = [self._row_text(row, now) for row in self._select_rows(now)]
         total = self._total_rows(now) if self._display.count > 1 and not self._display.is_idle else []
         notes = list(filter(None, [format_rate_limit(self._display.rate_limited_until, now)]))
@@ -133,7 +144,9 @@ class BarRenderer:
         return self._rows
 
     def _row_text(self, row: Row, now: float) -> _RowText:
-        return _encoding_row(row) if isinstance(row, EncodingProgress) else self._file_row(row, now)
+        if isinstance(row, EncodingProgress):
+            return _encoding_row(row)
+        return _worker_row(row, now) if isinstance(row, WorkerProgress) else self._file_row(row, now)
 
     def _file_row(self, file: FileProgress, now: float) -> _RowText:
         snapshot = file.snapshot()
@@ -148,6 +161,8 @@ class BarRenderer:
         snapshot, estimator = self._display.snapshot(), self._display.estimator
         estimator.update(now, self._display.delivered_bytes(), remaining_bytes=snapshot.remaining_bytes)
         count = f"{snapshot.count_done}/{snapshot.count} files"
+        if self._display.failed:
+            count += f", {self._display.failed} failed"
         return [_RowText("all", _filled_shares(snapshot), self._columns(snapshot, estimator, count))]
 
     def _columns(
@@ -208,6 +223,17 @@ class BarRenderer:
 
     def _note(self, text: str) -> Text:
         return Text(_pad_or_shorten(f"  {text}", self._console.width).rstrip(), "yellow", no_wrap=True)
+
+
+def _worker_row(worker: WorkerProgress, now: float) -> _RowText:
+    status = worker.status
+    if status is None:
+        return _RowText(worker.name, None, ("",) * len(_DROP_ORDER))
+    worker.estimator.update(now, status.delivered_bytes, remaining_bytes=None)
+    uploads, parts = status.uploads, status.parts_in_flight
+    count = f"{uploads} file{'' if uploads == 1 else 's'}, {parts} part{'' if parts == 1 else 's'}"
+    rate = format_rate(worker.estimator.bytes_per_second)
+    return _RowText(worker.name, None, ("", format_size(status.delivered_bytes), count, rate, ""))
 
 
 def _encoding_row(encoding: EncodingProgress) -> _RowText:

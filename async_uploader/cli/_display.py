@@ -20,6 +20,7 @@ from ._output import has_room_for_bars, print_message, printable
 
 if TYPE_CHECKING:
     from async_uploader import VideoStatus
+    from async_uploader.fleet import Fleet, WorkerStatus
 
 # A shorter wait for the rate limit ends before anybody can read about it.
 _MIN_REPORTED_WAIT_SECONDS: Final = 1.0
@@ -62,16 +63,21 @@ class Display:
 
     :param quiet: print nothing
     :param sizes: the sizes of the sources in bytes; None for an unknown size
-    :ivar rows: the uploads and encodings that are in progress
+    :param fleet: runs the uploads; its workers have rows instead of the uploads
+    :ivar rows: the uploads, workers and encodings that are in progress
+    :ivar failed: number of sources that have failed
     :ivar rate_limited_until: when the longest wait for the rate limit ends, on the monotonic clock
     """
 
-    def __init__(self, *, quiet: bool, sizes: Sequence[int | None] = (None,)) -> None:
+    def __init__(self, *, quiet: bool, sizes: Sequence[int | None] = (None,), fleet: Fleet | None = None) -> None:
         self.quiet = quiet
         self.has_bars = not quiet and has_room_for_bars(sys.stderr)
         self.rows: list[Row] = []
         self.estimator = ProgressEstimator(time.monotonic())
         self.rate_limited_until = 0.0
+        self.failed = 0
+        self._fleet = fleet
+        self._workers: dict[str, WorkerProgress] = {}
         self._outage = OutageReporter(self.print)
         self._rate_limit_reported_at: float | None = None
         self._files: dict[int, FileProgress] = {}
@@ -87,7 +93,8 @@ class Display:
     @property
     def is_idle(self) -> bool:
         """Whether all sources have ended, and no encoding is awaited. Called by any thread."""
-        return self._ended == len(self._sizes) and not self.rows
+        rows = [row for row in list(self.rows) if not isinstance(row, WorkerProgress)]
+        return self._ended == len(self._sizes) and not rows
 
     def add_source(self, size_bytes: int | None) -> int:
         """Add a source that was not known at the start.
@@ -130,9 +137,38 @@ class Display:
         with suppress(ValueError):
             self.rows.remove(row)
 
+    def add_row(self, file: FileProgress) -> None:
+        """Add the row of an upload that begins, for the first time or on another worker."""
+        file.is_active = True
+        if self._fleet is None and file not in self.rows:
+            self.rows.append(file)
+
     def active_files(self) -> list[FileProgress]:
         """The uploads that are in progress. Called by any thread."""
-        return [row for row in list(self.rows) if isinstance(row, FileProgress)]
+        return [file for file in list(self._files.values()) if file.is_active]
+
+    @property
+    def worker_count(self) -> int | None:
+        """Number of workers of the fleet; None if there is no fleet. Called by any thread."""
+        return None if self._fleet is None else len(self._fleet.workers)
+
+    @property
+    def parts_in_flight(self) -> int:
+        """Number of parts in flight on all workers. Called by any thread."""
+        return 0 if self._fleet is None else sum(each.parts_in_flight for each in self._fleet.workers)
+
+    def update_workers(self) -> None:
+        """Update the rows of the workers. Called by the rendering thread."""
+        if self._fleet is None:
+            return
+        statuses = {status.address: status for status in self._fleet.workers}
+        for address in self._workers.keys() - statuses.keys():
+            self.remove_row(self._workers.pop(address))
+        for address, status in statuses.items():
+            if address not in self._workers:
+                self._workers[address] = WorkerProgress(address)
+                self.rows.append(self._workers[address])
+            self._workers[address].update(status)
 
     def delivered_bytes(self) -> int:
         """Bytes that this command has delivered. Called by any thread."""
@@ -211,7 +247,7 @@ class FileProgress:
         self._total_bytes: int | None = None
         self._parts_total: int | None = None
         self.estimator = ProgressEstimator(self._began_at)
-        self.is_uploaded = False
+        self.is_active = self.is_uploaded = False
         self.ended_at: float | None = None
         self.retries_at: dict[str, float] = {}
 
@@ -227,7 +263,7 @@ class FileProgress:
         self._display.on_event(event)
         match event:
             case events.UploadBegan():
-                self._display.rows.append(self)
+                self._display.add_row(self)
                 self._total_bytes, self._parts_total = event.total_bytes, event.parts_total
             case events.ContainerReady():
                 self._resumed_bytes, self._parts_total = event.acknowledged_bytes, event.parts_total
@@ -284,6 +320,24 @@ class FileProgress:
         )
 
 
+class WorkerProgress:
+    """The state of one worker of a fleet.
+
+    :ivar status: its last report
+    """
+
+    def __init__(self, address: str) -> None:
+        self.name = address.partition("://")[2] or address
+        self.ended_at: float | None = None
+        self.estimator = ProgressEstimator(time.monotonic())
+        self.status: WorkerStatus | None = None
+
+    def update(self, status: WorkerStatus) -> None:
+        """Remember the last report."""
+        self.status = status
+        self.estimator.sample(time.monotonic(), status.delivered_bytes)
+
+
 class EncodingProgress:
     """The encoding of one video; is an ``on_status`` callback.
 
@@ -310,7 +364,7 @@ class EncodingProgress:
         self._printed.update(self.states)
 
 
-Row: TypeAlias = FileProgress | EncodingProgress
+Row: TypeAlias = FileProgress | WorkerProgress | EncodingProgress
 
 
 def row_title(name: str) -> str:

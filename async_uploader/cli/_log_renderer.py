@@ -55,6 +55,8 @@ class LogRenderer:
         retries_at = {request: at for file in files for request, at in list(file.retries_at.items())}
         fields = [
             f"{snapshot.count_done} of {snapshot.count} files",
+            f"{self._display.failed} failed" if self._display.failed else "",
+            _workers(self._display),
             format_percent(snapshot.delivered_bytes, snapshot.total_bytes, is_complete=snapshot.is_complete),
             format_amount(snapshot.delivered_bytes, snapshot.total_bytes),
             format_rate(estimator.bytes_per_second),
@@ -63,6 +65,12 @@ class LogRenderer:
             format_rate_limit(self._display.rate_limited_until, now),
         ]
         return ", ".join(filter(None, fields))
+
+
+def _workers(display: Display) -> str:
+    if display.worker_count is None:
+        return ""
+    return f"{display.worker_count} workers with {display.parts_in_flight} parts in flight"
 
 
 def _file_line(file: FileProgress, now: float, limited_until: float) -> str:

@@ -100,6 +100,7 @@ class ResultRecorder:
         """Print the failure of one of several sources."""
         source = self._context.items[number].display_path
         self.failed += 1
+        self._context.display.failed = self.failed
         self._output.add_error(number, {"source": source, "error": str(error)})
         print_error(error, source=source)
 

@@ -19,7 +19,7 @@ from ._check import check_output_paths, find_missing, find_source_errors
 from ._display import Display
 from ._hints import set_service
 from ._interrupt_advice import InterruptAdvice
-from ._output import print_error
+from ._output import print_error, print_message
 from ._params import usage_error
 from ._sidecar_flags import SIDECAR_OPTIONS
 from ._signals import set_interrupt_advice
@@ -112,8 +112,7 @@ async def _open_context(
         flags=flags,
         items=items,
         client=client,
-        # The workers of a fleet report no progress in bytes.
-        display=Display(quiet=flags.quiet, sizes=[None] * len(items) if fleet else await _sizes_of(items)),
+        display=Display(quiet=flags.quiet, sizes=await _sizes_of(items), fleet=fleet),
         interrupt_advice=advice,
         stdin=stdin,
         emulator=emulator,
@@ -126,10 +125,19 @@ async def _open_fleet(stack: AsyncExitStack, flags: UploadFlags, base_url: str) 
         return None
     from async_uploader.fleet import Fleet
 
-    plain = flags.allow_plain_http
-    return await stack.enter_async_context(
-        Fleet(flags.scheduler, flags.workers, base_url=base_url, allow_plain_http=plain)
+    fleet = await stack.enter_async_context(
+        Fleet(
+            flags.scheduler,
+            flags.workers,
+            base_url=base_url,
+            allow_plain_http=flags.allow_plain_http,
+            limit_rate=flags.limit_rate,
+            concurrency=flags.concurrency,
+        )
     )
+    if fleet.dashboard_url is not None and not flags.quiet:
+        print_message(f"Dashboard: {fleet.dashboard_url}")
+    return fleet
 
 
 async def _check_and_run(stack: AsyncExitStack, context: UploadContext) -> int:

@@ -52,6 +52,8 @@ class JobQueue:
         options["on_video"] = partial(self._recorder.record_upload, job)
         if item.is_remote:
             options["fetch"] = "here"
+        if self._context.fleet is not None:
+            options.pop("concurrency", None)  # holds for all uploads of a worker together
         if self._context.keeps_finished and not item.is_stream:
             options["keep_finished"] = True
         return job

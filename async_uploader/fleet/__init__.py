@@ -5,7 +5,10 @@ idempotency key.
 """
 
 from ._fleet import Fleet
+from ._item import FleetItem
+from ._status import WorkerStatus
 
-__all__ = ("Fleet",)
+__all__ = ("Fleet", "FleetItem", "WorkerStatus")
 
-Fleet.__module__ = __name__  # the name in tracebacks
+for _each in (Fleet, FleetItem, WorkerStatus):
+    _each.__module__ = __name__  # the name in tracebacks

@@ -1,11 +1,10 @@
-"""The coordinator of a fleet: submits uploads to a Dask cluster, a few at a time, and collects their results."""
+"""The public class :class:`Fleet`: uploads many sources from many processes, and records their results."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import secrets
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AsyncExitStack
 from inspect import isawaitable
 from pathlib import Path
@@ -21,25 +20,26 @@ from async_uploader import (
     Uploaded,
     UploaderError,
     UploadItem,
+    UploadOptions,
     UploadResult,
     Video,
 )
 from async_uploader._catalogue.item import Item
 from async_uploader._catalogue.results import ResultsFile, SourceKey, open_results, source_key
 from async_uploader._options import import_options, split_options
-from async_uploader._uploads.many import iterate_items
+from async_uploader._uploads.many import iterate_items, unexpected_error
 from async_uploader._urls import remote_scheme
+from async_uploader.events import LISTENERS
 
 from ._keys import derived_key
+from ._status import WorkerStatus
 
 if TYPE_CHECKING:
-    from ._worker import UploadTask
+    from ._coordinator import Coordinator
 
-# Submitted uploads for each one that can run: a worker that finishes one has the next at once.
-_QUEUE_FACTOR: Final = 2
-# Workers come and go.
-_COUNT_SECONDS: Final = 1.0
-_CANCEL_SECONDS: Final = 2.0
+_CANCEL_SECONDS: Final = 3.0
+# Items are submitted again when the window is filled to this share: there is more than one for each free thread.
+_REFILL_SHARE: Final = 0.75
 # They stay in this process.
 _CALLBACKS: Final = ("on_progress", "on_event", "on_video")
 
@@ -55,6 +55,9 @@ class Fleet:
     even if its worker dies, or if two fleets upload the same catalogue. Each worker process reads the API key from
     its own environment (``APIVIDEO_API_KEY``). It is never sent through the cluster.
 
+    Callbacks and :func:`async_uploader.events.listen` work as on one machine, in this process: workers send their
+    events and progress twice a second.
+
     :param scheduler: address of a running Dask scheduler, such as ``tcp://10.0.0.1:8786``; default: a cluster of
         processes on this machine, which ends with the block
     :param workers: number of worker processes of that cluster; default: the number of cores
@@ -63,6 +66,8 @@ class Fleet:
     :param base_url: as in :class:`~async_uploader.Client`; default: ``APIVIDEO_BASE_URL`` of this process, or
         production
     :param allow_plain_http: as in :class:`~async_uploader.Client`; default: False
+    :param limit_rate: bytes of video that each worker process sends per second at most; default: no limit
+    :param concurrency: parts that each worker process sends at the same time, 1-256; default: adaptive, up to 32
     :raises ConfigurationError: the parameters contradict each other, or the extra ``fleet`` is not installed
     """
 
@@ -74,6 +79,8 @@ class Fleet:
         *,
         base_url: str | None = None,
         allow_plain_http: bool = False,
+        limit_rate: float | None = None,
+        concurrency: int | None = None,
     ) -> None:
         if scheduler is not None and workers is not None:
             raise ConfigurationError("workers applies to a cluster on this machine; remove it, or scheduler.")
@@ -86,29 +93,50 @@ class Fleet:
                 "A fleet needs the extra 'fleet'; run: pip install 'async-uploader[fleet]'."
             ) from None
         # Checks the credentials of this process, which a local cluster inherits, and resolves the URL.
-        self._base_url = Client(base_url=base_url, allow_plain_http=allow_plain_http).base_url
-        self._client_options = {"base_url": self._base_url, "allow_plain_http": allow_plain_http}
+        client = Client(base_url=base_url, allow_plain_http=allow_plain_http, limit_rate=limit_rate)
+        if concurrency is not None:
+            split_options(UploadOptions(concurrency=concurrency))
+        self._client_options: dict[str, Any] = {
+            "base_url": client.base_url,
+            "allow_plain_http": allow_plain_http,
+            "limit_rate": limit_rate,
+            "concurrency": concurrency,
+        }
         self._scheduler = scheduler
-        self._workers = workers
+        self._worker_count = workers
         self._results_path = None if results is None else Path(results)
         self._results: ResultsFile | None = None
         self._stack = AsyncExitStack()
-        self._threads, self._threads_until = 0, -1.0
+        self._coordinator: Coordinator | None = None
+        #: The URL of Dask's dashboard, if it has one.
+        self.dashboard_url: str | None = None
 
     async def __aenter__(self) -> Self:
         from ._cluster import connect  # noqa: PLC0415 - an extra
+        from ._coordinator import Coordinator  # noqa: PLC0415
+        from ._messages import ClientOptions  # noqa: PLC0415
 
+        options = ClientOptions(**self._client_options)
         async with AsyncExitStack() as stack:
             if self._results_path is not None:
-                self._results = await stack.enter_async_context(open_results(self._results_path, self._base_url))
-            self._dask = await stack.enter_async_context(
-                connect(self._scheduler, workers=self._workers, client_options=self._client_options)
+                self._results = await stack.enter_async_context(open_results(self._results_path, options.base_url))
+            dask, self.dashboard_url = await stack.enter_async_context(
+                connect(self._scheduler, workers=self._worker_count, client_options=options)
             )
+            coordinator = Coordinator(dask, options, is_remote=self._scheduler is not None)
+            await stack.enter_async_context(coordinator.running())
+            self._coordinator = coordinator
             self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
+        self._coordinator = None
         await self._stack.aclose()
+
+    @property
+    def workers(self) -> list[WorkerStatus]:
+        """The state of each worker, by its last report. Workers may come and go."""
+        return [] if self._coordinator is None else list(self._coordinator.workers.values())
 
     async def upload_many(
         self, items: Iterable[Source | UploadItem] | AsyncIterable[Source | UploadItem]
@@ -117,74 +145,43 @@ class Fleet:
 
         A failed upload does not stop the others. Leaving the iteration early cancels the uploads that still run.
 
-        :param items: paths and URLs that the workers can read, or :class:`~async_uploader.UploadItem` with
-            options; read as needed
+        :param items: paths and URLs that the workers can read, :class:`~async_uploader.UploadItem` or
+            :class:`FleetItem` for certain workers; read as needed
         :returns: an async iterator of :class:`~async_uploader.Uploaded` and :class:`~async_uploader.Failed`
+        :raises ConfigurationError: the fleet is not open
+        :raises UploaderError: the scheduler has ended, or the results cannot be recorded
         """
-        running: dict[asyncio.Task[UploadResult], None] = {}
-        source, is_exhausted = iterate_items(items), False
+        if (coordinator := self._coordinator) is None:
+            raise ConfigurationError("A fleet can upload only inside its 'async with' block.")
+        batch = _Batch(coordinator)
+        feeding = asyncio.create_task(batch.feed(items, self._run))
         try:
-            while True:
-                while not is_exhausted and len(running) < await self._window():
-                    try:
-                        item = await anext(source)
-                    except StopAsyncIteration:
-                        is_exhausted = True
-                    else:
-                        running[asyncio.create_task(self._run(item))] = None
-                if not running:
-                    return
-                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    del running[task]
-                    yield task.result()
+            while (result := await batch.ended.get()) is not None:
+                batch.count_delivered()
+                if isinstance(result, BaseException):
+                    raise result
+                yield result
+            await feeding
         finally:
-            for task in running:
+            tasks = [feeding, *batch.running]
+            for task in tasks:
                 task.cancel()
-            if running:
-                with anyio.CancelScope(shield=True):
-                    await asyncio.wait(running, timeout=_CANCEL_SECONDS)
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait(tasks, timeout=_CANCEL_SECONDS)
 
-    async def _window(self) -> int:
-        """How many uploads are submitted at the same time."""
-        from ._cluster import count_threads  # noqa: PLC0415 - an extra
-
-        now = asyncio.get_running_loop().time()
-        if now > self._threads_until:
-            self._threads = await count_threads(self._dask)
-            self._threads_until = now + _COUNT_SECONDS
-        return max(1, self._threads) * _QUEUE_FACTOR
-
-    async def _run(self, item: UploadItem) -> UploadResult:
+    async def _run(self, coordinator: Coordinator, item: UploadItem) -> UploadResult:
         """Have a worker upload an item, unless an earlier run has finished it."""
         try:
-            upload = _task_of(item)
+            source, options = _task_of(item)
         except UploaderError as exc:
             return await self._finish(Failed(item=item, error=exc))
-        if self._results is not None and self._results.is_finished(key := _results_key(item, upload.source)):
+        if self._results is not None and self._results.is_finished(key := _results_key(item, source)):
             return Uploaded(item=item, video=Video.from_response(self._results.video(key)))
-        outcome = await self._outcome(upload)
+        has_listeners = bool(LISTENERS) or not item.options.keys().isdisjoint(("on_event", "on_progress"))
+        outcome = await coordinator.upload(item, source, options, has_listeners=has_listeners)
         if isinstance(outcome, UploaderError):
             return await self._finish(Failed(item=item, error=outcome))
         return await self._finish(Uploaded(item=item, video=Video.from_response(outcome)))
-
-    async def _outcome(self, upload: UploadTask) -> Mapping[str, Any] | UploaderError:
-        from ._worker import run  # noqa: PLC0415 - an extra
-
-        # The key is shown in dashboards and logs, so it names no source.
-        name = f"upload-{secrets.token_hex(8)}"
-        future = self._dask.submit(run, name, upload, key=name, pure=False)
-        try:
-            outcome: Mapping[str, Any] | UploaderError = await future.result()
-        except asyncio.CancelledError:
-            if (task := asyncio.current_task()) is not None and task.cancelling():
-                with anyio.CancelScope(shield=True), anyio.move_on_after(_CANCEL_SECONDS):
-                    await future.cancel(force=True)  # type: ignore[no-untyped-call]
-                raise
-            return UploaderError("The connection to the cluster was lost during the upload.")
-        except Exception as exc:  # noqa: BLE001 - of Dask, for a task whose workers died too often
-            return UploaderError(f"The workers that ran this upload ended ({type(exc).__name__}).")
-        return outcome
 
     async def _finish(self, result: UploadResult) -> UploadResult:
         """Record a result, and pass the video to the caller's callback."""
@@ -192,7 +189,8 @@ class Fleet:
         if self._results is not None:
             source = os.fspath(item.source) if isinstance(item.source, str | os.PathLike) else "?"
             outcome = {"error": str(result.error)} if result.video is None else {"video": result.video.raw}
-            await self._results.append(_results_key(item, source), source=source, **outcome)
+            name = Item(source=source, is_fetched=not item.is_url).display_path
+            await self._results.append(_results_key(item, source), source=name, **outcome)
         if result.video is not None and (on_video := item.options.get("on_video")) is not None:
             try:
                 returned = on_video(result.video)
@@ -200,21 +198,74 @@ class Fleet:
                     await returned
             except UploaderError as exc:
                 return Failed(item=item, error=exc)
+            except Exception as exc:  # noqa: BLE001 - of the caller's code: as on one machine
+                return Failed(item=item, error=unexpected_error(exc))
         return result
+
+
+class _Batch:
+    """The items of one call that have begun, and whose results the caller has not taken yet.
+
+    :ivar running: their tasks
+    :ivar ended: the results, and None after the last one; an exception ends the batch
+    """
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+        self._count = 0
+        self._has_room = asyncio.Event()
+        self.running: set[asyncio.Task[UploadResult]] = set()
+        self.ended: asyncio.Queue[UploadResult | BaseException | None] = asyncio.Queue()
+
+    async def feed(
+        self,
+        items: Iterable[Source | UploadItem] | AsyncIterable[Source | UploadItem],
+        run: Callable[[Coordinator, UploadItem], Coroutine[Any, Any, UploadResult]],
+    ) -> None:
+        """Begin items while there is room in the window, until all have ended."""
+        try:
+            async for item in iterate_items(items):
+                await self._wait_for_room()
+                self._coordinator.check_connection()
+                self._count += 1
+                task = asyncio.create_task(run(self._coordinator, item))
+                self.running.add(task)
+                task.add_done_callback(self._end)
+            while self.running:
+                await asyncio.wait(self.running)
+        finally:
+            self.ended.put_nowait(None)
+
+    async def _wait_for_room(self) -> None:
+        """Wait until there is room for several items, which are submitted together."""
+        if self._count < self._coordinator.window:
+            return
+        while self._count > self._coordinator.window * _REFILL_SHARE:
+            self._has_room.clear()
+            await self._has_room.wait()
+
+    def _end(self, task: asyncio.Task[UploadResult]) -> None:
+        self.running.discard(task)
+        if not task.cancelled():
+            self.ended.put_nowait(task.exception() or task.result())
+
+    def count_delivered(self) -> None:
+        """The caller has taken a result."""
+        self._count -= 1
+        self._has_room.set()
 
 
 def _results_key(item: UploadItem, source: str) -> SourceKey:
     """Identifies an item in the results file, as the command does: derived keys do not count."""
-    return source_key(Item(source=source), item.idempotency_key or item.options.get("idempotency_key"))
+    key = item.idempotency_key or item.options.get("idempotency_key")
+    return source_key(Item(source=source, is_fetched=not item.is_url), key)
 
 
-def _task_of(item: UploadItem) -> UploadTask:
-    """An item as a worker needs it.
+def _task_of(item: UploadItem) -> tuple[str, Mapping[str, Any]]:
+    """The source and the options of an item, as a worker needs them.
 
     :raises ConfigurationError: it cannot be sent to a worker, or an option is invalid
     """
-    from ._worker import UploadTask  # noqa: PLC0415 - an extra
-
     if not isinstance(item.source, str | os.PathLike):
         raise ConfigurationError(f"A fleet uploads paths and URLs, not {type(item.source).__name__}.")
     source = os.fspath(item.source)
@@ -224,6 +275,4 @@ def _task_of(item: UploadItem) -> UploadTask:
         options = dict(import_options(options))  # type: ignore[arg-type]
     else:
         split_options(options)
-    if not remote_scheme(source):
-        source = os.path.abspath(source)
-    return UploadTask(source=source, options=options, is_import=item.is_url)
+    return source if remote_scheme(source) else os.path.abspath(source), options

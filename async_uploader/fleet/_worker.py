@@ -7,79 +7,139 @@ plugin does.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any, Final
+import threading
+from typing import Any, Final, cast
 
 from distributed import Worker, WorkerPlugin, get_worker
-from msgspec import Struct
 
-from async_uploader import Client, UploaderError, UploadOptions, Video
+from async_uploader import Client, SourceError, UploaderError, UploadFailed, UploadOptions, Video
+
+from ._messages import ClientOptions, Outcome, UploadTask
+from ._permits import SchedulerPermits
+from ._reporter import Reporter, UploadObserver
 
 _PLUGIN: Final = "async_uploader"
 
 
-class UploadTask(Struct, frozen=True, kw_only=True):
-    """An upload or an import, as it is sent to a worker. It contains no credentials.
+class WorkerClient(Client):
+    """The client of a worker process. The credential comes from the environment of that process.
 
-    :param is_import: the service downloads the source itself
+    :param asks_scheduler: ask the scheduler for permits
     """
 
-    source: str
-    options: Mapping[str, Any]
-    is_import: bool
+    def __init__(self, worker: Worker, options: ClientOptions, *, asks_scheduler: bool) -> None:
+        super().__init__(
+            base_url=options.base_url, allow_plain_http=options.allow_plain_http, limit_rate=options.limit_rate
+        )
+        self._slots = self._slots_for(options.concurrency)
+        if asks_scheduler:
+            self._limiter.use_permits(
+                SchedulerPermits(
+                    account=self._account.fingerprint,
+                    process=worker.address,
+                    call=worker.scheduler.async_uploader_ask,
+                    send=worker.batched_send,
+                    window_seconds=self._rate_window_seconds,
+                )
+            )
 
 
 class UploadPlugin(WorkerPlugin):
-    """Holds the client of a worker process. The API key comes from the worker's environment.
-
-    :param client_options: keyword arguments of the client, without credentials
-    """
+    """Holds the clients and the uploads of a worker process: one client for all uploads with the same options."""
 
     name = _PLUGIN
+    # Another coordinator must not close the clients.
+    idempotent = True
 
-    def __init__(self, client_options: Mapping[str, Any]) -> None:
-        self._client_options = dict(client_options)
+    def __init__(self) -> None:
         self._running: dict[object, asyncio.Task[Any]] = {}
+        self._clients: dict[ClientOptions, Client] = {}
 
-    async def setup(self, worker: Worker) -> None:  # noqa: ARG002 - the plugin interface
-        """Open the client when the worker starts."""
-        self._client = Client(**self._client_options)
-        await self._client.__aenter__()
+    async def setup(self, worker: Worker) -> None:
+        """Prepare the worker when it starts."""
+        self._worker = worker
+        self._opening = asyncio.Lock()
+        self._reporter = Reporter(worker)
 
     async def teardown(self, worker: Worker) -> None:  # noqa: ARG002 - the plugin interface
-        """Close the client when the worker ends."""
+        """Close the clients when the worker ends."""
         for task in self._running.values():
             task.cancel()
-        await self._client.__aexit__(None, None, None)
+        self._reporter.close()
+        for client in self._clients.values():
+            await client.__aexit__(None, None, None)
 
     def transition(self, key: object, start: object, finish: object, **_: object) -> None:  # noqa: ARG002
         """Cancel an upload whose future was cancelled."""
         if finish in ("cancelled", "released", "forgotten") and (task := self._running.get(key)) is not None:
             task.cancel()
 
-    async def upload(self, key: str, upload: UploadTask) -> Video:
-        """Run one upload, so that :meth:`transition` can cancel it."""
+    async def client(self, options: ClientOptions, *, asks_scheduler: bool) -> Client:
+        """The client for these options.
+
+        :raises ConfigurationError: this process has no credentials
+        """
+        async with self._opening:
+            if options not in self._clients:
+                client = WorkerClient(self._worker, options, asks_scheduler=asks_scheduler)
+                self._clients[options] = await client.__aenter__()
+            return self._clients[options]
+
+    async def run(self, upload: UploadTask) -> Outcome:
+        """Run one upload, so that :meth:`transition` can cancel it, and report it."""
+        # Dask may some day run coroutines in threads. The client belongs to one event loop.
+        assert threading.get_ident() == self._worker.thread_id, "Dask runs coroutines in the event loop"
         task = asyncio.current_task()
-        assert task is not None, "Dask runs coroutines in tasks"
-        self._running[key] = task
+        assert task is not None
+        self._running[upload.key] = task
         try:
-            if upload.is_import:
-                return await self._client.import_video(upload.source, **upload.options)
-            options: UploadOptions = {**upload.options}  # type: ignore[typeddict-item]
-            return await self._client.upload(upload.source, **options)
+            with self._reporter.following(upload) as observer:
+                observer.outcome = await self._outcome(upload, observer)
+                return observer.outcome
         finally:
-            del self._running[key]
+            del self._running[upload.key]
+
+    async def _outcome(self, upload: UploadTask, observer: UploadObserver) -> Outcome:
+        try:
+            return (await self._upload(upload, observer)).raw
+        except SourceError as exc:
+            # Only some of the workers may see the source.
+            if upload.is_remote and not isinstance(exc, UploadFailed):
+                return SourceError(f"On the worker {self._worker.address}: {exc}")
+            return exc
+        except UploaderError as exc:
+            return exc
+
+    async def _upload(self, upload: UploadTask, observer: UploadObserver) -> Video:
+        client = await self.client(upload.client, asks_scheduler=upload.is_remote)
+        if upload.is_import:
+            return await client.import_video(upload.source, **upload.options)
+        callbacks = UploadOptions(on_event=observer.on_event, on_progress=observer.on_progress)
+        return await client.upload(upload.source, **cast("UploadOptions", {**upload.options, **callbacks}))
 
 
-async def run(task_key: str, upload: UploadTask) -> Mapping[str, Any] | UploaderError:
+async def run(upload: UploadTask) -> Outcome:
     """Upload one source on the worker that executes this.
 
-    :param task_key: Dask's key of this task
     :returns: the video as the service returned it, or the error. An exception would make Dask log its arguments
     """
-    plugin = get_worker().plugins[_PLUGIN]
-    assert isinstance(plugin, UploadPlugin)
+    return await _plugin_of(get_worker()).run(upload)
+
+
+async def check(client: ClientOptions, *, asks_scheduler: bool, dask_worker: Worker) -> str | None:
+    """Open the client of a worker.
+
+    :param dask_worker: the worker, which Dask passes
+    :returns: why the worker cannot upload; None if it can
+    """
     try:
-        return (await plugin.upload(task_key, upload)).raw
+        await _plugin_of(dask_worker).client(client, asks_scheduler=asks_scheduler)
     except UploaderError as exc:
-        return exc
+        return str(exc)
+    return None
+
+
+def _plugin_of(worker: Worker) -> UploadPlugin:
+    plugin = worker.plugins[_PLUGIN]
+    assert isinstance(plugin, UploadPlugin)
+    return plugin

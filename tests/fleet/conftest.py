@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from harness.service import KEY, Service
+from harness.cluster import Cluster, Nursery, running_cluster
 
 # Re-exported: fixtures of the command line's tests.
 from tests.cli.conftest import cli, make_file, online, portal, service, start_cli, start_online, start_service
@@ -20,42 +16,35 @@ from tests.cli.conftest import cli, make_file, online, portal, service, start_cl
 __all__ = ("cli", "make_file", "online", "portal", "service", "start_cli", "start_online", "start_service")
 
 
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    with Nursery() as nursery:
+        yield nursery
+
+
+@pytest.fixture(scope="session")
+def cluster(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A scheduler and three workers with different state directories, for tests that kill none of them."""
+    with running_cluster(nursery, tmp_path_factory.mktemp("cluster"), workers=3) as cluster:
+        yield cluster
+
+
 @pytest.fixture
-def scheduler(service: Service, tmp_path: Path) -> Iterator[str]:
-    """The address of a Dask scheduler with two workers, each started by its own command."""
-    address_file = tmp_path / "scheduler.json"
-    environment = {
-        **os.environ,
-        "APIVIDEO_API_KEY": KEY,
-        "APIVIDEO_BASE_URL": service.emulator.url,
-        "XDG_STATE_HOME": str(tmp_path / "state"),
-    }
-    dask = str(Path(sys.executable).with_name("dask"))
-    commands = [
-        [dask, "scheduler", "--port", "0", "--no-dashboard"],
-        *[[dask, "worker", "--nthreads", "4", "--no-dashboard", "--death-timeout", "30"] for _ in range(2)],
-    ]
-    processes = []
-    try:
-        for command in commands:
-            command += ["--scheduler-file", str(address_file)]
-            processes.append(
-                subprocess.Popen(
-                    command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=tmp_path, env=environment
-                )
-            )
-        yield _address(address_file)
-    finally:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.wait()
+def own_cluster(nursery: Nursery, tmp_path: Path) -> Iterator[Cluster]:
+    """The same with two workers, to be killed."""
+    with running_cluster(nursery, tmp_path, workers=2) as cluster:
+        yield cluster
 
 
-def _address(path: Path) -> str:
-    deadline = time.monotonic() + 30
-    while not path.exists() or not path.read_text():
-        assert time.monotonic() < deadline, "the scheduler did not start"
-        time.sleep(0.05)
-    address: str = json.loads(path.read_text())["address"]
-    return address
+@pytest.fixture
+def make_catalogue(tmp_path: Path) -> Callable[..., list[str]]:
+    """Create files, and a manifest ``m.csv`` that lists them."""
+
+    def make(count: int = 12, size_bytes: int = 200_000) -> list[str]:
+        names = [f"{number:02}.mp4" for number in range(count)]
+        for name in names:
+            (tmp_path / name).write_bytes(os.urandom(size_bytes))
+        (tmp_path / "m.csv").write_text("\n".join(["source", *names]) + "\n")
+        return names
+
+    return make

@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import psutil
 import pytest
+import trustme
 
+from harness.cluster import Cluster
 from harness.service import KEY, Service
 from tests.cli.conftest import Cli, StartCli, finish
 
-pytestmark = pytest.mark.timeout(120)
+FLEET = ("fleet", "--manifest=m.csv", "--results=r.jsonl")
 
-FILES = 12
-FLEET = ("fleet", "--manifest=m.csv", "--results=r.jsonl", "--workers=2")
-
-
-@pytest.fixture
-def catalogue(tmp_path: Path) -> list[str]:
-    """A manifest of small files."""
-    names = [f"{number:02}.mp4" for number in range(FILES)]
-    for name in names:
-        (tmp_path / name).write_bytes(os.urandom(200_000))
-    (tmp_path / "m.csv").write_text("\n".join(["source", *names]) + "\n")
-    return names
+MakeCatalogue = Callable[..., list[str]]
+StartService = Callable[..., AbstractContextManager[Service]]
 
 
 def results(tmp_path: Path) -> dict[str, str]:
@@ -49,83 +45,82 @@ def check_all_finished(service: Service, names: list[str], tmp_path: Path) -> No
         assert service.finished(ids[name]).size_bytes == (tmp_path / name).stat().st_size
 
 
-def test_a_missing_source_fails_alone_and_finished_ones_are_skipped(
-    online: Cli, service: Service, catalogue: list[str], tmp_path: Path
+def count_uploads(service: Service) -> int:
+    return sum(record.endpoint == "upload" for record in service.emulator.requests)
+
+
+def test_a_missing_source_fails_alone_and_nothing_is_sent_twice(
+    online: Cli, service: Service, cluster: Cluster, make_catalogue: MakeCatalogue, tmp_path: Path
 ) -> None:
+    names = make_catalogue()
     with (tmp_path / "m.csv").open("a") as manifest:
         manifest.write("missing.mp4\n")
-    done = online(*FLEET, "--json")
+    command = (*FLEET, f"--scheduler={cluster.address}")
+    done = online(*command, "--json")
     assert done.returncode == 1, done.stderr
     assert "missing.mp4 does not exist" in done.stderr
-    assert len(json.loads(done.stdout)) == FILES + 1
-    check_all_finished(service, catalogue, tmp_path)
-    sent = sum(record.endpoint == "upload" for record in service.emulator.requests)
+    assert "00.mp4: uploaded 195.3 KiB, 1 part" in done.stderr
+    assert len(json.loads(done.stdout)) == 13
+    check_all_finished(service, names, tmp_path)
+    sent = count_uploads(service)
     (tmp_path / "missing.mp4").write_bytes(b"found")
-    again = online(*FLEET)
+    again = online(*command)
     assert again.returncode == 0, again.stderr
-    assert f"{FILES} already finished" in again.stderr
-    assert sum(record.endpoint == "upload" for record in service.emulator.requests) == sent + 1
-
-
-def test_without_the_results_file_the_keys_find_the_videos(
-    online: Cli, service: Service, catalogue: list[str], tmp_path: Path
-) -> None:
-    assert online(*FLEET).returncode == 0
+    assert "12 already finished" in again.stderr
+    assert count_uploads(service) == sent + 1
+    # Without the results file, the keys find the videos.
     (tmp_path / "r.jsonl").unlink()
-    sent = sum(record.endpoint == "upload" for record in service.emulator.requests)
-    assert online(*FLEET).returncode == 0
-    check_all_finished(service, catalogue, tmp_path)
-    assert sum(record.endpoint == "upload" for record in service.emulator.requests) == sent
+    assert online(*command).returncode == 0
+    check_all_finished(service, [*names, "missing.mp4"], tmp_path)
+    assert count_uploads(service) == sent + 1
 
 
-def _workers(process: psutil.Process) -> Iterator[psutil.Process]:
-    """The processes that upload: the grandchildren, since each has a nanny's thread above it."""
-    for child in process.children(recursive=True):
-        if not child.children() and "spawn_main" in " ".join(child.cmdline()):
-            yield child
-
-
-def test_a_worker_is_killed(
+def test_the_scheduler_is_killed(
     start_cli: StartCli,
-    start_service: Callable[..., AbstractContextManager[Service]],
-    catalogue: list[str],
-    tmp_path: Path,
+    start_service: StartService,
+    own_cluster: Cluster,
+    make_catalogue: MakeCatalogue,
 ) -> None:
-    with start_service(link_rate=400_000) as service:
+    make_catalogue()
+    with start_service(link_rate=50_000) as service:
         environment = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
-        process = start_cli(*FLEET, **environment)
+        process = start_cli(*FLEET, f"--scheduler={own_cluster.address}", **environment)
         service.wait_for(lambda emulator: emulator.statistics().bytes_received > 0)
-        next(_workers(psutil.Process(process.pid))).kill()
+        own_cluster.kill("scheduler")
         done = finish(process)
-        assert done.returncode == 0, done.stderr
-        check_all_finished(service, catalogue, tmp_path)
+    assert done.returncode == 1
+    assert "The connection to the cluster was lost." in done.stderr
 
 
-def test_the_coordinator_is_killed_and_started_again(
-    start_cli: StartCli,
-    start_service: Callable[..., AbstractContextManager[Service]],
-    catalogue: list[str],
-    tmp_path: Path,
+def test_a_source_that_kills_its_workers_fails_alone(
+    online: Cli, service: Service, own_cluster: Cluster, make_catalogue: MakeCatalogue, tmp_path: Path
 ) -> None:
-    with start_service(link_rate=400_000) as service:
-        environment = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
-        process = start_cli(*FLEET, **environment)
-        service.wait_for(lambda emulator: emulator.statistics().bytes_received > 0)
-        process.kill()
-        process.wait()
-        done = finish(start_cli(*FLEET, **environment))
-        assert done.returncode == 0, done.stderr
-        check_all_finished(service, catalogue, tmp_path)
+    names = make_catalogue(6, 1000)
+    for name in [*own_cluster.processes]:
+        if name != "scheduler":
+            own_cluster.kill(name)
+    # Dask gives up after 4 workers, and so does the second try, with one suspect at a time.
+    for number in range(9):
+        own_cluster.start_worker(f"fragile {number}", poison=names[0], threads=2)
+    done = online(*FLEET, f"--scheduler={own_cluster.address}")
+    assert done.returncode == 1, done.stderr
+    assert "5 of 6 uploaded, 1 failed" in done.stderr
+    assert results(tmp_path)[names[0]] == "Every worker that ran this upload has died, so it was given up."
+    check_all_finished(service, names[1:], tmp_path)
 
 
+@pytest.mark.timeout(150)
 def test_ctrl_c_leaves_no_process(
-    start_cli: StartCli,
-    start_service: Callable[..., AbstractContextManager[Service]],
-    catalogue: list[str],
+    start_cli: StartCli, start_service: StartService, make_catalogue: MakeCatalogue
 ) -> None:
+    """With a cluster of the command's own."""
+    make_catalogue()
     with start_service(link_rate=100_000) as service:
-        process = start_cli(*FLEET, APIVIDEO_BASE_URL=service.emulator.url, APIVIDEO_API_KEY=KEY)
-        service.wait_for(lambda emulator: emulator.statistics().bytes_received > 0)
+        environment = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
+        process = start_cli(*FLEET, "--workers=1", **environment)
+        # The worker is a new process of Python, which takes long on a busy machine.
+        has_begun = partial(service.emulator.wait_for, lambda each: each.statistics().bytes_received, timeout=90)
+        service.portal.call(has_begun)
         children = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
@@ -134,37 +129,78 @@ def test_ctrl_c_leaves_no_process(
         assert alive == []
 
 
-def test_no_upload_exceeds_the_rate_limit(
-    start_cli: StartCli,
-    start_service: Callable[..., AbstractContextManager[Service]],
-    catalogue: list[str],
+@pytest.fixture
+def tls(tmp_path: Path) -> dict[str, str]:
+    """The variables of docs/fleet.md with which all processes of a cluster prove who they are."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "node.pem"))
+    page = (Path(__file__).parents[2] / "docs" / "fleet.md").read_text(encoding="utf-8")
+    variables = dict(re.findall(r"^export (DASK_DISTRIBUTED__COMM__\w+)=(.+)$", page, re.MULTILINE))
+    assert len(variables) == 8
+    return {name: value.replace("/etc/fleet", str(tmp_path)) for name, value in variables.items()}
+
+
+@pytest.fixture
+def tls_scheduler(tmp_path: Path, tls: dict[str, str]) -> Iterator[str]:
+    """The address of a Dask scheduler with a worker, started by the commands of docs/fleet.md."""
+    environment = {
+        **os.environ,
+        **tls,
+        "APIVIDEO_API_KEY": KEY,
+        "XDG_STATE_HOME": str(tmp_path / "state of worker"),
+    }
+    dask = str(Path(sys.executable).with_name("dask"))
+    address_file = tmp_path / "scheduler.json"
+    commands = [
+        [dask, "scheduler", "--host", "tls://127.0.0.1", "--port", "0", "--no-dashboard"],
+        [dask, "worker", "--nthreads", "4", "--no-dashboard", "--no-nanny", "--death-timeout", "30"],
+    ]
+    processes = []
+    try:
+        for command in commands:
+            command += ["--scheduler-file", str(address_file)]
+            with (tmp_path / "dask.log").open("ab") as log:
+                processes.append(subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path, env=environment))
+        deadline = time.monotonic() + 30
+        while not address_file.exists() or not address_file.read_text():
+            assert time.monotonic() < deadline, "the scheduler did not start"
+            time.sleep(0.05)
+        yield json.loads(address_file.read_text())["address"]
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait()
+
+
+def test_the_commands_of_dask_with_tls(
+    online: Cli,
+    tls: dict[str, str],
+    tls_scheduler: str,
+    service: Service,
+    make_catalogue: MakeCatalogue,
     tmp_path: Path,
 ) -> None:
-    with start_service(rate_limit=5, rate_window=1.0) as service:
-        environment = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
-        done = finish(start_cli(*FLEET, **environment))
-        assert done.returncode == 0, done.stderr
-        check_all_finished(service, catalogue, tmp_path)
-        statuses = [record.status for record in service.emulator.requests if record.endpoint == "upload"]
-        assert statuses == [201] * FILES
-
-
-def test_a_running_cluster(
-    online: Cli, scheduler: str, service: Service, catalogue: list[str], tmp_path: Path
-) -> None:
     """The command of docs/fleet.md, with this scheduler and catalogue."""
+    names = make_catalogue(4)
     page = (Path(__file__).parents[2] / "docs" / "fleet.md").read_text(encoding="utf-8")
-    shown = next(line for line in page.splitlines() if line.endswith("--scheduler tcp://SCHEDULER:8786"))
+    shown = next(line for line in page.splitlines() if line.endswith("--scheduler tls://SCHEDULER:8786"))
     for name, actual in {
         "catalogue.csv": "m.csv",
         "results.jsonl": "r.jsonl",
-        "tcp://SCHEDULER:8786": scheduler,
+        "tls://SCHEDULER:8786": tls_scheduler,
     }.items():
         shown = shown.replace(name, actual)
-    done = online(*shown.split()[1:])
+    done = online(*shown.split()[1:], **tls)
     assert done.returncode == 0, done.stderr
-    check_all_finished(service, catalogue, tmp_path)
-    assert KEY not in (tmp_path / "r.jsonl").read_text()
+    check_all_finished(service, names, tmp_path)
+    for written in ("r.jsonl", "dask.log"):
+        assert KEY not in (tmp_path / written).read_text()
+    # Without the certificate, nobody reaches the scheduler.
+    refused = online(*shown.split()[1:])
+    assert refused.returncode == 1
+    assert f"There is no Dask scheduler at {tls_scheduler}" in refused.stderr
 
 
 @pytest.mark.parametrize(
@@ -177,8 +213,11 @@ def test_a_running_cluster(
         (["fleet", "--manifest=nowhere.csv", "--results=r"], "nowhere.csv"),
     ],
 )
-def test_wrong_usage(flags: list[str], words: str, online: Cli, catalogue: list[str], service: Service) -> None:
-    done: CompletedProcess[str] = online(*flags)
+def test_wrong_usage(
+    flags: list[str], words: str, online: Cli, make_catalogue: MakeCatalogue, service: Service
+) -> None:
+    make_catalogue(1)
+    done = online(*flags)
     assert done.returncode == 2, done.stderr
     assert words in done.stderr
     assert not service.emulator.requests

@@ -232,7 +232,7 @@ async def test_a_source_without_a_first_byte_takes_nothing_of_the_rate_limit() -
     async with RangeServer(b"content", fault) as server, service() as emulator, client_of(emulator) as client:
         with pytest.raises(SourceFailed):
             await client.upload(server.url(), fetch="here", max_attempts=1, stall_timeout=0.5)
-        assert client._limiter._window(RequestKind.UPLOAD).unanswered == 0
+        assert client._limiter._windows.of(RequestKind.UPLOAD).unanswered == 0
         assert "upload" not in [record.endpoint for record in emulator.requests]
 
 

@@ -138,6 +138,7 @@ class UploadOptions(ImportOptions, SidecarOptions, total=False):
     fetch: Fetch
     key_from_source: bool
     keep_finished: bool
+    checksum: bool
     max_latency: float | None
     on_progress: OnProgress | None
     on_video: OnVideo | None

@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 import msgspec
 from msgspec import Struct
 
+from ._control import UploadControl
 from ._errors import ConfigurationError
 from ._limits import MAX_PART_BYTES, MIN_PART_BYTES
 from ._models import MARK_SHA256, camel
@@ -49,6 +50,7 @@ class TransferOptions(Struct, frozen=True, kw_only=True):
     fetch: Fetch = "service"
     keep_finished: bool = False
     checksum: bool = False
+    control: UploadControl | None = None
     max_latency: float | None = None
     on_progress: OnProgress | None = None
     on_video: OnVideo | None = None
@@ -84,6 +86,8 @@ class TransferOptions(Struct, frozen=True, kw_only=True):
             raise ConfigurationError(f"keep_finished must be True or False, not {self.keep_finished!r}.")
         if not isinstance(self.checksum, bool):
             raise ConfigurationError(f"checksum must be True or False, not {self.checksum!r}.")
+        if not isinstance(self.control, UploadControl | None):
+            raise ConfigurationError(f"control must be an UploadControl, not {self.control!r}.")
         if self.video_id is not None and not str(self.video_id).isalnum():
             raise ConfigurationError(f"video_id must be letters and digits, not {self.video_id!r}.")
         parse_sidecars(self.captions, self.chapters, self.thumbnail)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from rich.cells import cell_len, chop_cells
@@ -29,17 +29,21 @@ from ._format import (
     format_retries,
 )
 from ._output import STREAM_LOCKS
+from ._stops import STOP_CONTEXTS, running_seconds
 
 if TYPE_CHECKING:
     from typing import TextIO
 
 _INTERVAL_SECONDS: Final = 0.15
+# A terminal that accepts no output must not keep the process from being stopped.
+_LOCK_SECONDS: Final = 0.5
 # The row of a finished file stays this long, unless a new one takes its place, so that rows do not jump.
 _FINISHED_ROW_SECONDS: Final = 1.0
 _WIDE_COLUMNS: Final = 110
 _MIN_BAR_COLUMNS: Final = 8
 _MAX_BAR_COLUMNS: Final = 60
 _MIN_NAME_COLUMNS: Final = 12
+_ECHO_COLUMNS: Final = len("^Z")
 _DELIVERED, _SENT, _REMAINING = range(3)
 _STYLES: Final = ("green", "bright_cyan", "bright_black")
 _UNICODE_SHAPES, _ASCII_SHAPES = "━─·", "#=."
@@ -73,8 +77,14 @@ class BarRenderer:
         # rich reads the height of the bars first and overwrites them later: no other thread may write in between.
         # Reentrant for signal handlers.
         self._lock = threading.RLock()
+        self._stderr = sys.stderr
         self._redirection = _StreamRedirection(self._console, self._lock)
-        self._live = Live(
+        self._live: Live | None = None
+        STOP_CONTEXTS.append(self._removed)
+        self.render()
+
+    def _start(self) -> Live:
+        live = Live(
             console=self._console,
             auto_refresh=False,
             transient=True,
@@ -83,10 +93,10 @@ class BarRenderer:
             vertical_overflow="crop",
             get_renderable=self._frame,
         )
-        with self._lock:
-            self._live.start()
+        live.start()
         # rich hides the cursor, and a killed process could not show it again.
         self._console.show_cursor(True)
+        return live
 
     def render(self) -> float:
         """Draw the current state.
@@ -94,20 +104,46 @@ class BarRenderer:
         :returns: seconds until the next time
         """
         with self._lock:
-            self._live.refresh()
+            self._draw()
         return _INTERVAL_SECONDS
+
+    def _draw(self) -> None:
+        if _is_in_background(self._stderr):
+            self._remove()  # the terminal belongs to the shell
+            return
+        if self._live is None:
+            self._live = self._start()
+        self._live.refresh()
 
     def close(self) -> None:
         """Remove the bars."""
+        STOP_CONTEXTS.remove(self._removed)
         with self._lock:
-            self._live.stop()
+            self._remove()
         # Only then: a line that another thread writes must not appear below the bars.
         self._redirection.close()
+
+    def _remove(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    @contextmanager
+    def _removed(self) -> Iterator[None]:
+        """Remove the bars. They are not drawn while the block runs."""
+        has_lock = self._lock.acquire(timeout=_LOCK_SECONDS)
+        try:
+            if has_lock:
+                self._remove()
+            yield
+        finally:
+            if has_lock:
+                self._lock.release()
 
     # Rows
 
     def _frame(self) -> Group:
-        now = time.monotonic()
+        now = running_seconds()
         rows = [self._row_text(row, now) for row in self._select_rows(now)]
         total = self._total_rows(now) if self._display.count > 1 and not self._display.is_idle else []
         notes = list(filter(None, [format_rate_limit(self._display.rate_limited_until, now)]))
@@ -153,7 +189,7 @@ class BarRenderer:
     def _columns(
         self, snapshot: ProgressSnapshot, estimator: ProgressEstimator, count: str, *, is_finished: bool = False
     ) -> tuple[str, ...]:
-        is_wide = self._console.width >= _WIDE_COLUMNS
+        is_wide = self._is_wide
         sent = snapshot.sent_bytes if is_wide else None
         remaining = format_remaining(estimator.remaining_seconds)
         percent = format_percent(snapshot.delivered_bytes, snapshot.total_bytes, is_complete=snapshot.is_complete)
@@ -167,11 +203,20 @@ class BarRenderer:
 
     # Layout
 
+    @property
+    def _is_wide(self) -> bool:
+        return self._console.width >= _WIDE_COLUMNS
+
+    @property
+    def _width(self) -> int:
+        """The width of a line. After a full line, the ``^Z`` that the terminal echoes would begin another one."""
+        return max(1, self._console.width - _ECHO_COLUMNS)
+
     def _lines(self, rows: list[_RowText]) -> Iterable[Text]:
-        width = self._console.width
-        gap = 2 if width >= _WIDE_COLUMNS else 1
+        width = self._width
+        gap = 2 if self._is_wide else 1
         longest = max((cell_len(row.name) for row in rows), default=0)
-        name_width = min(longest, max(_MIN_NAME_COLUMNS, width // 5))
+        name_width = min(longest, max(_MIN_NAME_COLUMNS, self._console.width // 5))
         columns = self._columns_that_fit(rows, width - name_width - gap - _MIN_BAR_COLUMNS, gap)
         used = sum(self._widths[column] + gap for column in columns)
         bar_width = min(max(1, width - name_width - gap - used), _MAX_BAR_COLUMNS)
@@ -207,7 +252,15 @@ class BarRenderer:
         return bar
 
     def _note(self, text: str) -> Text:
-        return Text(_pad_or_shorten(f"  {text}", self._console.width).rstrip(), "yellow", no_wrap=True)
+        return Text(_pad_or_shorten(f"  {text}", self._width).rstrip(), "yellow", no_wrap=True)
+
+
+def _is_in_background(stream: TextIO) -> bool:
+    """Whether another process group uses the terminal, as after ``bg``."""
+    try:
+        return os.tcgetpgrp(stream.fileno()) != os.getpgrp()
+    except OSError:  # it is not the controlling terminal
+        return False
 
 
 def _encoding_row(encoding: EncodingProgress) -> _RowText:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from ._estimator import ProgressEstimator
 from ._format import format_acknowledged
 from ._outage import OutageReporter
 from ._output import has_room_for_bars, print_message, printable
+from ._stops import running_seconds
 
 if TYPE_CHECKING:
     from async_uploader import VideoStatus
@@ -63,14 +63,14 @@ class Display:
     :param quiet: print nothing
     :param sizes: the sizes of the sources in bytes; None for an unknown size
     :ivar rows: the uploads and encodings that are in progress
-    :ivar rate_limited_until: when the longest wait for the rate limit ends, on the monotonic clock
+    :ivar rate_limited_until: when the longest wait for the rate limit ends, by :func:`.running_seconds`
     """
 
     def __init__(self, *, quiet: bool, sizes: Sequence[int | None] = (None,)) -> None:
         self.quiet = quiet
         self.has_bars = not quiet and has_room_for_bars(sys.stderr)
         self.rows: list[Row] = []
-        self.estimator = ProgressEstimator(time.monotonic())
+        self.estimator = ProgressEstimator(running_seconds())
         self.rate_limited_until = 0.0
         self._outage = OutageReporter(self.print)
         self._rate_limit_reported_at: float | None = None
@@ -126,7 +126,7 @@ class Display:
 
     def remove_row(self, row: Row) -> None:
         """Remove a row whose upload or encoding has ended."""
-        row.ended_at = time.monotonic()
+        row.ended_at = running_seconds()
         with suppress(ValueError):
             self.rows.remove(row)
 
@@ -171,7 +171,7 @@ class Display:
 
     def show_rate_limit(self, wait_seconds: float) -> None:
         """Show that a request waits for the account's rate limit."""
-        now = time.monotonic()
+        now = running_seconds()
         if wait_seconds < _MIN_REPORTED_WAIT_SECONDS:
             return
         self.rate_limited_until = now + wait_seconds
@@ -198,14 +198,14 @@ class Display:
 class FileProgress:
     """The progress of one file; has an ``on_progress`` and an ``on_event`` callback.
 
-    :ivar ended_at: when the upload ended, on the monotonic clock; None before
+    :ivar ended_at: when the upload ended, by :func:`.running_seconds`; None before
     :ivar retries_at: the time of the next attempt, by request
     """
 
     def __init__(self, display: Display, name: str) -> None:
         self._display = display
         self.name = name
-        self._began_at = time.monotonic()
+        self._began_at = running_seconds()
         self._progress: Progress | None = None
         self._resumed_bytes = self._retries = 0
         self._total_bytes: int | None = None
@@ -218,7 +218,7 @@ class FileProgress:
     def on_progress(self, progress: Progress) -> None:
         """Remember the latest progress."""
         self._progress = progress
-        now = time.monotonic()
+        now = running_seconds()
         self.estimator.sample(now, self.delivered_bytes())
         self._display.sample(now)
 
@@ -233,7 +233,7 @@ class FileProgress:
                 self._resumed_bytes, self._parts_total = event.acknowledged_bytes, event.parts_total
             case events.RetryScheduled():
                 self._retries += 1
-                self.retries_at[event.request] = time.monotonic() + event.wait_seconds
+                self.retries_at[event.request] = running_seconds() + event.wait_seconds
             case events.PartBegan():
                 self.retries_at.pop(f"part {event.part_number}", None)
             case events.RateLimitWait():
@@ -275,7 +275,7 @@ class FileProgress:
             return
         self.is_uploaded = True
         size, parts, retries = self._progress.acknowledged_bytes, self._progress.parts_done, self._retries
-        seconds = time.monotonic() - self._began_at
+        seconds = running_seconds() - self._began_at
         throughput = format_size(int((size - self._resumed_bytes) / seconds))
         self._display.print(
             f"{self.name}: uploaded {format_size(size)}, {parts} part{'' if parts == 1 else 's'}, "

@@ -140,6 +140,8 @@ class StreamSource:
             if is_being_cancelled(exc):
                 raise
             raise SourceError(f"{self.display_name} raised {type(exc).__name__}.") from exc
+        except OSError as exc:
+            raise SourceError(f"{self.display_name} cannot be read: {exc.strerror or exc}.") from exc
         except Exception as exc:
             raise SourceError(f"{self.display_name} failed: {type(exc).__name__}: {exc}.") from exc
         return _END

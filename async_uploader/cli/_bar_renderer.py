@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from rich.cells import cell_len, chop_cells
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
@@ -30,6 +29,7 @@ from ._format import (
 )
 from ._output import STREAM_LOCKS
 from ._stops import STOP_CONTEXTS, running_seconds
+from ._text import cell_width, pad, shorten
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -155,17 +155,17 @@ class BarRenderer:
         return Group(*self._lines([*visible, *total]), *(self._note(note) for note in notes))
 
     def _select_rows(self, now: float) -> list[Row]:
-        """Rows keep their places; a new row takes the place of a finished one."""
+        """Rows in the order of the command. A new row replaces a finished one, so that their number is steady."""
         active = list(self._display.rows)
-        new = iter([row for row in active if row not in self._rows])
-        selected: list[Row] = []
-        for row in self._rows:
-            successor = next(new, None) if row.ended_at is not None else None
-            if successor is not None:
-                selected.append(successor)
-            elif row.ended_at is None or now - row.ended_at < _FINISHED_ROW_SECONDS:
-                selected.append(row)
-        self._rows = [*selected, *new]
+        new = [row for row in active if row not in self._rows]
+        finished = [row for row in self._rows if row.ended_at is not None]
+        replaced = finished[: len(new)]
+        kept = [
+            row
+            for row in self._rows
+            if row not in replaced and (row.ended_at is None or now - row.ended_at < _FINISHED_ROW_SECONDS)
+        ]
+        self._rows = sorted([*kept, *new], key=lambda row: row.number)
         return self._rows
 
     def _row_text(self, row: Row, now: float) -> _RowText:
@@ -215,13 +215,13 @@ class BarRenderer:
     def _lines(self, rows: list[_RowText]) -> Iterable[Text]:
         width = self._width
         gap = 2 if self._is_wide else 1
-        longest = max((cell_len(row.name) for row in rows), default=0)
+        longest = max((cell_width(row.name) for row in rows), default=0)
         name_width = min(longest, max(_MIN_NAME_COLUMNS, self._console.width // 5))
         columns = self._columns_that_fit(rows, width - name_width - gap - _MIN_BAR_COLUMNS, gap)
         used = sum(self._widths[column] + gap for column in columns)
         bar_width = min(max(1, width - name_width - gap - used), _MAX_BAR_COLUMNS)
         for row in rows:
-            line = Text(_pad_or_shorten(row.name, name_width) + " " * gap, no_wrap=True, overflow="crop")
+            line = Text(pad(shorten(row.name, name_width), name_width) + " " * gap, no_wrap=True, overflow="crop")
             line.append_text(self._bar(row.filled, bar_width))
             for column in columns:
                 line.append(" " * gap + row.columns[column].rjust(self._widths[column]))
@@ -252,7 +252,7 @@ class BarRenderer:
         return bar
 
     def _note(self, text: str) -> Text:
-        return Text(_pad_or_shorten(f"  {text}", self._width).rstrip(), "yellow", no_wrap=True)
+        return Text(shorten(f"  {text}", self._width), "yellow", no_wrap=True)
 
 
 def _is_in_background(stream: TextIO) -> bool:
@@ -285,18 +285,6 @@ def _rows_that_fit(rows: list[_RowText], height: int) -> list[_RowText]:
             break
         fitting.append(row)
     return fitting
-
-
-def _pad_or_shorten(text: str, width: int) -> str:
-    """Fill a text up to a width in columns; a longer one loses its middle."""
-    if cell_len(text) > width:
-        start, end = chop_cells(text, (width - 1) // 2)[0], ""
-        for char in reversed(text):
-            if cell_len(start) + 1 + cell_len(end) + cell_len(char) > width:
-                break
-            end = char + end
-        text = f"{start}…{end}"
-    return text + " " * (width - cell_len(text))
 
 
 class _StreamRedirection:

@@ -15,8 +15,9 @@ from async_uploader._units import format_size
 from ._estimator import ProgressEstimator
 from ._format import format_acknowledged
 from ._outage import OutageReporter
-from ._output import has_room_for_bars, print_message, printable
+from ._output import has_room_for_bars, print_message
 from ._stops import running_seconds
+from ._text import printable
 
 if TYPE_CHECKING:
     from async_uploader import VideoStatus
@@ -109,7 +110,7 @@ class Display:
         :param number: the number of the source
         :param name: its display name
         """
-        file = self._files[number] = FileProgress(self, name)
+        file = self._files[number] = FileProgress(self, name, number=number)
         return file
 
     def end_source(self, number: int) -> None:
@@ -198,13 +199,15 @@ class Display:
 class FileProgress:
     """The progress of one file; has an ``on_progress`` and an ``on_event`` callback.
 
+    :param number: its place in the command
     :ivar ended_at: when the upload ended, by :func:`.running_seconds`; None before
     :ivar retries_at: the time of the next attempt, by request
     """
 
-    def __init__(self, display: Display, name: str) -> None:
+    def __init__(self, display: Display, name: str, *, number: int) -> None:
         self._display = display
         self.name = name
+        self.number = number
         self._began_at = running_seconds()
         self._progress: Progress | None = None
         self._resumed_bytes = self._retries = 0
@@ -287,12 +290,14 @@ class FileProgress:
 class EncodingProgress:
     """The encoding of one video; is an ``on_status`` callback.
 
+    :ivar number: one after all files
     :ivar states: the state of the ingest and of each quality, as text
     """
 
     def __init__(self, display: Display, name: str) -> None:
         self._display = display
         self.name = name
+        self.number = sys.maxsize
         self.ended_at: float | None = None
         self.encoded = self.qualities = 0
         self.states: list[str] = []

@@ -182,8 +182,8 @@ class Fleet:
                     await future.cancel(force=True)  # type: ignore[no-untyped-call]
                 raise
             return UploaderError("The connection to the cluster was lost during the upload.")
-        except Exception as exc:  # noqa: BLE001 - of Dask, for a task whose workers died too often
-            return UploaderError(f"The workers that ran this upload ended ({type(exc).__name__}).")
+        except Exception:  # noqa: BLE001 - of Dask, for a task whose workers died too often
+            return UploaderError("The workers that ran this upload ended.")
         return outcome
 
     async def _finish(self, result: UploadResult) -> UploadResult:

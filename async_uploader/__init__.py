@@ -18,6 +18,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from ._client import Client, upload
+    from ._control import UploadControl
     from ._errors import (
         ApiError,
         AuthenticationError,
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "_client": ("Client", "upload"),
+    "_control": ("UploadControl",),
     "_errors": (
         "ApiError",
         "AuthenticationError",
@@ -158,6 +160,7 @@ __all__ = (
     "SupportsRead",
     "TransportError",
     "UnfinishedUpload",
+    "UploadControl",
     "UploadFailed",
     "UploadItem",
     "UploadOptions",

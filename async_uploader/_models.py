@@ -28,6 +28,8 @@ MARK_KEY: Final = "async-uploader-key"
 MARK_CONTENT: Final = "async-uploader-content"
 # Entry of a container that may not be in the journal yet: a random id, which the journal has.
 MARK_INTENT: Final = "async-uploader-intent"
+# Entry that a video uploaded with ``checksum`` keeps: the SHA-256 of the bytes that were sent, in hexadecimal.
+MARK_SHA256: Final = "sha256"
 
 
 def camel(name: str) -> str:
@@ -247,6 +249,14 @@ class Video(Model, frozen=True, kw_only=True):
     discarded: bool | None = None
 
     _repr_fields: ClassVar[tuple[str, ...]] = ("video_id", "title")
+
+    @property
+    def sha256(self) -> str | None:
+        """SHA-256 of the bytes that were sent, in hexadecimal; None unless the upload had ``checksum=True``.
+
+        It is the metadata entry ``sha256``, so it is also there when you read the video later.
+        """
+        return next((entry.value for entry in self.metadata if entry.key == MARK_SHA256), None)
 
 
 @public

@@ -15,9 +15,10 @@ from typing import Any, Final, cast
 import msgspec
 from msgspec import Struct
 
+from ._control import UploadControl
 from ._errors import ConfigurationError
 from ._limits import MAX_PART_BYTES, MIN_PART_BYTES
-from ._models import camel
+from ._models import MARK_SHA256, camel
 from ._progress import OnProgress
 from ._sidecars import Sidecar, parse_sidecars
 from ._types import Fetch, ImportOptions, OnVideo, Ranges, ResumeMode, UploadOptions
@@ -48,6 +49,8 @@ class TransferOptions(Struct, frozen=True, kw_only=True):
     resume: ResumeMode = "off"
     fetch: Fetch = "service"
     keep_finished: bool = False
+    checksum: bool = False
+    control: UploadControl | None = None
     max_latency: float | None = None
     on_progress: OnProgress | None = None
     on_video: OnVideo | None = None
@@ -81,6 +84,10 @@ class TransferOptions(Struct, frozen=True, kw_only=True):
             raise ConfigurationError(f"fetch must be 'here' or 'service', not {self.fetch!r}.")
         if not isinstance(self.keep_finished, bool):
             raise ConfigurationError(f"keep_finished must be True or False, not {self.keep_finished!r}.")
+        if not isinstance(self.checksum, bool):
+            raise ConfigurationError(f"checksum must be True or False, not {self.checksum!r}.")
+        if not isinstance(self.control, UploadControl | None):
+            raise ConfigurationError(f"control must be an UploadControl, not {self.control!r}.")
         if self.video_id is not None and not str(self.video_id).isalnum():
             raise ConfigurationError(f"video_id must be letters and digits, not {self.video_id!r}.")
         parse_sidecars(self.captions, self.chapters, self.thumbnail)
@@ -168,6 +175,8 @@ def split_options(options: Mapping[str, Any]) -> tuple[TransferOptions, dict[str
     if isinstance(fields.get("resume"), bool):
         fields["resume"] = _resume_mode(is_on=fields["resume"])
     transfer = TransferOptions(**fields)
+    if transfer.checksum and MARK_SHA256 in (options.get("metadata") or ()):
+        raise ConfigurationError(f"checksum sets the metadata entry {MARK_SHA256!r}; remove it from metadata.")
     return transfer, container_payload({key: options[key] for key in options.keys() & _DETAIL_TYPES.keys()})
 
 
@@ -247,5 +256,9 @@ def check_delegated(options: TransferOptions, payload: Mapping[str, Any]) -> Non
     if options.sidecars:
         labels = ", ".join(sidecar.label for sidecar in options.sidecars)
         raise ConfigurationError(f"An upload token cannot add {labels}; they need an API key.")
+    if options.checksum:
+        raise ConfigurationError(
+            "An upload token cannot change the metadata of its video; checksum needs an API key."
+        )
     if options.idempotency_key is not None or options.key_from_source:
         raise ConfigurationError("An upload token cannot look for a video; idempotency_key needs an API key.")

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mappin
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, TypedDict
 
+from ._control import UploadControl
 from ._errors import UploaderError
 from ._models import Video, VideoStatus
 from ._progress import OnProgress
@@ -138,6 +139,8 @@ class UploadOptions(ImportOptions, SidecarOptions, total=False):
     fetch: Fetch
     key_from_source: bool
     keep_finished: bool
+    checksum: bool
+    control: UploadControl | None
     max_latency: float | None
     on_progress: OnProgress | None
     on_video: OnVideo | None

@@ -64,8 +64,8 @@ class Operation(StrEnum):
     """What a request does.
 
     An upload uses ``PART``, ``CREATE`` (a container), ``FIND`` (a container of an earlier run), ``STATUS``,
-    ``VIDEO`` (read the video), ``UPDATE`` (remove the metadata for resuming), ``DELETE``, and ``SIDECAR`` (add
-    captions, chapters or a thumbnail, or list them).
+    ``VIDEO`` (read the video), ``UPDATE`` (remove the metadata for resuming, or record the checksum), ``DELETE``,
+    and ``SIDECAR`` (add captions, chapters or a thumbnail, or list them).
     """
 
     PART = "part"

@@ -15,7 +15,9 @@ import click
 
 from async_uploader.cli._commands import app
 from async_uploader.cli._params import PANELS
+from async_uploader.emulator._fault_help import fault_tables
 
+_FAULT_SPECS: Final = "<!-- fault specs -->"
 _COMMENT: Final = re.compile(r"^<!-- command:(.*) -->$", flags=re.MULTILINE)
 #: Help texts state these two in words; the tables have a column for each.
 _DEFAULT: Final = re.compile(r" ?(?:Default: (?P<sentence>.*?)\.(?= |$)|\(default: (?P<note>[^)]*)\))")
@@ -28,7 +30,8 @@ _GENERAL: Final = "Options"
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Describe each command where the page has `<!-- command: NAME -->`."""
+    """Describe each command at `<!-- command: NAME -->`, and the syntax of faults at `<!-- fault specs -->`."""
+    markdown = markdown.replace(_FAULT_SPECS, fault_tables())
     return _COMMENT.sub(lambda found: describe(found[1].strip()), markdown)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import io
 import os
+import re
 from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from async_uploader._resume.containers import SettlingPolicy
 from async_uploader.emulator import Emulator, Fault, RequestRecord, VideoView
 
 PART: Final = 5 * MIB
+_CLASS_NAME: Final = re.compile(r"\b(Client|Server|OS|IO)\w*Error\b|Connection\w+Error|TimeoutError|BrokenPipe")
 KEY: Final = "the-key-of-the-fault-tests"
 
 #: For requests that do not use the library.
@@ -191,5 +193,6 @@ def check_sentence(text: str, *, secrets: Iterable[str] = (KEY,)) -> None:
     assert text.endswith("."), text
     for forbidden in ("Traceback", "<", "ExceptionGroup", "Errno", "None", "{", "  ", ".."):
         assert forbidden not in text, (forbidden, text)
+    assert not _CLASS_NAME.search(text), text
     for secret in secrets:
         assert secret not in text

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -85,7 +85,7 @@ class PartBody(payload.Payload):
     :param observer: follows the bytes, block by block
     :param hold_seconds: pause after the form fields, so that the service can refuse before the file is sent
     :param bandwidth: limits the bytes per second; default: no limit
-    :ivar is_held_back: whether the body is waiting for that limit
+    :ivar is_held_back: whether the body is waiting for that limit, or paused
     """
 
     def __init__(
@@ -117,6 +117,8 @@ class PartBody(payload.Payload):
         self.acked_before_bytes: int = 0
         #: Whether reading fails by itself if the source stalls.
         self.limits_waits: bool = False
+        #: Waits while the upload is paused.
+        self.wait_while_paused: Callable[[], Awaitable[None]] | None = None
         #: Whether the body waits for such a source.
         self.is_waiting_for_source: bool = False
         #: The error of the source, which aiohttp would hide.
@@ -179,10 +181,7 @@ class PartBody(payload.Payload):
         while count := await self._read(block):
             for start in range(0, count, at_once_bytes):
                 some = block[start : min(start + at_once_bytes, count)]
-                if self._bandwidth is not None:
-                    self.is_held_back = True
-                    await self._bandwidth.take(len(some))
-                    self.is_held_back = False
+                await self._hold_back(len(some))
                 await writer.write(some)
                 await writer.drain()
                 self._observer.sent(len(some))
@@ -191,6 +190,15 @@ class PartBody(payload.Payload):
                 block = take_block()
         # Not in a finally: after an error or a cancellation a thread may still write into the block.
         self._pool.give_back(block)
+
+    async def _hold_back(self, count_bytes: int) -> None:
+        """Wait while the upload is paused, and until the bandwidth limit allows so many bytes."""
+        self.is_held_back = True
+        if self.wait_while_paused is not None:
+            await self.wait_while_paused()
+        if self._bandwidth is not None:
+            await self._bandwidth.take(count_bytes)
+        self.is_held_back = False
 
     async def _read(self, block: memoryview) -> int:
         self.is_waiting_for_source = self.limits_waits

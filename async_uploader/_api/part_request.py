@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from msgspec import Struct
@@ -17,6 +18,7 @@ class PartRequest(Struct, frozen=True, kw_only=True):
     :param content_range: the ``Content-Range`` header
     :param filename: the name of the file field
     :param video_id: the container; None for the first part of an upload token, which creates it
+    :param wait_while_paused: called before each write of the body
     :param expect_continue: let the service refuse before the body is sent (RFC 9110, section 10.1.1). It costs one
         round trip, so use it if a refusal is likely, as in a retry
     """
@@ -26,6 +28,7 @@ class PartRequest(Struct, frozen=True, kw_only=True):
     filename: str
     video_id: str | None
     expect_continue: bool
+    wait_while_paused: Callable[[], Awaitable[None]] | None = None
 
 
 class PartObserver(Protocol):

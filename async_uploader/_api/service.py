@@ -210,6 +210,7 @@ class Service:
                 bandwidth=self._bandwidth,
             )
             body.limits_waits = request.source.limits_waits
+            body.wait_while_paused = request.wait_while_paused
             observer.body_started(body)
             try:
                 with self._pool.part():

@@ -4,7 +4,8 @@ aiohttp has no timeout for writes, and a total timeout would end slow uploads. M
 if it is known (bytes acknowledged by the peer), because a whole part can wait in socket buffers and drain
 slowly, long after the last ``write()``. Otherwise, only the transport's own buffer is known.
 
-A body that waits for the bandwidth limit is not stalled, once everything that it wrote is acknowledged.
+A body that waits for the bandwidth limit, or is paused, is not stalled, once everything that it wrote is
+acknowledged. Time in which the event loop did not run does not count: the process may have been stopped (Ctrl-Z).
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class StallDetector:
         self._body = body
         self._on_moved = on_moved
         self._scope = CancelScope()
+        self._stalls_at = self._respond_by = self._check_due_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._sent: Hashable = None
         self._received: Hashable = None
@@ -65,6 +67,7 @@ class StallDetector:
     def __enter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._scope.__enter__()
+        self._check_due_at = self._loop.time()
         self._request_moved()
         self._check()
         return self
@@ -81,7 +84,7 @@ class StallDetector:
 
     def moved(self) -> None:
         """Bytes have moved: restart the timeout, up to the deadline of the response."""
-        self._scope.deadline = min(self._loop.time() + self._stall_seconds, self._respond_by)
+        self._stalls_at = min(self._loop.time() + self._stall_seconds, self._respond_by)
         if self._on_moved is not None:
             self._on_moved()
 
@@ -96,14 +99,22 @@ class StallDetector:
         return f"nothing moved for {self._stall_seconds:g} s"
 
     def _check(self) -> None:
+        now = self._loop.time()
+        stopped_seconds = max(0.0, now - self._check_due_at)
+        self._stalls_at += stopped_seconds
+        self._respond_by += stopped_seconds
         sent, received = self._counters()
         if sent != self._sent or self._is_held_back():
             self._request_moved()
         elif received != self._received:
             self.moved()
         self._sent, self._received = sent, received
-        check_seconds = min(_MAX_CHECK_SECONDS, self._stall_seconds / _CHECKS_PER_STALL)
-        self._timer = self._loop.call_later(check_seconds, self._check)
+        if now >= self._stalls_at:
+            self._scope.cancel()
+            return
+        check_seconds = min(_MAX_CHECK_SECONDS, self._stall_seconds / _CHECKS_PER_STALL, self._stalls_at - now)
+        self._check_due_at = now + check_seconds
+        self._timer = self._loop.call_at(self._check_due_at, self._check)
 
     def _is_held_back(self) -> bool:
         """Whether our own bandwidth limit or a slow source, and nothing else, keeps bytes from moving."""

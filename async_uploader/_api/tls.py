@@ -48,7 +48,7 @@ def tls_problem(error: OSError) -> str:
     if isinstance(error, ConnectionError | ssl.SSLEOFError):
         return f"the connection was closed; perhaps {_NO_VERSION}"
     if not isinstance(name, str):
-        return single_line(error.strerror) or single_line(str(error)) or type(error).__name__
+        return single_line(error.strerror) or single_line(str(error)) or "no reason given"
     _, _, alert = name.partition("_ALERT_")
     words = (alert or name).replace("_", " ").lower()
     return _TLS_REASONS.get(name) or (f"the server refused it ({words})" if alert else words)

@@ -63,8 +63,7 @@ def translate(exc: BaseException | None) -> TransportError:
             reason = f"no connection within {CONNECT_TIMEOUT_SECONDS:g} s"
         case aiohttp.ClientConnectorError():
             # asyncio replaces the system's reason with its own text, which repeats the address.
-            why = os.strerror(exc.os_error.errno) if exc.os_error.errno else str(exc.os_error)
-            reason = f"no connection to {exc.host}:{exc.port} ({single_line(why) or type(exc.os_error).__name__})"
+            reason = f"no connection to {exc.host}:{exc.port}{_why(exc.os_error)}"
         case ssl.SSLError():
             reason, maybe_received = f"the TLS connection failed: {tls_problem(exc)}", True
         case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError():
@@ -76,7 +75,16 @@ def translate(exc: BaseException | None) -> TransportError:
         case aiohttp.ClientResponseError() | aiohttp.ClientPayloadError():
             reason, maybe_received = "the response was cut off or is not HTTP", True
         case OSError() | aiohttp.ClientConnectionError() | TimeoutError():
-            reason, maybe_received = f"the connection was lost ({type(exc).__name__})", True
+            reason, maybe_received = f"the connection was lost{_why(exc)}", True
         case _:
-            reason, maybe_received = f"the response could not be read ({type(exc).__name__})", True
+            reason, maybe_received = "the response could not be read", True
     return TransportError(reason, maybe_received=maybe_received, retryable=retryable)
+
+
+def _why(exc: BaseException) -> str:
+    """The system's reason in parentheses; empty if there is none. Names of classes say nothing to users."""
+    number = getattr(exc, "errno", None)
+    text = os.strerror(number) if isinstance(number, int) and number > 0 else ""
+    if not text and isinstance(exc, OSError) and not isinstance(exc, aiohttp.ClientError):
+        text = single_line(str(exc)) or ""
+    return f" ({text})" if text else ""

@@ -275,5 +275,5 @@ def _only_database_errors() -> Iterator[None]:
 
 def reason_of(exc: Exception) -> str:
     """Why the journal cannot be used, on one line: SQLite quotes the contents of damaged files."""
-    text = str(exc) or type(exc).__name__
+    text = str(exc) or "no reason given"
     return text if text.isprintable() else ascii(text)

@@ -180,10 +180,10 @@ def store_of(scheme: str, bucket: str) -> ObjectStore:
         options["allow_http"] = True
     try:
         return from_url(f"{scheme}://{bucket}", client_options=options, retry_config=_RETRY_CONFIG)
-    except Exception as exc:  # noqa: BLE001 - of obstore, for each store a different one
+    except Exception:  # noqa: BLE001 - of obstore, for each store a different one; its text may contain a secret
         raise ConfigurationError(
-            f"{scheme}://{bucket} cannot be used with the configuration of the environment "
-            f"({type(exc).__name__}); check the variables of the store."
+            f"{scheme}://{bucket} cannot be used with the configuration of the environment; check the variables "
+            "of the store."
         ) from None
 
 

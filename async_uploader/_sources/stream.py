@@ -26,6 +26,7 @@ from async_uploader._plan import Allowance, Part, Plan
 from async_uploader._units import format_size
 
 from .chunks import Chunk, Chunks
+from .hashed_chunks import HashedChunks
 from .part_buffer import MemoryBudget, PartBuffer
 from .protocol import PartSource
 
@@ -63,6 +64,7 @@ class StreamSource:
         self._split_at_chunks = split_at_chunks
         self._max_latency_seconds = max_latency_seconds
         self._allowance = allowance
+        self._hashed: HashedChunks | None = None
         self._first: Chunk = _END
         self._buffers: set[PartBuffer] = set()
 
@@ -70,6 +72,16 @@ class StreamSource:
     def display_name(self) -> str:
         """The source as messages name it."""
         return self.name
+
+    def hash_chunks(self) -> None:
+        """Compute the SHA-256 of the stream. Called before anything is read."""
+        self._hashed = HashedChunks(self._chunks)
+        self._chunks = self._hashed.read()
+
+    def sha256(self) -> str:
+        """The SHA-256 of the bytes read so far, in hexadecimal, if :meth:`hash_chunks` was called."""
+        assert self._hashed is not None
+        return self._hashed.sha256()
 
     async def prepare(self) -> None:
         """Wait for the first bytes, because an empty stream must not create a container.
@@ -128,6 +140,8 @@ class StreamSource:
             if is_being_cancelled(exc):
                 raise
             raise SourceError(f"{self.display_name} raised {type(exc).__name__}.") from exc
+        except OSError as exc:
+            raise SourceError(f"{self.display_name} cannot be read: {exc.strerror or exc}.") from exc
         except Exception as exc:
             raise SourceError(f"{self.display_name} failed: {type(exc).__name__}: {exc}.") from exc
         return _END

@@ -59,7 +59,8 @@ class Completion:
 
     async def _wait_until_assembled(self, video_id: str) -> None:
         interval_seconds = _FIRST_INTERVAL_SECONDS
-        deadline = anyio.current_time() + self._job.options.stall_timeout
+        # Not a point in time: the process may be stopped for any time (Ctrl-Z).
+        waited_seconds = 0.0
         total_bytes = self._state.progress.total_bytes
         while True:
             status = await self._read(Operation.STATUS, partial(self._context.service.get_status, video_id))
@@ -68,9 +69,10 @@ class Completion:
                 return
             if is_assembled is False:
                 raise errors.wrong_size(status, total_bytes)
-            if anyio.current_time() >= deadline:
+            if waited_seconds >= self._job.options.stall_timeout:
                 raise errors.incomplete(status)
             await anyio.sleep(interval_seconds)
+            waited_seconds += interval_seconds
             interval_seconds = min(interval_seconds * 2, _MAX_INTERVAL_SECONDS)
 
     async def _read(self, operation: Operation, request: Callable[[], Awaitable[T]]) -> T:

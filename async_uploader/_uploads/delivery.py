@@ -53,7 +53,9 @@ class PartDelivery:
         self._is_unknown = False
 
     async def acquire_slot(self) -> None:
-        """Wait until one more part may be in flight."""
+        """Wait until the upload is not paused, and one more part may be in flight."""
+        if (control := self._job.options.control) is not None:
+            await control.wait_until_resumed()
         await self._job.slots.acquire(self)
         self._has_slot = True
 
@@ -91,8 +93,15 @@ class PartDelivery:
         await anyio.sleep(seconds)
         await self.acquire_slot()
 
+    async def _wait_while_paused(self) -> None:
+        """Wait while the upload is paused. Other uploads can use the slot meanwhile."""
+        if (control := self._job.options.control) is not None and control.is_paused:
+            self._release_slot()
+            await self.acquire_slot()
+
     async def _attempt(self) -> PartResponse | None:
         """Make one attempt; returns None if the service already has the part."""
+        await self._wait_while_paused()
         if (self._is_unknown or self._state.has_other_senders) and await self._is_received():
             log.info("%s was already stored.", self._name)
             return None
@@ -127,6 +136,7 @@ class PartDelivery:
             filename=self._job.source.name,
             video_id=self._state.video_id,
             expect_continue=self._attempts > 1 or self._may_have_been_sent(),
+            wait_while_paused=self._wait_while_paused if self._job.options.control is not None else None,
         )
         with self._state.sending.incremented():
             return await self._context.service.send_part(request, attempt)

@@ -46,6 +46,7 @@ from . import errors
 from .container import Container
 from .job import Context, Job
 from .sidecar_delivery import SidecarDelivery
+from .source_checksum import record_sha256, sha256_of
 from .state import TransferState
 from .transfer import Transfer
 
@@ -70,6 +71,8 @@ class Upload:
         self._advice = ""
         # An earlier run, or another process, has uploaded the video.
         self._was_complete = False
+        # Of the bytes that this run has sent, with `checksum`.
+        self._sha256: str | None = None
 
     async def run(self) -> Video:
         """Upload the source, and emit the first and the last event.
@@ -102,6 +105,8 @@ class Upload:
     async def _upload_or_resume(self) -> Video:
         resume = self._context.resume
         video = await self._find_or_fill()
+        if self._job.options.checksum:
+            video = await self._with_checksum(video)
         finished = await resume.finish(video) if resume else video
         if sidecars := self._job.options.sidecars:
             await SidecarDelivery(
@@ -113,6 +118,15 @@ class Upload:
                 await returned
         # This is the last step: after an earlier crash, the next run finds the finished video.
         return await resume.deliver(video) if resume else video
+
+    async def _with_checksum(self, video: Video) -> Video:
+        """The video with the SHA-256 of the source in its metadata."""
+        if self._sha256 is None and video.sha256 is None:
+            # An earlier run has sent everything, but it was interrupted, or did not compute the checksum.
+            video = await self._get_video(video.video_id)
+        if self._sha256 is None and video.sha256 is not None:
+            return video
+        return await record_sha256(video, self._sha256 or await sha256_of(self._job, self._context), self._context)
 
     async def _find_or_fill(self) -> Video:
         """The video. Starts again with another container if this one is deleted because there is an older one."""
@@ -194,7 +208,9 @@ class Upload:
                 part_bytes=job.plan.part_bytes,
                 received=state.received,
             )
-        return await Transfer(job, self._context, state).run()
+        video = await Transfer(job, self._context, state).run()
+        self._sha256 = state.sha256
+        return video
 
     async def _create(self) -> tuple[Job, str | None]:
         """A container, and a plan that fits the account's rate limit. An upload token creates no container yet."""

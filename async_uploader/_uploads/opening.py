@@ -120,6 +120,13 @@ class SourceOpener:
                 raise ConfigurationError("max_latency applies only to streams; remove it to upload a file.")
         else:
             _check_stream(source.display_name, options, size_bytes=source.size_bytes)
+        if options.checksum and isinstance(source, StreamSource):
+            source.hash_chunks()
+        if options.checksum and isinstance(source, RemoteSource) and not source.has_version:
+            raise ConfigurationError(
+                f"checksum reads {source.display_name} twice, but its server states no version (ETag) or time of "
+                "the last change, so a change in between could not be noticed."
+            )
         if options.key_from_source and not isinstance(source, RemoteSource):
             raise ConfigurationError(
                 f"key_from_source needs an object in a store or on the web, which {source.display_name} is not."

@@ -22,6 +22,7 @@ class TransferState:
     :ivar video: the finished Video, once a response contained it
     :ivar is_reported_complete: the service refused a part because the video is already complete
     :ivar has_other_senders: another process has sent parts. The status is requested before each part is sent
+    :ivar sha256: of the source, in hexadecimal, once all parts are sent; None without ``checksum``
     :ivar failed_part: the first part that failed
     :ivar sending: the number of part requests in progress
     """
@@ -42,6 +43,7 @@ class TransferState:
         self.has_other_senders = is_resumed and is_shared
         self.video: Video | None = None
         self.is_reported_complete = False
+        self.sha256: str | None = None
         self.failed_part: Part | None = None
         self.sending = Counter()
         self._part_bytes = job.plan.part_bytes

@@ -7,6 +7,7 @@ rest, and exactly one error is raised, never an exception group.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from functools import partial
@@ -23,6 +24,7 @@ from . import errors
 from .completion import Completion
 from .delivery import PartDelivery
 from .job import Context, Job
+from .source_checksum import SourceChecksum
 from .state import TransferState
 
 
@@ -37,6 +39,7 @@ class Transfer:
         self._scope = anyio.CancelScope()
         self._failure: Exception | None = None
         self._video: Video | None = None
+        self._checksum = SourceChecksum(job, context, follows=True) if job.options.checksum else None
 
     async def run(self) -> Video:
         """Send every part, wait until the video is complete, and return it.
@@ -50,6 +53,8 @@ class Transfer:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._guarded, reporter.run)
                 group.start_soon(self._guarded, self._adapt)
+                if self._checksum is not None:
+                    group.start_soon(self._guarded, self._checksum.run)
                 group.start_soon(self._guarded, self._fill)
         await self._guarded(reporter.report)
         if self._failure is not None:
@@ -86,6 +91,9 @@ class Transfer:
     async def _fill(self) -> None:
         await self._send_all()
         self._video = await Completion(self._job, self._context, self._state).run()
+        if self._checksum is not None:
+            self._checksum.allow(math.inf)
+            self._state.sha256 = await self._checksum.hexdigest()
         self._scope.cancel()
 
     async def _send_all(self) -> None:
@@ -118,6 +126,8 @@ class Transfer:
         async with self._next_part:
             source = await anext(parts)
             part, progress = source.part, self._state.progress
+            if self._checksum is not None:
+                self._checksum.allow(part.number)
             if progress.parts_total is None and part.last:
                 progress.set_totals(total_bytes=part.end, parts_total=part.number)
             delivery = PartDelivery(source, job=self._job, context=self._context, state=self._state)

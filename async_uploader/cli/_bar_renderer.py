@@ -9,11 +9,10 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from rich.cells import cell_len, chop_cells
 from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
@@ -39,17 +38,22 @@ from ._format import (
     format_retries,
 )
 from ._output import STREAM_LOCKS
+from ._stops import STOP_CONTEXTS, running_seconds
+from ._text import cell_width, pad, shorten
 
 if TYPE_CHECKING:
     from typing import TextIO
 
 _INTERVAL_SECONDS: Final = 0.15
+# A terminal that accepts no output must not keep the process from being stopped.
+_LOCK_SECONDS: Final = 0.5
 # The row of a finished file stays this long, unless a new one takes its place, so that rows do not jump.
 _FINISHED_ROW_SECONDS: Final = 1.0
 _WIDE_COLUMNS: Final = 110
 _MIN_BAR_COLUMNS: Final = 8
 _MAX_BAR_COLUMNS: Final = 60
 _MIN_NAME_COLUMNS: Final = 12
+_ECHO_COLUMNS: Final = len("^Z")
 _DELIVERED, _SENT, _REMAINING = range(3)
 _STYLES: Final = ("green", "bright_cyan", "bright_black")
 _UNICODE_SHAPES, _ASCII_SHAPES = "━─·", "#=."
@@ -83,8 +87,14 @@ class BarRenderer:
         # rich reads the height of the bars first and overwrites them later: no other thread may write in between.
         # Reentrant for signal handlers.
         self._lock = threading.RLock()
+        self._stderr = sys.stderr
         self._redirection = _StreamRedirection(self._console, self._lock)
-        self._live = Live(
+        self._live: Live | None = None
+        STOP_CONTEXTS.append(self._removed)
+        self.render()
+
+    def _start(self) -> Live:
+        live = Live(
             console=self._console,
             auto_refresh=False,
             transient=True,
@@ -93,10 +103,10 @@ class BarRenderer:
             vertical_overflow="crop",
             get_renderable=self._frame,
         )
-        with self._lock:
-            self._live.start()
+        live.start()
         # rich hides the cursor, and a killed process could not show it again.
         self._console.show_cursor(True)
+        return live
 
     def render(self) -> float:
         """Draw the current state.
@@ -104,20 +114,46 @@ class BarRenderer:
         :returns: seconds until the next time
         """
         with self._lock:
-            self._live.refresh()
+            self._draw()
         return _INTERVAL_SECONDS
+
+    def _draw(self) -> None:
+        if _is_in_background(self._stderr):
+            self._remove()  # the terminal belongs to the shell
+            return
+        if self._live is None:
+            self._live = self._start()
+        self._live.refresh()
 
     def close(self) -> None:
         """Remove the bars."""
+        STOP_CONTEXTS.remove(self._removed)
         with self._lock:
-            self._live.stop()
+            self._remove()
         # Only then: a line that another thread writes must not appear below the bars.
         self._redirection.close()
+
+    def _remove(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    @contextmanager
+    def _removed(self) -> Iterator[None]:
+        """Remove the bars. They are not drawn while the block runs."""
+        has_lock = self._lock.acquire(timeout=_LOCK_SECONDS)
+        try:
+            if has_lock:
+                self._remove()
+            yield
+        finally:
+            if has_lock:
+                self._lock.release()
 
     # Rows
 
     def _frame(self) -> Group:
-        now = time.monotonic()
+        now = running_seconds()
         self._display.update_workers()
         rows = [self._row_text(row, now) for row in self._select_rows(now)]
         total = self._total_rows(now) if self._display.count > 1 and not self._display.is_idle else []
@@ -130,17 +166,17 @@ class BarRenderer:
         return Group(*self._lines([*visible, *total]), *(self._note(note) for note in notes))
 
     def _select_rows(self, now: float) -> list[Row]:
-        """Rows keep their places; a new row takes the place of a finished one."""
+        """Rows in the order of the command. A new row replaces a finished one, so that their number is steady."""
         active = list(self._display.rows)
-        new = iter([row for row in active if row not in self._rows])
-        selected: list[Row] = []
-        for row in self._rows:
-            successor = next(new, None) if row.ended_at is not None else None
-            if successor is not None:
-                selected.append(successor)
-            elif row.ended_at is None or now - row.ended_at < _FINISHED_ROW_SECONDS:
-                selected.append(row)
-        self._rows = [*selected, *new]
+        new = [row for row in active if row not in self._rows]
+        finished = [row for row in self._rows if row.ended_at is not None]
+        replaced = finished[: len(new)]
+        kept = [
+            row
+            for row in self._rows
+            if row not in replaced and (row.ended_at is None or now - row.ended_at < _FINISHED_ROW_SECONDS)
+        ]
+        self._rows = sorted([*kept, *new], key=lambda row: row.number)
         return self._rows
 
     def _row_text(self, row: Row, now: float) -> _RowText:
@@ -168,7 +204,7 @@ class BarRenderer:
     def _columns(
         self, snapshot: ProgressSnapshot, estimator: ProgressEstimator, count: str, *, is_finished: bool = False
     ) -> tuple[str, ...]:
-        is_wide = self._console.width >= _WIDE_COLUMNS
+        is_wide = self._is_wide
         sent = snapshot.sent_bytes if is_wide else None
         remaining = format_remaining(estimator.remaining_seconds)
         percent = format_percent(snapshot.delivered_bytes, snapshot.total_bytes, is_complete=snapshot.is_complete)
@@ -182,16 +218,25 @@ class BarRenderer:
 
     # Layout
 
+    @property
+    def _is_wide(self) -> bool:
+        return self._console.width >= _WIDE_COLUMNS
+
+    @property
+    def _width(self) -> int:
+        """The width of a line. After a full line, the ``^Z`` that the terminal echoes would begin another one."""
+        return max(1, self._console.width - _ECHO_COLUMNS)
+
     def _lines(self, rows: list[_RowText]) -> Iterable[Text]:
-        width = self._console.width
-        gap = 2 if width >= _WIDE_COLUMNS else 1
-        longest = max((cell_len(row.name) for row in rows), default=0)
-        name_width = min(longest, max(_MIN_NAME_COLUMNS, width // 5))
+        width = self._width
+        gap = 2 if self._is_wide else 1
+        longest = max((cell_width(row.name) for row in rows), default=0)
+        name_width = min(longest, max(_MIN_NAME_COLUMNS, self._console.width // 5))
         columns = self._columns_that_fit(rows, width - name_width - gap - _MIN_BAR_COLUMNS, gap)
         used = sum(self._widths[column] + gap for column in columns)
         bar_width = min(max(1, width - name_width - gap - used), _MAX_BAR_COLUMNS)
         for row in rows:
-            line = Text(_pad_or_shorten(row.name, name_width) + " " * gap, no_wrap=True, overflow="crop")
+            line = Text(pad(shorten(row.name, name_width), name_width) + " " * gap, no_wrap=True, overflow="crop")
             line.append_text(self._bar(row.filled, bar_width))
             for column in columns:
                 line.append(" " * gap + row.columns[column].rjust(self._widths[column]))
@@ -222,7 +267,15 @@ class BarRenderer:
         return bar
 
     def _note(self, text: str) -> Text:
-        return Text(_pad_or_shorten(f"  {text}", self._console.width).rstrip(), "yellow", no_wrap=True)
+        return Text(shorten(f"  {text}", self._width), "yellow", no_wrap=True)
+
+
+def _is_in_background(stream: TextIO) -> bool:
+    """Whether another process group uses the terminal, as after ``bg``."""
+    try:
+        return os.tcgetpgrp(stream.fileno()) != os.getpgrp()
+    except OSError:  # it is not the controlling terminal
+        return False
 
 
 def _worker_row(worker: WorkerProgress, now: float) -> _RowText:
@@ -258,18 +311,6 @@ def _rows_that_fit(rows: list[_RowText], height: int) -> list[_RowText]:
             break
         fitting.append(row)
     return fitting
-
-
-def _pad_or_shorten(text: str, width: int) -> str:
-    """Fill a text up to a width in columns; a longer one loses its middle."""
-    if cell_len(text) > width:
-        start, end = chop_cells(text, (width - 1) // 2)[0], ""
-        for char in reversed(text):
-            if cell_len(start) + 1 + cell_len(end) + cell_len(char) > width:
-                break
-            end = char + end
-        text = f"{start}…{end}"
-    return text + " " * (width - cell_len(text))
 
 
 class _StreamRedirection:

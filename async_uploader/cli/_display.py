@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -16,7 +16,9 @@ from async_uploader._units import format_size
 from ._estimator import ProgressEstimator
 from ._format import format_acknowledged
 from ._outage import OutageReporter
-from ._output import has_room_for_bars, print_message, printable
+from ._output import has_room_for_bars, print_message
+from ._stops import running_seconds
+from ._text import printable
 
 if TYPE_CHECKING:
     from async_uploader import VideoStatus
@@ -66,18 +68,19 @@ class Display:
     :param fleet: runs the uploads; its workers have rows instead of the uploads
     :ivar rows: the uploads, workers and encodings that are in progress
     :ivar failed: number of sources that have failed
-    :ivar rate_limited_until: when the longest wait for the rate limit ends, on the monotonic clock
+    :ivar rate_limited_until: when the longest wait for the rate limit ends, by :func:`.running_seconds`
     """
 
     def __init__(self, *, quiet: bool, sizes: Sequence[int | None] = (None,), fleet: Fleet | None = None) -> None:
         self.quiet = quiet
         self.has_bars = not quiet and has_room_for_bars(sys.stderr)
         self.rows: list[Row] = []
-        self.estimator = ProgressEstimator(time.monotonic())
+        self.estimator = ProgressEstimator(running_seconds())
         self.rate_limited_until = 0.0
         self.failed = 0
         self._fleet = fleet
         self._workers: dict[str, WorkerProgress] = {}
+        self._worker_numbers = count()
         self._outage = OutageReporter(self.print)
         self._rate_limit_reported_at: float | None = None
         self._files: dict[int, FileProgress] = {}
@@ -116,7 +119,7 @@ class Display:
         :param number: the number of the source
         :param name: its display name
         """
-        file = self._files[number] = FileProgress(self, name)
+        file = self._files[number] = FileProgress(self, name, number=number)
         return file
 
     def end_source(self, number: int) -> None:
@@ -133,7 +136,7 @@ class Display:
 
     def remove_row(self, row: Row) -> None:
         """Remove a row whose upload or encoding has ended."""
-        row.ended_at = time.monotonic()
+        row.ended_at = running_seconds()
         with suppress(ValueError):
             self.rows.remove(row)
 
@@ -166,7 +169,7 @@ class Display:
             self.remove_row(self._workers.pop(address))
         for address, status in statuses.items():
             if address not in self._workers:
-                self._workers[address] = WorkerProgress(address)
+                self._workers[address] = WorkerProgress(address, next(self._worker_numbers))
                 self.rows.append(self._workers[address])
             self._workers[address].update(status)
 
@@ -207,7 +210,7 @@ class Display:
 
     def show_rate_limit(self, wait_seconds: float) -> None:
         """Show that a request waits for the account's rate limit."""
-        now = time.monotonic()
+        now = running_seconds()
         if wait_seconds < _MIN_REPORTED_WAIT_SECONDS:
             return
         self.rate_limited_until = now + wait_seconds
@@ -234,14 +237,16 @@ class Display:
 class FileProgress:
     """The progress of one file; has an ``on_progress`` and an ``on_event`` callback.
 
-    :ivar ended_at: when the upload ended, on the monotonic clock; None before
+    :param number: its place in the command
+    :ivar ended_at: when the upload ended, by :func:`.running_seconds`; None before
     :ivar retries_at: the time of the next attempt, by request
     """
 
-    def __init__(self, display: Display, name: str) -> None:
+    def __init__(self, display: Display, name: str, *, number: int) -> None:
         self._display = display
         self.name = name
-        self._began_at = time.monotonic()
+        self.number = number
+        self._began_at = running_seconds()
         self._progress: Progress | None = None
         self._resumed_bytes = self._retries = 0
         self._total_bytes: int | None = None
@@ -254,7 +259,7 @@ class FileProgress:
     def on_progress(self, progress: Progress) -> None:
         """Remember the latest progress."""
         self._progress = progress
-        now = time.monotonic()
+        now = running_seconds()
         self.estimator.sample(now, self.delivered_bytes())
         self._display.sample(now)
 
@@ -269,7 +274,7 @@ class FileProgress:
                 self._resumed_bytes, self._parts_total = event.acknowledged_bytes, event.parts_total
             case events.RetryScheduled():
                 self._retries += 1
-                self.retries_at[event.request] = time.monotonic() + event.wait_seconds
+                self.retries_at[event.request] = running_seconds() + event.wait_seconds
             case events.PartBegan():
                 self.retries_at.pop(f"part {event.part_number}", None)
             case events.RateLimitWait():
@@ -311,7 +316,7 @@ class FileProgress:
             return
         self.is_uploaded = True
         size, parts, retries = self._progress.acknowledged_bytes, self._progress.parts_done, self._retries
-        seconds = time.monotonic() - self._began_at
+        seconds = running_seconds() - self._began_at
         throughput = format_size(int((size - self._resumed_bytes) / seconds))
         self._display.print(
             f"{self.name}: uploaded {format_size(size)}, {parts} part{'' if parts == 1 else 's'}, "
@@ -323,30 +328,34 @@ class FileProgress:
 class WorkerProgress:
     """The state of one worker of a fleet.
 
+    :param number: the place of its row
     :ivar status: its last report
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, number: int) -> None:
+        self.number = number
         self.name = address.partition("://")[2] or address
         self.ended_at: float | None = None
-        self.estimator = ProgressEstimator(time.monotonic())
+        self.estimator = ProgressEstimator(running_seconds())
         self.status: WorkerStatus | None = None
 
     def update(self, status: WorkerStatus) -> None:
         """Remember the last report."""
         self.status = status
-        self.estimator.sample(time.monotonic(), status.delivered_bytes)
+        self.estimator.sample(running_seconds(), status.delivered_bytes)
 
 
 class EncodingProgress:
     """The encoding of one video; is an ``on_status`` callback.
 
+    :ivar number: one after all files
     :ivar states: the state of the ingest and of each quality, as text
     """
 
     def __init__(self, display: Display, name: str) -> None:
         self._display = display
         self.name = name
+        self.number = sys.maxsize
         self.ended_at: float | None = None
         self.encoded = self.qualities = 0
         self.states: list[str] = []

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
+import click
+
 from async_uploader._units import parse_size
 
 from . import _completion
@@ -118,6 +120,15 @@ class NewTokenFlags(JsonFlags):
     ] = 0
 
 
+def _print_fault_help(context: click.Context, _: click.Parameter, is_given: bool) -> None:
+    if not is_given or context.resilient_parsing:
+        return
+    from async_uploader.emulator._fault_help import fault_help
+
+    click.echo(fault_help())
+    context.exit()
+
+
 @flags
 class EmulatorFlags(CommonFlags):
     """Options of `emulator`. All fields but `verbose` are parameters of ``Emulator``."""
@@ -170,9 +181,18 @@ class EmulatorFlags(CommonFlags):
             "--fault",
             metavar="SPEC",
             help="Inject a fault, such as 'part=3,attempt=1:cut' (default: none). May be repeated. "
-            "The syntax is in docs/emulator.md.",
+            "--help-faults describes the syntax.",
         ),
     ] = None
+    help_faults: Annotated[
+        bool,
+        option(
+            is_eager=True,
+            expose_value=False,
+            callback=_print_fault_help,
+            help="Print the syntax of --fault, with examples",
+        ),
+    ] = False
 
     allowed_hosts: Annotated[
         list[str] | None,
@@ -199,5 +219,5 @@ class EmulatorFlags(CommonFlags):
 
     def settings(self) -> dict[str, Any]:
         """Keyword arguments of ``Emulator``, with the faults still unparsed."""
-        settings = {name: value for name, value in vars(self).items() if name != "verbose"}
+        settings = {name: value for name, value in vars(self).items() if name not in ("verbose", "help_faults")}
         return {**settings, "faults": self.faults or (), "allowed_hosts": self.allowed_hosts or ()}

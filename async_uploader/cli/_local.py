@@ -40,7 +40,7 @@ async def running_emulator(*, faults: Sequence[str] = (), **settings: Any) -> As
     """
     async with AsyncExitStack() as stack:
         try:
-            emulator = Emulator(**settings, faults=[Fault.parse(spec) for spec in faults])
+            emulator = Emulator(**settings, faults=[_parse_fault(spec) for spec in faults])
             await stack.enter_async_context(emulator)
         except ValueError as exc:
             raise usage_error(str(exc)) from exc
@@ -52,6 +52,13 @@ async def running_emulator(*, faults: Sequence[str] = (), **settings: Any) -> As
                 "Select another one with --port, or any free one with --port 0."
             ) from exc
         yield emulator
+
+
+def _parse_fault(spec: str) -> Fault:
+    try:
+        return Fault.parse(spec)
+    except ValueError as exc:
+        raise usage_error(f"{exc} 'emulator --help-faults' prints the syntax.") from exc
 
 
 @asynccontextmanager

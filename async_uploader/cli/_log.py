@@ -7,7 +7,8 @@ import re
 import sys
 from typing import Any, TextIO
 
-from ._output import LOGGER, STREAM_LOCKS, printable
+from ._output import LOGGER, STREAM_LOCKS
+from ._text import columns_of, printable, wrap
 
 _TOKEN_IN_URL = re.compile(r"\btoken=[^&\s'\"]+")
 
@@ -38,6 +39,11 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
         with STREAM_LOCKS["stderr"]:
             self.stream = sys.stderr
             super().emit(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Wrap messages on a terminal, without breaking a word; tracebacks stay as they are."""
+        text = super().format(record)
+        return text if record.exc_info else wrap(text, columns_of(sys.stderr))
 
 
 class LogFormatter(logging.Formatter):

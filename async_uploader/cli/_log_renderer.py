@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Final
 
 from ._format import (
@@ -13,6 +12,7 @@ from ._format import (
     format_remaining,
     format_retries,
 )
+from ._stops import running_seconds
 
 if TYPE_CHECKING:
     from ._display import Display, FileProgress
@@ -28,14 +28,14 @@ class LogRenderer:
 
     def __init__(self, display: Display) -> None:
         self._display = display
-        self._began_at = time.monotonic() - INTERVAL_SECONDS
+        self._began_at = running_seconds() - INTERVAL_SECONDS
 
     def render(self) -> float:
         """Print a line.
 
         :returns: seconds until the next one
         """
-        now = time.monotonic()
+        now = running_seconds()
         line = self._line(now)
         if line:
             self._display.print(line)

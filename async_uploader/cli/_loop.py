@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 import anyio
 
 from ._signals import SIGNALS, exit_interrupted, exit_on_signals
+from ._stops import handling_stops
 
 T = TypeVar("T")
 
@@ -35,7 +36,8 @@ def run_async(work: Callable[[], Awaitable[T]], *, grace_seconds: float = _GRACE
     async def run_cancellable() -> None:
         with anyio.CancelScope() as scope:
             _cancel_on_signals(scope, grace_seconds)
-            results.append(await work())
+            with handling_stops():
+                results.append(await work())
 
     try:
         anyio.run(run_cancellable)

@@ -8,13 +8,13 @@ upload counts its retries.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Final
 
 from async_uploader import TransportError, events
 
 from ._hints import service_host
+from ._stops import running_seconds
 
 _MIN_REPORTED_SECONDS: Final = 0.5
 
@@ -54,7 +54,7 @@ class OutageReporter:
         if event.part_number is not None:
             self._failed_parts.add((event.upload, event.part_number))
         if self._began_at is None:
-            self._began_at = time.monotonic()
+            self._began_at = running_seconds()
             asyncio.get_running_loop().call_later(_MIN_REPORTED_SECONDS, self._report, self._began_at)
 
     def _report(self, began_at: float) -> None:
@@ -70,6 +70,6 @@ class OutageReporter:
 
     def _end(self) -> None:
         if self._began_at is not None and self._is_reported:
-            self._print_line(f"Connection restored after {max(1, round(time.monotonic() - self._began_at))} s.")
+            self._print_line(f"Connection restored after {max(1, round(running_seconds() - self._began_at))} s.")
         self._began_at, self._is_reported = None, False
         self._failed_parts.clear()

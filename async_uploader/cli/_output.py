@@ -15,6 +15,7 @@ from typing import Any, Final, TextIO
 from async_uploader._catalogue.os_errors import describe_os_error
 
 from ._hints import hint_for
+from ._text import columns_of, printable, wrap
 
 LOGGER: Final = logging.getLogger("async_uploader")
 
@@ -27,16 +28,16 @@ STREAM_LOCKS: Final = {"stdout": threading.RLock(), "stderr": threading.RLock()}
 _MIN_TERMINAL_ROWS: Final = 8
 
 
-def printable(text: object) -> str:
-    """Escape control characters and lone surrogates: the result is one line that is safe for a terminal."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(text))
-
-
 def _write(name: str, text: str) -> None:
     with STREAM_LOCKS[name]:
         stream = getattr(sys, name)
         stream.write(f"{text}\n")
         stream.flush()
+
+
+def _write_words(name: str, text: object) -> None:
+    """Write a line; on a terminal, several lines if necessary, without breaking a word."""
+    _write(name, wrap(printable(text), columns_of(getattr(sys, name))))
 
 
 # Standard error
@@ -45,7 +46,7 @@ def _write(name: str, text: str) -> None:
 def print_message(text: object) -> None:
     """Print a line to standard error. A standard error that cannot be written is no failure."""
     with suppress(OSError):
-        _write("stderr", printable(text))
+        _write_words("stderr", text)
 
 
 def print_error(error: Exception, *, source: str | None = None) -> None:
@@ -93,7 +94,16 @@ def print_line(line: object) -> None:
     :raises OutputError: standard output cannot be written
     """
     with _output_errors():
-        _write("stdout", printable(line))
+        _write_words("stdout", line)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines that are laid out for a terminal, and are safe for it.
+
+    :raises OutputError: standard output cannot be written
+    """
+    with _output_errors():
+        _write("stdout", "\n".join(lines))
 
 
 def print_columns(rows: Sequence[tuple[str, object]]) -> None:

@@ -78,6 +78,8 @@ class ResultRecorder:
             self._context.display.print(
                 f"{job.item.display_name}: the emulator's copy has the same SHA-256: {digest}"
             )
+        if job.options.get("checksum"):
+            self._context.display.print(f"{job.item.display_name}: SHA-256: {video.sha256}")
         await self._append_video(job, video.raw)
         await self._print_video(job.number, video.raw)
 
@@ -127,7 +129,8 @@ class ResultRecorder:
 
     async def _append_video(self, job: Job, video: Mapping[str, Any]) -> None:
         try:
-            await self._append(job, video=video)
+            sha256 = Video.from_response(video).sha256
+            await self._append(job, video=video, **({} if sha256 is None else {"sha256": sha256}))
         except UploaderError as exc:
             raise UploaderError(f"{exc} Video {video['videoId']} is finished.") from exc
         if self._context.results is not None:

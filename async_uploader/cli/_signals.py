@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, NoReturn
+
+from ._text import columns_of, wrap
 
 #: The signals that interrupt a command. Under nohup, SIGHUP stays ignored.
 SIGNALS: Final = tuple(
@@ -14,6 +17,7 @@ SIGNALS: Final = tuple(
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
 )
+_PREFIX: Final = "Interrupted."
 #: Called before the process exits without unwinding the stack.
 EXIT_HOOKS: Final[list[Callable[[], object]]] = []
 
@@ -37,7 +41,8 @@ def set_interrupt_advice(text: str) -> None:
     :param text: whole sentences; empty for none
     """
     global _advice  # noqa: PLW0603 - a signal handler has no other way to get it
-    _advice = f" {text}".encode(errors="backslashreplace") if text else b""
+    lines = wrap(f"{_PREFIX} {text}".rstrip(), columns_of(sys.stderr))
+    _advice = lines.removeprefix(_PREFIX).encode(errors="backslashreplace")
 
 
 def exit_interrupted() -> NoReturn:
@@ -46,5 +51,5 @@ def exit_interrupted() -> NoReturn:
         with suppress(Exception):
             hook()
     with suppress(OSError):
-        os.write(2, b"Interrupted." + _advice + b"\n")
+        os.write(2, _PREFIX.encode() + _advice + b"\n")
     os._exit(130)

@@ -94,6 +94,15 @@ class ConnectionFlags(ServiceFlags):
             help="Consecutive attempts without progress before an upload fails, 1-1000 (default: 8)",
         ),
     ] = None
+    checksum: Annotated[
+        bool,
+        option(
+            "--checksum",
+            panel=_TRANSFER,
+            help="Compute the SHA-256 of the bytes while they are sent, and record it in the results and in the "
+            "metadata entry sha256 of the video",
+        ),
+    ] = False
     stall_timeout: Annotated[
         float | None,
         option(

@@ -55,6 +55,8 @@ async def upload(flags: UploadFlags) -> int:
         raise usage_error("--key-from-source requires --fetch here: the service does not state a version.")
     if flags.manifest is None and all(item.is_import for item in items):
         flags.reject("a URL that the service downloads; add --fetch here", *_NOT_IMPORTED)
+    if flags.checksum and any(item.is_import for item in items):
+        raise usage_error("--checksum requires --fetch here: the service downloads web URLs itself.")
     stdin = StandardInput() if items[0].source == STDIN else None
     has_imports = flags.results is None and any(item.is_import for item in items)
     advice = InterruptAdvice(is_stream=stdin is not None, is_local=flags.local, has_imports=has_imports)

@@ -1,4 +1,4 @@
-"""Prints finished videos: one line each as they finish, or one JSON document at the end.
+"""Prints finished videos: one line each as they finish, or one JSON document at the end. On a terminal: a table.
 
 Standard output may fail: a full disk, a closed pipe. No videoId is lost: standard error has the id of every video
 that could not be printed, and the exit code is 1. The journal keeps finished videos until they have been printed.
@@ -8,14 +8,28 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from tempfile import TemporaryFile
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import anyio
 import anyio.to_thread
 
-from ._output import OutputError, format_video, print_json, print_json_array, print_line, print_message
+from ._output import (
+    OutputError,
+    format_video,
+    is_terminal,
+    print_json,
+    print_json_array,
+    print_line,
+    print_lines,
+    print_message,
+)
+from ._text import columns_of
+from ._video_table import VideoRow, format_rows, supports_hyperlinks
+
+_USUAL_COLUMNS: Final = 80
 
 
 class JsonSpool:
@@ -44,7 +58,9 @@ class JsonSpool:
 class VideoOutput:
     """Prints the videos of one command.
 
-    :param spool: keeps JSON documents until the end; None to print a line for each video at once
+    On a terminal, several videos are printed at the end, in the order of the command.
+
+    :param spool: keeps JSON documents until the end; None to print videos for people, or a line for each at once
     :param is_single: there is one video, and its JSON is not an array
     :param name_of: returns the display name of a source by its number
     :param has_links: the addresses of the videos work after the command has ended
@@ -57,6 +73,8 @@ class VideoOutput:
         self._is_single = is_single
         self._name_of = name_of
         self._has_links = has_links
+        self._is_for_people = spool is None and is_terminal(sys.stdout)
+        self._rows: dict[int, VideoRow] = {}
         self._limiter = anyio.CapacityLimiter(1)
         self._failure: OutputError | None = None
         self._unprinted_ids: dict[int, str] = {}
@@ -71,9 +89,13 @@ class VideoOutput:
         if self._spool is not None:
             self._keep(number, video)
             return
-        line = format_video(video, self._name_of(number), has_link=self._has_links)
+        if self._is_for_people:
+            self._rows[number] = VideoRow.of(video, self._name_of(number), has_link=self._has_links)
+            if not self._is_single:
+                return
+        lines = self._lines_for_people() if self._is_for_people else [self._line(number, video)]
         # In a thread: a pager that is not scrolled stops reading, and must not block other uploads.
-        await anyio.to_thread.run_sync(self._print_line, line, limiter=self._limiter, abandon_on_cancel=True)
+        await anyio.to_thread.run_sync(self._print_lines, lines, limiter=self._limiter, abandon_on_cancel=True)
         if self._failure is None:
             del self._unprinted_ids[number]
         elif not self._is_single:  # otherwise the message of the failure has the id
@@ -85,7 +107,11 @@ class VideoOutput:
             self._keep(number, document)
 
     def print_document(self) -> None:
-        """Print the JSON document, if there is one."""
+        """Print the JSON document, or the table for people, if there is one."""
+        if self._is_for_people and self._rows and not self._is_single:
+            self._print_lines(self._lines_for_people())
+            if self._failure is None:
+                self._unprinted_ids.clear()
         if self._spool is None or self._failure is not None:
             return
         try:
@@ -132,11 +158,19 @@ class VideoOutput:
             advice = f"The same command would print them without uploading, except that it uploads again: {lost}."
         return OutputError(self._failure.reason, f"{state} {advice}")
 
-    def _print_line(self, line: str) -> None:
+    def _line(self, number: int, video: Mapping[str, Any]) -> str:
+        return format_video(video, self._name_of(number), has_link=self._has_links)
+
+    def _lines_for_people(self) -> list[str]:
+        rows = [row for _, row in sorted(self._rows.items())]
+        columns = columns_of(sys.stdout) or _USUAL_COLUMNS
+        return list(format_rows(rows, columns, has_hyperlinks=supports_hyperlinks()))
+
+    def _print_lines(self, lines: Sequence[str]) -> None:
         # Nothing is written after a failure: the buffer still has the line that failed, and would print it first.
         if self._failure is None:
             try:
-                print_line(line)
+                print_lines(lines) if self._is_for_people else print_line(lines[0])
             except OutputError as exc:
                 self._failure = exc
 

@@ -1,19 +1,6 @@
-"""Fault specs: `SELECTORS:ACTIONS`, each a list separated by commas.
+"""Parses and formats fault specs: `SELECTORS:ACTIONS`, each a list separated by commas.
 
-    part=3,attempt=1:status=503,retry-after=2       part 3 is refused once, before its body is read
-    completing:cut                                  the response to the completing part is lost
-    upload,probability=0.05,seed=7:cut,when=middle  one upload in twenty is cut in the middle
-    part=first:stall=forever,when=late              the response to the first part never arrives
-    create,times=2:status=502,body=html             a proxy's error page replaces the first two responses
-    status:problem=too-many-requests                an error by its slug
-    part=2:expire-tokens                            all access tokens expire when part 2 arrives
-    auth:status=302,header=Location=http://x/       a redirect
-
-Selectors: an endpoint (auth, refresh, create, list, get, update, delete, upload, status, tokens, captions,
-chapters, thumbnail, watermarks, webhooks, tags, discarded, other, or * for all), part=N|first|last, byte=N,
-completing, attempt=N, times=N, probability=P, seed=N.
-Actions: status=N, problem=SLUG, cut, stall=SECONDS|forever, expire-tokens, revoke-tokens; with
-when=early|middle|late|stored, retry-after=SECONDS, header=NAME=VALUE, body=problem|html|empty.
+`_fault_help` describes them.
 """
 
 from __future__ import annotations

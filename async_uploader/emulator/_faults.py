@@ -7,7 +7,7 @@ Each request has four moments at which a fault can be triggered (`Fault.when`):
     late     after the whole body; nothing was stored
     stored   after everything was stored; only the response is missing
 
-`_fault_spec` describes the specs for `--fault`.
+`_fault_help` describes the specs for `--fault`.
 """
 
 from __future__ import annotations

@@ -269,6 +269,8 @@ def _task_of(item: UploadItem) -> tuple[str, Mapping[str, Any]]:
     if not isinstance(item.source, str | os.PathLike):
         raise ConfigurationError(f"A fleet uploads paths and URLs, not {type(item.source).__name__}.")
     source = os.fspath(item.source)
+    if item.options.get("control") is not None:
+        raise ConfigurationError("control does not apply to a fleet, whose uploads run in other processes.")
     options: dict[str, Any] = {name: value for name, value in item.options.items() if name not in _CALLBACKS}
     options["idempotency_key"] = item.idempotency_key or options.get("idempotency_key") or derived_key(source)
     if item.is_url:

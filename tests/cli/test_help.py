@@ -14,6 +14,7 @@ from async_uploader import __version__
 from async_uploader.cli._commands import app
 from async_uploader.cli._examples import APP, EMULATOR, IMPORT, UPLOAD
 from async_uploader.emulator import Fault
+from async_uploader.emulator._fault_help import fault_help
 from harness.service import KEY
 
 from .conftest import MIB, Cli, StartCli
@@ -89,6 +90,12 @@ def test_the_version(cli: Cli) -> None:
     assert cli("--version").stdout == f"async-uploader {__version__}\n"
 
 
+def test_help_about_faults(cli: Cli) -> None:
+    """It needs no other option and no documentation."""
+    done = cli("emulator", "--help-faults")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{fault_help()}\n", "")
+
+
 MISTYPED = {
     "option": ("upload x.mp4 --conurrency 3", "No such option '--conurrency'. Did you mean '--concurrency'?"),
     "option of the emulator": ("emulator --latencie 3", "Did you mean '--latency'?"),
@@ -96,6 +103,7 @@ MISTYPED = {
     "command of a group": ("tokens creat", "Did you mean 'create'?"),
     "value": ("upload x.mp4 --ranges parts", "--ranges must be 'part' or 'bytes', not 'parts'"),
     "fault": ("emulator --fault part=1:cutt", "is not a known action"),
+    "fault's syntax": ("emulator --fault part=1:cutt", "'emulator --help-faults' prints the syntax."),
 }
 
 

@@ -73,8 +73,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
             return self.now
 
     clock = Clock()
-    monkeypatch.setattr("async_uploader.cli._display.time", clock)
-    monkeypatch.setattr("async_uploader.cli._log_renderer.time", clock)
+    monkeypatch.setattr("async_uploader.cli._stops.time", clock)
     return clock
 
 

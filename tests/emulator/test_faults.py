@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import math
 from contextlib import suppress
-from typing import Any
+from typing import Any, get_args
 
 import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from async_uploader.emulator import Emulator, Fault, _fault_spec
-from async_uploader.emulator._faults import ENDPOINTS, FaultInjector, matches
+from async_uploader.emulator import Emulator, Fault, _fault_help, _fault_spec
+from async_uploader.emulator._fault_help import fault_help, fault_tables
+from async_uploader.emulator._faults import ENDPOINTS, Body, FaultInjector, When, matches
 from async_uploader.emulator._rules import parse_content_range
 
 from .conftest import MIB, PART, Api, content
@@ -83,13 +84,30 @@ def test_wrong_spec(spec: str, message: str) -> None:
 
 
 def test_documented_specs() -> None:
-    """Every documented example is a valid spec, and every word is documented."""
-    text = _fault_spec.__doc__ or ""
-    examples = [line.split()[0] for line in text.splitlines() if line.startswith("    ")]
-    assert len(examples) >= 8
-    assert all(Fault.parse(example) for example in examples)
-    words = [*_fault_spec._SELECTORS, *_fault_spec._ACTIONS, *ENDPOINTS]
-    assert [word for word in words if word not in text] == []
+    """Each example is a valid spec that keeps its meaning, and each word and value of the syntax is described."""
+    assert all(Fault.parse(spec) for spec, _ in _fault_help.EXAMPLES)
+    described = [word for words, _ in (*_fault_help.SELECTORS, *_fault_help.ACTIONS) for word in words]
+    assert {word.partition("=")[0] for word in described} == {
+        *_fault_spec._SELECTORS,
+        *_fault_spec._ACTIONS,
+        *ENDPOINTS,
+    }
+    values = {word for word in described if word.startswith(("when=", "body="))}
+    assert values == {f"when={when}" for when in get_args(When)} | {f"body={body}" for body in get_args(Body)}
+
+
+def test_help_and_documentation_of_specs() -> None:
+    """Both contain each word, meaning and example; the help fits a terminal of 80 columns."""
+    text, tables = fault_help(), fault_tables()
+    assert max(map(len, text.splitlines()[:-1])) < 80
+    flat = " ".join(text.split())
+    for words, meaning in (*_fault_help.SELECTORS, *_fault_help.ACTIONS):
+        assert f"{', '.join(words)} {meaning}" in flat
+        assert all(f"`{word}`" in tables for word in words)
+        assert meaning.replace("*", r"\*") in tables
+    for spec, effect in _fault_help.EXAMPLES:
+        assert f"{spec} {effect}" in flat
+        assert f"| `{spec}` | {effect} |" in tables
 
 
 @given(

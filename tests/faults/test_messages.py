@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import re
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import aiohttp
 import pytest
 
+from async_uploader._api.transport_errors import translate
 from async_uploader._errors import UploaderError
 from async_uploader._limits import MIB
 from async_uploader.emulator import Fault
@@ -297,3 +301,33 @@ def _contents(folder: Path) -> bytes:
 def test_size_of_the_source() -> None:
     """The messages above are those of three parts and 11 MiB."""
     assert SEVERAL_BYTES == 2 * PART + MIB + 1
+
+
+TRANSPORT_ERRORS: Final = [
+    aiohttp.ClientOSError(104, "Connection reset by peer"),
+    aiohttp.ClientOSError(),
+    aiohttp.ClientConnectionResetError("Cannot write to closing transport"),
+    aiohttp.ServerDisconnectedError(),
+    aiohttp.ServerTimeoutError(),
+    aiohttp.ClientPayloadError("x"),
+    aiohttp.ClientConnectionError(),
+    aiohttp.ClientError(),
+    ConnectionResetError(104, "Connection reset by peer"),
+    ConnectionResetError("Connection lost"),
+    BrokenPipeError(32, "Broken pipe"),
+    TimeoutError(),
+    OSError(),
+    ssl.SSLError(1, "[SSL] record layer failure"),
+    ssl.SSLError(),
+    ValueError("x"),
+]
+
+
+@pytest.mark.parametrize("error", TRANSPORT_ERRORS, ids=repr)
+def test_the_connection_was_lost(error: Exception) -> None:
+    """The message has the reason of the system if there is one, and never the name of a class."""
+    text = str(translate(error))
+    check_sentence(text)
+    assert not re.search(r"[a-z][A-Z]|Error|Exception", text)
+    number = getattr(error, "errno", None)
+    assert isinstance(error, ssl.SSLError) or not number or os.strerror(number) in text

@@ -180,20 +180,16 @@ class Client(AccountApi):
         :param idempotency_key: all uploads with this key result in one video: from any machine, at any time, even
             concurrently. A finished video is returned without sending anything; an unfinished one is resumed,
             whatever ``resume`` is. 1 to 200 printable characters, kept in the video's metadata (default: none)
-        :param keep_finished: with ``resume``, keep the journal entry of the finished upload: the same upload then
-            returns the same video without sending anything, for 7 days or until :func:`forget_unfinished` is
-            called for it (default: False, the entry is deleted when ``on_video`` has returned)
-        :param checksum: compute the SHA-256 of the bytes while they are sent, and record it in the metadata entry
-            ``sha256`` of the video: :attr:`Video.sha256` (default: False). The bytes of a file or an object are
-            read a second time for this, those of a stream are not
+        :param keep_finished: with ``resume``, keep the journal entry of the finished upload: for 7 days or until
+            :func:`forget_unfinished`, the same upload returns the same video and sends nothing (default: False)
+        :param checksum: record the SHA-256 of the bytes that are sent in the metadata entry ``sha256`` of the
+            video (default: False). For this, a file or an object is read twice
         :param control: pauses and resumes the upload (default: none)
-        :param captions: WebVTT or SubRip files to add to the finished video, by language tag, such as
-            ``{"en": "movie.en.vtt"}`` (default: none). They are checked before anything is sent. If one cannot be
-            added, the error names it; with ``resume``, the same upload then adds only what is missing
+        :param captions: WebVTT or SubRip files to add to the finished video, by language tag (default: none). They
+            are checked before anything is sent. With ``resume``, the same upload adds what could not be added
         :param chapters: WebVTT files to add, by language tag (default: none)
         :param thumbnail: JPEG or PNG file to add (default: the service selects a frame of the video)
-        :param max_latency: seconds after which a part of a live stream is sent even if it is not full, once it has
-            5 MiB (default: parts are sent when they are full)
+        :param max_latency: seconds after which a part of a live stream is sent once it has 5 MiB (default: none)
         :param on_progress: called (plain or async) with a :class:`Progress`, up to ten times per second
         :param on_video: called (plain or async) once with the finished video, before the journal entry is deleted:
             record the video here, and a crash at any time causes no second upload. An exception is raised

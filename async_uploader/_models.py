@@ -252,10 +252,7 @@ class Video(Model, frozen=True, kw_only=True):
 
     @property
     def sha256(self) -> str | None:
-        """SHA-256 of the bytes that were sent, in hexadecimal; None unless the upload had ``checksum=True``.
-
-        It is the metadata entry ``sha256``, so it is also there when you read the video later.
-        """
+        """The metadata entry ``sha256``: of the bytes sent, in hexadecimal, if uploaded with ``checksum=True``."""
         return next((entry.value for entry in self.metadata if entry.key == MARK_SHA256), None)
 
 

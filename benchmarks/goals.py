@@ -66,21 +66,14 @@ def evaluate(results: Results, scale: Scale) -> list[Goal]:
             50,
             ".0f",
         ),
-        _at_most(
-            "`import async_uploader`, whole process: at most 0.25 s",
-            _samples(results, "startup", "import async_uploader"),
-            "process_seconds",
-            0.25,
-            ".3f",
-        ),
-        _at_most(
-            "1-byte upload, whole process: at most 0.5 s",
-            _samples(results, "startup", "1-byte upload"),
-            "process_seconds",
-            0.5,
-            ".3f",
-        ),
+        _startup(results, "import async_uploader", "`import async_uploader`, whole process", 0.25),
+        _startup(results, "1-byte upload", "1-byte upload, whole process", 0.5),
     ]
+
+
+def _startup(results: Results, name: str, text: str, most_seconds: float) -> Goal:
+    samples = _samples(results, "startup", name)
+    return _at_most(f"{text}: at most {most_seconds} s", samples, "process_seconds", most_seconds, ".3f")
 
 
 def _samples(results: Results, key: str, *names: str) -> list[Sample]:

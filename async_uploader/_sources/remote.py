@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager
@@ -17,17 +18,22 @@ from typing import Final, Protocol
 import anyio
 
 from async_uploader._errors import SourceError, SourceUnavailable
-from async_uploader._limits import MAX_VIDEO_BYTES
+from async_uploader._limits import KIB, MAX_VIDEO_BYTES
 from async_uploader._plan import Part, Plan
 from async_uploader._units import format_size
 
 from .protocol import PartSource
 
+log: Final = logging.getLogger("async_uploader")
+
+#: Memoryviews are of bytes.
 Chunk = bytes | memoryview
 
 # How long an open response may wait for the rate limit. Servers close connections that do not move for a minute.
 _MAX_PREFETCHED_SECONDS: Final = 10.0
 _CLOSE_SECONDS: Final = 1.0
+# A response that breaks off after fewer bytes is retried with a backoff.
+_MIN_RESPONSE_BYTES: Final = 256 * KIB
 
 
 class RemoteObject(Protocol):
@@ -138,10 +144,8 @@ class _RemotePart:
         self._prefetched_at_seconds = 0.0
 
     def _reader(self) -> RemotePartReader:
-        chunks = self._remote.read(self._part.offset, self._part.size_bytes)
-        return RemotePartReader(
-            chunks, self._remote.display_name, self._part.size_bytes, stall_seconds=self._stall_seconds
-        )
+        chunks, name = _chunks_of(self._remote, self._part), self._remote.display_name
+        return RemotePartReader(chunks, name, self._part.size_bytes, stall_seconds=self._stall_seconds)
 
     @asynccontextmanager
     async def prefetch(self) -> AsyncIterator[None]:
@@ -235,9 +239,30 @@ class RemotePartReader:
             ) from None
         finally:
             self._is_idle.set()
-        if chunk is None:
-            raise SourceUnavailable(f"{self._display_name} cannot be read: the response ended early.")
-        return memoryview(chunk).cast("B")
+        assert chunk is not None, "a part that ends early raises an error"
+        return memoryview(chunk)
+
+
+async def _chunks_of(remote: RemoteObject, part: Part) -> AsyncGenerator[Chunk, None]:
+    """Read a part. If a response breaks off, the rest is requested without a new attempt: the bytes that were read
+    have been sent to the service already.
+
+    :raises SourceUnavailable: a response broke off early, so a new attempt must wait for a backoff
+    """
+    offset, end = part.offset, part.offset + part.size_bytes
+    while offset < end:
+        start = offset
+        try:
+            async with aclosing(remote.read(offset, end - offset)) as chunks:
+                async for chunk in chunks:
+                    offset += len(chunk)
+                    yield chunk
+            if offset < end:
+                raise SourceUnavailable(f"{remote.display_name} cannot be read: the response ended early.")
+        except SourceUnavailable as exc:
+            if offset - start < _MIN_RESPONSE_BYTES:
+                raise
+            log.info("%s The rest is requested.", exc)
 
 
 def unreadable(reason: str) -> SourceError:

@@ -45,6 +45,24 @@ _NOT_FOUND: Final = 404
 _UNSATISFIABLE: Final = 416
 # An empty object has no first byte. Azurite responds with a range that ends before it starts.
 _EMPTY: Final = re.compile(rf"status code: {_UNSATISFIABLE}\b|\bbytes 0--1/0\b")
+# Without credentials, obstore asks the metadata service that machines in the clouds of the stores have.
+_NO_CREDENTIALS: Final = re.compile(r"Error performing (GET|PUT) http://(169\.254\.|metadata\.google\.)")
+_CREDENTIALS: Final = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+}
+# Causes of failed connections, by words of obstore's messages. The first ones do not pass.
+_BAD_CONNECTIONS: Final = (
+    ("BadScheme", "plain HTTP is not allowed; set {allow_http} to true"),
+    ("InvalidCertificate", "its certificate is not trusted; set SSL_CERT_FILE to trust a CA of your own"),
+)
+_LOST_CONNECTIONS: Final = (
+    ("ConnectionRefused", "the connection was refused"),
+    ("dns error", "its host name cannot be resolved"),
+)
+# Some tools leave the encoding of the request in the metadata of the object.
+_NOT_COMPRESSED: Final = ("", "identity", "aws-chunked")
 _TRANSIENT_STATUSES: Final = frozenset({408, 429})
 # The longest wait for a thread to release a future. Usually it takes a millisecond.
 _RELEASE_SECONDS: Final = 0.5
@@ -89,7 +107,7 @@ class StoreObject:
 
     @classmethod
     def _checked(cls, store: ObjectStore, key: str, *, display_name: str, result: GetResult) -> StoreObject:
-        if (encoding := result.attributes.get("Content-Encoding", "identity")) not in ("", "identity"):
+        if (encoding := result.attributes.get("Content-Encoding", "identity")) not in _NOT_COMPRESSED:
             raise SourceError(f"{display_name} cannot be read: it is stored compressed ({single_line(encoding)}).")
         return cls(store, key, display_name=display_name, meta=result.meta)
 
@@ -182,8 +200,8 @@ def store_of(scheme: str, bucket: str) -> ObjectStore:
         return from_url(f"{scheme}://{bucket}", client_options=options, retry_config=_RETRY_CONFIG)
     except Exception:  # noqa: BLE001 - of obstore, for each store a different one; its text may contain a secret
         raise ConfigurationError(
-            f"{scheme}://{bucket} cannot be used with the configuration of the environment; check the variables "
-            "of the store."
+            f"{scheme}://{bucket} cannot be used with the configuration of the environment; check "
+            f"{_CREDENTIALS[scheme]}."
         ) from None
 
 
@@ -229,7 +247,7 @@ async def _chunks_of(stream: AsyncIterator[Any]) -> AsyncGenerator[memoryview, N
         with suppress(StopAsyncIteration):
             while True:
                 call = stream.__anext__()
-                yield memoryview(await call)
+                yield memoryview(await call).cast("B")
     finally:
         if call is not None:
             future, call = weakref.ref(call), None
@@ -265,7 +283,11 @@ def _translate(exc: Exception, display_name: str) -> SourceError:
     """Translate an exception of obstore, without quoting it."""
     from obstore import exceptions  # noqa: PLC0415 - an extra
 
-    status = next(map(int, _STATUS.findall(str(exc))), None)
+    text, scheme = str(exc), display_name.partition("://")[0].lower()
+    if _NO_CREDENTIALS.search(text):
+        names = _CREDENTIALS.get(scheme, "the credentials of the store")
+        return unreadable(f"Access to {display_name} was denied: no credentials were found; set {names}.")
+    status = next(map(int, _STATUS.findall(text)), None)
     if isinstance(exc, exceptions.PreconditionError) or status == _UNSATISFIABLE:
         return changed(display_name)
     if isinstance(exc, FileNotFoundError | exceptions.NotFoundError) or status == _NOT_FOUND:
@@ -273,7 +295,21 @@ def _translate(exc: Exception, display_name: str) -> SourceError:
     if isinstance(exc, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
         return unreadable(f"Access to {display_name} was denied; check the credentials of the store.")
     if status is None:
-        return SourceUnavailable(f"{display_name} cannot be read: no usable response from the store.")
+        return _connection_failure(text, display_name, allow_http=_ALLOW_HTTP.get(scheme, "allow_http"))
     is_transient = status >= 500 or status in _TRANSIENT_STATUSES
     reason = f"{display_name} cannot be read: the store responded with {status}."
     return SourceUnavailable(reason) if is_transient else unreadable(reason)
+
+
+def _connection_failure(text: str, display_name: str, *, allow_http: str) -> SourceError:
+    """The error of a request without a response.
+
+    :param text: the message of obstore
+    :param allow_http: the setting that allows plain HTTP
+    """
+    prefix = f"{display_name} cannot be read: "
+    for words, reason in _BAD_CONNECTIONS:
+        if words in text:
+            return unreadable(f"{prefix}{reason.format(allow_http=allow_http)}.")
+    reasons = (reason for words, reason in _LOST_CONNECTIONS if words in text)
+    return SourceUnavailable(f"{prefix}{next(reasons, 'no usable response from the store')}.")

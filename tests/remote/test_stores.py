@@ -18,13 +18,15 @@ from async_uploader import (
     RemoteFile,
     SourceError,
     SourceFailed,
+    SourceUnavailable,
     UploadItem,
     UploadOptions,
 )
 from async_uploader._sources import remote
+from async_uploader._sources.store import _translate
 from async_uploader.emulator import Emulator
 from async_uploader.events import RequestKind
-from harness.range_server import RangeServer, SourceFault
+from harness.range_server import RangeServer, SourceFault, s3_environment
 from harness.world import KEY, PART, QuickClient, service
 
 from .counterparts import SECRETS, SIGNATURE, Bucket
@@ -206,6 +208,63 @@ async def test_a_slow_source_is_not_a_stall(content: bytes) -> None:
     async with RangeServer(content[:PART], fault) as server, service() as emulator:
         assert await _failed_attempts(emulator, server, stall_timeout=1.0) == []
         assert len(emulator.videos) == 1
+
+
+async def test_the_rest_of_a_broken_response_is_requested(content: bytes) -> None:
+    """The attempt goes on, so no byte is sent to the service again."""
+    async with RangeServer(content, SourceFault(times=2, cut_after=0.5)) as server, service() as emulator:
+        assert await _failed_attempts(emulator, server, concurrency=1) == []
+        ranges = [request.headers["range"] for request in server.requests]
+        assert len(ranges) == 1 + 3 + 2
+        assert len(set(ranges)) == len(ranges)
+        (view,) = emulator.videos.values()
+        assert view.sha256 == digest(content)
+
+
+async def test_a_store_whose_timeout_is_shorter_than_a_part(
+    content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """obstore's default of 30 s covers a whole response."""
+    fault = SourceFault(times=None, bytes_per_second=6 * 1024 * 1024)
+    async with RangeServer(content[:PART], fault) as server, service() as emulator, client_of(emulator) as client:
+        for name, value in server.s3_environment.items():
+            monkeypatch.setenv(name, value)
+        store = obstore.store.S3Store("films", client_options={"allow_http": True, "timeout": "600ms"})
+        video = await client.upload(RemoteFile(store, "movie.mp4"))
+        assert (await emulator.finished(video.video_id)).sha256 == digest(content[:PART])
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("Error performing PUT http://169.254.169.254/latest/api/token in 1 s", "set AWS_ACCESS_KEY_ID and AWS_"),
+        ("HTTP error: builder error … BadScheme", "plain HTTP is not allowed; set AWS_ALLOW_HTTP to true."),
+        ("InvalidCertificate(UnknownIssuer)", "its certificate is not trusted; set SSL_CERT_FILE to"),
+    ],
+)
+def test_wrong_configurations_are_not_retried(text: str, reason: str) -> None:
+    error = _translate(obstore.exceptions.GenericError(f"{text} ?{SIGNATURE}"), "s3://films/movie.mp4")
+    assert reason in str(error)
+    assert not isinstance(error, SourceUnavailable)
+    assert SIGNATURE not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "allow_http", "reason"),
+    [
+        ("http://127.0.0.1:1", "true", "the connection was refused"),
+        ("http://127.0.0.1:1", "false", "plain HTTP is not allowed; set AWS_ALLOW_HTTP to true"),
+        ("http://no-such-host.invalid", "true", "its host name cannot be resolved"),
+    ],
+)
+async def test_endpoints_without_a_store(
+    endpoint: str, allow_http: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (s3_environment(endpoint) | {"AWS_ALLOW_HTTP": allow_http}).items():
+        monkeypatch.setenv(name, value)
+    async with service() as emulator, client_of(emulator) as client:
+        with pytest.raises(SourceError, match=reason):
+            await client.upload("s3://films/movie.mp4", max_attempts=1)
 
 
 async def test_a_stalled_source_and_a_stalled_service_have_different_errors(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -219,15 +219,30 @@ def list_objects(url: str) -> list[str]:
     import obstore  # noqa: PLC0415 - an extra; its absence has been reported
 
     prefix = prefix.strip("/")
+    keys: list[str] = []
+    empty: list[str] = []
     try:
-        metas = [meta for page in obstore.list(store, prefix=prefix or None) for meta in page]
+        for page in obstore.list(store, prefix=prefix or None):
+            for meta in page:
+                (keys if meta["size"] else empty).append(meta["path"])
     except Exception as exc:  # noqa: BLE001 - translated
         failure = _translate(exc, url)
     else:
-        directories = {meta["path"].rpartition("/")[0] for meta in metas}
-        keys = (meta["path"] for meta in metas if meta["size"] or meta["path"] not in directories)
+        directories = _directories_of((*keys, *empty)) if empty else set()
+        keys += (key for key in empty if key not in directories)
         return sorted(key.removeprefix(prefix).lstrip("/") for key in keys)
     raise failure
+
+
+def _directories_of(keys: Iterable[str]) -> set[str]:
+    """The directories above all keys."""
+    directories: set[str] = set()
+    for key in keys:
+        directory = key.rpartition("/")[0]
+        while directory and directory not in directories:
+            directories.add(directory)
+            directory = directory.rpartition("/")[0]
+    return directories
 
 
 async def _completed(call: Awaitable[T]) -> T:

@@ -127,13 +127,14 @@ async def test_all_objects_below_a_prefix(bucket: Bucket, run_upload: RunCommand
     for key in (
         "films/a.mp4",
         "films/b.txt",
-        "films/2026/c.MP4",
+        "films/2026/01/c.MP4",
         "films/2026/draft-d.mp4",
         "films/.e.mp4",
         "f.mp4",
     ):
         bucket.put(key, key.encode())
-    bucket.put("films/2026/", b"")  # a placeholder, as consoles create
+    for placeholder in ("films/", "films/2026/"):
+        bucket.put(placeholder, b"")  # as consoles create
     for prefix in ("films/", "films"):
         async with service() as emulator:
             arguments = ("--recursive", bucket.url(prefix), "--include", "*.mp4", "--exclude", "draft-*")

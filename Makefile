@@ -82,7 +82,7 @@ else
 endif
 
 MINUTES ?= 10
-soak: $(BIN)/.ready  ## random faults and restarts for MINUTES=10, a fleet (20 minutes), and the tests marked `soak`
+soak: $(BIN)/.ready  ## random faults and restarts for MINUTES=10, a fleet (15 minutes), and the tests marked `soak`
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
 	$(BIN)/python -m benchmarks.fleet_soak kills
 	$(BIN)/python -m benchmarks.fleet_soak scaling

@@ -115,13 +115,12 @@ class Coordinator:
             outcome = await self._outcome(upload)
             await upload.wait_for_callback()
         except asyncio.CancelledError:
-            if upload.failure is None:
+            if upload.failure is None or waiting.uncancel():
                 raise
-            waiting.uncancel()
             outcome = unexpected_error(upload.failure)
         finally:
             del self._uploads[task.number]
-            upload.end()
+            upload.close()
         return outcome if upload.failure is None else unexpected_error(upload.failure)
 
     async def _outcome(self, upload: RemoteUpload) -> Outcome:

@@ -167,7 +167,10 @@ class Fleet:
             for task in tasks:
                 task.cancel()
             with anyio.CancelScope(shield=True):
-                await asyncio.wait(tasks, timeout=_CANCEL_SECONDS)
+                done, _ = await asyncio.wait(tasks, timeout=_CANCEL_SECONDS)
+            for task in done:
+                if not task.cancelled():
+                    task.exception()  # it was raised, or comes too late
 
     async def _run(self, coordinator: Coordinator, item: UploadItem) -> UploadResult:
         """Have a worker upload an item, unless an earlier run has finished it."""

@@ -57,8 +57,10 @@ class RemoteUpload:
             self._fail(exc)
         self.outcome = report.outcome or self.outcome
 
-    def end(self) -> None:
-        """Report the end of an upload whose worker could not."""
+    def close(self) -> None:
+        """Stop, and report the end of an upload whose worker could not."""
+        if self._slow_callback is not None:
+            self._slow_callback.cancel()
         try:
             self._context.run(self._end_events)
         except Exception as exc:  # noqa: BLE001 - likewise

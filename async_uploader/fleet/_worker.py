@@ -7,18 +7,33 @@ plugin does.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from typing import Any, Final, cast
 
-from distributed import Worker, WorkerPlugin, get_worker
+from distributed import Reschedule, Worker, WorkerPlugin, get_worker
 
-from async_uploader import Client, SourceError, UploaderError, UploadFailed, UploadOptions, Video
+from async_uploader import (
+    Client,
+    ConfigurationError,
+    SourceError,
+    UploaderError,
+    UploadFailed,
+    UploadOptions,
+    Video,
+)
 
 from ._messages import ClientOptions, Outcome, UploadTask
 from ._permits import SchedulerPermits
 from ._reporter import Reporter, UploadObserver
 
+log: Final = logging.getLogger("async_uploader.fleet")
+
 _PLUGIN: Final = "async_uploader"
+
+
+class _UnfitWorkerError(UploaderError):
+    """This worker cannot upload anything."""
 
 
 class WorkerClient(Client):
@@ -54,6 +69,7 @@ class UploadPlugin(WorkerPlugin):
     def __init__(self) -> None:
         self._running: dict[object, asyncio.Task[Any]] = {}
         self._clients: dict[ClientOptions, Client] = {}
+        self._leaving: asyncio.Task[None] | None = None
 
     async def setup(self, worker: Worker) -> None:
         """Prepare the worker when it starts."""
@@ -77,11 +93,14 @@ class UploadPlugin(WorkerPlugin):
     async def client(self, options: ClientOptions, *, asks_scheduler: bool) -> Client:
         """The client for these options.
 
-        :raises ConfigurationError: this process has no credentials
+        :raises UploaderError: this process has no credentials
         """
         async with self._opening:
             if options not in self._clients:
-                client = WorkerClient(self._worker, options, asks_scheduler=asks_scheduler)
+                try:
+                    client = WorkerClient(self._worker, options, asks_scheduler=asks_scheduler)
+                except ConfigurationError as exc:
+                    raise _UnfitWorkerError(str(exc)) from exc
                 self._clients[options] = await client.__aenter__()
             return self._clients[options]
 
@@ -93,15 +112,25 @@ class UploadPlugin(WorkerPlugin):
         assert task is not None
         self._running[upload.key] = task
         try:
+            client = await self.client(upload.client, asks_scheduler=upload.is_remote)
             with self._reporter.following(upload) as observer:
-                observer.outcome = await self._outcome(upload, observer)
+                observer.outcome = await self._outcome(client, upload, observer)
                 return observer.outcome
+        except _UnfitWorkerError as exc:
+            self._leave(exc)
+            raise Reschedule from exc
         finally:
             del self._running[upload.key]
 
-    async def _outcome(self, upload: UploadTask, observer: UploadObserver) -> Outcome:
+    def _leave(self, reason: Exception) -> None:
+        """Leave the cluster: a worker that joined without credentials would fail one upload after another."""
+        if self._leaving is None:
+            log.error("The worker %s leaves the cluster: %s", self._worker.address, reason)
+            self._leaving = asyncio.create_task(self._worker.close_gracefully())
+
+    async def _outcome(self, client: Client, upload: UploadTask, observer: UploadObserver) -> Outcome:
         try:
-            return (await self._upload(upload, observer)).raw
+            return (await _upload(client, upload, observer)).raw
         except SourceError as exc:
             # Only some of the workers may see the source.
             if upload.is_remote and not isinstance(exc, UploadFailed):
@@ -110,12 +139,12 @@ class UploadPlugin(WorkerPlugin):
         except UploaderError as exc:
             return exc
 
-    async def _upload(self, upload: UploadTask, observer: UploadObserver) -> Video:
-        client = await self.client(upload.client, asks_scheduler=upload.is_remote)
-        if upload.is_import:
-            return await client.import_video(upload.source, **upload.options)
-        callbacks = UploadOptions(on_event=observer.on_event, on_progress=observer.on_progress)
-        return await client.upload(upload.source, **cast("UploadOptions", {**upload.options, **callbacks}))
+
+async def _upload(client: Client, upload: UploadTask, observer: UploadObserver) -> Video:
+    if upload.is_import:
+        return await client.import_video(upload.source, **upload.options)
+    callbacks = UploadOptions(on_event=observer.on_event, on_progress=observer.on_progress)
+    return await client.upload(upload.source, **cast("UploadOptions", {**upload.options, **callbacks}))
 
 
 async def run(upload: UploadTask) -> Outcome:

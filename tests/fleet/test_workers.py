@@ -13,7 +13,7 @@ import anyio
 import pytest
 from distributed import Client as DaskClient
 
-from async_uploader import UploadResult
+from async_uploader import UploaderError, UploadResult
 from async_uploader.emulator import Emulator
 from async_uploader.fleet import Fleet
 from async_uploader.fleet._messages import ClientOptions, UploadTask
@@ -80,6 +80,21 @@ async def test_a_worker_is_retired(own_cluster: Cluster, tmp_path: Path) -> None
         await upload.check()
 
 
+async def test_a_worker_without_credentials_leaves(own_cluster: Cluster, tmp_path: Path) -> None:
+    """It would otherwise fail one item after another, faster than others upload them."""
+    async with Emulator(api_key=KEY) as emulator:
+        upload = Upload(own_cluster, emulator, tmp_path, size_bytes=1000)
+        async with upload.fleet:
+            own_cluster.start_worker("no key", APIVIDEO_API_KEY="")
+            await upload.run()
+            with anyio.fail_after(20):
+                await until(lambda: len(upload.fleet.workers) == 2)
+        await upload.check()
+        address = own_cluster.start_worker("no key either", APIVIDEO_API_KEY="")
+        with pytest.raises(UploaderError, match=f"The worker {address} cannot upload: No credentials"):
+            await Fleet(own_cluster.address, base_url=emulator.url).__aenter__()
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(120)
 async def test_a_worker_is_stopped_for_longer_than_its_time_to_live(nursery: Nursery, tmp_path: Path) -> None:
@@ -95,6 +110,24 @@ async def test_a_worker_is_stopped_for_longer_than_its_time_to_live(nursery: Nur
                     await until(lambda: len(upload.fleet.workers) == 1)
                 cluster.signal("worker 0", signal.SIGCONT)
             await upload.check()
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(120)
+async def test_the_scheduler_is_silent(own_cluster: Cluster, tmp_path: Path) -> None:
+    """Requests wait for 10 s, and then workers use their shares until it answers again."""
+    async with Emulator(api_key=KEY, rate_limit=60, rate_window=10.0, link_rate=8_000_000) as emulator:
+        upload = Upload(own_cluster, emulator, tmp_path, size_bytes=20_000_000)
+        async with upload.fleet, anyio.create_task_group() as group:
+            group.start_soon(upload.run)
+            await emulator.wait_for(lambda each: each.statistics().bytes_received)
+            own_cluster.signal("scheduler", signal.SIGSTOP)
+            asked_before = len(emulator.requests)
+            with anyio.fail_after(60):
+                await until(lambda: len(emulator.requests) > asked_before + 8)
+            own_cluster.signal("scheduler", signal.SIGCONT)
+        await upload.check()
+        assert emulator.statistics().bodies_into_429 == 0
 
 
 async def test_tasks_must_run_in_the_event_loop_of_the_worker() -> None:

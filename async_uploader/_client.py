@@ -184,7 +184,7 @@ class Client(AccountApi):
             returns the same video without sending anything, for 7 days or until :func:`forget_unfinished` is
             called for it (default: False, the entry is deleted when ``on_video`` has returned)
         :param checksum: compute the SHA-256 of the bytes while they are sent, and record it in the metadata entry
-            ``sha256`` of the video: :attr:`Video.sha256` (default: False). The bytes of a file or an object are
+            ``sha256`` of the video: ``Video.sha256`` (default: False). The bytes of a file or an object are
             read a second time for this, those of a stream are not
         :param control: pauses and resumes the upload (default: none)
         :param captions: WebVTT or SubRip files to add to the finished video, by language tag, such as

@@ -43,6 +43,10 @@ def main() -> None:
     if errors := decoding_errors(copy):
         sys.exit(f"Cannot decode the copy {copy}: {errors}")
     print(f"The copy has the same SHA-256 ({sha256(copy)}) and decodes without error.")
+    print(
+        "\nTo watch it, start the emulator with its videos, and open the address that it prints:\n"
+        f"   $ {shlex.quote(sys.executable)} -m async_uploader emulator --data {shlex.quote(str(service))}"
+    )
 
 
 def _arguments() -> argparse.Namespace:

@@ -72,11 +72,11 @@ def open_page(browser: Browser) -> OpenPage:
 
 
 @asynccontextmanager
-async def other_origin() -> AsyncIterator[int]:
-    """A server with an empty page, on a port of its own."""
+async def other_origin(text: str = "<!doctype html><title>A site</title>") -> AsyncIterator[int]:
+    """A server with one page, which is empty by default, on a port of its own."""
 
     async def handle(_: web.BaseRequest) -> web.Response:
-        return web.Response(body=b"<!doctype html><title>A site</title>", content_type="text/html")
+        return web.Response(body=text.encode(), content_type="text/html")
 
     runner = web.ServerRunner(web.Server(handle), shutdown_timeout=0)
     await runner.setup()

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import urllib.error
@@ -43,13 +44,22 @@ def example(*arguments: str, service: Service) -> Iterator[subprocess.Popen[str]
 
 
 def test_demo(tmp_path: Path) -> None:
-    """It renders a video, uploads it in several parts, compares the copy and decodes it."""
+    """It renders, uploads and verifies a video, and ends with the command by which it can be watched."""
     command = [sys.executable, "demo.py", "--directory", str(tmp_path / "demo"), "--seconds", "4"]
     done = subprocess.run(command, cwd=EXAMPLES, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "part 1: stored" in done.stderr
-    assert done.stdout.splitlines()[-1].endswith("and decodes without error.")
-    assert "The copy has the same SHA-256" in done.stdout
+    assert re.search(r"The copy has the same SHA-256 \(\w+\) and decodes without error\.\n", done.stdout)
+    watch = shlex.split(done.stdout.splitlines()[-1].partition("$ ")[2])
+    with subprocess.Popen(watch, stdout=subprocess.PIPE, text=True) as emulator:
+        try:
+            assert emulator.stdout is not None
+            page = emulator.stdout.readline().removeprefix("listening on ").strip()
+            with urllib.request.urlopen(f"{page}/_emulator/videos") as response:
+                (video,) = json.load(response)
+        finally:
+            emulator.terminate()
+    assert video["state"] == "finished"
 
 
 def test_live_pipe(service: Service) -> None:

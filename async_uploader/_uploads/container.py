@@ -30,6 +30,8 @@ log: Final = logging.getLogger("async_uploader")
 
 # A cancelled upload must end within a second, its last request included.
 _DISCARD_SECONDS: Final = 0.5
+# One that failed has more time: a new connection to a distant service alone can take half a second.
+_FAILED_DISCARD_SECONDS: Final = 3.0
 # Time for two requests: to wait for the response to the creation, and to delete the container.
 _UNDO_SECONDS: Final = 0.9
 # A cancelled request ends immediately; a loaded machine may need a moment.
@@ -110,19 +112,28 @@ class Container:
                 if self._context.resume:
                     await self._context.resume.withdraw_intent()
 
-    async def discard(self, video_id: str) -> bool:
-        """Delete the container within half a second, even if the task is cancelled.
+    async def discard(self, video_id: str, *, is_failed: bool) -> bool:
+        """Delete the container within a few seconds; within half a second once the upload is cancelled.
 
+        :param is_failed: the upload has failed, and was not cancelled
         :returns: whether it was deleted
         """
-        with anyio.move_on_after(_DISCARD_SECONDS, shield=True):
-            try:
-                await self._delete(video_id)
-            except UploaderError as exc:
-                log.info("Video %s could not be deleted: %s", video_id, exc)
-                return False
-            return True
-        return False
+        deleting = asyncio.ensure_future(self._delete(video_id))
+        try:
+            if is_failed:
+                await asyncio.wait([deleting], timeout=_FAILED_DISCARD_SECONDS)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([deleting], timeout=_DISCARD_SECONDS)
+            await _cancelled(deleting)
+        if deleting.cancelled():
+            return False
+        try:
+            deleting.result()
+        except UploaderError as exc:
+            log.info("Video %s could not be deleted: %s", video_id, exc)
+            return False
+        return True
 
     async def _delete(self, video_id: str) -> None:
         # Without events: an exception raised by a listener must not replace the error that ended the upload.
@@ -135,10 +146,10 @@ class Container:
                 raise
 
 
-async def _cancelled(creating: asyncio.Future[Video]) -> None:
+async def _cancelled(request: asyncio.Future[Any]) -> None:
     """Cancel a request and wait for its end, so that it does not outlive the upload."""
-    creating.cancel()
+    request.cancel()
     with anyio.CancelScope(shield=True):
-        await asyncio.wait([creating], timeout=_CANCEL_SECONDS)
-    if creating.done() and not creating.cancelled():
-        creating.exception()  # retrieved, because asyncio would log it otherwise
+        await asyncio.wait([request], timeout=_CANCEL_SECONDS)
+    if request.done() and not request.cancelled():
+        request.exception()  # retrieved, because asyncio would log it otherwise

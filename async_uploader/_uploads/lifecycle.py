@@ -188,7 +188,7 @@ class Upload:
         try:
             yield
         except UploadFailed as exc:
-            await self._clean_up(state.video_id, container_fate(exc.__cause__ or exc))
+            await self._clean_up(state.video_id, container_fate(exc.__cause__ or exc), is_failed=True)
             exc.resumable, exc.advice = self._is_resumable, self._advice
             raise
         except ConflictError:  # by `_settle`
@@ -226,7 +226,7 @@ class Upload:
         allowance = self._context.retries.limiter.allowance()
         return replace(job, plan=fit_to_allowance(job.plan, allowance, files=job.slots.active_uploads))
 
-    async def _clean_up(self, video_id: str | None, fate: Fate) -> None:
+    async def _clean_up(self, video_id: str | None, fate: Fate, *, is_failed: bool = False) -> None:
         """Keep or delete the container of an upload that ended without a video."""
         is_kept = fate is Fate.KEEP and self._context.resume is not None
         if is_kept and self._context.can_resume:
@@ -235,19 +235,19 @@ class Upload:
             if self._context.resume:
                 await self._context.resume.forget()
             if video_id is not None:
-                self._container_state = await self._discard(video_id, fate)
+                self._container_state = await self._discard(video_id, fate, is_failed=is_failed)
         if self._container_state is not None:
             self._advice = errors.ADVICE[self._container_state]
             if is_kept and not self._is_resumable:
                 self._advice = errors.NO_JOURNAL + self._advice
 
-    async def _discard(self, video_id: str, fate: Fate) -> ContainerState:
+    async def _discard(self, video_id: str, fate: Fate, *, is_failed: bool) -> ContainerState:
         """Delete a container that can no longer be used, if that is allowed."""
         if fate is Fate.GONE:
             return ContainerState.MISSING
         if fate is Fate.LEAVE or self._context.service.delegated or self._job.options.video_id is not None:
             return ContainerState.UNCHANGED
-        is_deleted = await self._container.discard(video_id)
+        is_deleted = await self._container.discard(video_id, is_failed=is_failed)
         return ContainerState.DELETED if is_deleted else ContainerState.NOT_DELETED
 
     @property

@@ -47,6 +47,8 @@ _CALLBACKS: Final = ("on_progress", "on_event", "on_video")
 class Fleet:
     """Uploads many sources from many processes. Use it as an async context manager::
 
+        from async_uploader.fleet import Fleet
+
         async with Fleet(workers=4) as fleet:
             async for result in fleet.upload_many(paths):
                 print(result.item.source, result.video or result.error)

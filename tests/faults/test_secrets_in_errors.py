@@ -119,7 +119,7 @@ async def test_unexpected_exception_while_reading_a_response_is_translated() -> 
     async with serving(_raw(response(200, LOGIN))) as url, QuickClient(api_key=KEY, base_url=url) as client:
         with (
             mock.patch("aiohttp.StreamReader.read", side_effect=LookupError(f"unexpected {TOKEN}")),
-            pytest.raises(TransportError, match=r"the response could not be read \(LookupError\)") as caught,
+            pytest.raises(TransportError, match=r"the response could not be read\.") as caught,
         ):
             await client._service.get_video("vi1")
     assert caught.value.__cause__ is not None

@@ -2,7 +2,6 @@
 
 Run it in a checkout: ``.venv/bin/python -m docs.pictures.screens``.
 """
-# ruff: noqa: S603 - runs the command line
 
 from __future__ import annotations
 
@@ -37,7 +36,7 @@ _COLOURS: Final = {
     "brightblack": "#4c5664",
     "brown": "#e5c76b",
 }
-_PAGE_SIZE: Final = {"width": 1100, "height": 720}
+_PAGE_WIDTH: Final = 1100
 
 
 async def main() -> None:
@@ -58,18 +57,22 @@ async def main() -> None:
             )
             uploading = asyncio.to_thread(upload, forks, directory, emulator.url)
             await asyncio.gather(uploading, photograph_page(browser, emulator))
-            await photograph(browser, (directory / "report.html").as_uri(), "report.png")
+            await photograph(browser, (directory / "report.html").as_uri(), "report.png", height=1030)
             await browser.close()
 
 
 def upload(forks: Forks, directory: Path, url: str) -> None:
     """Run the command in a terminal; draw the screen in its middle, and the last one."""
-    settings = {
-        "APIVIDEO_BASE_URL": url,
-        "APIVIDEO_API_KEY": "local-key",
-        "XDG_STATE_HOME": str(directory / "state"),
-    }
-    with at_terminal(forks, _COMMAND, directory, columns=_COLUMNS, rows=_ROWS, **settings) as terminal:
+    with at_terminal(
+        forks,
+        _COMMAND,
+        directory,
+        columns=_COLUMNS,
+        rows=_ROWS,
+        APIVIDEO_BASE_URL=url,
+        APIVIDEO_API_KEY="local-key",
+        XDG_STATE_HOME=str(directory / "state"),
+    ) as terminal:
         began = time.monotonic()
         terminal.read_until(lambda _: time.monotonic() - began > 4)
         (_PICTURES / "terminal.svg").write_text(draw(terminal), encoding="utf-8")
@@ -120,12 +123,12 @@ async def photograph_page(browser: Browser, emulator: Emulator) -> None:
     """Take a picture of the emulator's page when some parts of all files have arrived."""
     await emulator.wait_for(lambda emulator: len(emulator.videos) == len(_FILES), timeout=30)
     await asyncio.sleep(2)
-    await photograph(browser, emulator.url, "page.png")
+    await photograph(browser, emulator.url, "page.png", height=590)
 
 
-async def photograph(browser: Browser, url: str, name: str) -> None:
+async def photograph(browser: Browser, url: str, name: str, *, height: int) -> None:
     """Take a picture of a page."""
-    page = await browser.new_page(viewport=_PAGE_SIZE)  # type: ignore[arg-type]
+    page = await browser.new_page(viewport={"width": _PAGE_WIDTH, "height": height})
     await page.goto(url)
     await page.wait_for_timeout(1500)
     await page.screenshot(path=_PICTURES / name)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from async_uploader import events
 from async_uploader._limits import MIB
@@ -42,10 +42,30 @@ def events_of(timeline: Timeline, kind: type[E]) -> list[E]:
     return [event for event in timeline if isinstance(event, kind)]
 
 
-def build_figure(timeline: Timeline) -> dict[str, Any]:
-    """The ``data`` and ``layout`` of an upload's charts."""
-    start = timeline[0].at_seconds
-    seconds = max(timeline[-1].at_seconds - start, 0.001)
+class Span(NamedTuple):
+    """The time that all charts of a report show.
+
+    :param start: of the first upload, by the clock of the events
+    """
+
+    start: float
+    seconds: float
+
+    @classmethod
+    def of(cls, timelines: Sequence[Timeline]) -> Span:
+        """From the first to the last event of all uploads."""
+        start = min(timeline[0].at_seconds for timeline in timelines)
+        return cls(start, max(max(timeline[-1].at_seconds for timeline in timelines) - start, 0.001))
+
+
+def merged(timelines: Sequence[Timeline]) -> Timeline:
+    """The events of all uploads as one timeline."""
+    return sorted((event for timeline in timelines for event in timeline), key=lambda event: event.at_seconds)
+
+
+def build_figure(timeline: Timeline, span: Span) -> dict[str, Any]:
+    """The ``data`` and ``layout`` of the charts of an upload, or of all together."""
+    start, seconds = span
     attempts = events_of(timeline, events.PartEnded)
     rows = _connection_rows(attempts)
     waits, retries = events_of(timeline, events.RateLimitWait), events_of(timeline, events.RetryScheduled)
@@ -98,7 +118,8 @@ def _describe_attempt(attempt: events.PartEnded, start: float) -> str:
     is_stored = attempt.outcome is events.PartOutcome.STORED
     rate = f", {attempt.size_bytes / seconds / MIB:.1f} MiB/s" if seconds and is_stored else ""
     lines = [
-        f"<b>part {attempt.part_number}</b>, attempt {attempt.attempt}: {attempt.outcome}",
+        f"<b>{_escape(attempt.source)}</b>",
+        f"part {attempt.part_number}, attempt {attempt.attempt}: {attempt.outcome}",
         f"{format_size(attempt.size_bytes)} in {seconds:.2f} s{rate}",
         f"from {attempt.began_at_seconds - start:.2f} s to {attempt.at_seconds - start:.2f} s",
     ]
@@ -139,7 +160,8 @@ def _retry_markers(
             (
                 rows[each.connection]
                 for each in reversed(attempts)
-                if each.part_number == retry.part_number and each.at_seconds <= retry.at_seconds
+                if (each.upload, each.part_number) == (retry.upload, retry.part_number)
+                and each.at_seconds <= retry.at_seconds
             ),
             _REQUESTS,
         )
@@ -163,7 +185,8 @@ def _retry_markers(
         },
         "marker": {"symbol": "x", "size": 9, "color": OUTCOMES[events.PartOutcome.NOT_STORED]},
         "hovertext": [
-            f"<b>{_escape(retry.request)}</b>: retry in {retry.wait_seconds:.1f} s<br>{_escape(str(retry.error))}"
+            f"<b>{_escape(retry.source)}</b><br>{_escape(retry.request)}: retry in {retry.wait_seconds:.1f} s"
+            f"<br>{_escape(str(retry.error))}"
             for retry in retries
         ],
         "hoverinfo": "text",

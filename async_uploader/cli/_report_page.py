@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 from async_uploader import __version__, events
 from async_uploader._units import format_size
 
-from ._report_figure import Timeline, build_figure, events_of
+from ._report_figure import Span, Timeline, build_figure, events_of, merged
 
 _TEMPLATE: Final = Path(__file__).with_name("_report.html")
 
@@ -31,13 +31,18 @@ def render_page(timelines: Sequence[Timeline], *, omitted: int = 0) -> str:
     :param timelines: the events of each upload, in order of time
     :param omitted: number of further uploads; default: 0
     """
+    span = Span.of(timelines)
+    figures = [build_figure(timeline, span) for timeline in timelines]
+    is_single = len(timelines) == 1
+    if not is_single:
+        figures.append(build_figure(merged(timelines), span))
     parts = {
         "overview": _overview(timelines, omitted),
         "sections": "".join(
-            _section(number, timeline, is_open=number == 0) for number, timeline in enumerate(timelines)
+            _section(number, timeline, is_open=is_single) for number, timeline in enumerate(timelines)
         ),
         "made": html.escape(_provenance()),
-        "figures": _embed_json([build_figure(timeline) for timeline in timelines]),
+        "figures": _embed_json(figures),
         "plotly": get_plotlyjs(),
     }
     text = _TEMPLATE.read_text(encoding="utf-8")
@@ -73,7 +78,11 @@ def _overview(timelines: Sequence[Timeline], omitted: int) -> str:
         for number, timeline in enumerate(timelines)
     )
     more = f"<p>{omitted} more uploads are not shown.</p>" if omitted else ""
-    return f'<table class="overview"><tr>{cells}</tr>{rows}</table>{more}'
+    table = f'<div class="overview"><table><tr>{cells}</tr>{rows}</table></div>{more}'
+    if len(timelines) == 1:
+        return table
+    figure = f'<div class="figure" data-figure="{len(timelines)}"></div>'
+    return f'{table}<details id="all" open><summary>All uploads</summary>{figure}</details>'
 
 
 def _summary(timeline: Timeline) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
+from playwright.sync_api import sync_playwright
 
 from async_uploader import ConfigurationError, SourceError, events
 from async_uploader.cli._report import MAX_UPLOADS, ReportRecorder, open_report
@@ -115,6 +117,42 @@ def test_the_page_in_a_browser(online: Cli, make_file: MakeFile, tmp_path: Path,
     assert document.count('<a href="#upload-') == 2
 
 
+def test_one_timeline_of_all_files(online: Cli, make_file: MakeFile, tmp_path: Path) -> None:
+    """The last chart has the parts of all files; all charts have the same time axis."""
+    paths = [make_file(name, 6 * MIB) for name in ("a.mp4", "b.mp4", "c.mp4")]
+    command = ("upload", *paths, "--report=r.html", "--part-size=5MiB", "--concurrency=1")
+    assert online(*command).returncode == 0
+    *figures, everything = figures_of((tmp_path / "r.html").read_text())
+    assert len(figures) == 3
+    assert len({tuple(figure["layout"]["xaxis"]["range"]) for figure in (*figures, everything)}) == 1
+    stored = [
+        {text: base for trace in figure["data"] if trace["name"] == "stored"
+         for text, base in zip(trace["hovertext"], trace["base"], strict=True)}
+        for figure in (*figures, everything)
+    ]  # fmt: skip
+    assert stored[-1] == stored[0] | stored[1] | stored[2]
+    assert len(stored[-1]) == 6
+    assert {text.partition("<br>")[0] for text in stored[-1]} == {"<b>a.mp4</b>", "<b>b.mp4</b>", "<b>c.mp4</b>"}
+
+
+def test_the_page_on_a_phone(online: Cli, make_file: MakeFile, tmp_path: Path, chromium: str) -> None:
+    """At 390 pixels nothing is cut off: neither the page nor a label of a chart."""
+    paths = [make_file(name, 6 * MIB) for name in ("a.mp4", f"a-long-name-{'x' * 60}.mp4")]
+    assert online("upload", *paths, "--report=r.html", "--part-size=5MiB").returncode == 0
+    options = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=options)
+        page = browser.new_page(viewport={"width": 390, "height": 800})
+        page.goto((tmp_path / "r.html").as_uri())
+        page.wait_for_selector(".plot-container")
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        lefts = page.evaluate(
+            "[...document.querySelectorAll('.ytick text')].map((e) => e.getBoundingClientRect().left)"
+        )
+        assert min(lefts) >= 0
+        browser.close()
+
+
 def test_a_report_of_a_failure(online: Cli, service: Service, make_file: MakeFile, tmp_path: Path) -> None:
     """It has the error; the exit code is 1."""
     service.portal.call(service.emulator.add_fault, Fault.parse("part=2:problem=uploaded-file-invalid-file"))
@@ -193,7 +231,8 @@ def test_very_many_uploads(tmp_path: Path) -> None:
     assert len(report.timelines) == MAX_UPLOADS
     report.write(tmp_path / "r.html")
     text = (tmp_path / "r.html").read_text()
-    assert len(figures_of(text)) == text.count("<details") == MAX_UPLOADS
+    # One more for all uploads together.
+    assert len(figures_of(text)) == text.count("<details") == MAX_UPLOADS + 1
     assert "30 more uploads are not shown." in text
 
 

@@ -120,7 +120,9 @@ def test_the_pages_are_on_the_site() -> None:
 
 def test_pictures_are_there() -> None:
     shown = {Path(link).name for _, link in LINKS if link.startswith("pictures/")}
-    assert shown == {path.name for path in (ROOT / "docs" / "pictures").glob("*.svg")}
+    assert shown == {
+        path.name for path in (ROOT / "docs" / "pictures").iterdir() if path.suffix in (".svg", ".png")
+    }
 
 
 def test_measured() -> None:

@@ -9,20 +9,25 @@ from functools import cached_property
 from random import Random
 from typing import Final
 
-from async_uploader._flow.concurrency import ConcurrencyController, ConcurrencyPolicy
+from async_uploader._flow.concurrency import ConcurrencyController
+from async_uploader._flow.concurrency_policy import ConcurrencyPolicy
 from async_uploader._flow.rate_window import RateWindow
 from async_uploader._limits import MIB
 from async_uploader._plan import MAX_ADAPTIVE_CONCURRENCY, Allowance, fit_to_allowance, plan_parts
+
+from .noise import BUFFER_BYTES, TICK_SECONDS, noise
 
 # A new connection needs TCP and TLS handshakes. Its window starts with ten segments and doubles every round trip.
 _HANDSHAKE_ROUND_TRIPS: Final = 2
 _FIRST_WINDOW_BYTES: Final = 10 * 1460
 _BACKOFF_SECONDS: Final = 0.25
 _WINDOW_SECONDS: Final = 60.0
-# The uploader's measuring interval while concurrency grows. The simulation takes longer steps otherwise.
-_TICK_SECONDS: Final = 0.01
+# The uploader's measuring interval after concurrency has grown.
 _MAX_TICK_SECONDS: Final = 0.25
+# With noise: the probability that a new connection begins to send in a tick.
+_OPENED_PER_TICK: Final = 0.5
 _NEVER: Final = math.inf
+_FEW_CONNECTIONS: Final = 8
 # The simulation ends when an upload takes this many times the theoretical minimum.
 _GIVE_UP_FACTOR: Final = 50
 
@@ -38,6 +43,7 @@ class Network:
     :param changes_at_seconds: when the rate of the link becomes ``later_link_rate``
     :param lifetime_seconds: mean lifetime of a connection; when it is lost, so is what it has sent of its part
     :param uploads_per_minute: the account's rate limit
+    :param noise: condition and link of recorded noise, such as ("loaded", "8 MiB/s")
     """
 
     connection_rate: float
@@ -48,6 +54,7 @@ class Network:
     later_link_rate: float = 0.0
     lifetime_seconds: float = _NEVER
     uploads_per_minute: int | None = None
+    noise: tuple[str, str] | None = None
 
     @cached_property
     def ramp_up_seconds(self) -> float:
@@ -80,6 +87,7 @@ class _Connection:
     part_bytes: float = 0.0
     remaining_bytes: float = 0.0
     free_at: float = 0.0
+    has_filled_buffers: bool = False
 
     def rate(self, network: Network, now: float) -> float:
         """The rate without a shared link: slow start doubles it every round trip."""
@@ -132,6 +140,14 @@ class Run:
     refused: int
 
 
+def max_justified(network: Network) -> int:
+    """How many connections an uploader may open at most.
+
+    8, or half more than the link can use: that a link is full shows only once there are too many.
+    """
+    return max(_FEW_CONNECTIONS, math.ceil(1.5 * network.link_rate / network.connection_rate))
+
+
 def planned_part_bytes(network: Network, size_bytes: int) -> int:
     """The part size that the uploader chooses once the container is created."""
     limit = network.uploads_per_minute
@@ -140,14 +156,27 @@ def planned_part_bytes(network: Network, size_bytes: int) -> int:
 
 
 def simulate(
-    network: Network, *, size_bytes: int, part_bytes: int | None = None, connections: int | None = None
+    network: Network,
+    *,
+    size_bytes: int,
+    part_bytes: int | None = None,
+    connections: int | None = None,
+    seed: int = 1,
+    max_seconds: float = _NEVER,
 ) -> Run:
-    """Simulate an upload. Part size and concurrency default to those that the uploader chooses."""
-    return _Upload(network, size_bytes, part_bytes or planned_part_bytes(network, size_bytes), connections).run()
+    """Simulate an upload. Part size and concurrency default to those that the uploader chooses.
+
+    :param seed: of the noise and of lost connections
+    :param max_seconds: the upload is abandoned after this time
+    """
+    part_bytes = part_bytes or planned_part_bytes(network, size_bytes)
+    return _Upload(network, size_bytes, part_bytes, connections, seed=seed).run(max_seconds)
 
 
 class _Upload:
-    def __init__(self, network: Network, size_bytes: int, part_bytes: int, connections: int | None) -> None:
+    def __init__(
+        self, network: Network, size_bytes: int, part_bytes: int, connections: int | None, *, seed: int
+    ) -> None:
         self._network = network
         self._controller = ConcurrencyController(ConcurrencyPolicy()) if connections is None else None
         self._concurrency = self._controller.connections if self._controller else connections or 1
@@ -160,11 +189,13 @@ class _Upload:
         self._account = _Account(network.uploads_per_minute) if network.uploads_per_minute else None
         self._sent_bytes = 0.0
         self._now = 0.0
-        self._random = Random(1)
+        self._random = Random(seed)
+        self._noise = noise(*network.noise, Random(seed)) if network.noise else None
+        self._stepped_at = 0.0
         self._give_up_at = _GIVE_UP_FACTOR * (1 + network.bound_seconds(size_bytes, self._parts))
         self._peak = 0
 
-    def run(self) -> Run:
+    def run(self, max_seconds: float) -> Run:
         self._begin_parts()
         while self._waiting_parts or self._retries or self._busy_connections():
             self._peak = max(self._peak, len(self._busy_connections()))
@@ -174,14 +205,10 @@ class _Upload:
             if self._now > self._give_up_at:
                 self._now = _NEVER
                 break
+            if self._now > max_seconds:
+                break
             if self._controller:
-                self._concurrency = self._controller.step(
-                    self._now,
-                    moved_bytes=self._sent_bytes,
-                    busy=len(self._busy_connections()),
-                    rtt_seconds=self._network.rtt_seconds,
-                    parts_left=len(self._waiting_parts) + len(self._busy_connections()),
-                )
+                self._step(self._controller)
         refused = self._account.refused if self._account else 0
         return Run(
             seconds=self._now,
@@ -189,6 +216,21 @@ class _Upload:
             peak_connections=self._peak,
             final_connections=self._concurrency,
             refused=refused,
+        )
+
+    def _step(self, controller: ConcurrencyController) -> None:
+        step_seconds = TICK_SECONDS if controller.is_growing or not self._noise else _MAX_TICK_SECONDS
+        if self._noise and self._now < self._stepped_at + step_seconds:
+            return
+        lag_seconds = max(0.0, self._now - self._stepped_at - step_seconds) if self._noise else 0.0
+        self._stepped_at = self._now
+        self._concurrency = controller.step(
+            self._now,
+            moved_bytes=self._sent_bytes,
+            busy=len(self._busy_connections()),
+            rtt_seconds=self._network.rtt_seconds,
+            parts_left=len(self._waiting_parts) + len(self._busy_connections()),
+            lag_seconds=lag_seconds,
         )
 
     def _busy_connections(self) -> list[_Connection]:
@@ -224,10 +266,21 @@ class _Upload:
         own_rates = [one.rate(self._network, self._now) for one in sending]
         total_rate = sum(own_rates)
         share = min(1.0, self._network.link_at(self._now) / total_rate) if total_rate else 1.0
-        rates = [rate * share for rate in own_rates]
-        tick_seconds = self._tick_seconds(sending, rates)
+        if self._noise:
+            tick_seconds, ratio = next(self._noise)
+            rates = [rate * share * ratio for rate in own_rates]
+        else:
+            rates = [rate * share for rate in own_rates]
+            tick_seconds = self._tick_seconds(sending, rates)
         for one, rate in zip(sending, rates, strict=True):
             sent = min(one.remaining_bytes, rate * tick_seconds)
+            if self._noise and one.remaining_bytes and not one.has_filled_buffers:
+                # Each connection begins a little later than the one before it.
+                if self._random.random() < _OPENED_PER_TICK:
+                    one.has_filled_buffers = True
+                    sent = min(one.remaining_bytes, sent + BUFFER_BYTES)
+                else:
+                    sent = 0.0
             one.remaining_bytes -= sent
             self._sent_bytes += sent
             if one.remaining_bytes < 1:
@@ -243,7 +296,7 @@ class _Upload:
         """The time until the next event."""
         is_growing = self._controller is not None and self._controller.is_growing
         if is_growing or not all(one.is_at_full_rate(self._network, self._now) for one in sending):
-            return _TICK_SECONDS if is_growing else max(_TICK_SECONDS, self._network.rtt_seconds / 4)
+            return TICK_SECONDS if is_growing else max(TICK_SECONDS, self._network.rtt_seconds / 4)
         ends = [one.remaining_bytes / rate for one, rate in zip(sending, rates, strict=True)]
         frees = [one.free_at - self._now for one in self._connections if one.free_at > self._now]
         others = [at - self._now for at, _ in self._retries]

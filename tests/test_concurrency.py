@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from async_uploader._flow.concurrency import ConcurrencyController, ConcurrencyPolicy, State
+from async_uploader._flow.concurrency import ConcurrencyController, State
+from async_uploader._flow.concurrency_policy import ConcurrencyPolicy
 from async_uploader._limits import GIB, MIB
 from async_uploader._plan import plan_parts
-from harness.networks import NETWORKS, Network, planned_part_bytes, simulate
+from harness.networks import NETWORKS, Network, max_justified, planned_part_bytes, simulate
 
 SIZE = 2048 * MIB
 PART = plan_parts(SIZE).part_bytes
@@ -116,7 +117,7 @@ def _after(*rates: tuple[int, list[float]], parts_left: int = 1000) -> Concurren
         for _ in range(2):  # the first step notices the number in use, the second starts the sample
             controller.step(now, moved_bytes=moved_bytes, busy=connections, parts_left=parts_left)
         for rate in seen:
-            now, moved_bytes = now + 1, moved_bytes + rate
+            now, moved_bytes = now + 1, moved_bytes + rate * 10 * MIB
             controller.step(now, moved_bytes=moved_bytes, busy=connections, parts_left=parts_left)
     return controller
 
@@ -233,3 +234,25 @@ def test_baseline_1_opens_the_next_connections_early_on_a_distant_link() -> None
     run = simulate(NETWORKS["distant server, real round trips"], size_bytes=512 * MIB)
     saved_seconds = 5 * 0.08  # in round trips
     assert run.seconds <= 0.64 + 0.2 + (12 + 10 + 9) * 0.08 - saved_seconds
+
+
+@pytest.mark.parametrize("connection_rate", [1 * MIB, 25 * MIB])
+@pytest.mark.parametrize("link_rate", [2 * MIB, 8 * MIB, 50 * MIB])
+@pytest.mark.parametrize("condition", ["background", "loaded"])
+def test_noise_of_a_busy_machine_opens_no_more_connections(
+    condition: str, link_rate: int, connection_rate: int
+) -> None:
+    """With recorded noise. If 8 connections fill the link, the next step is only half more: hard to judge."""
+    network = Network(
+        connection_rate=connection_rate, link_rate=link_rate, noise=(condition, f"{link_rate // MIB} MiB/s")
+    )
+    runs = [simulate(network, size_bytes=SIZE, part_bytes=PART, seed=seed, max_seconds=3) for seed in range(20)]
+    exceeded = sum(run.peak_connections > max_justified(network) for run in runs)
+    assert exceeded <= (5 if link_rate == 8 * connection_rate else 1)
+
+
+@pytest.mark.parametrize("condition", ["background", "loaded"])
+def test_noise_of_a_busy_machine_does_not_prevent_growth(condition: str) -> None:
+    network = Network(connection_rate=MIB, noise=(condition, "50 MiB/s"))
+    runs = [simulate(network, size_bytes=SIZE, part_bytes=PART, seed=seed, max_seconds=12) for seed in range(8)]
+    assert sum(run.peak_connections >= 24 for run in runs) >= 6

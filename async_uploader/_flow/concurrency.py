@@ -11,7 +11,8 @@ Problem
 Approach
     Start with two connections. Multiply them while throughput grows in proportion. When it stops growing, return
     to the number that the throughput justifies. Then probe from time to time: a few more connections, or fewer if
-    the throughput has dropped. Reduce the number if connections fail.
+    the throughput has dropped. Reduce the number if connections fail. On a busy machine, take smaller steps and
+    demand more evidence (:mod:`.samples`).
 
 Rejected
     - Starting with many connections: most are too many on a shared link, and a part in flight cannot be taken
@@ -31,6 +32,8 @@ States
            Wait for more samples, then take a smaller step.
        2c. A worthwhile gain that has stopped changing: increase again by a small step.
        2d. No worthwhile gain after enough samples: settle on the number that the throughput justifies.
+       2e. Noise: increase by a careful step once several samples agree on a worthwhile gain. Up to 8 connections,
+           measure longer before settling, because a gain may hide in the noise.
     3. STEADY: measure, and look for a change.
        3a. Clearly faster than usual: probe a few more immediately.
        3b. Clearly slower than usual: probe fewer.
@@ -46,83 +49,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from enum import Enum
-from typing import Final, NamedTuple
+from typing import Final
 
-from msgspec import Struct
-
-
-class ConcurrencyPolicy(Struct, frozen=True, kw_only=True):
-    """Limits, durations and thresholds of a :class:`ConcurrencyController`.
-
-    "Share" is the relative gain in throughput divided by the relative increase in connections: 1 means growth in
-    proportion.
-
-    :param steps: numbers of connections to try while throughput grows in proportion; beyond them the number
-        doubles
-    :param most: upper limit for the number of connections
-    :param settle_seconds: a new connection gets this long before it is measured
-    :param measure_seconds: length of one sample while growing
-    :param probe_seconds: length of one sample in the steady state and while probing. Longer, because a change
-        there is not urgent and noise matters more
-    :param samples_per_probe: samples before a probe begins, and before it is judged
-    :param keep_seconds: an unconfirmed result is valid this long for the next upload
-    :param worthwhile_share: an increase is worthwhile from this share on. Parts in flight cannot be taken back, so
-        an increase must bring more than noise
-    :param proportional_share: from this share on, growth counts as proportional, as far as it can be measured
-    :param credible_share: no link gives more than this. Beyond it, new connections are filling buffers on the
-        path, or something other than the link held the earlier throughput down
-    :param worthwhile_probe_share: a probe must bring at least this share. More, because growth is no longer urgent
-    :param spare: connections to keep for each one that the throughput justifies, to bridge the pauses between
-        parts
-    :param samples_until_buffers_full: samples to distrust after an increase, while buffers may be filling
-    :param samples_of_gain: samples that must confirm a gain that is less than proportional
-    :param samples_until_settled: samples before growth is given up. More than for an increase: many connections
-        that open at once keep the computers at both ends busy for a while, and giving up too early costs more
-    :param probe_step: relative size of a probe's increase
-    :param slower_ratio: throughput below this ratio of the usual one is a change, not noise
-    :param faster_ratio: the same for faster
-    :param handshake_round_trips: round trips until a connection sends: TCP and TLS handshakes
-    :param slow_start_ratio: throughput that grows by more than this ratio from sample to sample is still in slow
-        start
-    :param slow_start_doublings: no connection doubles its throughput more often: 12 doublings are 60 MB in flight
-    :param distant_samples: a link is distant if the baseline still grows after this many samples
-    :param distant_ratio: and if the last one grew by at least this ratio, so that it is safe to open more
-        connections early
-    :param few_rounds: a round is one part per connection. With more rounds left than this, an incomplete last
-        round costs little
-    :param forgiven_seconds: one failure per connection in this time is normal and forgiven
-    :param forgiven_ratio: failures come in bursts; a burst of up to this ratio of the connections is forgiven
-    :param reduction_ratio: failures reduce the connections by at most this ratio per second, because a short
-        outage of the service must not reduce them to one
-    """
-
-    steps: tuple[int, ...] = (2, 6, 32)
-    most: int = 32
-    settle_seconds: float = 0.03
-    measure_seconds: float = 0.03
-    probe_seconds: float = 1.0
-    samples_per_probe: int = 3
-    keep_seconds: float = 60.0
-    worthwhile_share: float = 0.35
-    proportional_share: float = 0.85
-    credible_share: float = 1.25
-    worthwhile_probe_share: float = 0.5
-    spare: float = 1.25
-    samples_until_buffers_full: int = 1
-    samples_of_gain: int = 2
-    samples_until_settled: int = 8
-    probe_step: float = 0.25
-    slower_ratio: float = 0.7
-    faster_ratio: float = 1.25
-    handshake_round_trips: int = 3
-    slow_start_ratio: float = 1.15
-    slow_start_doublings: int = 12
-    distant_samples: int = 3
-    distant_ratio: float = 1.5
-    few_rounds: int = 4
-    forgiven_seconds: float = 10.0
-    forgiven_ratio: float = 0.1
-    reduction_ratio: float = 0.25
+from .concurrency_policy import ConcurrencyPolicy
+from .failures import Failures
+from .samples import RecentBest, Sample, Samples
 
 
 class State(Enum):
@@ -133,13 +64,6 @@ class State(Enum):
     STEADY = 3
     PROBING_MORE = 4
     PROBING_FEWER = 5
-
-
-class Sample(NamedTuple):
-    """Throughput measured with a number of connections."""
-
-    connections: int
-    bytes_per_second: float
 
 
 _ADAPTING: Final = (State.BASELINE, State.GROWING)
@@ -162,11 +86,12 @@ class ConcurrencyController:
         self._usual: Sample | None = None
         self._is_reduced_by_failures = False
         self._settled_at = -math.inf
-        self._failures = _Failures(policy)
+        self._may_be_in_slow_start = False
+        self._failures = Failures(policy)
         self._measured_connections = self.connections
         self._changed_at: float | None = None
-        self._sample_start: tuple[float, float] | None = None  # time, bytes moved
-        self._rates: list[float] = []  # bytes per second, of the current number of connections
+        self._samples = Samples(policy)  # of the current number of connections
+        self._recent_best = RecentBest(policy.remembered_seconds)  # in the steady state
         # While the next connections are opened early: the number of connections that is still being measured.
         self._early_baseline: int | None = None
 
@@ -189,6 +114,7 @@ class ConcurrencyController:
         rtt_seconds: float = 0.0,
         parts_left: int = 0,
         most: int | None = None,
+        lag_seconds: float = 0.0,
     ) -> int:
         """Take a measurement; return the number of connections to use.
 
@@ -198,6 +124,7 @@ class ConcurrencyController:
         :param rtt_seconds: the link's round-trip time; new connections need some of these to reach their speed
         :param parts_left: parts not yet acknowledged, those in flight included; 0 if unknown
         :param most: connections that could be used at this moment; None for no limit
+        :param lag_seconds: how late this call is; a busy machine makes measurements unreliable
         """
         policy = self._policy
         self._most = policy.most if most is None else min(max(1, most), policy.most)
@@ -209,14 +136,17 @@ class ConcurrencyController:
         self._measured_connections = busy
         if busy < self.connections or not is_same:
             self._restart(now)
-        elif self._sample_start is None:
+        elif not self._samples.has_begun:
             settle_seconds = max(policy.settle_seconds, policy.handshake_round_trips * rtt_seconds)
             if now - self._changed_at >= settle_seconds:
-                self._sample_start = now, moved_bytes
-        elif now - self._sample_start[0] >= self._sample_seconds(rtt_seconds):
-            began_at, began_bytes = self._sample_start
-            self._rates.append((moved_bytes - began_bytes) / (now - began_at))
-            self._sample_start = now, moved_bytes
+                self._samples.begin(now, moved_bytes)
+        elif self._samples.add(
+            now,
+            moved_bytes,
+            min_seconds=self._sample_seconds(rtt_seconds),
+            rtt_seconds=rtt_seconds,
+            lag_seconds=lag_seconds,
+        ):
             # On a link with a very short round trip, slow start is over by now.
             may_be_in_slow_start = rtt_seconds > policy.settle_seconds / 10
             self._judge(now, parts_left, may_be_in_slow_start=may_be_in_slow_start)
@@ -246,8 +176,8 @@ class ConcurrencyController:
         return max(policy.measure_seconds, rtt_seconds) if self.is_growing else policy.probe_seconds
 
     def _restart(self, now: float) -> None:
-        self._changed_at, self._sample_start = now, None
-        self._rates.clear()
+        self._changed_at = now
+        self._samples.restart()
         self._early_baseline = None
 
     def _use(self, now: float, connections: int, state: State, *, reference: Sample | None = None) -> None:
@@ -256,29 +186,31 @@ class ConcurrencyController:
         self._restart(now)
 
     def _judge(self, now: float, parts_left: int, *, may_be_in_slow_start: bool) -> None:
-        may_be_in_slow_start &= len(self._rates) < self._policy.slow_start_doublings
+        may_be_in_slow_start &= len(self._samples.rates) < self._policy.slow_start_doublings
+        self._may_be_in_slow_start = may_be_in_slow_start
         match self._state:
             case State.BASELINE:
-                self._judge_baseline(now, may_be_in_slow_start=may_be_in_slow_start)
+                self._judge_baseline(now)
             case State.GROWING:
-                self._judge_growth(now, parts_left, may_be_in_slow_start=may_be_in_slow_start)
+                self._judge_growth(now, parts_left)
             case State.STEADY:
                 self._judge_steady(now)
             # After a reduction, it takes a while until the number in use has decreased.
             case _ if self._measured_connections == self.connections:
                 self._judge_probe(now)
 
-    def _judge_baseline(self, now: float, *, may_be_in_slow_start: bool) -> None:
-        policy, rates = self._policy, self._rates
-        in_slow_start = may_be_in_slow_start and self._is_accelerating(rates[:-1], rates[-1:])
+    def _judge_baseline(self, now: float) -> None:
+        policy, rates = self._policy, self._samples.rates
+        in_slow_start = self._may_be_in_slow_start and self._is_accelerating(rates[:-1], rates[-1:])
         if not in_slow_start and self._early_baseline is not None:
             # The next connections are open already: compare them with this baseline.
-            self._state, self._reference = State.GROWING, Sample(self._early_baseline, rates[-1])
-            rates.clear()
-        elif not in_slow_start:
-            self._grow(now, rates[-1], by_large_step=True)
+            self._state, self._reference = State.GROWING, self._latest(self._early_baseline)
+            self._samples.restart()
+        elif not in_slow_start and self._is_baseline_known():
+            self._grow(now, self._latest(self.connections), by_large_step=self._samples.is_clear)
         elif (
-            self._early_baseline is None
+            in_slow_start
+            and self._early_baseline is None
             and len(rates) >= policy.distant_samples
             and rates[-1] > rates[-2] * policy.distant_ratio
         ):
@@ -286,32 +218,96 @@ class ConcurrencyController:
             self._early_baseline = self.connections
             self.connections = min(self._next_step(large=True), self._most)
 
-    def _judge_growth(self, now: float, parts_left: int, *, may_be_in_slow_start: bool) -> None:
-        policy, rates = self._policy, self._rates
-        share = self._share(rates[-1])
-        enough_samples = policy.samples_until_buffers_full + policy.samples_of_gain
-        if share >= policy.proportional_share and self.connections < self._most:
-            is_credible = share <= policy.credible_share
-            if is_credible or len(rates) >= enough_samples:
-                self._grow(now, rates[-1], by_large_step=is_credible)
+    def _is_baseline_known(self) -> bool:
+        samples = self._samples
+        if samples.is_clear:
+            return True
+        ceiling = samples.ceiling()
+        is_enough = ceiling.is_confirmed and len(samples.rates) >= self._policy.samples_of_noisy_gain
+        return ceiling.upper > 0 and (is_enough or len(samples.rates) >= self._policy.samples_until_settled)
+
+    def _latest(self, connections: int) -> Sample:
+        """The throughput of the current connections: the last sample, or what noisy samples agree on."""
+        samples = self._samples
+        if samples.is_clear:
+            rate = samples.rates[-1]
+        else:
+            ceiling = samples.ceiling()
+            # The baseline is the upper bound: the first step is large, so its gain is large compared to noise.
+            rate = ceiling.upper if self._state is State.BASELINE else ceiling.lower
+        return Sample(connections, rate, samples.is_clear, samples.seconds)
+
+    def _judge_growth(self, now: float, parts_left: int) -> None:
+        assert self._reference is not None
+        rates = self._samples.rates
+        can_grow = self.connections < self._most
+        is_clear = self._samples.is_clear and self._reference.is_clear
+        # On a slow link, new connections fill buffers for the time of a sample.
+        is_filling = self._is_slow(rates[-1]) and len(rates) <= self._policy.samples_until_buffers_full
+        if can_grow and is_clear and not is_filling and self._share(rates[-1]) >= self._policy.proportional_share:
+            self._judge_proportional_growth(now)
             return
-        # Compared over two samples: a pause between two parts can make one sample look as if growth had ended.
-        in_slow_start = may_be_in_slow_start and self._is_accelerating(rates[:-2], rates[-2:])
-        recent = sum(rates[-policy.samples_of_gain :]) / policy.samples_of_gain
-        is_worthwhile = len(rates) >= enough_samples and self._share(recent) >= policy.worthwhile_share
-        if is_worthwhile and not in_slow_start and self.connections < self._most:
-            self._grow(now, recent)
-        elif len(rates) >= policy.samples_until_settled and not in_slow_start:
+        # Compared over three samples: pauses between parts can make one or two look as if growth had ended.
+        in_slow_start = self._may_be_in_slow_start and self._is_accelerating(rates[:-3], rates[-3:])
+        if in_slow_start:
+            return
+        if can_grow and self._is_worthwhile(is_clear=is_clear):
+            self._grow(now, self._latest(self.connections))
+        elif self._is_settled(is_clear=is_clear):
             self._settle(now, parts_left)
 
-    def _grow(self, now: float, rate: float, *, by_large_step: bool = False) -> None:
-        reference = Sample(self.connections, rate)
-        self._use(now, self._next_step(large=by_large_step), State.GROWING, reference=reference)
+    def _judge_proportional_growth(self, now: float) -> None:
+        assert self._reference is not None
+        policy, rates = self._policy, self._samples.rates
+        latest = self._latest(self.connections)
+        if self._share(rates[-1]) <= policy.credible_share:
+            self._grow(now, latest, by_large_step=True)
+        elif len(rates) >= policy.samples_until_buffers_full + policy.samples_of_gain:
+            # Unless it was measured for long, the reference may be low by accident.
+            is_certain = self._reference.seconds >= policy.certain_seconds or self._may_be_in_slow_start
+            self._grow(now, latest._replace(is_clear=is_certain))
+
+    def _is_worthwhile(self, *, is_clear: bool) -> bool:
+        """Whether there are enough samples, and the gain exceeds the noise."""
+        assert self._reference is not None
+        policy, rates = self._policy, self._samples.rates
+        if is_clear:
+            recent = sum(rates[-policy.samples_of_gain :]) / policy.samples_of_gain
+            needed, share = policy.samples_until_buffers_full + policy.samples_of_gain, policy.worthwhile_share
+        else:
+            recent = self._samples.ceiling().lower
+            needed, share = policy.samples_of_noisy_gain, policy.worthwhile_share
+            if self.connections < 2 * self._reference.connections:
+                # The gain of a small step is small compared to noise.
+                needed, share = policy.samples_until_settled, policy.worthwhile_probe_share
+        return len(rates) >= needed and self._share(recent) >= share
+
+    def _is_settled(self, *, is_clear: bool) -> bool:
+        """Whether there are enough samples to give up growth. If a gain may hide in the noise, twice as many."""
+        policy, samples = self._policy, self._samples
+        may_gain = (
+            not is_clear
+            and self.connections <= policy.few_connections
+            and self._share(samples.ceiling().upper) >= policy.worthwhile_share
+        )
+        return len(samples.rates) >= policy.samples_until_settled * (2 if may_gain else 1)
+
+    def _grow(self, now: float, reference: Sample, *, by_large_step: bool = False) -> None:
+        # Parts in flight cannot be taken back. On a slow link they last long, on a fast one they end soon.
+        is_fast = reference.bytes_per_second >= self._policy.fast_bytes_per_second
+        is_careful = self._is_slow(reference.bytes_per_second) or not (reference.is_clear or is_fast)
+        large = by_large_step or (is_fast and not reference.is_clear)
+        self._use(now, self._next_step(large=large, is_careful=is_careful), State.GROWING, reference=reference)
+
+    def _is_slow(self, bytes_per_second: float) -> bool:
+        return bytes_per_second < self._policy.slow_bytes_per_second and not self._may_be_in_slow_start
 
     def _settle(self, now: float, parts_left: int) -> None:
         assert self._reference is not None
-        later = self._rates[self._policy.samples_until_settled // 2 :]
-        gain = self._gain(sum(later) / len(later))
+        samples = self._samples
+        later = samples.rates[self._policy.samples_until_settled // 2 :]
+        is_clear = samples.is_clear and self._reference.is_clear
+        gain = self._gain(sum(later) / len(later) if is_clear else samples.ceiling().lower)
         justified = math.ceil(self._reference.connections * gain * self._policy.spare)
         justified = max(1, min(self.connections, justified))
         self._settled_at = now
@@ -326,46 +322,54 @@ class ConcurrencyController:
         return needed if needed <= self.connections else connections
 
     def _judge_steady(self, now: float) -> None:
-        policy = self._policy
-        rate, is_sure = self._probe_rate()
+        policy, rates = self._policy, self._samples.rates
+        recent = rates[-policy.samples_per_probe :]
+        is_sure = len(recent) == policy.samples_per_probe
         in_use = self._measured_connections
-        here = Sample(in_use, rate)
-        usual = self._usual
-        usual_rate = usual.bytes_per_second if usual is not None and usual.connections == in_use else rate
+        here = Sample(in_use, max(recent), is_clear=self._is_even(recent))
+        usual_rate = sum(recent) / len(recent)
+        if self._usual is not None and self._usual.connections == in_use:
+            usual_rate = self._usual.bytes_per_second
         more = in_use + max(1, int(in_use * policy.probe_step))
-        if is_sure:
+        is_faster = rates[-1] > usual_rate * policy.faster_ratio
+        if is_sure or is_faster:
             self._usual = here
-        if self._rates[-1] > usual_rate * policy.faster_ratio:
-            self._use(now, more, State.PROBING_MORE, reference=Sample(in_use, self._rates[-1]))
+        best = self._recent_best.add(now, Sample(in_use, rates[-1]))
+        if is_faster:
+            self._use(now, more, State.PROBING_MORE, reference=here._replace(bytes_per_second=rates[-1]))
         elif is_sure and in_use == self.connections:
-            if rate < usual_rate * policy.slower_ratio:
-                fewer = math.ceil(self.connections * rate / (usual_rate or 1) * policy.spare)
+            if here.bytes_per_second < usual_rate * policy.slower_ratio:
+                fewer = math.ceil(self.connections * here.bytes_per_second / (usual_rate or 1) * policy.spare)
                 self._use(now, min(self.connections - 1, fewer), State.PROBING_FEWER, reference=here)
             else:
-                self._use(now, more, State.PROBING_MORE, reference=here)
+                self._use(now, more, State.PROBING_MORE, reference=here._replace(bytes_per_second=best))
+
+    def _is_even(self, rates: Sequence[float]) -> bool:
+        return min(rates) >= max(rates) * (1 - self._policy.clear_deviation)
 
     def _judge_probe(self, now: float) -> None:
         assert self._reference is not None
-        policy = self._policy
-        rate, is_sure = self._probe_rate()
+        policy, samples = self._policy, self._samples
+        recent = sorted(samples.rates[-policy.samples_per_probe :])
+        is_sure = len(recent) == policy.samples_per_probe
+        # Compared with the best sample, or for fewer connections, as likely too low as too high.
+        rate = recent[-1] if self.connections > self._reference.connections else recent[len(recent) // 2]
         share = self._share(rate)
         others = self._reference.connections
-        has_more = self.connections > others
-        worthwhile_share = policy.worthwhile_probe_share if is_sure else policy.proportional_share
-        if has_more and share >= worthwhile_share:
+        if self.connections > others and self._is_probe_worthwhile(share, is_sure=is_sure):
             self._is_reduced_by_failures = False
-            self._grow(now, rate)
+            is_clear = self._reference.is_clear and self._is_even(recent)
+            self._grow(now, Sample(self.connections, rate, is_clear, samples.seconds))
         elif is_sure:
             self._settled_at = now
-            if has_more:
-                self._usual = self._reference
             fewer_suffice = self.connections < others and share < policy.worthwhile_probe_share
             self._use(now, self.connections if fewer_suffice else others, State.STEADY)
 
-    def _probe_rate(self) -> tuple[float, bool]:
-        """The mean of the recent samples, and whether there are enough of them."""
-        recent = self._rates[-self._policy.samples_per_probe :]
-        return sum(recent) / len(recent), len(recent) == self._policy.samples_per_probe
+    def _is_probe_worthwhile(self, share: float, *, is_sure: bool) -> bool:
+        policy = self._policy
+        if is_sure:
+            return share >= policy.worthwhile_probe_share
+        return self._samples.is_clear and policy.proportional_share <= share <= policy.credible_share
 
     def _gain(self, rate: float) -> float:
         """The ratio of a throughput to the reference's."""
@@ -378,30 +382,11 @@ class ConcurrencyController:
         change = self.connections / self._reference.connections - 1
         return (self._gain(rate) - 1) / change if change else 0.0
 
-    def _next_step(self, *, large: bool) -> int:
-        larger = [step for step in self._policy.steps if step > self.connections]
-        return larger[0] if larger and large else self.connections * 2
+    def _next_step(self, *, large: bool, is_careful: bool = False) -> int:
+        steps = self._policy.careful_steps if is_careful else self._policy.steps
+        larger = [step for step in steps if step > self.connections]
+        return larger[0] if larger and (large or is_careful) else self.connections * 2
 
     def _is_accelerating(self, before: Sequence[float], latest: Sequence[float]) -> bool:
         """Whether throughput still grows from sample to sample, as in TCP slow start."""
         return not before or max(latest) > max(before) * self._policy.slow_start_ratio
-
-
-class _Failures:
-    """Counts failed connections: some are forgiven, the others reduce the number of connections."""
-
-    def __init__(self, policy: ConcurrencyPolicy) -> None:
-        self._policy = policy
-        self._last_at = -math.inf
-        self._count = 0.0
-        self._second_began_at, self._fewest = -math.inf, 1
-
-    def fewest_after(self, now: float, connections: int) -> int | None:
-        """Count a failure; return the minimum number of connections to keep, or None if it is forgiven."""
-        policy = self._policy
-        forgiven = (now - self._last_at) * connections / policy.forgiven_seconds
-        self._last_at, self._count = now, max(0.0, self._count - forgiven) + 1
-        if now - self._second_began_at >= 1:
-            self._second_began_at = now
-            self._fewest = connections - max(1, int(connections * policy.reduction_ratio))
-        return max(1, self._fewest) if self._count > max(1, connections * policy.forgiven_ratio) else None

@@ -11,7 +11,8 @@ import anyio
 from async_uploader._counter import Counter
 from async_uploader._plan import MAX_ADAPTIVE_CONCURRENCY
 
-from .concurrency import ConcurrencyController, ConcurrencyPolicy
+from .concurrency import ConcurrencyController
+from .concurrency_policy import ConcurrencyPolicy
 from .rate_limit import RateLimiter
 from .throughput import ThroughputMeter
 
@@ -94,12 +95,14 @@ class UploadSlots:
             on_change(controller.connections)
             async with self._adapting:
                 while True:
-                    await anyio.sleep(_GROWING_STEP_SECONDS if controller.is_growing else _STEADY_STEP_SECONDS)
-                    self._step(controller)
+                    step_seconds = _GROWING_STEP_SECONDS if controller.is_growing else _STEADY_STEP_SECONDS
+                    due_at = anyio.current_time() + step_seconds
+                    await anyio.sleep(step_seconds)
+                    self._step(controller, lag_seconds=max(0.0, anyio.current_time() - due_at))
         finally:
             self._listeners.discard(on_change)
 
-    def _step(self, controller: ConcurrencyController) -> None:
+    def _step(self, controller: ConcurrencyController, *, lag_seconds: float) -> None:
         in_flight, waiting = self._slots.borrowed_tokens, self._limiter.demand()
         connections = controller.step(
             anyio.current_time(),
@@ -108,6 +111,7 @@ class UploadSlots:
             most=self.ready_workers.count or None,
             rtt_seconds=self.meter.rtt_seconds,
             parts_left=in_flight + waiting if waiting else 0,
+            lag_seconds=lag_seconds,
         )
         if connections != self._slots.total_tokens:
             self._slots.total_tokens = connections

@@ -30,7 +30,7 @@ from ._flags import (
 from ._hints import set_service
 from ._log import set_up_logging
 from ._loop import Interrupted, run_async
-from ._output import OutputError, format_video, print_columns, print_json, print_line, print_message
+from ._output import OutputError, print_columns, print_json, print_line, print_message
 from ._params import Group, command
 from ._signals import set_interrupt_advice
 from ._upload_flags import FleetFlags, ImportFlags, UploadFlags
@@ -121,6 +121,7 @@ def import_(flags: ImportFlags) -> None:
     """
     from ._display import Display
     from ._rendering import render_progress
+    from ._video_output import print_video
 
     display, name = Display(quiet=flags.quiet), display_url(flags.source)
 
@@ -138,7 +139,7 @@ def import_(flags: ImportFlags) -> None:
         if flags.json:
             print_json(video.raw)
         else:
-            print_line(format_video(video.raw, name))
+            print_video(video.raw, name)
     except OutputError as exc:
         again = "would create another one" if flags.idempotency_key is None else "prints it"
         advice = f"Video {video.video_id} was created; the same command {again}."

@@ -58,22 +58,30 @@ class JsonSpool:
 class VideoOutput:
     """Prints the videos of one command.
 
-    On a terminal, several videos are printed at the end, in the order of the command.
+    On a terminal, several videos are printed at the end, in the order of the command, unless it has no end.
 
     :param spool: keeps JSON documents until the end; None to print videos for people, or a line for each at once
     :param is_single: there is one video, and its JSON is not an array
     :param name_of: returns the display name of a source by its number
+    :param is_endless: the command runs until it is interrupted
     :param has_links: the addresses of the videos work after the command has ended
     """
 
     def __init__(
-        self, spool: JsonSpool | None, *, is_single: bool, name_of: Callable[[int], str], has_links: bool = True
+        self,
+        spool: JsonSpool | None,
+        *,
+        is_single: bool,
+        name_of: Callable[[int], str],
+        has_links: bool = True,
+        is_endless: bool = False,
     ) -> None:
         self._spool = spool
         self._is_single = is_single
         self._name_of = name_of
         self._has_links = has_links
         self._is_for_people = spool is None and is_terminal(sys.stdout)
+        self._is_table = self._is_for_people and not (is_single or is_endless)
         self._rows: dict[int, VideoRow] = {}
         self._limiter = anyio.CapacityLimiter(1)
         self._failure: OutputError | None = None
@@ -90,10 +98,13 @@ class VideoOutput:
             self._keep(number, video)
             return
         if self._is_for_people:
-            self._rows[number] = VideoRow.of(video, self._name_of(number), has_link=self._has_links)
-            if not self._is_single:
+            row = VideoRow.of(video, self._name_of(number), has_link=self._has_links)
+            if self._is_table:
+                self._rows[number] = row
                 return
-        lines = self._lines_for_people() if self._is_for_people else [self._line(number, video)]
+            lines = _lines_for_people([row])
+        else:
+            lines = [self._line(number, video)]
         # In a thread: a pager that is not scrolled stops reading, and must not block other uploads.
         await anyio.to_thread.run_sync(self._print_lines, lines, limiter=self._limiter, abandon_on_cancel=True)
         if self._failure is None:
@@ -108,8 +119,8 @@ class VideoOutput:
 
     def print_document(self) -> None:
         """Print the JSON document, or the table for people, if there is one."""
-        if self._is_for_people and self._rows and not self._is_single:
-            self._print_lines(self._lines_for_people())
+        if self._rows:
+            self._print_lines(_lines_for_people([row for _, row in sorted(self._rows.items())]))
             if self._failure is None:
                 self._unprinted_ids.clear()
         if self._spool is None or self._failure is not None:
@@ -161,11 +172,6 @@ class VideoOutput:
     def _line(self, number: int, video: Mapping[str, Any]) -> str:
         return format_video(video, self._name_of(number), has_link=self._has_links)
 
-    def _lines_for_people(self) -> list[str]:
-        rows = [row for _, row in sorted(self._rows.items())]
-        columns = columns_of(sys.stdout) or _USUAL_COLUMNS
-        return list(format_rows(rows, columns, has_hyperlinks=supports_hyperlinks()))
-
     def _print_lines(self, lines: Sequence[str]) -> None:
         # Nothing is written after a failure: the buffer still has the line that failed, and would print it first.
         if self._failure is None:
@@ -186,3 +192,19 @@ class VideoOutput:
     def _report(self, number: int) -> None:
         self._reported.add(number)
         print_message(f"{self._unprinted_ids[number]}  {self._name_of(number)}")
+
+
+def print_video(video: Mapping[str, Any], source: str) -> None:
+    """Print one finished video: for people on a terminal, as a line otherwise.
+
+    :raises OutputError: standard output cannot be written
+    """
+    if is_terminal(sys.stdout):
+        print_lines(_lines_for_people([VideoRow.of(video, source, has_link=True)]))
+    else:
+        print_line(format_video(video, source))
+
+
+def _lines_for_people(rows: Sequence[VideoRow]) -> list[str]:
+    columns = columns_of(sys.stdout) or _USUAL_COLUMNS
+    return list(format_rows(rows, columns, has_hyperlinks=supports_hyperlinks()))

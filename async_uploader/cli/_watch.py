@@ -73,7 +73,9 @@ async def watch(flags: WatchFlags) -> NoReturn:
             interrupt_advice=InterruptAdvice(is_stream=False, is_local=False, has_imports=False),
             results=results,
         )
-        output = VideoOutput(None, is_single=False, name_of=lambda number: items[number].display_name)
+        output = VideoOutput(
+            None, is_single=False, is_endless=True, name_of=lambda number: items[number].display_name
+        )
         await Watch(context, items, output, settle_seconds=flags.settle).run()
 
 

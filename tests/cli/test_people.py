@@ -81,6 +81,24 @@ def player(service: Service, video_id: str) -> str:
     return f"{service.emulator.url}/embed/vod/{video_id}"
 
 
+def test_commands_that_print_one_video_at_a_time(
+    forks: Forks, service: Service, tmp_path: Path, files: list[str]
+) -> None:
+    """`watch` does not wait for its end, and `import` has the same layout."""
+    url = service.emulator.url
+    watch = ["watch", ".", "--settle", "0.1", "--include", files[0]]
+    with at_terminal(forks, watch, tmp_path, APIVIDEO_BASE_URL=url, APIVIDEO_API_KEY=KEY) as terminal:
+        screen = terminal.read_until(lambda screen: any("embed/vod" in line for line in screen))
+    (video_id,) = service.emulator.videos
+    row = next(number for number, line in enumerate(screen) if "embed/vod" in line)
+    assert screen[row - 1 : row + 1] == [files[0], f"  {player(service, video_id)}"]
+    clone = ["import", video_id, "--title", "Clone"]
+    with at_terminal(forks, clone, tmp_path, columns=200, APIVIDEO_BASE_URL=url, APIVIDEO_API_KEY=KEY) as terminal:
+        assert terminal.finish() == 0
+    (other,) = set(service.emulator.videos) - {video_id}
+    assert terminal.last.split() == ["Clone", player(service, other), other]
+
+
 def test_hyperlinks(forks: Forks, service: Service, tmp_path: Path, files: list[str]) -> None:
     """The address is a link where the terminal is known to understand it, and text everywhere."""
     terminal = run(forks, service, tmp_path, files[1:2], hyperlinks="1")

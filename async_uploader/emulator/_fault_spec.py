@@ -6,14 +6,15 @@
     part=first:stall=forever,when=late              the response to the first part never arrives
     create,times=2:status=502,body=html             a proxy's error page replaces the first two responses
     status:problem=too-many-requests                an error by its slug
+    part=4,times=1:slow=20000                       part 4 trickles, once
     part=2:expire-tokens                            all access tokens expire when part 2 arrives
     auth:status=302,header=Location=http://x/       a redirect
 
 Selectors: an endpoint (auth, refresh, create, list, get, update, delete, upload, status, tokens, captions,
 chapters, thumbnail, watermarks, webhooks, tags, discarded, other, or * for all), part=N|first|last, byte=N,
 completing, attempt=N, times=N, probability=P, seed=N.
-Actions: status=N, problem=SLUG, cut, stall=SECONDS|forever, expire-tokens, revoke-tokens; with
-when=early|middle|late|stored, retry-after=SECONDS, header=NAME=VALUE, body=problem|html|empty.
+Actions: status=N, problem=SLUG, cut, stall=SECONDS|forever, slow=BYTES_PER_SECOND, expire-tokens,
+revoke-tokens; with when=early|middle|late|stored, retry-after=SECONDS, header=NAME=VALUE, body=problem|html|empty.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ _ACTIONS: Final[dict[str, _Parser | None]] = {
     "problem": str,
     "cut": None,
     "stall": _seconds,
+    "slow": float,
     "expire-tokens": None,
     "revoke-tokens": None,
     "when": str,

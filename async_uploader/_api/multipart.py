@@ -140,6 +140,13 @@ class PartBody(payload.Payload):
         name = self._transport.get_extra_info("sockname") if self._transport is not None else None
         return name[1] if name else None
 
+    def replacement_factor(self) -> float | None:
+        """How many times slower than others its connection is; None if it is not to be replaced."""
+        # While the source is read from elsewhere, the connection may not be what is slow.
+        if self._transport is None or self.limits_waits:
+            return None
+        return self._observer.replacement_factor(self, self._size_bytes)
+
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:  # noqa: ARG002
         """Not supported: the body is never held in memory."""
         raise TypeError("the body of a part is not held in memory")

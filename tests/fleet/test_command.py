@@ -169,7 +169,7 @@ def tls_scheduler(tmp_path: Path, tls: dict[str, str]) -> Iterator[str]:
         yield json.loads(address_file.read_text())["address"]
     finally:
         for process in processes:
-            process.terminate()
+            process.kill()  # a worker would wait for its scheduler
         for process in processes:
             process.wait()
 

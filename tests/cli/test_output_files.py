@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import select
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -167,15 +165,3 @@ def test_outputs_are_not_sources(online: Cli, service: Service, tmp_path: Path) 
         done = online(*command)
         assert done.returncode == 0, done.stderr
     assert service.titles() == ["a.mp4"]
-
-
-SERVICE = "https://service.test/"
-
-
-def line(name: str = "/a.mp4", **changed: Any) -> bytes:
-    """A line of a results file."""
-    whole = {
-        "path": name, "size": 3, "mtime_ns": 5, "service": SERVICE, "source": "a.mp4",
-        "video": {"videoId": "vi1", "title": "a", "assets": {"player": "http://x"}},
-    }  # fmt: skip
-    return json.dumps({key: value for key, value in {**whole, **changed}.items() if value is not ...}).encode()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.cluster import Cluster, Nursery, running_cluster
+from harness.service import KEY
 
 # Re-exported: fixtures of the command line's tests.
 from tests.cli.conftest import cli, make_file, online, portal, service, start_cli, start_online, start_service
@@ -48,3 +49,9 @@ def make_catalogue(tmp_path: Path) -> Callable[..., list[str]]:
         return names
 
     return make
+
+
+@pytest.fixture
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API key of this process, and of the clusters that it starts."""
+    monkeypatch.setenv("APIVIDEO_API_KEY", KEY)

@@ -32,12 +32,7 @@ from async_uploader.fleet import Fleet, FleetItem
 from harness.cluster import Cluster
 from harness.service import KEY
 
-pytestmark = [pytest.mark.anyio]
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
+pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(autouse=True)

@@ -12,17 +12,7 @@ from async_uploader.fleet import Fleet
 from harness.cluster import Cluster
 from harness.service import KEY
 
-pytestmark = [pytest.mark.anyio]
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(autouse=True)
-def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("APIVIDEO_API_KEY", KEY)
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("credentials")]
 
 
 @pytest.fixture

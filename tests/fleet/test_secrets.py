@@ -16,15 +16,10 @@ from async_uploader.fleet import Fleet
 from harness.cluster import Cluster
 from harness.service import KEY
 
-pytestmark = [pytest.mark.anyio]
+pytestmark = pytest.mark.anyio
 
 SIGNATURE = "c2lnbmF0dXJl"
 PAGES = ("info/main/workers.html", "info/main/exceptions.html", "info/main/logs.html")
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 def observe(dask_scheduler: Scheduler) -> dict[str, Any]:

@@ -21,17 +21,7 @@ from async_uploader.fleet._worker import UploadPlugin
 from harness.cluster import Cluster, Nursery, running_cluster
 from harness.service import KEY
 
-pytestmark = [pytest.mark.anyio]
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(autouse=True)
-def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("APIVIDEO_API_KEY", KEY)
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("credentials")]
 
 
 async def until(predicate: Callable[[], object]) -> None:

@@ -76,10 +76,10 @@ def tokens() -> None:
 
 @command(app, UploadFlags, examples=UPLOAD)
 def upload(flags: UploadFlags) -> int:
-    """Upload files, directories, a manifest or standard input.
+    """Upload files, directories, URLs, a manifest or standard input.
 
-    Each file becomes a video. All sources are checked before anything is sent. If one of several uploads
-    fails, the others continue.
+    Each source becomes a video. Files are checked before anything is sent. If one of several uploads fails,
+    the others continue.
     """
     from ._upload import upload as run
 
@@ -104,8 +104,8 @@ def watch(flags: WatchFlags) -> int:
 def fleet(flags: FleetFlags) -> int:
     """Upload a manifest from many processes or machines.
 
-    Dask places the uploads. The same command continues: finished sources are skipped, and no source results in two
-    videos.
+    --manifest and --results are required. Dask assigns the uploads to workers. Run the same command again to
+    resume: finished sources are skipped, and each source results in one video.
     """
     from ._upload import upload as run
 

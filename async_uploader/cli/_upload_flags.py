@@ -152,7 +152,7 @@ class UploadFlags(DetailFlags, SidecarFlags, ManyFlags, TransferFlags, WaitFlags
         argument(
             metavar="[SOURCE]...",
             shell_complete=_completion.complete_files,
-            help="Files or directories to upload, or - for standard input",
+            help="Files, directories or URLs (s3://, gs://, az://, https://) to upload, or - for standard input",
         ),
     ] = None
 
@@ -225,7 +225,7 @@ class UploadFlags(DetailFlags, SidecarFlags, ManyFlags, TransferFlags, WaitFlags
 
 @flags
 class FleetFlags(UploadFlags):
-    """Options of `fleet`: those of `upload` that make sense on several machines."""
+    """Options of `fleet`: those of `upload`, of which it refuses some."""
 
     workers: Annotated[
         int | None,

@@ -17,28 +17,28 @@ SYNTAX: Final = (
 #: Alternatives and their meaning.
 SELECTORS: Final[Rows] = (
     ((*ENDPOINTS, "*"), "requests to this endpoint; * for all"),
-    (("part=N", "part=first", "part=last"), "this part, or this byte range"),
+    (("part=N", "part=first", "part=last"), "this part or byte range"),
     (("byte=N",), "the byte range that contains byte N"),
     (("completing",), "the request that completes the upload"),
     (("attempt=N",), "the Nth attempt of the same request"),
     (("times=N",), "at most N requests in total"),
-    (("probability=P", "seed=N"), "random requests; set seed to reproduce them"),
+    (("probability=P", "seed=N"), "each request with probability P; set seed to reproduce the choice"),
 )
 ACTIONS: Final[Rows] = (
-    (("status=N", "problem=SLUG"), "a response with this status, or with the error of this slug"),
+    (("status=N", "problem=SLUG"), "respond with this status, or with the error that has this slug"),
     (
         ("retry-after=SECONDS", "header=NAME=VALUE", "body=problem", "body=html", "body=empty"),
-        "details of this response",
+        "set the Retry-After header, another header, or the kind of body of this response",
     ),
-    (("cut",), "the connection is cut"),
-    (("stall=SECONDS", "stall=forever"), "nothing happens for this time"),
-    (("slow=BYTES_PER_SECOND",), "the rest of the body is read at this rate; with when=early or when=middle"),
-    (("expire-tokens", "revoke-tokens"), "all access tokens expire; all refresh tokens are revoked"),
+    (("cut",), "cut the connection"),
+    (("stall=SECONDS", "stall=forever"), "do nothing for this time"),
+    (("slow=BYTES_PER_SECOND",), "read the rest of the body at this rate; with when=early or when=middle"),
+    (("expire-tokens", "revoke-tokens"), "expire all access tokens; revoke all refresh tokens"),
     (
         ("when=early", "when=middle", "when=late", "when=stored"),
         (
-            "before the body (the default), in its middle, after it, or after the part is stored (the default of "
-            "completing): only the response is missing"
+            "when the fault is triggered: before the body (default), in its middle, after it, or after the part is "
+            "stored, so that only the response is missing (default with completing)"
         ),
     ),
 )
@@ -49,10 +49,10 @@ EXAMPLES: Final[Sequence[tuple[str, str]]] = (
     ("upload,probability=0.05,seed=7:cut,when=middle", "one upload in twenty is cut in the middle"),
     ("part=first:stall=forever,when=late", "the response to the first part never arrives"),
     ("create,times=2:status=502,body=html", "a proxy's error page replaces the first two responses"),
-    ("status:problem=too-many-requests", "an error by its slug"),
+    ("status:problem=too-many-requests", "each request for a status gets the error with this slug"),
     ("part=4,times=1:slow=20000", "part 4 arrives very slowly, once"),
     ("part=2:expire-tokens", "all access tokens expire when part 2 arrives"),
-    ("auth:status=302,header=Location=http://example.com/", "a redirect"),
+    ("auth:status=302,header=Location=http://example.com/", "each login is redirected"),
 )
 
 _WIDTH: Final = 79

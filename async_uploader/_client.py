@@ -160,10 +160,10 @@ class Client(AccountApi):
         :param source: path, URL, binary file object, bytes, or iterable or async iterable of bytes. A file object
             is read from its current position; it is not closed, and its position is restored. Objects in stores
             (``s3://BUCKET/KEY``, ``gs://…``, ``az://…``, or a :class:`RemoteFile`) need the extra ``remote``
-        :param fetch: who downloads a web URL: ``"here"`` streams it through this process, by ranges. ``"service"``
-            (the default) applies to :meth:`upload_many` alone, where the service imports the URL
-        :param key_from_source: derive ``idempotency_key`` from the URL and version of an object in a store or on
-            the web, unless it is given: an object is uploaded once, from any machine (default: False)
+        :param fetch: how to get a web URL: ``"here"`` streams it through this process, by ranges. ``"service"``,
+            the default, is possible only in :meth:`upload_many`, where the service imports the URL
+        :param key_from_source: derive ``idempotency_key``, if it is not given, from the URL and version of an
+            object in a store or on the web: each object is uploaded once, from any machine (default: False)
         :param title: title of the video (default: name of the source). Further details are described at
             :class:`ContainerDetails`
         :param video_id: existing container to fill (default: a new container is created)
@@ -182,8 +182,8 @@ class Client(AccountApi):
             whatever ``resume`` is. 1 to 200 printable characters, kept in the video's metadata (default: none)
         :param keep_finished: with ``resume``, keep the journal entry of the finished upload: for 7 days or until
             :func:`forget_unfinished`, the same upload returns the same video and sends nothing (default: False)
-        :param checksum: record the SHA-256 of the bytes that are sent in the metadata entry ``sha256`` of the
-            video (default: False). For this, a file or an object is read twice
+        :param checksum: record the SHA-256 of the source in the metadata entry ``sha256`` of the video (default:
+            False). A file or an object is then read twice
         :param control: pauses and resumes the upload (default: none)
         :param captions: WebVTT or SubRip files to add to the finished video, by language tag (default: none). They
             are checked before anything is sent. With ``resume``, the same upload adds what could not be added

@@ -18,10 +18,9 @@ class UploadControl:
         control.resume()
         video = await task
 
-    A paused upload sends no part, and leaves its upload slots to other uploads of the client. Bytes that the
-    kernel has already taken still arrive, and small requests, such as the creation of the container, are still
-    sent. Timeouts do not count the pause. If the service closes an idle connection meanwhile, its part is sent
-    again.
+    A paused upload sends no part, and releases its upload slots to other uploads of the client. Bytes that are
+    already in the kernel's buffers, and small requests, such as the creation of the container, are still sent.
+    Timeouts do not count the pause. If the service closes an idle connection meanwhile, its part is sent again.
 
     One control can be passed to several uploads. The methods can be called from any thread.
     """
@@ -37,11 +36,11 @@ class UploadControl:
         return self._is_paused
 
     def pause(self) -> None:
-        """Pause the uploads. If they are paused, do nothing."""
+        """Pause the uploads. Do nothing if they are already paused."""
         self._is_paused = True
 
     def resume(self) -> None:
-        """Resume the uploads. If they are not paused, do nothing."""
+        """Resume the uploads. Do nothing if they are not paused."""
         with self._lock:
             self._is_paused = False
             waiting, self._waiting = self._waiting, set()

@@ -1,4 +1,4 @@
-"""How long would a fleet take? Prints the table of docs/fleet.md, or one case of your own.
+"""Estimates how long a fleet takes. Prints the table of docs/fleet.md, or one case of your own.
 
 python -m benchmarks.fleet_plan
 python -m benchmarks.fleet_plan --videos 50000 --megabytes 80 --machines 5 --limits 2 --gigabits 10

@@ -1,12 +1,12 @@
-"""A fleet at full size: everything is killed all the time; what the coordinator costs; and how it scales.
+"""Measures a fleet at full size: reliability under kills, cost of the coordinator, and scaling.
 
     python -m benchmarks.fleet_soak kills      2,000 files of 6 MB and 3 workers; a worker is killed every 5 s, the
                                                coordinator twice
     python -m benchmarks.fleet_soak cost       CPU time and memory of the coordinator for 100,000 items; workers
-                                               upload nothing, and answer at once
+                                               upload nothing, and report a video at once
     python -m benchmarks.fleet_soak scaling    throughput of 1 and of 3 workers, each limited to the same rate
 
-The exit code is 1 if a source has not exactly one video, or a goal is missed.
+The exit code is 1 unless each source has exactly one video and all goals are met.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _kill(nursery: Nursery, folder: Path, items: int, size_bytes: int) -> int:
 
 
 def _cost(nursery: Nursery, folder: Path, items: int) -> int:
-    """Measure the coordinator alone: the workers answer at once, with a video, events and progress."""
+    """Measure the coordinator alone: the workers report a video, events and progress at once."""
     os.environ.update(APIVIDEO_API_KEY=KEY, APIVIDEO_BASE_URL="https://127.0.0.1:1")
     with running_cluster(nursery, folder, workers=_WORKERS) as cluster:
         for name in [name for name in cluster.processes if name != "scheduler"]:
@@ -138,7 +138,7 @@ def _scale(nursery: Nursery, folder: Path) -> int:
             f"{workers} workers: {rates[workers] / _MB:.2f} MB/s of {workers * _LINE_RATE / _MB:.0f}", flush=True
         )
     scaling = rates[_WORKERS] / _LINE_RATE
-    print(f"{_WORKERS} workers reach {scaling:.2f} times the rate of a line")
+    print(f"{_WORKERS} workers reach {scaling:.2f} times the rate of one worker")
     return 0 if scaling >= _MIN_SCALING else 1
 
 

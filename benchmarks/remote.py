@@ -1,7 +1,7 @@
 """Uploads of objects that nginx serves over TLS, as a web server and as S3, to the emulator.
 
-They are compared with the two halves of the job, each alone: `curl` reads the same ranges and discards them, and
-the uploader uploads a local file. Pipes of the shell do the whole job, too.
+They are compared with the two halves of the job, measured separately: `curl` reads the same ranges and
+discards them, and the uploader uploads a local file. Pipes of the shell do the whole job, too.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class RemoteCases:
     nginx: Nginx
 
     def near(self, size_bytes: int) -> Case:
-        """One machine: what the work itself costs."""
+        """Source and service on this machine: the cost of the work itself."""
         count = math.ceil(size_bytes / _PART_BYTES)
         source = self.sources.file(size_bytes)
         job = Job(source=source, part_bytes=_PART_BYTES, connections=_PARTS)

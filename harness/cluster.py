@@ -1,7 +1,7 @@
 """Dask clusters of real processes, started in a fraction of the time that the commands of Dask take.
 
 One process imports everything once, and forks a scheduler or a worker for each line on its standard input. Each
-worker has its own state directory, as if it was on another machine.
+worker has its own state directory, like a worker on another machine.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Cluster:
         return self._start(name, {**settings, "environment": {"XDG_STATE_HOME": state, **environment}})
 
     def kill(self, name: str) -> None:
-        """Kill a process, as the end of its machine would."""
+        """Kill a process, as if its machine had failed."""
         with suppress(ProcessLookupError):
             self.signal(name, signal.SIGKILL)
         del self.processes[name]
@@ -220,7 +220,7 @@ def main() -> None:
     import async_uploader.fleet._cluster  # noqa: F401 - likewise
 
     logging.basicConfig(level=logging.INFO)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # forks that end leave no zombies
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # ended forks leave no zombies
     for line in sys.stdin:
         reader, writer = os.pipe()
         pid = os.fork()

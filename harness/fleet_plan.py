@@ -41,7 +41,7 @@ class Scenario:
 
     @property
     def videos_a_minute(self) -> dict[str, float]:
-        """How many videos each bound allows in a minute."""
+        """Number of videos that each bound allows per minute."""
         parts = -(-self.size_bytes // MAX_PART_BYTES)
         item_seconds = _OVERHEAD_SECONDS + self.size_bytes / (self.link_rate / _UPLOADS_PER_MACHINE)
         return {
@@ -71,7 +71,7 @@ def simulate(scenario: Scenario) -> Estimate:
     bound = min(bounds, key=lambda name: bounds[name])
     remaining, seconds = float(scenario.videos), _OVERHEAD_SECONDS
     while remaining > 0:
-        # What a minute does not use is lost: the limits are those of a minute.
+        # The limits are per minute: requests that a minute does not use are lost.
         finished = min(remaining, bounds[bound])
         seconds += _MINUTE * finished / bounds[bound]
         remaining -= finished

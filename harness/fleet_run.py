@@ -1,4 +1,4 @@
-"""One catalogue, uploaded by a fleet whose workers and coordinator are killed all the time."""
+"""Uploads one catalogue with a fleet whose workers and coordinator are repeatedly killed."""
 
 from __future__ import annotations
 

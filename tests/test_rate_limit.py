@@ -256,7 +256,7 @@ async def test_without_a_directory_each_process_counts_its_own_requests(share: S
 
 
 class Permits:
-    """A permit source that answers as it is told; None: it is silent."""
+    """A permit source with fixed responses; None: it does not respond."""
 
     def __init__(self, *answers: Permit | None) -> None:
         self.answers = list(answers)

@@ -182,7 +182,7 @@ class PartBody(payload.Payload):
         at_once_bytes = _ENCRYPTED_AT_ONCE_BYTES if _is_tls(transport) else BLOCK_BYTES
         if self._bandwidth is not None:
             at_once_bytes = min(at_once_bytes, self._bandwidth.write_bytes)
-        # The bytes of a remote source arrive in small chunks. To collect more of them delays the first one.
+        # The bytes of a remote source arrive in small chunks. Collecting several would delay the first one.
         take_block = partial(self._pool.take, is_small=self.limits_waits)
         block = take_block()
         while count := await self._read(block):
@@ -199,7 +199,7 @@ class PartBody(payload.Payload):
         self._pool.give_back(block)
 
     async def _hold_back(self, count_bytes: int) -> None:
-        """Wait while the upload is paused, and until the bandwidth limit allows so many bytes."""
+        """Wait while the upload is paused, and until the bandwidth limit allows this number of bytes."""
         self.is_held_back = True
         if self.wait_while_paused is not None:
             await self.wait_while_paused()

@@ -1,4 +1,4 @@
-"""Stall detection: ends a request after a time in which no byte has moved in either direction.
+"""Stall detection: ends a request if no byte has moved in either direction for a time.
 
 It also ends a request whose connection is much slower than others (:mod:`.._flow.slow_connections`).
 
@@ -6,8 +6,8 @@ aiohttp has no timeout for writes, and a total timeout would end slow uploads. M
 if it is known (bytes acknowledged by the peer), because a whole part can wait in socket buffers and drain
 slowly, long after the last ``write()``. Otherwise, only the transport's own buffer is known.
 
-A body that waits for the bandwidth limit, or is paused, is not stalled, once everything that it wrote is
-acknowledged. Time in which the event loop did not run does not count: the process may have been stopped (Ctrl-Z).
+A body that is paused or waits for the bandwidth limit is not stalled, if everything that it wrote is acknowledged.
+Time in which the event loop did not run does not count: the process may have been stopped (Ctrl-Z).
 """
 
 from __future__ import annotations

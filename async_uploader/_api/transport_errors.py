@@ -82,7 +82,7 @@ def translate(exc: BaseException | None) -> TransportError:
 
 
 def _why(exc: BaseException) -> str:
-    """The system's reason in parentheses; empty if there is none. Names of classes say nothing to users."""
+    """The system's reason in parentheses; empty if there is none. Class names do not help users."""
     number = getattr(exc, "errno", None)
     text = os.strerror(number) if isinstance(number, int) and number > 0 else ""
     if not text and isinstance(exc, OSError) and not isinstance(exc, aiohttp.ClientError):

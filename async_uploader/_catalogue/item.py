@@ -89,7 +89,7 @@ class Item:
 
     @property
     def _without_query(self) -> str:
-        """A URL without its query and its credentials, which must appear nowhere."""
+        """A URL without its query and its credentials, which are secret."""
         return display_url(self.source) if self.is_url else self.source
 
     @property

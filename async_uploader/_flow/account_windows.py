@@ -1,4 +1,4 @@
-"""The windows of an account for all kinds of requests. Pure: time is passed in.
+"""The windows of an account for all kinds of requests. Pure: time is an argument.
 
 Until the first response to a part, the limit of uploads is derived from the limit of writes or reads, which is
 known from creating the container or from its status: the ratios of the limits are fixed.
@@ -48,10 +48,10 @@ class AccountWindows:
             return window
 
     def count_or_wait(self, kind: RequestKind, now: float, *, demand: int, sharers: int = 1) -> float:
-        """Count a request if it may be sent now, and return 0; else return the seconds that it has to wait.
+        """Count a request if it may be sent now, and return 0; otherwise, return the seconds to wait.
 
         :param demand: requests of this kind that are still to be sent
-        :param sharers: how many processes decide without each other; this one takes its share of the window
+        :param sharers: number of processes that decide independently; this one takes its share of the window
         """
         window = self.of(kind)
         wait_seconds = window.wait_seconds(now, demand=demand, sharers=sharers)

@@ -1,4 +1,4 @@
-"""Permits: who decides whether a request may be sent, if processes of several machines share an account."""
+"""Permits to send requests, for processes on several machines that share the rate limit of an account."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PERMIT_SECONDS: Final = 1.0
 class Permit(NamedTuple):
     """The decision about one request.
 
-    :param wait_seconds: 0: the request is counted and may be sent; else it has to wait, and ask again
+    :param wait_seconds: 0: the request is counted and may be sent; otherwise, wait for this time and ask again
     :param sharers: how many processes share the account
     """
 
@@ -30,8 +30,8 @@ class PermitSource(Protocol):
         """Ask whether a request may be sent now.
 
         :param demand: requests of this kind that this process still has to send
-        :returns: None if there is no answer within :data:`PERMIT_SECONDS`. A permit that was given is spent
+        :returns: None if there is no response within :data:`PERMIT_SECONDS`. A permit counts when it is granted
         """
 
     def report(self, kind: RequestKind, status: int, headers: Mapping[str, str]) -> None:
-        """Pass on a response, from whose headers the windows are learned. Does not wait."""
+        """Report the rate-limit headers of a response. Does not wait."""

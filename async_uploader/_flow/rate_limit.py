@@ -32,9 +32,9 @@ _POLL_SECONDS: Final = 0.25
 # Another process holds the lock for microseconds. If it is suspended meanwhile, the others go ahead without it.
 _LOCK_RETRY_SECONDS: Final = 0.001
 _LOCK_TIMEOUT_SECONDS: Final = 0.5
-# A permit source that has not answered for this long is replaced by a share of the windows that are known here.
+# If a permit source has not responded for this long, the process uses its share of the windows that it knows.
 _SILENCE_SECONDS: Final = 10.0
-# Without the others' demand, requests are spread over the window as if there were no end of them.
+# The demand of other machines is unknown, so requests are spread over the whole window.
 _ENDLESS: Final = 1 << 30
 
 
@@ -63,7 +63,7 @@ class RateLimiter:
         await anyio.to_thread.run_sync(self._shared.open, path)
 
     def use_permits(self, permits: PermitSource) -> None:
-        """Ask for a permit before each request. The windows of this machine count along, in case it is silent."""
+        """Ask for a permit before each request. The local windows count, too, in case the source is silent."""
         self._permits = permits
 
     def close(self) -> None:

@@ -114,7 +114,7 @@ class RateWindow(msgspec.Struct, kw_only=True):
         the connections busy and leaves gaps for other users of the account. Otherwise, waiting would gain nothing.
 
         :param demand: requests that are still to be sent
-        :param sharers: how many processes decide without each other; this one takes its share of what remains
+        :param sharers: number of processes that decide independently; this one takes its share of what remains
         """
         if self.limit is None or self._is_over(now):
             return 0.0

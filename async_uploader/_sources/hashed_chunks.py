@@ -13,7 +13,7 @@ from async_uploader._limits import KIB
 
 from .chunks import Chunk, Chunks
 
-# Smaller chunks are hashed in less time than a switch to a thread and back takes.
+# Hashing a smaller chunk takes less time than switching to a thread and back.
 _MIN_THREAD_BYTES: Final = 64 * KIB
 
 

@@ -244,8 +244,8 @@ class RemotePartReader:
 
 
 async def _chunks_of(remote: RemoteObject, part: Part) -> AsyncGenerator[Chunk, None]:
-    """Read a part. If a response breaks off, the rest is requested without a new attempt: the bytes that were read
-    have been sent to the service already.
+    """Read a part. If a response breaks off, request the rest in the same attempt: the bytes read so far have
+    already been sent to the service.
 
     :raises SourceUnavailable: a response broke off early, so a new attempt must wait for a backoff
     """

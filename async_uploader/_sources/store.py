@@ -1,7 +1,7 @@
 """Objects in S3, Google Cloud Storage and Azure, by obstore (the extra ``remote``).
 
 Credentials, region and endpoint come from the variables that the stores' own tools use, such as
-``AWS_ACCESS_KEY_ID`` and ``AWS_ENDPOINT_URL``. Messages never quote obstore's, which may contain signed URLs.
+``AWS_ACCESS_KEY_ID`` and ``AWS_ENDPOINT_URL``. Our messages never quote obstore's, which may contain signed URLs.
 
 obstore runs requests in its own threads, which do not survive a fork. When a call ends or is cancelled, its thread
 still has to release the call's future, for which it needs the interpreter. If the interpreter is being finalized
@@ -45,7 +45,7 @@ _NOT_FOUND: Final = 404
 _UNSATISFIABLE: Final = 416
 # An empty object has no first byte. Azurite responds with a range that ends before it starts.
 _EMPTY: Final = re.compile(rf"status code: {_UNSATISFIABLE}\b|\bbytes 0--1/0\b")
-# Without credentials, obstore asks the metadata service that machines in the clouds of the stores have.
+# Without credentials, obstore asks the metadata service of cloud machines.
 _NO_CREDENTIALS: Final = re.compile(r"Error performing (GET|PUT) http://(169\.254\.|metadata\.google\.)")
 _CREDENTIALS: Final = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
@@ -61,7 +61,7 @@ _LOST_CONNECTIONS: Final = (
     ("ConnectionRefused", "the connection was refused"),
     ("dns error", "its host name cannot be resolved"),
 )
-# Some tools leave the encoding of the request in the metadata of the object.
+# Some tools store the transfer encoding of the upload request in the metadata of the object.
 _NOT_COMPRESSED: Final = ("", "identity", "aws-chunked")
 _TRANSIENT_STATUSES: Final = frozenset({408, 429})
 # The longest wait for a thread to release a future. Usually it takes a millisecond.

@@ -59,7 +59,7 @@ class Completion:
 
     async def _wait_until_assembled(self, video_id: str) -> None:
         interval_seconds = _FIRST_INTERVAL_SECONDS
-        # Not a point in time: the process may be stopped for any time (Ctrl-Z).
+        # Not a point in time: the process may have been stopped (Ctrl-Z).
         waited_seconds = 0.0
         total_bytes = self._state.progress.total_bytes
         while True:

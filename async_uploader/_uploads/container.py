@@ -30,7 +30,7 @@ log: Final = logging.getLogger("async_uploader")
 
 # A cancelled upload must end within a second, its last request included.
 _DISCARD_SECONDS: Final = 0.5
-# One that failed has more time: a new connection to a distant service alone can take half a second.
+# A failed upload has more time: just connecting to a distant service can take half a second.
 _FAILED_DISCARD_SECONDS: Final = 3.0
 # Time for two requests: to wait for the response to the creation, and to delete the container.
 _UNDO_SECONDS: Final = 0.9

@@ -5,13 +5,13 @@ Problem
     an earlier run has sent them.
 
 Approach
-    A second reader follows in order. It reads a part once a worker has begun to send it, so that only one of the
-    two reads needs the disk. Both are compared: the checksums of a file's parts, the version of an object. So the
-    bytes that are hashed are those that were sent. A stream is read once, in order, and hashed as it is read.
+    A second reader reads the parts in order, each once a worker has begun to send it, so that only one of the two
+    reads needs the disk. Both reads are compared, by the checksums of a file's parts or the version of an object,
+    so the hash is that of the bytes sent. A stream is read once, in order, and hashed as it is read.
 
 Rejected
-    - Hashing in the readers of the parts: a part would have to be kept until all parts before it were read.
-    - Hashing before the upload: a large file would be read from the disk twice, and nothing be sent meanwhile.
+    - Hashing in the readers of the parts: each part would have to be kept until all earlier parts were read.
+    - Hashing before the upload: a large file would be read from the disk twice, and the upload would start later.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class SourceChecksum:
         self._ended = anyio.Event()
 
     def allow(self, part_number: float) -> None:
-        """Allow to read the parts up to this number, because they are being sent."""
+        """Allow reading the parts up to this number, because they are being sent."""
         self._allowed_number = max(self._allowed_number, part_number)
         self._allowed.set()
 
@@ -104,7 +104,7 @@ class SourceChecksum:
 
 
 async def sha256_of(job: Job, context: Context) -> str:
-    """Compute the SHA-256 of a source of which nothing is sent.
+    """Compute the SHA-256 of a source without sending it.
 
     :raises SourceError: the source has changed, or cannot be read
     """

@@ -141,7 +141,7 @@ class Display:
             self.rows.remove(row)
 
     def add_row(self, file: FileProgress) -> None:
-        """Add the row of an upload that begins, for the first time or on another worker."""
+        """Add the row of an upload that begins, possibly again on another worker."""
         file.is_active = True
         if self._fleet is None and file not in self.rows:
             self.rows.append(file)

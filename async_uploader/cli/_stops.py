@@ -1,4 +1,4 @@
-"""Ctrl-Z: bars are removed before the process stops, and rates and remaining times leave the stop out."""
+"""Ctrl-Z: removes the bars before the process stops, and excludes the stop from rates and remaining times."""
 
 from __future__ import annotations
 

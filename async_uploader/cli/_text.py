@@ -56,7 +56,7 @@ def _wrap_line(text: str, columns: int) -> str:
 
 
 def shorten(text: str, columns: int) -> str:
-    """Replace the middle of a text that is too wide by an ellipsis."""
+    """Replace the middle of a text that is too wide with an ellipsis."""
     if cell_width(text) <= columns:
         return text
     start, end = "", ""

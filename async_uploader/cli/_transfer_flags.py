@@ -37,8 +37,8 @@ class ConnectionFlags(ServiceFlags):
         option(
             metavar="here|service",
             panel=_TRANSFER,
-            help="Download web URLs on this machine, which streams them, or let the service download them (default: "
-            "service). Objects in stores (s3://, gs://, az://) are always streamed.",
+            help="Stream web URLs through this machine, or let the service download them (default: service). "
+            "Objects in stores (s3://, gs://, az://) are always streamed.",
         ),
     ] = None
     key_from_source: Annotated[
@@ -99,8 +99,8 @@ class ConnectionFlags(ServiceFlags):
         option(
             "--checksum",
             panel=_TRANSFER,
-            help="Compute the SHA-256 of the source during the upload, and record it as sha256 in the results and in "
-            "the video's metadata",
+            help="Compute the SHA-256 of the source during the upload, and record it as sha256 in the results and "
+            "in the video's metadata",
         ),
     ] = False
     stall_timeout: Annotated[

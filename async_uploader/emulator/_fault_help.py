@@ -37,8 +37,8 @@ ACTIONS: Final[Rows] = (
     (
         ("when=early", "when=middle", "when=late", "when=stored"),
         (
-            "when the fault is triggered: before the body (default), in its middle, after it, or after the part is "
-            "stored, so that only the response is missing (default with completing)"
+            "when the fault is triggered: before the body (default), in its middle, after it, or after the part "
+            "is stored, so that only the response is missing (default with completing)"
         ),
     ),
 )

@@ -22,7 +22,7 @@ from ._worker import UploadPlugin, check
 # Uploads at the same time on each worker of a local cluster. Most of an upload is waiting.
 _UPLOADS_PER_WORKER: Final = 8
 _CONNECT_SECONDS: Final = 30.0
-# A worker that is silent for longer has lost its uploads to the others. Dask's default is 5 minutes.
+# Uploads of a worker that is silent for longer are given to other workers. Dask's default is 5 minutes.
 _TTL: Final = "30 s"
 
 
@@ -38,7 +38,7 @@ async def connect(
     :raises UploaderError: there is no scheduler, or a worker cannot upload
     """
     async with AsyncExitStack() as stack:
-        # Errors are raised. Dask would log them with tracebacks, too.
+        # Errors are raised. Dask would also log them with tracebacks.
         stack.enter_context(silence_logging_cmgr(logging.CRITICAL))
         target: object = scheduler
         if scheduler is None:
@@ -87,5 +87,5 @@ async def _dashboard_url(client: Client) -> str | None:
 
 
 def _has_dashboard() -> bool:
-    """Whether the scheduler that executes this has a dashboard: it imports it only then, if there is Bokeh."""
+    """Whether the scheduler that executes this has a dashboard, which it imports only if Bokeh is installed."""
     return "distributed.dashboard.scheduler" in sys.modules

@@ -1,7 +1,7 @@
 """Submits uploads to a cluster, and receives the reports of its workers.
 
-The outcome of an upload is in its worker's last report, which the scheduler passes on before the end of the task.
-So it need not be fetched from the worker, which would double the cost of an item for the coordinator.
+The outcome of an upload is in its worker's last report, which the scheduler forwards before the end of the task.
+Fetching it from the worker would double the cost of an item for the coordinator.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from ._remote_upload import RemoteUpload
 from ._status import WorkerStatus
 from ._worker import run
 
-# Submitted uploads for each one that can run: a worker that finishes one has the next at once.
+# Submitted uploads per running one, so that a worker that finishes one can begin the next immediately.
 _QUEUE_FACTOR: Final = 2
-# Workers come and go.
+# How often workers are counted, since they may join and leave.
 _COUNT_SECONDS: Final = 1.0
 _CANCEL_SECONDS: Final = 2.0
 
 _Placement: TypeAlias = tuple[tuple[str, ...], tuple[tuple[str, float], ...]]
-# Of a video or an error.
+# The result is a video or an error.
 DaskFuture: TypeAlias = "Future[Any]"
 _LOST: Final = "The connection to the cluster was lost. The same uploads, started again, continue."
 
@@ -56,7 +56,7 @@ class Coordinator:
         self._fleet = secrets.token_hex(8)
         self._numbers = count()
         self._uploads: dict[int, RemoteUpload] = {}
-        # Submitted together: a message to the scheduler costs as much as an upload in it.
+        # Submitted together: a message to the scheduler costs as much as one more upload in it.
         self._batch: list[tuple[RemoteUpload, asyncio.Future[DaskFuture]]] = []
         self._suspect = asyncio.Lock()
         self._threads = 0
@@ -78,7 +78,7 @@ class Coordinator:
 
     @property
     def window(self) -> int:
-        """How many uploads are submitted at the same time, however long the catalogue is."""
+        """Maximum number of uploads submitted at the same time, independent of the length of the catalogue."""
         return max(1, self._threads) * _QUEUE_FACTOR
 
     def check_connection(self) -> None:
@@ -96,7 +96,7 @@ class Coordinator:
 
         :param source: the source, as workers find it
         :param options: the options that are sent to the worker
-        :param has_listeners: somebody listens to its events or its progress
+        :param has_listeners: whether its events or its progress are observed
         """
         waiting = asyncio.current_task()
         assert waiting is not None
@@ -126,7 +126,7 @@ class Coordinator:
     async def _outcome(self, upload: RemoteUpload) -> Outcome:
         """Run an upload, and once more if its workers have died: another upload on them may be the cause.
 
-        Such suspects run one after another, so that the cause is found, and harms no others.
+        Second runs happen one at a time, so that an upload that crashes workers does not affect others.
         """
         for is_suspect in (False, True):
             async with self._suspect if is_suspect else nullcontext():
@@ -180,7 +180,7 @@ class Coordinator:
                     submitted.set_result(future)
 
     def _receive(self, event: tuple[float, tuple[str, bytes]]) -> None:
-        """Pass on a report. Those to other fleets of the cluster arrive here, too."""
+        """Forward a report to its uploads. Reports to other fleets of the cluster are ignored."""
         _, (fleet, data) = event
         if fleet != self._fleet:
             return

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ._coordinator import Coordinator
 
 _CANCEL_SECONDS: Final = 3.0
-# Items are submitted again when the window is filled to this share: there is more than one for each free thread.
+# New items are submitted when the window is filled to this share: workers then still have queued items.
 _REFILL_SHARE: Final = 0.75
 # They stay in this process.
 _CALLBACKS: Final = ("on_progress", "on_event", "on_video")
@@ -68,7 +68,7 @@ class Fleet:
     :param base_url: as in :class:`~async_uploader.Client`; default: ``APIVIDEO_BASE_URL`` of this process, or
         production
     :param allow_plain_http: as in :class:`~async_uploader.Client`; default: False
-    :param limit_rate: bytes of video that each worker process sends per second at most; default: no limit
+    :param limit_rate: maximum bytes of video that each worker process sends per second; default: no limit
     :param concurrency: parts that each worker process sends at the same time, 1-256; default: adaptive, up to 32
     :raises ConfigurationError: the parameters contradict each other, or the extra ``fleet`` is not installed
     """
@@ -137,7 +137,7 @@ class Fleet:
 
     @property
     def workers(self) -> list[WorkerStatus]:
-        """The state of each worker, by its last report. Workers may come and go."""
+        """The state of each worker, by its last report. Workers may join and leave."""
         return [] if self._coordinator is None else list(self._coordinator.workers.values())
 
     async def upload_many(

@@ -1,4 +1,4 @@
-"""Items whose worker is chosen by the caller."""
+"""Items for which the caller chooses the worker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class FleetItem(UploadItem):
     """An item that runs only on certain workers, such as those near its source.
 
     :ivar workers: addresses or names of the workers that may upload it; default: all
-    :ivar resources: what its worker must have, such as ``{"site-a": 1}`` for workers that were started with
+    :ivar resources: resources that its worker must have, such as ``{"site-a": 1}`` for workers started with
         ``dask worker --resources "site-a=100"``. Each upload uses up that much while it runs; default: nothing
     """
 

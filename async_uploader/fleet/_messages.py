@@ -1,4 +1,4 @@
-"""What coordinator and workers send each other. Nothing of it contains credentials."""
+"""The messages between coordinator and workers. They contain no credentials."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class UploadTask(Struct, frozen=True, kw_only=True):
     :param is_import: the service downloads the source itself
     :param client: the options of the client to use
     :param is_remote: the worker may be on another machine: it asks the scheduler for permits, and errors name it
-    :param has_listeners: somebody listens to events or to the progress
+    :param has_listeners: whether events or progress are observed
     """
 
     fleet: str
@@ -83,7 +83,7 @@ class WorkerReport(Struct, kw_only=True):
     :param uploads: number of items of this fleet that the worker is uploading
     :param parts_in_flight: number of their parts in flight
     :param delivered_bytes: bytes that the worker has delivered for this fleet
-    :param items: what has happened
+    :param items: the news of each item
     """
 
     worker: str

@@ -5,15 +5,17 @@ Problem
     that is refused after its body was sent has wasted bandwidth.
 
 Approach
-    A plugin of the scheduler holds the windows. A worker asks it for a permit before each request, and passes on
-    the headers of each response. A permit is counted when it is given, whatever becomes of it: what a dead worker
-    held is spent, and returns with the next window. A worker that was suspended discards a permit that is old.
+    A plugin of the scheduler holds the windows. A worker asks it for a permit before each request, and reports the
+    headers of each response. A permit counts when it is granted: the permits of a dead worker remain counted until
+    the next window. A worker that was suspended discards an old permit.
 
-    A worker whose scheduler is silent sends nothing for a while, and then its share of the windows that it knows.
+    If the scheduler is silent, a worker sends nothing for a while, and then uses its share of the windows that it
+    knows.
 
 Rejected
-    - A fixed share of the limit for each worker: idle workers would waste theirs, and joining ones exceed it.
-    - Leases of several permits: they save a call of a fraction of a millisecond, and dead workers waste more.
+    - A fixed share of the limit for each worker: idle workers would waste their shares, and new workers would
+      exceed the limit.
+    - Leases of several permits: they save calls of a fraction of a millisecond each, but dead workers waste more.
 """
 
 from __future__ import annotations
@@ -51,7 +53,7 @@ class PermitPlugin(SchedulerPlugin):
         scheduler.stream_handlers[_REPORT] = self.report
 
     def remove_worker(self, scheduler: Scheduler, worker: str, **_: object) -> None:  # noqa: ARG002 - the interface
-        """Forget the demand of a worker. Its permits stay counted."""
+        """Forget the demand of a worker. Its permits remain counted."""
         for key in [key for key in self._demands if key[0] == worker]:
             del self._demands[key]
 
@@ -106,7 +108,7 @@ class SchedulerPermits:
         try:
             async with asyncio.timeout(PERMIT_SECONDS):
                 return Permit(*await self._call(kind=str(kind), demand=demand, **self._identity))
-        except (OSError, ValueError):  # a closed connection, and a scheduler that was started anew
+        except (OSError, ValueError):  # the connection is closed, or the scheduler was restarted
             return None
 
     def report(self, kind: RequestKind, status: int, headers: Mapping[str, str]) -> None:

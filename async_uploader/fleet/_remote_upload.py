@@ -1,4 +1,4 @@
-"""One item of a fleet, as its coordinator sees it: passes on what its worker reports."""
+"""One item of a fleet in the coordinator: forwards the events and progress that its worker reports."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class RemoteUpload:
         self.outcome = report.outcome or self.outcome
 
     def close(self) -> None:
-        """Stop, and report the end of an upload whose worker could not."""
+        """Stop, and report the end of the upload if its worker has not."""
         if self._slow_callback is not None:
             self._slow_callback.cancel()
         try:
@@ -98,7 +98,7 @@ class RemoteUpload:
             )
 
     def _report_progress(self, progress: Progress) -> None:
-        """Call ``on_progress``. A slow callback delays later reports, and skips all but the last."""
+        """Call ``on_progress``. While a slow callback runs, only the latest report is kept."""
         if (on_progress := self.item.options.get("on_progress")) is None:
             return
         if self._slow_callback is not None and not self._slow_callback.done():

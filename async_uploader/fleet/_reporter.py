@@ -1,4 +1,4 @@
-"""Reports what happens on a worker to the coordinators: outcomes at once, everything else twice a second."""
+"""Reports from a worker to the coordinators: outcomes immediately, events and progress twice a second."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class UploadObserver:
         self.upload = upload
         self.outcome: Outcome | None = None
         self.parts_in_flight = 0
-        # Since the beginning, without those of an interrupted earlier upload.
+        # Without the bytes of an earlier, interrupted upload.
         self.delivered_bytes = 0
         self._resumed_bytes = 0
         self._events: list[UploadEvent] = []
@@ -52,7 +52,7 @@ class UploadObserver:
         self.delivered_bytes = max(0, progress.delivered_bytes - self._resumed_bytes)
 
     def take(self) -> ItemReport | None:
-        """What has happened since the last call; None if nothing has."""
+        """The news since the last call; None if there is none."""
         events, self._events = self._events, []
         progress, self._progress = self._progress, None
         if not self.upload.has_listeners:
@@ -113,5 +113,5 @@ class Reporter:
             delivered_bytes=self._ended_bytes.get(fleet, 0) + sum(each.delivered_bytes for each in observers),
             items=[item for item in items if item is not None],
         )
-        # Dask's messages contain no objects. Pickle keeps the errors in events.
+        # Dask's messages cannot contain objects, so the report, with the errors in its events, is pickled.
         self._worker.log_event(TOPIC, [fleet, pickle.dumps(report)])

@@ -1,4 +1,4 @@
-"""What the workers of a fleet are doing."""
+"""The state of the workers of a fleet."""
 
 from __future__ import annotations
 

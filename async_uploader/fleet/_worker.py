@@ -123,7 +123,7 @@ class UploadPlugin(WorkerPlugin):
             del self._running[upload.key]
 
     def _leave(self, reason: Exception) -> None:
-        """Leave the cluster: a worker that joined without credentials would fail one upload after another."""
+        """Leave the cluster: otherwise, a worker without credentials would fail one upload after another."""
         if self._leaving is None:
             log.error("The worker %s leaves the cluster: %s", self._worker.address, reason)
             self._leaving = asyncio.create_task(self._worker.close_gracefully())
@@ -132,7 +132,7 @@ class UploadPlugin(WorkerPlugin):
         try:
             return (await _upload(client, upload, observer)).raw
         except SourceError as exc:
-            # Only some of the workers may see the source.
+            # Other workers may be able to read the source.
             if upload.is_remote and not isinstance(exc, UploadFailed):
                 return SourceError(f"On the worker {self._worker.address}: {exc}")
             return exc

@@ -1,4 +1,4 @@
-"""Results for people on a terminal, and for scripts without one."""
+"""The output on a terminal, and without one."""
 
 from __future__ import annotations
 

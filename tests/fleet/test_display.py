@@ -1,4 +1,4 @@
-"""What the command shows of its workers."""
+"""The rows of workers on the terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers that are retired, stopped and resumed, and what runs on them."""
+"""Workers that are retired, suspended and continued while they upload."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The fault table for sources whose server cannot inject faults: files, streams, fsspec and moto's S3.
 
-What can go wrong is done to them: they are missing, empty, changed or removed, with each fault of the
-service. The default run has every fault of every kind once; the full product has the marker `soak`.
+The sources are missing, empty, changed or removed, in combination with each fault of the service.
+The default run has every fault of every kind once; the full product has the marker `soak`.
 """
 
 from __future__ import annotations

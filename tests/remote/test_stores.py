@@ -211,7 +211,7 @@ async def test_a_slow_source_is_not_a_stall(content: bytes) -> None:
 
 
 async def test_the_rest_of_a_broken_response_is_requested(content: bytes) -> None:
-    """The attempt goes on, so no byte is sent to the service again."""
+    """The attempt continues, so no byte is sent to the service again."""
     async with RangeServer(content, SourceFault(times=2, cut_after=0.5)) as server, service() as emulator:
         assert await _failed_attempts(emulator, server, concurrency=1) == []
         ranges = [request.headers["range"] for request in server.requests]

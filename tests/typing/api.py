@@ -303,5 +303,5 @@ def service() -> Iterator[RunningEmulator]:
 
 
 def wrong() -> None:
-    """Both checkers report an ignored error that is none, so this proves that they find errors."""
+    """Both checkers report unneeded `type: ignore` comments, so this proves that they find the error."""
     Client(api_key=1)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""How often does noise make the controller open too many connections? Prints a table from simulated uploads.
+"""Counts how often noise makes the controller open too many connections. Prints a table from simulated uploads.
 
 python -m benchmarks.noisy [RUNS]    default: 200 for each network and condition
 """

@@ -1,4 +1,4 @@
-"""How many connections to give up when connections fail. Pure: time is passed in."""
+"""How many connections to give up when connections fail. Pure: time is an argument."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Throughput samples of one number of connections, and what they prove. Pure: time is passed in.
+"""Throughput samples of one number of connections, and their evaluation. Pure: time is an argument.
 
 Problem
     A busy machine makes throughput irregular: the uploader's timers are late, and the service waits for a
@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 
 from .concurrency_policy import ConcurrencyPolicy
 
-# So many samples confirm each other. Two can agree by chance.
+# The number of samples that must agree. Two can agree by chance.
 _CONFIRMING_SAMPLES: Final = 3
 
 

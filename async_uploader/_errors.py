@@ -163,6 +163,16 @@ class TransportError(UploaderError):
         self.retryable = retryable
 
 
+class SlowConnectionError(TransportError):
+    """A connection was much slower than the others at the same time. Its part is sent again on another one.
+
+    :param factor: how many times slower it was
+    """
+
+    def __init__(self, factor: float) -> None:
+        super().__init__(f"its connection was {factor:,.0f} times slower than the others", maybe_received=True)
+
+
 @public
 class ConflictError(UploaderError):
     """The container holds, or may hold, data that this upload did not send. The container is left unchanged.

@@ -52,6 +52,8 @@ class Unobserved:
     def sent(self, count_bytes: int) -> None:
         pass
 
+    def replacement_factor(self, body: BodyInTransit, size_bytes: int) -> None: ...
+
     def body_ended(self, body: BodyInTransit) -> None:
         pass
 

@@ -46,6 +46,13 @@ class PartObserver(Protocol):
         """``count_bytes`` more bytes of the part were written to the connection."""
         ...
 
+    def replacement_factor(self, body: BodyInTransit, size_bytes: int) -> float | None:
+        """How many times slower than the others the connection of the body is; None if it is not to be replaced.
+
+        :param size_bytes: size of the body
+        """
+        ...
+
     def body_ended(self, body: BodyInTransit) -> None:
         """The body was sent, or its request failed."""
         ...

@@ -1,5 +1,7 @@
 """Stall detection: ends a request after a time in which no byte has moved in either direction.
 
+It also ends a request whose connection is much slower than others (:mod:`.._flow.slow_connections`).
+
 aiohttp has no timeout for writes, and a total timeout would end slow uploads. Movement is read from the kernel
 if it is known (bytes acknowledged by the peer), because a whole part can wait in socket buffers and drain
 slowly, long after the last ``write()``. Otherwise, only the transport's own buffer is known.
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from anyio import CancelScope
 
-from async_uploader._errors import TransportError
+from async_uploader._errors import SlowConnectionError, TransportError
 from async_uploader._flow.tcp_info import tcp_info
 
 if TYPE_CHECKING:
@@ -61,6 +63,7 @@ class StallDetector:
         self._scope = CancelScope()
         self._stalls_at = self._respond_by = self._check_due_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._replacement_factor: float | None = None
         self._sent: Hashable = None
         self._received: Hashable = None
 
@@ -78,6 +81,8 @@ class StallDetector:
         if self._timer is not None:
             self._timer.cancel()
         handled = self._scope.__exit__(exc_type, exc, traceback)
+        if self._scope.cancelled_caught and self._replacement_factor is not None:
+            raise SlowConnectionError(self._replacement_factor) from exc
         if self._scope.cancelled_caught:
             raise TransportError(self._reason(), maybe_received=True) from exc
         return handled
@@ -109,7 +114,9 @@ class StallDetector:
         elif received != self._received:
             self.moved()
         self._sent, self._received = sent, received
-        if now >= self._stalls_at:
+        if self._body is not None:
+            self._replacement_factor = self._body.replacement_factor()
+        if now >= self._stalls_at or self._replacement_factor is not None:
             self._scope.cancel()
             return
         check_seconds = min(_MAX_CHECK_SECONDS, self._stall_seconds / _CHECKS_PER_STALL, self._stalls_at - now)

@@ -17,7 +17,7 @@ import tenacity
 from msgspec import Struct
 
 from async_uploader._dispatcher import EventDispatcher
-from async_uploader._errors import ApiError, TransportError, is_transient
+from async_uploader._errors import ApiError, SlowConnectionError, TransportError, is_transient
 from async_uploader._limits import RATE_WINDOW_SECONDS
 from async_uploader._options import DEFAULT_MAX_ATTEMPTS, MAX_ATTEMPTS
 from async_uploader._units import format_duration
@@ -151,6 +151,9 @@ class RetryRunner:
                 seen = progress()
                 state.attempt_number = 1
             error = _error_of(state)
+            if isinstance(error, SlowConnectionError):
+                state.attempt_number -= 1  # nothing has failed
+                return True
             return error is not None and self._policy.should_retry(error, state.attempt_number)
 
         def report(state: tenacity.RetryCallState) -> None:
@@ -179,6 +182,8 @@ class RetryRunner:
             raise exc.with_detail(f"It asks to wait {requested}; the longest accepted wait is {longest}") from exc
 
     def _backoff_seconds(self, state: tenacity.RetryCallState) -> float:
+        if isinstance(_error_of(state), SlowConnectionError):
+            return 0.0
         backoff = tenacity.wait_random_exponential(
             multiplier=self._policy.first_backoff_seconds, max=self._policy.max_backoff_seconds
         )

@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from typing import Final, Protocol
 
+from .slow_connections import SlowConnectionPolicy, SlowConnections
 from .tcp_info import tcp_info
 
 # Recent throughput is measured over this time at most, and at least.
@@ -40,16 +41,30 @@ class ThroughputMeter:
     def __init__(self) -> None:
         self._bodies: set[BodyInTransit] = set()
         self._ended_bytes = 0
+        self._slow_connections = SlowConnections(SlowConnectionPolicy())
         self.rtt_seconds: float = 0.0
 
-    def add(self, body: BodyInTransit) -> None:
+    def add(self, now: float, body: BodyInTransit) -> None:
         """Count a body from now on."""
         self._bodies.add(body)
+        self._slow_connections.add(now, body)
 
-    def remove(self, body: BodyInTransit) -> None:
+    def remove(self, now: float, body: BodyInTransit) -> None:
         """The body has ended: keep its count, and stop reading the counters of its connection."""
         self._bodies.discard(body)
         self._ended_bytes += self.delivered_bytes(body)
+        self._slow_connections.remove(now, body, delivered=self._delivered)
+
+    def replacement_factor(self, now: float, body: BodyInTransit, *, size_bytes: int) -> float | None:
+        """How many times slower than the others the connection of a body is; None if it is not to be replaced."""
+        if len(self._bodies) == 1 and not self._ended_bytes:
+            return None  # there is nothing to compare it with
+        return self._slow_connections.replacement_factor(
+            now, body, delivered=self._delivered(), part_bytes=size_bytes
+        )
+
+    def _delivered(self) -> dict[object, int]:
+        return {None: self._ended_bytes, **{body: self.delivered_bytes(body) for body in self._bodies}}
 
     def read(self) -> int:
         """Bytes delivered so far."""

@@ -18,6 +18,7 @@ class PartAttempt:
     """Observes one attempt (:class:`~async_uploader._api.part_request.PartObserver`) and reports it.
 
     :param number: counts the attempts of this part from 1
+    :param can_be_replaced: whether the part can be sent again if its connection is slow
     """
 
     def __init__(
@@ -28,12 +29,14 @@ class PartAttempt:
         events: EventDispatcher,
         progress: ProgressTracker,
         meter: ThroughputMeter,
+        can_be_replaced: bool,
     ) -> None:
         self._part = part
         self._number = number
         self._events = events
         self._progress = progress
         self._meter = meter
+        self._can_be_replaced = can_be_replaced
         self._began_at_seconds: float | None = None
         self._local_port: int | None = None
         # Includes bytes of bodies that were sent again: they used the network, too.
@@ -49,16 +52,22 @@ class PartAttempt:
     def body_started(self, body: BodyInTransit) -> None:
         """See :class:`~async_uploader._api.part_request.PartObserver`."""
         self._progress.follow_body(self._part.number, partial(self._meter.delivered_bytes, body))
-        self._meter.add(body)
+        self._meter.add(anyio.current_time(), body)
 
     def sent(self, count_bytes: int) -> None:
         """See :class:`~async_uploader._api.part_request.PartObserver`."""
         self._sent_bytes += count_bytes
         self._progress.add_sent(self._part.number, count_bytes)
 
+    def replacement_factor(self, body: BodyInTransit, size_bytes: int) -> float | None:
+        """See :class:`~async_uploader._api.part_request.PartObserver`."""
+        if not self._can_be_replaced:
+            return None
+        return self._meter.replacement_factor(anyio.current_time(), body, size_bytes=size_bytes)
+
     def body_ended(self, body: BodyInTransit) -> None:
         """See :class:`~async_uploader._api.part_request.PartObserver`."""
-        self._meter.remove(body)
+        self._meter.remove(anyio.current_time(), body)
         self._local_port = body.local_port or self._local_port
 
     def end(self, outcome: Outcome | None, error: Exception | None = None) -> None:

@@ -16,7 +16,7 @@ import anyio
 from async_uploader._api.part_request import PartRequest
 from async_uploader._api.responses import PartResponse
 from async_uploader._api.service import byte_range, part_range
-from async_uploader._errors import ApiError, UploaderError
+from async_uploader._errors import ApiError, SlowConnectionError, UploaderError
 from async_uploader._options import MAX_CONCURRENCY
 from async_uploader._outcome import ALREADY_COMPLETE, Outcome, classify, is_complete, received_parts
 from async_uploader._sources.protocol import PartSource
@@ -112,6 +112,8 @@ class PartDelivery:
             events=self._context.events,
             progress=self._state.progress,
             meter=self._job.slots.meter,
+            # Without a video id, an interrupted request may have created a video.
+            can_be_replaced=self._state.video_id is not None,
         )
         send = partial(self._send, attempt)
         rate_limited = self._job.slots.rate_limited.incremented()
@@ -201,7 +203,8 @@ class PartDelivery:
                 raise errors.foreign_writer(error) from error
             case Outcome.UNKNOWN if self._state.video_id is None and self._part.last:
                 raise errors.possible_second_video(error) from error
-        self._job.slots.connection_failed()
+        if not isinstance(error, SlowConnectionError):
+            self._job.slots.connection_failed()
         self._is_unknown |= outcome is Outcome.UNKNOWN
         self._maybe_received |= self._is_unknown
         return False

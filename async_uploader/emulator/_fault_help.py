@@ -32,6 +32,7 @@ ACTIONS: Final[Rows] = (
     ),
     (("cut",), "the connection is cut"),
     (("stall=SECONDS", "stall=forever"), "nothing happens for this time"),
+    (("slow=BYTES_PER_SECOND",), "the rest of the body is read at this rate; with when=early or middle"),
     (("expire-tokens", "revoke-tokens"), "all access tokens expire; all refresh tokens are revoked"),
     (
         ("when=early", "when=middle", "when=late", "when=stored"),
@@ -49,6 +50,7 @@ EXAMPLES: Final[Sequence[tuple[str, str]]] = (
     ("part=first:stall=forever,when=late", "the response to the first part never arrives"),
     ("create,times=2:status=502,body=html", "a proxy's error page replaces the first two responses"),
     ("status:problem=too-many-requests", "an error by its slug"),
+    ("part=4,times=1:slow=20000", "part 4 trickles, once"),
     ("part=2:expire-tokens", "all access tokens expire when part 2 arrives"),
     ("auth:status=302,header=Location=http://example.com/", "a redirect"),
 )

@@ -43,6 +43,7 @@ _ACTIONS: Final[dict[str, _Parser | None]] = {
     "problem": str,
     "cut": None,
     "stall": _seconds,
+    "slow": float,
     "expire-tokens": None,
     "revoke-tokens": None,
     "when": str,

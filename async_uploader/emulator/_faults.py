@@ -60,7 +60,8 @@ class Fault:
     triggered. `probability` selects requests at random; set `seed` to reproduce them.
 
     The actions happen in this order: `expire_tokens` and `revoke_tokens` invalidate all access and refresh tokens;
-    the request stalls for `stall` seconds (`math.inf` for ever); the connection is `cut`, or the response has this
+    the request stalls for `stall` seconds (`math.inf` for ever); the rest of its body is read at `slow` bytes per
+    second; the connection is `cut`, or the response has this
     `status` (or the error with the slug `problem`), with these `headers`, `retry_after` in seconds, and this kind
     of `body`. `when` is the moment of the actions: "early", before the body is read (default); "middle" of the
     body; "late", after the body; or "stored", before the response (default for `completing`).
@@ -78,6 +79,7 @@ class Fault:
     expire_tokens: bool = False
     revoke_tokens: bool = False
     stall: float = 0.0
+    slow: float | None = None
     cut: bool = False
     status: int | None = None
     problem: str | None = None
@@ -87,9 +89,17 @@ class Fault:
     when: When | None = None
 
     def __post_init__(self) -> None:
-        actions = (self.expire_tokens, self.revoke_tokens, self.stall, self.cut, self.status, self.problem)
+        actions = (
+            self.expire_tokens,
+            self.revoke_tokens,
+            self.stall,
+            self.slow is not None,
+            self.cut,
+            self.status,
+            self.problem,
+        )
         rules = {
-            "needs an action: status, problem, cut, stall, expire-tokens or revoke-tokens": any(actions),
+            "needs an action: status, problem, cut, stall, slow, expire-tokens or revoke-tokens": any(actions),
             f"needs one of the endpoints {', '.join(ENDPOINTS)}": self.endpoint in (None, *ENDPOINTS),
             "needs a part number from 1, 'first' or 'last'": self.part in (None, "first", "last")
             or (isinstance(self.part, int) and self.part >= 1),
@@ -98,6 +108,8 @@ class Fault:
             "needs a status from 200 to 599": self.status is None or 200 <= self.status <= 599,
             "needs a problem of the service's catalogue": self.problem is None or self.problem in CATALOGUE,
             "cannot both cut and respond": not (self.cut and (self.status or self.problem)),
+            "cannot slow a body to 0 bytes per second or less": self.slow is None or self.slow > 0,
+            "can slow a body only before its end": self.slow is None or self.when in (None, "early", "middle"),
             "cannot stall for less than 0 seconds": self.stall >= 0,
             f"needs one of the moments {', '.join(get_args(When))}": self.when in (None, *get_args(When)),
             f"needs one of the bodies {', '.join(get_args(Body))}": self.body in (None, *get_args(Body)),

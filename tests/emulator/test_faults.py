@@ -64,6 +64,8 @@ def test_spec(spec: str, fault: Fault) -> None:
         ("upload:cut,when=never", "A fault needs one of the moments early, middle, late, stored."),
         ("upload:status=500,body=jpeg", "A fault needs one of the bodies problem, html, empty."),
         ("upload:stall=-1", "A fault cannot stall for less than 0 seconds."),
+        ("upload:slow=0", "A fault cannot slow a body to 0 bytes per second or less."),
+        ("upload:slow=9,when=late", "A fault can slow a body only before its end."),
         ("upload:stall=nan", "A fault cannot stall for less than 0 seconds."),
         ("upload,probability=2:cut", "A fault needs a probability from 0 to 1."),
         ("upload,attempt=0:cut", "A fault counts attempts and times from 1."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -13,7 +14,7 @@ from async_uploader.emulator._faults import FOREVER, Endpoint, Fault, RequestFau
 from async_uploader.emulator._problems import Problem
 from async_uploader.emulator._records import MessageHeaders, RequestRecord
 
-from .throttle import Pacer, pace
+from .throttle import MIN_BUFFER_BYTES, Pacer, pace
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -122,6 +123,8 @@ class Exchange:
                 self._credentials.revoke_refresh_tokens()
             if fault.stall:
                 await _stall(fault.stall)
+            if fault.slow is not None:
+                self._slow_down(fault.slow)
             if fault.cut:
                 raise ConnectionCut
             if (status := fault.answer_status) is not None:
@@ -201,6 +204,13 @@ class Exchange:
     def log_body(self) -> None:
         """Count the body, when no more of it will be read."""
         self._log.add_body(self._record, self.body_bytes, is_stored=self.is_stored, is_duplicate=self.is_duplicate)
+
+    def _slow_down(self, bytes_per_second: float) -> None:
+        self._pacers = [*self._pacers, Pacer(bytes_per_second, asyncio.get_running_loop().time())]
+        # With a large buffer, the client's kernel would deliver the whole part at once.
+        transport = self.request.transport
+        if transport is not None:
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, MIN_BUFFER_BYTES)
 
     async def _count(self, count: int) -> None:
         self.body_bytes += count

@@ -22,7 +22,7 @@ _PACED_READ_BYTES: Final = (16 * 1024, 64 * 1024)
 _BLOCK_SECONDS: Final = 0.0025
 # Small socket buffers make the client's kernel notice the low rate. The kernel doubles this number. Much smaller
 # values make loopback, with its 64 KiB segments, stall.
-_MIN_BUFFER_BYTES: Final = 64 * 1024
+MIN_BUFFER_BYTES: Final = 64 * 1024
 
 
 class Pacer:
@@ -67,7 +67,7 @@ def bind(host: str, port: int, *, bytes_per_second: float | None) -> socket.sock
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if bytes_per_second is not None:
-            buffer_bytes = max(_MIN_BUFFER_BYTES, 2 * read_bytes(bytes_per_second))
+            buffer_bytes = max(MIN_BUFFER_BYTES, 2 * read_bytes(bytes_per_second))
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
         listener.bind(address)
     except OSError:

@@ -46,6 +46,8 @@ SMALL_BLOCK_BYTES: Final = 256 * KIB
 _MANY_PARTS: Final = 8
 # Bytes to encrypt at once. OpenSSL and its output buffer hold two more copies; smaller writes cost CPU time.
 _ENCRYPTED_AT_ONCE_BYTES: Final = 512 * KIB
+# A shorter pause hardly lowers the throughput of a connection.
+_SHORT_PAUSE_SECONDS: Final = 0.5
 
 
 class BlockPool:
@@ -119,6 +121,7 @@ class PartBody(payload.Payload):
         self.limits_waits: bool = False
         #: Waits while the upload is paused.
         self.wait_while_paused: Callable[[], Awaitable[None]] | None = None
+        self._is_paused = self._was_paused = False
         #: Whether the body waits for such a source.
         self.is_waiting_for_source: bool = False
         #: The error of the source, which aiohttp would hide.
@@ -142,8 +145,9 @@ class PartBody(payload.Payload):
 
     def replacement_factor(self) -> float | None:
         """How many times slower than others its connection is; None if it is not to be replaced."""
-        # While the source is read from elsewhere, the connection may not be what is slow.
-        if self._transport is None or self.limits_waits:
+        # While the source is read from elsewhere, the connection may not be what is slow. During a pause it sends
+        # nothing, and afterwards it cannot be compared with others that were not paused.
+        if self._transport is None or self.limits_waits or self._is_paused or self._was_paused:
             return None
         return self._observer.replacement_factor(self, self._size_bytes)
 
@@ -202,7 +206,11 @@ class PartBody(payload.Payload):
         """Wait while the upload is paused, and until the bandwidth limit allows this number of bytes."""
         self.is_held_back = True
         if self.wait_while_paused is not None:
+            began_at = asyncio.get_running_loop().time()
+            self._is_paused = True
             await self.wait_while_paused()
+            self._is_paused = False
+            self._was_paused |= asyncio.get_running_loop().time() - began_at > _SHORT_PAUSE_SECONDS
         if self._bandwidth is not None:
             await self._bandwidth.take(count_bytes)
         self.is_held_back = False

@@ -1,23 +1,29 @@
-"""Only a connection much slower than the others is replaced: decisions as data, and uploads to slow services."""
+"""A connection that trickles is replaced, and no other: the decision as data, and uploads to slow services."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import anyio
 import pytest
 
-from async_uploader import events
+from async_uploader import UploadControl, events
+from async_uploader._api import multipart
+from async_uploader._api.multipart import BlockPool, PartBody
 from async_uploader._errors import SlowConnectionError
 from async_uploader._flow import throughput
+from async_uploader._flow.bandwidth import Bandwidth
 from async_uploader._flow.slow_connections import (
     Checkpoint,
     SlowConnectionPolicy,
     SlowConnections,
     replacement_factor,
 )
+from async_uploader._flow.throughput import BodyInTransit
 from async_uploader._limits import MIB
 from harness.world import KEY, PART, QuickClient, service
 
@@ -111,6 +117,47 @@ def soon() -> Iterator[None]:
         yield
 
 
+class _Observer:
+    def body_started(self, body: BodyInTransit) -> None: ...
+    def sent(self, count_bytes: int) -> None: ...
+    def body_ended(self, body: BodyInTransit) -> None: ...
+    def replacement_factor(self, body: BodyInTransit, size_bytes: int) -> float:  # noqa: ARG002 - the interface
+        return 25.0
+
+
+class _Paused(PartBody):
+    """A body that sends nothing: it only waits until the upload is resumed."""
+
+    def __init__(self, control: UploadControl, **facts: Any) -> None:
+        reader: Any = None
+        super().__init__(
+            reader, size_bytes=1, filename="x", form_fields={}, pool=BlockPool(), observer=_Observer(), **facts
+        )
+        self._transport = asyncio.Transport()
+        self.wait_while_paused = control.wait_until_resumed
+
+    async def wait(self) -> None:
+        await self._hold_back(1)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("bandwidth", [None, Bandwidth(MIB)], ids=["unlimited", "limited"])
+async def test_paused_connection_is_not_slow(bandwidth: Bandwidth | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other uploads go on during the pause. After a long one, the connection cannot be compared with theirs."""
+    control = UploadControl()
+    body = _Paused(control, bandwidth=bandwidth)
+    for short_pause_seconds, expected in ((60.0, 25.0), (0.0, None)):
+        monkeypatch.setattr(multipart, "_SHORT_PAUSE_SECONDS", short_pause_seconds)
+        assert body.replacement_factor() == 25.0
+        control.pause()
+        waiting = asyncio.create_task(body.wait())
+        await anyio.wait_all_tasks_blocked()
+        assert body.replacement_factor() is None
+        control.resume()
+        await waiting
+        assert body.replacement_factor() == expected
+
+
 async def _replaced(path: Path, *faults: str, ranges: Any = "part", **settings: Any) -> tuple[list[int], int]:
     """Upload a file; return the parts whose connections were replaced, and the bytes that were sent twice."""
     ended: list[events.PartEnded] = []
@@ -127,7 +174,7 @@ async def _replaced(path: Path, *faults: str, ranges: Any = "part", **settings: 
         QuickClient(api_key=KEY, base_url=emulator.url) as client,
     ):
         await client.upload(
-            path, concurrency=4, part_size=PART, ranges=ranges, on_event=on_event, max_attempts=1, stall_timeout=2
+            path, concurrency=4, part_size=PART, ranges=ranges, on_event=on_event, max_attempts=1, stall_timeout=4
         )
         assert len(emulator.videos) == 1
         assert emulator.statistics().bytes_again == 0  # no byte was stored twice
@@ -141,13 +188,12 @@ async def _replaced(path: Path, *faults: str, ranges: Any = "part", **settings: 
 @pytest.mark.anyio
 @pytest.mark.usefixtures("soon")
 @pytest.mark.parametrize("ranges", ["part", "bytes"])
-@pytest.mark.parametrize("when", ["early", "middle"])
-async def test_trickling_connection_is_replaced(make_file: Callable[..., Path], when: str, ranges: str) -> None:
+async def test_trickling_connection_is_replaced(make_file: MakeFile, ranges: str) -> None:
     """Even if only one attempt is allowed: nothing has failed."""
     fault = f"byte={PART}" if ranges == "bytes" else "part=2"
     replaced, _ = await _replaced(
         make_file(8 * PART),
-        f"upload,{fault},times=1:slow=2000,when={when}",
+        f"upload,{fault},times=1:slow=20000",
         ranges=ranges,
         connection_rate=20 * MIB,
     )

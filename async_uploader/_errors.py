@@ -9,6 +9,7 @@
     ├── ApiError                 the service refused a request
     │   └── AuthenticationError  the service did not accept the credentials
     ├── TransportError           there was no usable response
+    │   └── SlowConnectionError  a connection was replaced; its part is sent again
     ├── ConflictError            the container holds data that this upload did not send
     └── UploadFailed             the upload into an existing container failed; the cause is chained
         └── SourceFailed         the same, because of the source (also a SourceError)
@@ -163,6 +164,7 @@ class TransportError(UploaderError):
         self.retryable = retryable
 
 
+@public
 class SlowConnectionError(TransportError):
     """A connection was much slower than the others at the same time. Its part is sent again on another one.
 

@@ -1,4 +1,4 @@
-"""Which connection trickles: it is much slower than the others at the same time. Pure: time is passed in.
+"""Finds a connection that is much slower than the others at the same time. Pure: time is an argument.
 
 Problem
     A connection can become very slow while others are fast: packet loss on one path, or a bad server behind a load
@@ -23,16 +23,16 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct
 
-# A connection is judged by this much of the past.
+# Only the throughput of this time counts.
 _WINDOW_SECONDS: Final = 10.0
 
 
 class SlowConnectionPolicy(Struct, frozen=True, kw_only=True):
     """Thresholds for the replacement of a connection.
 
-    :param ratio: a connection is slow from this ratio of the others' throughput down
+    :param ratio: a connection is slow if it has at most this ratio of the others' throughput
     :param watch_seconds: a connection is watched for this long. It includes slow start on most paths
-    :param others_seconds: the others must have sent for this long, added up over all of them
+    :param others_seconds: the others must have sent for this long, in total
     :param gain: sending the part again must be expected to be this many times faster,
     :param gain_seconds: and this much earlier
     :param resent_ratio: at most this ratio of the delivered bytes is sent twice
@@ -47,12 +47,12 @@ class SlowConnectionPolicy(Struct, frozen=True, kw_only=True):
 
 
 class Checkpoint(NamedTuple):
-    """What was delivered until a moment.
+    """The bytes delivered up to a time.
 
-    :ivar at_seconds: the moment
+    :ivar at_seconds: the time
     :ivar own_bytes: bytes that this connection has delivered of its part
     :ivar others_bytes: bytes that the others have delivered
-    :ivar others_seconds: how long they have been sending, added up over all of them
+    :ivar others_seconds: how long the others have been sending, in total
     """
 
     at_seconds: float

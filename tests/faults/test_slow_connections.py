@@ -1,4 +1,4 @@
-"""A connection that trickles is replaced, and no other: the decision as data, and uploads to slow services."""
+"""Only a connection much slower than the others is replaced: decisions as data, and uploads to slow services."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ async def test_paused_connection_is_not_slow(bandwidth: Bandwidth | None, monkey
     """Other uploads go on during the pause. After a long one, the connection cannot be compared with theirs."""
     control = UploadControl()
     body = _Paused(control, bandwidth=bandwidth)
-    for short_pause_seconds, expected in ((60.0, 25.0), (0.0, None)):
+    for short_pause_seconds, expected in ((60.0, 25.0), (-1.0, None)):
         monkeypatch.setattr(multipart, "_SHORT_PAUSE_SECONDS", short_pause_seconds)
         assert body.replacement_factor() == 25.0
         control.pause()

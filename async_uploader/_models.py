@@ -6,17 +6,16 @@ are read. Unknown fields are kept: they can be read as attributes with their Pyt
 """
 # No `from __future__ import annotations`: see `_public`.
 
-import types
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from functools import cache
 from reprlib import Repr
-from typing import Any, ClassVar, Final, Self, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, Final, Self, TypeVar
 
 import msgspec
 
 from ._errors import UploaderError
-from ._parsing import number, timestamp, whole_number
+from ._parsing import number, shape_of, timestamp, whole_number
 from ._public import public
 
 # Metadata entries of a container whose upload can be resumed from any machine. Two, because the service finds a
@@ -130,11 +129,9 @@ def _model(value: object, model: type[M]) -> M | None:
 
 def _readable(value: object, kind: Any) -> Any:
     """Read a JSON value as the type of a field; None if it cannot be read."""
-    if isinstance(kind, types.UnionType):  # all unions are `kind | None`
-        kind = get_args(kind)[0]
-    if get_origin(kind) is tuple:
-        items = (_readable(item, get_args(kind)[0]) for item in _items(value))
-        return tuple(item for item in items if item is not None)
+    kind, is_list = shape_of(kind)
+    if is_list:
+        return tuple(item for each in _items(value) if (item := _readable(each, kind)) is not None)
     if issubclass(kind, Model):
         return _model(value, kind)
     if kind in _READERS:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 import time
+import types
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from functools import cache
+from typing import Any, Final, get_args, get_origin
 
 # The service nests four levels. Writing JSON, `repr()` and comparison recurse, and fail near a thousand levels.
 _MAX_DEPTH: Final = 64
@@ -174,3 +176,13 @@ def timestamp(value: object) -> datetime | None:
         return read and (read if read.tzinfo else read.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+
+
+@cache
+def shape_of(hint: Any) -> tuple[type, bool]:
+    """The type of the value that a field holds, or of its items, and whether it is a list.
+
+    Cached, because type hints are slow to analyse, and every response has many fields.
+    """
+    kind = get_args(hint)[0] if isinstance(hint, types.UnionType) else hint  # all unions are `kind | None`
+    return (get_args(kind)[0], True) if get_origin(kind) is tuple else (kind, False)

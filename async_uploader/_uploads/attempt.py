@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 import anyio
@@ -63,7 +64,8 @@ class PartAttempt:
         """See :class:`~async_uploader._api.part_request.PartObserver`."""
         if not self._can_be_replaced:
             return None
-        return self._meter.replacement_factor(anyio.current_time(), body, size_bytes=size_bytes)
+        # Called from a timer: outside of tasks, anyio does not know the time.
+        return self._meter.replacement_factor(asyncio.get_running_loop().time(), body, size_bytes=size_bytes)
 
     def body_ended(self, body: BodyInTransit) -> None:
         """See :class:`~async_uploader._api.part_request.PartObserver`."""

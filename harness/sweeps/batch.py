@@ -150,20 +150,19 @@ def _run(seed: int, bench: Bench, findings: Findings) -> None:
             return fault.corruption.apply(response) if not fault.is_once or request.number == 1 else response
 
         with proxied(service, transform, on_request=damage) as proxy:
-            flags = ("--stall-timeout", "0.5", "--max-attempts", "2", "--concurrency", "4", "--json")
-            where = ("--base-url", f"http://127.0.0.1:{proxy.port}")
+            where = ("--base-url", f"http://127.0.0.1:{proxy.port}", "--concurrency", "4", "--json")
             results = ("--results", "results.jsonl") if has_results else ()
-            command = ("upload", *faults, *upload_flags(service), *flags, *where, *results)
-            instructions = Instructions(is_unprivileged=True, stall_seconds=0.5, max_attempts=2)
-            result = workspace.run(*command, instructions=instructions)
+            command = ("upload", *faults, *upload_flags(service), *where, *results)
+            limits = ("--stall-timeout", "1", "--max-attempts", "2")
+            instructions = Instructions(is_unprivileged=True, stall_seconds=1.0, max_attempts=2)
+            result = workspace.run(*command, *limits, instructions=instructions)
             _check(result, faults, sources, service, workspace, has_results=has_results)
             is_fixed = True
             if has_results and not any(finding.kind is Kind.HANG for finding in findings.all):
                 service.wait_for(is_quiet)
                 _restore(workspace, faults, sources)
-                _check_again(
-                    workspace.run(*command, instructions=instructions), faults, sources, service, workspace
-                )
+                again = workspace.run(*command, instructions=Instructions(is_unprivileged=True))
+                _check_again(again, faults, sources, service, workspace)
 
 
 def _check(

@@ -117,7 +117,7 @@ class PartBody(payload.Payload):
         #: Bytes that the peer has received, for the throughput meter: by the kernel's count, if available.
         self.delivered_bytes: int = 0
         self.acked_before_bytes: int = 0
-        #: Whether reading fails by itself if the source stalls.
+        #: Whether the source ends a read that stalls.
         self.limits_waits: bool = False
         #: Waits while the upload is paused.
         self.wait_while_paused: Callable[[], Awaitable[None]] | None = None

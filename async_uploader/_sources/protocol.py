@@ -27,7 +27,7 @@ class PartSource(Struct, frozen=True, kw_only=True):
 
     :param open: opens the bytes for one attempt
     :param release: frees the bytes; called once the service has stored the part
-    :param limits_waits: reading fails by itself if the source stalls, so waits for it are no stalls of the service
+    :param limits_waits: the source ends a read that stalls, so waits for it are no stalls of the service
     :param prefetch: waits for the first bytes of an attempt, and keeps them for :attr:`open` while its block lasts
     """
 

@@ -65,7 +65,7 @@ class SidecarDelivery:
             content = await anyio.to_thread.run_sync(sidecar.path.read_bytes)
         except OSError as exc:
             raise SourceError(f"Cannot read {sidecar.path}: {exc.strerror or exc}.") from exc
-        # A retry after a lost response replaces the sidecar by itself.
+        # A retry after a lost response replaces the sidecar.
         await self._context.retries.run(
             RequestKind.WRITE,
             partial(self._context.service.upload_sidecar, self._video_id, sidecar, content),

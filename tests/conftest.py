@@ -13,6 +13,7 @@ import pytest
 
 from async_uploader import Client
 from async_uploader.emulator import Emulator
+from async_uploader.pytest_plugin import RunningEmulator
 from harness.forking import Forks
 
 from .npm import packages
@@ -86,6 +87,13 @@ def sha256(path: Path) -> str:
     """The SHA-256 of a file, in the emulator's format."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_only_video(service: RunningEmulator, video_id: str, movie: Path, *, title: str) -> None:
+    """The video has the bytes of the movie, and there is no other video."""
+    view = service.wait_until_finished(video_id)
+    assert (view.sha256, view.title) == (sha256(movie), title)
+    assert list(service.videos) == [video_id]
 
 
 @pytest.fixture

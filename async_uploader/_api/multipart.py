@@ -186,13 +186,15 @@ class PartBody(payload.Payload):
         at_once_bytes = _ENCRYPTED_AT_ONCE_BYTES if _is_tls(transport) else BLOCK_BYTES
         if self._bandwidth is not None:
             at_once_bytes = min(at_once_bytes, self._bandwidth.write_bytes)
+        may_be_held_back = self._bandwidth is not None or self.wait_while_paused is not None
         # The bytes of a remote source arrive in small chunks. Collecting several would delay the first one.
         take_block = partial(self._pool.take, is_small=self.limits_waits)
         block = take_block()
         while count := await self._read(block):
             for start in range(0, count, at_once_bytes):
                 some = block[start : min(start + at_once_bytes, count)]
-                await self._hold_back(len(some))
+                if may_be_held_back:
+                    await self._hold_back(len(some))
                 await writer.write(some)
                 await writer.drain()
                 self._observer.sent(len(some))

@@ -2,8 +2,6 @@
 
 It also ends a request whose connection is much slower than others (:mod:`.._flow.slow_connections`).
 
-It also ends a request whose connection is much slower than others (:mod:`.._flow.slow_connections`).
-
 aiohttp has no timeout for writes, and a total timeout would end slow uploads. Movement is read from the kernel
 if it is known (bytes acknowledged by the peer), because a whole part can wait in socket buffers and drain
 slowly, long after the last ``write()``. Otherwise, only the transport's own buffer is known.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
+from functools import partial
 from typing import Final, Protocol
 
 from .slow_connections import SlowConnectionPolicy, SlowConnections
@@ -12,6 +14,8 @@ from .tcp_info import tcp_info
 # Recent throughput is measured over this time at most, and at least.
 _SPAN_SECONDS: Final = 20.0
 _MIN_SPAN_SECONDS: Final = 1.0
+# Each connection is compared with all others. Reading all counters for each would cost the square of their number.
+_SNAPSHOT_SECONDS: Final = 0.1
 
 
 class BodyInTransit(Protocol):
@@ -42,6 +46,8 @@ class ThroughputMeter:
         self._bodies: set[BodyInTransit] = set()
         self._ended_bytes = 0
         self._slow_connections = SlowConnections(SlowConnectionPolicy())
+        self._snapshot: dict[object, int] = {}
+        self._snapshot_at = -math.inf
         self.rtt_seconds: float = 0.0
 
     def add(self, now: float, body: BodyInTransit) -> None:
@@ -53,18 +59,24 @@ class ThroughputMeter:
         """The body has ended: keep its count, and stop reading the counters of its connection."""
         self._bodies.discard(body)
         self._ended_bytes += self.delivered_bytes(body)
-        self._slow_connections.remove(now, body, delivered=self._delivered)
+        self._slow_connections.remove(now, body, delivered=partial(self._delivered, now))
+        self._snapshot, self._snapshot_at = {}, -math.inf  # it refers to the body
 
     def replacement_factor(self, now: float, body: BodyInTransit, *, size_bytes: int) -> float | None:
         """How many times slower than the others the connection of a body is; None if it is not to be replaced."""
         if len(self._bodies) == 1 and not self._ended_bytes:
             return None  # there is nothing to compare it with
         return self._slow_connections.replacement_factor(
-            now, body, delivered=self._delivered(), part_bytes=size_bytes
+            now, body, delivered=self._delivered(now), part_bytes=size_bytes
         )
 
-    def _delivered(self) -> dict[object, int]:
-        return {None: self._ended_bytes, **{body: self.delivered_bytes(body) for body in self._bodies}}
+    def _delivered(self, now: float) -> dict[object, int]:
+        """Delivered bytes by body; ``None`` is the key of the ended ones. A moment old."""
+        if now - self._snapshot_at >= _SNAPSHOT_SECONDS:
+            self._snapshot = {body: self.delivered_bytes(body) for body in self._bodies}
+            self._snapshot[None] = self._ended_bytes
+            self._snapshot_at = now
+        return self._snapshot
 
     def read(self) -> int:
         """Bytes delivered so far."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import os
@@ -18,6 +17,7 @@ import pytest
 from async_uploader._limits import MIB
 from async_uploader.pytest_plugin import RunningEmulator
 from harness.forking import Forks
+from tests.conftest import check_only_video
 
 from .blocks import BLOCKS
 
@@ -51,13 +51,6 @@ def run(forks: Forks, tmp_path: Path, apivideo_env: dict[str, str], request: pyt
     return run
 
 
-def check(service: RunningEmulator, video_id: str, movie: Path, *, title: str) -> None:
-    """The video has the bytes of the movie, and there is no other video."""
-    view = service.wait_until_finished(video_id)
-    assert (view.sha256, view.title) == (hashlib.sha256(movie.read_bytes()).hexdigest(), title)
-    assert list(service.videos) == [video_id]
-
-
 def test_fastapi(run: Run, apivideo_emulator: RunningEmulator, apivideo_env: dict[str, str], movie: Path) -> None:
     """docs/fastapi.md, with its curl command."""
     del run  # it has saved the program
@@ -69,7 +62,7 @@ def test_fastapi(run: Run, apivideo_emulator: RunningEmulator, apivideo_env: dic
             address = next(found[1] for line in process.stderr if (found := re.search(r"http://([\d.:]+)", line)))
             curl = block_of("test_fastapi", "sh").replace("127.0.0.1:8000", address)
             video = json.loads(subprocess.check_output(["bash", "-c", curl], cwd=movie.parent, timeout=30))
-            check(apivideo_emulator, video["videoId"], movie, title="Holidays")
+            check_only_video(apivideo_emulator, video["videoId"], movie, title="Holidays")
             with closing(http.client.HTTPConnection(address, timeout=20)) as connection:
                 connection.request("PUT", "/videos", b"")
                 assert connection.getresponse().status == 400
@@ -104,7 +97,7 @@ def test_django(run: Run, apivideo_emulator: RunningEmulator, movie: Path) -> No
     """docs/django.md, with Django's own client."""
     created, video_id, missing = run(DJANGO).split()
     assert (created, missing) == ("201", "400")
-    check(apivideo_emulator, video_id, movie, title="Holidays")
+    check_only_video(apivideo_emulator, video_id, movie, title="Holidays")
 
 
 NOTEBOOK = """
@@ -120,7 +113,7 @@ def test_notebook(run: Run, apivideo_emulator: RunningEmulator, movie: Path) -> 
     """docs/notebooks.md, as a cell with top-level await."""
     output = run(NOTEBOOK)
     assert "100% of 2 parts\n" in output
-    check(apivideo_emulator, output.split()[-1], movie, title="From a notebook")
+    check_only_video(apivideo_emulator, output.split()[-1], movie, title="From a notebook")
 
 
 CELERY = """
@@ -137,7 +130,7 @@ def test_celery(run: Run, apivideo_emulator: RunningEmulator, movie: Path) -> No
     """docs/workers.md, with a worker of Celery and a broker in memory."""
     first, second = run(CELERY).split()
     assert first == second
-    check(apivideo_emulator, first, movie, title="movie.mp4")
+    check_only_video(apivideo_emulator, first, movie, title="movie.mp4")
 
 
 TASKIQ = """
@@ -157,4 +150,4 @@ asyncio.run(main())
 def test_taskiq(run: Run, apivideo_emulator: RunningEmulator, movie: Path) -> None:
     first, second = run(TASKIQ).split()
     assert first == second
-    check(apivideo_emulator, first, movie, title="movie.mp4")
+    check_only_video(apivideo_emulator, first, movie, title="movie.mp4")

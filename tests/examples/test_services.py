@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import os
@@ -19,6 +18,7 @@ import pytest
 from async_uploader._limits import MIB
 from async_uploader.pytest_plugin import RunningEmulator
 from harness.forking import Forks
+from tests.conftest import check_only_video
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SIZE_BYTES = 12 * MIB + 1
@@ -45,19 +45,12 @@ def example(forks: Forks) -> Example:
     return run
 
 
-def check(service: RunningEmulator, video_id: str, movie: Path, *, title: str) -> None:
-    """The video has the bytes of the movie, and there is no other video."""
-    view = service.wait_until_finished(video_id)
-    assert (view.sha256, view.title) == (hashlib.sha256(movie.read_bytes()).hexdigest(), title)
-    assert list(service.videos) == [video_id]
-
-
 def test_plain_script(
     apivideo_emulator: RunningEmulator, apivideo_env: dict[str, str], movie: Path, example: Example, forks: Forks
 ) -> None:
     """It prints the video. An error is one sentence."""
     video_id, player = example("plain_script.py", movie, env=apivideo_env).split()
-    check(apivideo_emulator, video_id, movie, title="Holidays")
+    check_only_video(apivideo_emulator, video_id, movie, title="Holidays")
     assert player.endswith(video_id)
     done = forks.run("plain_script.py", "missing.mp4", cwd=EXAMPLES, env=os.environ)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
@@ -69,7 +62,7 @@ def test_taskiq_task(
 ) -> None:
     """The result of the task is the video."""
     *_, video_id = example("taskiq_task.py", movie, env=apivideo_env).splitlines()
-    check(apivideo_emulator, video_id, movie, title="From a queue")
+    check_only_video(apivideo_emulator, video_id, movie, title="From a queue")
 
 
 @pytest.mark.apivideo(link_rate=20 * MIB)
@@ -132,7 +125,7 @@ def test_notebook_progress(
     assert lines[-1] == "██████████  100%, 3 of 3 parts"
     assert output.count("in place:") == (len(lines) if has_ipython else 0)
     video_id, _ = output.rpartition("parts")[2].split()
-    check(apivideo_emulator, video_id, movie, title="From a notebook")
+    check_only_video(apivideo_emulator, video_id, movie, title="From a notebook")
 
 
 @contextmanager
@@ -188,7 +181,7 @@ def test_fastapi_progress(apivideo_emulator: RunningEmulator, apivideo_env: dict
         while name == "progress":
             name, progress = next_event(stream)
         assert (name, progress, stream.read()) == ("video", video, b"")
-        check(apivideo_emulator, str(video["videoId"]), movie, title="Holidays")
+        check_only_video(apivideo_emulator, str(video["videoId"]), movie, title="Holidays")
 
         listening.request("GET", "/uploads/2/events")
         stream = listening.getresponse()

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import ssl
 import traceback
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import aiohttp
@@ -31,29 +32,23 @@ pytestmark = pytest.mark.anyio
 _TARGET: Final = f"movie.mp4?id=1&X-Amz-Signature={SIGNATURE}%2B"
 
 
+@pytest.mark.parametrize(
+    "cases_of",
+    [
+        pytest.param(default_cases, id="default"),
+        pytest.param(all_cases, id="all", marks=[pytest.mark.soak, pytest.mark.timeout(300)]),
+    ],
+)
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-async def test_default(
+async def test_scenario(
     scenario: Scenario,
+    cases_of: Callable[[Scenario], Iterable[Case]],
     content: bytes,
     tls: ssl.SSLContext,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    for case in default_cases(scenario):
-        await check(case, content, tls, monkeypatch, caplog)
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-async def test_all(
-    scenario: Scenario,
-    content: bytes,
-    tls: ssl.SSLContext,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    for case in all_cases(scenario):
+    for case in cases_of(scenario):
         await check(case, content, tls, monkeypatch, caplog)
 
 

@@ -17,7 +17,7 @@ import tenacity
 from msgspec import Struct
 
 from async_uploader._dispatcher import EventDispatcher
-from async_uploader._errors import ApiError, SlowConnectionError, TransportError, is_transient
+from async_uploader._errors import ApiError, SlowConnectionError, TransportError, UploaderError, is_transient
 from async_uploader._limits import RATE_WINDOW_SECONDS
 from async_uploader._options import DEFAULT_MAX_ATTEMPTS, MAX_ATTEMPTS
 from async_uploader._units import format_duration
@@ -144,6 +144,12 @@ class RetryRunner:
         :raises UploaderError: the error of the last attempt
         """
         seen = progress()
+        attempt = partial(self._with_explanation, attempt)
+        try:
+            return await attempt()
+        except UploaderError as exc:
+            # Only now: tenacity inspects its callables every time, which costs more than sending a small file.
+            attempt = _attempts_after(exc, attempt)
 
         def should_retry(state: tenacity.RetryCallState) -> bool:
             nonlocal seen
@@ -168,7 +174,7 @@ class RetryRunner:
         retrying = tenacity.AsyncRetrying(
             retry=should_retry, wait=self._backoff_seconds, before_sleep=report, sleep=sleep or self._sleep
         )
-        return await retrying(partial(self._with_explanation, attempt))
+        return await retrying(attempt)
 
     async def _with_explanation(self, attempt: Callable[[], Awaitable[T]]) -> T:
         try:
@@ -204,6 +210,18 @@ class RetryRunner:
         log.warning("%s: %s Retrying in %.1f s.", subject, event.error, event.wait_seconds, extra=extra)
         if self._events is not None:
             self._events.emit(event)
+
+
+def _attempts_after(failure: UploaderError, attempt: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[T]]:
+    """A function whose first call is the attempt that has failed already."""
+    failures = [failure]
+
+    async def next_attempt() -> T:
+        if failures:
+            raise failures.pop()
+        return await attempt()
+
+    return next_attempt
 
 
 def _error_of(state: tenacity.RetryCallState) -> BaseException | None:

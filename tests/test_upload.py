@@ -75,6 +75,14 @@ async def test_every_byte_arrives(
     assert video.assets.player
 
 
+async def test_a_video_of_one_part_takes_two_requests(
+    emulator: Emulator, client: Client, make_file: MakeFile
+) -> None:
+    """The response to its only part leaves no doubt that it is complete."""
+    await client.upload(make_file(1))
+    assert [record.endpoint for record in emulator.requests] == ["auth", "create", "upload"]
+
+
 async def test_parts_are_sent_in_order_and_the_last_part_completes_the_video(
     emulator: Emulator, client: Client, make_file: MakeFile
 ) -> None:

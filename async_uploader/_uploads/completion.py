@@ -1,4 +1,8 @@
-"""Waits until the service has assembled the video, and verifies it."""
+"""Waits until the service has assembled the video, and verifies it.
+
+Every part can be accepted, and yet no video result (contract: "Where the sources are silent"). So the status of a
+video of several parts is read. For a single part, the response that contains the video is sufficient.
+"""
 
 from __future__ import annotations
 
@@ -32,13 +36,15 @@ class Completion:
         self._state = state
 
     async def run(self) -> Video:
-        """Wait until the service has assembled the video, check its size, and return it.
+        """Wait until the service has assembled the video, check its size if in doubt, and return it.
 
         :raises ConflictError: the service assembled a video of another size
         :raises UploaderError: the video was not assembled within ``stall_timeout``
         """
         if self._context.service.delegated:
             return await self._from_responses()
+        if self._state.video is not None and self._state.progress.parts_total == 1:
+            return self._state.video
         video_id = self._state.video_id
         assert video_id is not None
         await self._wait_until_assembled(video_id)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from itertools import count
 from typing import Final
 
-import anyio
 from msgspec.structs import replace
 
 from . import events
+from ._clock import current_time
 
 _upload_numbers: Final = count(1)
 
@@ -30,7 +30,8 @@ class EventDispatcher:
 
         :raises Exception: a listener raised it; the other listeners were called nevertheless
         """
-        self.forward(event, at_seconds=anyio.current_time())
+        if self._listeners:
+            self.forward(event, at_seconds=current_time())
 
     def forward(self, event: events.UploadEvent, *, at_seconds: float) -> None:
         """Like :meth:`emit`, for an event that happened before.

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import msgspec
 import pytest
 
@@ -184,6 +185,15 @@ async def test_processes_share_their_windows(share: ShareRateLimit) -> None:
     assert await uploads_allowed(first) == 0
 
 
+async def test_a_response_is_shared_even_if_no_request_follows(share: ShareRateLimit) -> None:
+    first, second = await share(), await share()
+    first.update(RequestKind.UPLOAD, 201, headers(6, 1, 60))
+    with anyio.fail_after(10):
+        while second.allowance() is None:
+            await second.acquire(RequestKind.READ)  # reads the windows
+            await anyio.lowlevel.checkpoint()
+
+
 async def test_a_process_starts_with_the_windows_of_its_predecessor(share: ShareRateLimit) -> None:
     first = await share()
     first.update(RequestKind.UPLOAD, 201, headers(6, 2, 60))
@@ -205,6 +215,7 @@ async def test_damaged_contents_count_as_none(share: ShareRateLimit, path: Path,
     write(path, contents)
     await limiter.acquire(RequestKind.UPLOAD)
     limiter.update(RequestKind.UPLOAD, 201, headers(6, 1, 60))
+    limiter.close()
     assert await uploads_allowed(await share()) == 1
 
 

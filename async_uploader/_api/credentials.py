@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import anyio
 
+from async_uploader._clock import current_time
 from async_uploader._errors import ApiError, AuthenticationError, ConfigurationError, is_transient
 from async_uploader._limits import TOKEN_TTL_SECONDS
 
@@ -91,14 +92,12 @@ class BearerToken:
             token, the others get the new one
         :raises AuthenticationError: the key was refused
         """
-        if (valid := self._valid(refused)) is None:
-            async with self._lock:
-                if (valid := self._valid(refused)) is None:
-                    valid = await self._renew()
-        return valid
+        async with self._lock:
+            return self.valid(refused) or await self._renew()
 
-    def _valid(self, refused: str | None) -> str | None:
-        if self._pair is None or self._pair.access == refused or anyio.current_time() >= self._renew_at:
+    def valid(self, refused: str | None) -> str | None:
+        """The current token; None if it was refused or has to be renewed."""
+        if self._pair is None or self._pair.access == refused or current_time() >= self._renew_at:
             return None
         return self._pair.access
 
@@ -118,7 +117,7 @@ class BearerToken:
         self._pair = pair
         # Enough for a request that is about to start; less for tokens that are valid for a short time.
         margin_seconds = min(60.0, pair.expires_in_seconds / 5)
-        self._renew_at = anyio.current_time() + pair.expires_in_seconds - margin_seconds
+        self._renew_at = current_time() + pair.expires_in_seconds - margin_seconds
         return pair.access
 
 

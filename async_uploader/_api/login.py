@@ -34,6 +34,8 @@ class Login:
         :raises AuthenticationError: the key was refused
         :raises TransportError: there was no usable response
         """
+        if (valid := self._bearer.valid(refused)) is not None:
+            return valid
         detector = StallDetector(stall_seconds)
         self._waiting.add(detector)
         try:

@@ -9,7 +9,7 @@ decides.
 
 from __future__ import annotations
 
-from collections import defaultdict
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Final
 
 import anyio
 
+from async_uploader._clock import current_time
 from async_uploader._errors import ApiError
 from async_uploader._limits import RATE_WINDOW_SECONDS
 from async_uploader._plan import Allowance
@@ -29,6 +30,8 @@ from .throughput import RecentThroughput
 
 # How often a waiting request reads the windows again: responses to other processes change them, too.
 _POLL_SECONDS: Final = 0.25
+# How soon other processes learn of a response, unless the next request of this one is earlier.
+_READ_SECONDS: Final = 0.05
 # Another process holds the lock for microseconds. If it is suspended meanwhile, the others go ahead without it.
 _LOCK_RETRY_SECONDS: Final = 0.001
 _LOCK_TIMEOUT_SECONDS: Final = 0.5
@@ -50,12 +53,14 @@ class RateLimiter:
         self._permits: PermitSource | None = None
         self._silent_since: float | None = None
         self._sharers = 1
-        # Responses that are not yet in the windows, because another process holds the lock.
+        # Responses that are not yet in the windows. The next request reads them while it holds the lock.
         self._unread: list[tuple[float, RequestKind, int, Mapping[str, str]]] = []
+        self._reading: asyncio.TimerHandle | None = None
         # Held by the next request of each kind; the others queue for it.
-        self._next: defaultdict[RequestKind, anyio.Lock] = defaultdict(anyio.Lock)
+        self._next = {kind: anyio.Lock(fast_acquire=True) for kind in RequestKind}
         self._waiting_uploads: set[Callable[[], int]] = set()
-        self._updated = anyio.Event()
+        # Set by the next response; None if no request waits for one.
+        self._updated: anyio.Event | None = None
         self._throughput = RecentThroughput()
 
     async def share(self, path: Path) -> None:
@@ -68,6 +73,7 @@ class RateLimiter:
 
     def close(self) -> None:
         """Stop sharing."""
+        self._read_now()
         self._shared.close()
 
     async def acquire(
@@ -92,6 +98,7 @@ class RateLimiter:
                 if not is_reported:
                     on_wait(wait_seconds)
                     is_reported = True
+                self._updated = self._updated or anyio.Event()
                 with anyio.move_on_after(min(wait_seconds, _POLL_SECONDS)):
                     await self._updated.wait()
 
@@ -99,9 +106,9 @@ class RateLimiter:
         """Count a request if it may be sent now, and return 0; else return the seconds that it has to wait."""
         if self._permits is None:
             return await self._count_or_wait_here(kind, demand)
-        asked_at = anyio.current_time()
+        asked_at = current_time()
         permit = await self._permits.ask(kind, demand)
-        now = anyio.current_time()
+        now = current_time()
         if permit is not None and now - asked_at <= PERMIT_SECONDS:
             self._silent_since, self._sharers = None, permit.sharers
             if not permit.wait_seconds:
@@ -114,9 +121,9 @@ class RateLimiter:
         return await self._count_or_wait_here(kind, _ENDLESS, sharers=self._sharers)
 
     async def _count_or_wait_here(self, kind: RequestKind, demand: int, *, sharers: int = 1) -> float:
-        patience = anyio.current_time() + _LOCK_TIMEOUT_SECONDS
+        patience = current_time() + _LOCK_TIMEOUT_SECONDS
         while True:
-            now = anyio.current_time()
+            now = current_time()
             with self._current_windows(now) as is_current:
                 if is_current or now > patience:
                     return self._windows.count_or_wait(kind, now, demand=demand, sharers=sharers)
@@ -144,14 +151,26 @@ class RateLimiter:
         """Update the windows from a response."""
         if kind is RequestKind.AUTH:
             return
-        now = anyio.current_time()
-        self._unread.append((now, kind, status, headers))
-        with self._current_windows(now):
-            pass
+        loop = asyncio.get_running_loop()
+        self._unread.append((loop.time(), kind, status, headers))
+        if status == 429 or not self._shared.is_open:
+            self._read_now()
+        elif self._reading is None:
+            self._reading = loop.call_later(_READ_SECONDS, self._read_now)
         if self._permits is not None:
             self._permits.report(kind, status, headers)
-        self._updated.set()
-        self._updated = anyio.Event()
+        if self._updated is not None:
+            self._updated.set()
+            self._updated = None
+
+    def _read_now(self) -> None:
+        """Read the responses that no request has read since."""
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+        if self._unread:
+            with self._current_windows(current_time()):
+                pass
 
     def _read_responses(self) -> None:
         for response in self._unread:
@@ -176,11 +195,12 @@ class RateLimiter:
 
     def part_stored(self, count_bytes: int) -> None:
         """A part of this size has been stored: its bytes count towards the throughput."""
-        self._throughput.add(anyio.current_time(), count_bytes)
+        self._throughput.add(current_time(), count_bytes)
 
     def allowance(self) -> Allowance | None:
         """The account's remaining uploads beyond the current demand; None while unknown."""
-        window, now = self._windows.of(RequestKind.UPLOAD), anyio.current_time()
+        self._read_now()
+        window, now = self._windows.of(RequestKind.UPLOAD), current_time()
         if window.limit is None:
             return None
         remaining = window.limit if now >= window.resets_at else window.remaining

@@ -59,6 +59,7 @@ class SharedWindows:
 
     def __init__(self) -> None:
         self._descriptor: int | None = None
+        self._contents: _Contents | None = None
 
     def open(self, path: Path) -> None:
         """Open or create the file, and delete the expired ones beside it. Call it in a thread.
@@ -70,6 +71,7 @@ class SharedWindows:
         try:
             make_private_directory(path.parent)
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._contents = _Contents(self._descriptor)
             os.utime(self._descriptor)
             _delete_expired(path.parent)
         except OSError as exc:
@@ -100,7 +102,7 @@ class SharedWindows:
             yield None
             return
         try:
-            yield _Contents(descriptor)
+            yield self._contents
         finally:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
 
@@ -110,11 +112,14 @@ class _Contents:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._written = b""
 
     def read(self, now: float) -> dict[str, RateWindow]:
-        """The windows by kind of request. Unreadable contents count as none."""
+        """The windows by kind of request that other processes have changed. Unreadable contents count as none."""
         try:
             data = os.pread(self._descriptor, _MAX_BYTES, 0)
+            if self._written and data.startswith(self._written):
+                return {}
             end = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "big")
             windows = _decoder.decode(data[_LENGTH_BYTES:end])
         except (OSError, msgspec.MsgspecError):
@@ -124,8 +129,9 @@ class _Contents:
     def write(self, windows: Mapping[str, RateWindow]) -> None:
         """Replace the windows, in one write: a process that dies leaves the old or the new ones."""
         data = _encoder.encode(windows)
+        self._written = len(data).to_bytes(_LENGTH_BYTES, "big") + data
         with suppress(OSError):  # for example, a full disk: the old windows stay
-            os.pwrite(self._descriptor, len(data).to_bytes(_LENGTH_BYTES, "big") + data, 0)
+            os.pwrite(self._descriptor, self._written, 0)
 
 
 def _is_of_this_boot(window: RateWindow, now: float) -> bool:

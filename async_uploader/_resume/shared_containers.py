@@ -37,6 +37,7 @@ from typing import Final
 import anyio
 from msgspec import Struct
 
+from async_uploader._clock import current_time
 from async_uploader._errors import ConflictError, UploaderError
 from async_uploader._models import Video, VideoStatus
 from async_uploader._outcome import is_closed, is_complete, is_empty, is_not_found
@@ -93,11 +94,11 @@ class SharedContainers:
         return await self._choose(videos, own=video_id)
 
     async def _wait_until_listed(self, video_id: str) -> None:
-        deadline = anyio.current_time() + self._policy.max_lag_seconds
+        deadline = current_time() + self._policy.max_lag_seconds
         while not _contains(await self._list(), video_id):
             if await self._containers.get(video_id) is None:
                 return  # another process has deleted it in favour of an older one
-            if anyio.current_time() > deadline:
+            if current_time() > deadline:
                 log.warning(
                     "The service does not list video %s %.0f s after its creation. If another upload of this "
                     "source started at the same time, there may be two videos.",

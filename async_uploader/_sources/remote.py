@@ -17,6 +17,7 @@ from typing import Final, Protocol
 
 import anyio
 
+from async_uploader._clock import current_time
 from async_uploader._errors import SourceError, SourceUnavailable
 from async_uploader._limits import KIB, MAX_VIDEO_BYTES
 from async_uploader._plan import Part, Plan
@@ -156,7 +157,7 @@ class _RemotePart:
         """
         async with aclosing(self._reader()) as reader:
             await reader.fetch()
-            self._prefetched, self._prefetched_at_seconds = reader, anyio.current_time()
+            self._prefetched, self._prefetched_at_seconds = reader, current_time()
             try:
                 yield
             finally:
@@ -168,7 +169,7 @@ class _RemotePart:
         for long. The server of the source may close a connection that nobody reads from.
         """
         prefetched, self._prefetched = self._prefetched, None
-        is_fresh = anyio.current_time() - self._prefetched_at_seconds < _MAX_PREFETCHED_SECONDS
+        is_fresh = current_time() - self._prefetched_at_seconds < _MAX_PREFETCHED_SECONDS
         if prefetched is not None and is_fresh:
             yield prefetched  # prefetch() closes it
             return

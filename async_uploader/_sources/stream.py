@@ -20,6 +20,7 @@ import anyio
 from msgspec import Struct
 
 from async_uploader._cancelled import is_being_cancelled
+from async_uploader._clock import current_time
 from async_uploader._errors import SourceError
 from async_uploader._limits import MAX_VIDEO_BYTES, MIN_PART_BYTES
 from async_uploader._plan import Allowance, Part, Plan
@@ -157,7 +158,7 @@ class StreamSource:
             number=number,
             offset=offset,
             planned_bytes=planned_bytes,
-            closes_at=anyio.current_time() + (self._max_latency_seconds or math.inf),
+            closes_at=current_time() + (self._max_latency_seconds or math.inf),
         )
 
     async def _finish_part(self, part: _GrowingPart, *, last: bool) -> PartSource:
@@ -208,5 +209,5 @@ class _GrowingPart(Struct, frozen=True, kw_only=True):
         """Whether the next byte belongs to another part."""
         if self.buffer.size_bytes >= self.planned_bytes:
             return True
-        may_close = at_chunk_end or anyio.current_time() >= self.closes_at
+        may_close = at_chunk_end or current_time() >= self.closes_at
         return may_close and self.buffer.size_bytes >= MIN_PART_BYTES

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-import anyio
-
+from async_uploader._clock import current_time
 from async_uploader._dispatcher import EventDispatcher
 from async_uploader._flow.throughput import BodyInTransit, ThroughputMeter
 from async_uploader._outcome import Outcome
@@ -45,7 +44,7 @@ class PartAttempt:
 
     def begin(self) -> None:
         """Report the beginning: the rate limit allows the request, and it is about to be sent."""
-        self._began_at_seconds = anyio.current_time()
+        self._began_at_seconds = current_time()
         self._events.emit(
             PartBegan(part_number=self._part.number, size_bytes=self._part.size_bytes, attempt=self._number)
         )
@@ -53,7 +52,7 @@ class PartAttempt:
     def body_started(self, body: BodyInTransit) -> None:
         """See :class:`~async_uploader._api.part_request.PartObserver`."""
         self._progress.follow_body(self._part.number, partial(self._meter.delivered_bytes, body))
-        self._meter.add(anyio.current_time(), body)
+        self._meter.add(current_time(), body)
 
     def sent(self, count_bytes: int) -> None:
         """See :class:`~async_uploader._api.part_request.PartObserver`."""
@@ -69,7 +68,7 @@ class PartAttempt:
 
     def body_ended(self, body: BodyInTransit) -> None:
         """See :class:`~async_uploader._api.part_request.PartObserver`."""
-        self._meter.remove(anyio.current_time(), body)
+        self._meter.remove(current_time(), body)
         self._local_port = body.local_port or self._local_port
 
     def end(self, outcome: Outcome | None, error: Exception | None = None) -> None:

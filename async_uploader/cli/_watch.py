@@ -23,6 +23,7 @@ from async_uploader import (
 from async_uploader._catalogue.item import Item
 from async_uploader._catalogue.os_errors import describe_os_error
 from async_uploader._catalogue.results import open_results, source_key
+from async_uploader._clock import current_time
 from async_uploader._options import split_options
 
 from ._directory_changes import DirectoryChanges
@@ -131,11 +132,11 @@ class Watch:
     async def _complete_files(self) -> AsyncIterator[Job]:
         scan = partial(scan_directory, self._directory, self._context.flags)
         while True:
-            now = anyio.current_time()
+            now = current_time()
             for path in self._files.update(now, await anyio.to_thread.run_sync(scan)):
                 if (job := self._job(path)) is not None:
                     yield job
-            await self._changes.wait(self._files.wait_seconds(anyio.current_time()))
+            await self._changes.wait(self._files.wait_seconds(current_time()))
 
     def _job(self, path: str) -> Job | None:
         """The job of a complete file; None if an earlier run has uploaded it."""

@@ -96,8 +96,14 @@ def test_quoted(name: str, header: str) -> None:
     assert quoted(name) == header
 
 
-async def test_the_body_is_one_file_field_with_a_content_length() -> None:
+@pytest.mark.parametrize(
+    "size_bytes",
+    [1, SMALL_BLOCK_BYTES, SMALL_BLOCK_BYTES + 1],
+    ids=["one byte", "the largest that is sent at once", "in blocks"],
+)
+async def test_the_body_is_one_file_field_with_a_content_length(size_bytes: int) -> None:
     seen: dict[str, str] = {}
+    content = "0123456789"[:size_bytes].ljust(size_bytes, "x")
 
     async def handler(request: web.BaseRequest) -> web.Response:
         seen.update(request.headers)
@@ -108,13 +114,13 @@ async def test_the_body_is_one_file_field_with_a_content_length() -> None:
         return web.Response()
 
     async with serving(handler) as url, aiohttp.ClientSession() as session:
-        body = body_of(b"0123456789", filename='x"; name="y', videoId="vi1")
+        body = body_of(content.encode(), filename='x"; name="y', videoId="vi1")
         async with session.post(url, data=body) as response:
             assert response.status == 200
     assert "Transfer-Encoding" not in seen
     assert int(seen["Content-Length"]) == body.size
     assert seen["videoId None"] == "vi1"
-    assert seen["file x%22; name=%22y"] == "0123456789"
+    assert seen["file x%22; name=%22y"] == content
 
 
 def _contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:

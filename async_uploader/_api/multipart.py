@@ -106,6 +106,7 @@ class PartBody(payload.Payload):
         super().__init__(None, content_type=f"multipart/form-data; boundary={boundary}")
         self._head = _preamble(boundary, filename=filename, form_fields=form_fields)
         self._tail = f"\r\n--{boundary}--\r\n".encode()
+        self._part_bytes = size_bytes
         self._size_bytes = len(self._head) + size_bytes + len(self._tail)
         self._reader = reader
         self._pool = pool
@@ -169,6 +170,9 @@ class PartBody(payload.Payload):
         # than `high` bytes, the TLS transport while it holds at least `high`: with 0, that one would wait forever.
         transport.set_write_buffer_limits(high=1 if _is_tls(transport) else 0, low=0)
         try:
+            if self._part_bytes <= SMALL_BLOCK_BYTES and not (self._hold_seconds or self._may_be_held_back):
+                await self._write_at_once(writer)
+                return
             await writer.write(self._head)
             if self._hold_seconds:
                 # If a response arrives in the meantime, aiohttp cancels this task.
@@ -182,18 +186,30 @@ class PartBody(payload.Payload):
             transport.abort()
             raise
 
+    async def _write_at_once(self, writer: AbstractStreamWriter) -> None:
+        """Send a small part and its frame in one write: each write costs more than copying the bytes."""
+        block = self._pool.take(is_small=True)
+        count = 0
+        while more := await self._read(block[count:]):
+            count += more
+        body = b"".join((self._head, block[:count], self._tail))
+        self._pool.give_back(block)  # not in a finally, as below
+        await writer.write(body)
+        self._observer.sent(count)
+        self.delivered_bytes += count
+        await writer.drain()
+
     async def _write_part(self, writer: AbstractStreamWriter, transport: asyncio.WriteTransport) -> None:
         at_once_bytes = _ENCRYPTED_AT_ONCE_BYTES if _is_tls(transport) else BLOCK_BYTES
         if self._bandwidth is not None:
             at_once_bytes = min(at_once_bytes, self._bandwidth.write_bytes)
-        may_be_held_back = self._bandwidth is not None or self.wait_while_paused is not None
         # The bytes of a remote source arrive in small chunks. Collecting several would delay the first one.
         take_block = partial(self._pool.take, is_small=self.limits_waits)
         block = take_block()
         while count := await self._read(block):
             for start in range(0, count, at_once_bytes):
                 some = block[start : min(start + at_once_bytes, count)]
-                if may_be_held_back:
+                if self._may_be_held_back:
                     await self._hold_back(len(some))
                 await writer.write(some)
                 await writer.drain()
@@ -203,6 +219,10 @@ class PartBody(payload.Payload):
                 block = take_block()
         # Not in a finally: after an error or a cancellation a thread may still write into the block.
         self._pool.give_back(block)
+
+    @property
+    def _may_be_held_back(self) -> bool:
+        return self._bandwidth is not None or self.wait_while_paused is not None
 
     async def _hold_back(self, count_bytes: int) -> None:
         """Wait while the upload is paused, and until the bandwidth limit allows this number of bytes."""

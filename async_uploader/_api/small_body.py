@@ -6,18 +6,9 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 
 from async_uploader._flow.throughput import BodyInTransit
+from async_uploader._sources.reader import BytesReader
 
 from .multipart import BlockPool, PartBody
-
-
-class _BytesReader:
-    def __init__(self, content: bytes) -> None:
-        self._rest = memoryview(content)
-
-    async def readinto(self, buffer: memoryview) -> int:
-        count = min(len(buffer), len(self._rest))
-        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
-        return count
 
 
 class _NoObserver:
@@ -35,7 +26,7 @@ def small_body(
     def open_body() -> AbstractAsyncContextManager[PartBody | None]:
         return nullcontext(
             PartBody(
-                _BytesReader(content),
+                BytesReader(content),
                 size_bytes=len(content),
                 filename=filename,
                 form_fields={},

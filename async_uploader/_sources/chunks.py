@@ -16,7 +16,6 @@ from inspect import isawaitable, iscoroutinefunction
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import aiofiles.os
 import anyio
 from msgspec import Struct
 
@@ -192,15 +191,6 @@ def _name_of(file: Any) -> str:
     if not isinstance(name, str) or name.startswith("<"):
         return "stream"
     return Path(name).name or "stream"
-
-
-async def is_pipe(path: str | os.PathLike[str], *, threads: ThreadPoolExecutor) -> bool:
-    """Whether a path leads to a pipe, which can be read only once: a named pipe, or ``/dev/stdin`` of a pipe."""
-    try:
-        status = await aiofiles.os.stat(path, executor=threads)
-    except (OSError, ValueError):
-        return False  # FileSource.open() raises the error
-    return stat.S_ISFIFO(status.st_mode)
 
 
 def path_of(file: object) -> str | None:

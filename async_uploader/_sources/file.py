@@ -16,21 +16,25 @@ from contextlib import asynccontextmanager
 from functools import partial
 from io import FileIO
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from aiofiles.threadpool import wrap
 from msgspec import Struct
 
 from async_uploader._errors import SourceError
-from async_uploader._limits import MAX_VIDEO_BYTES
+from async_uploader._limits import KIB, MAX_VIDEO_BYTES
 from async_uploader._plan import Part, Plan
 from async_uploader._units import format_size
 
+from .checksum import Checksum
 from .identity import Identity, ctime_ns_of, settled_status
 from .opening import open_regular_file
-from .protocol import PartSource
-from .reader import FilePartReader
+from .protocol import PartSource, Reader
+from .reader import BytesReader, FilePartReader
 from .verification import FileVerifier, display_name_of
+
+# A part of this size is read at once: it is not larger than a small block of a body.
+_SMALL_PART_BYTES: Final = 256 * KIB
 
 
 class FileSource:
@@ -49,9 +53,10 @@ class FileSource:
         self._threads = threads
 
     @classmethod
-    async def open(cls, path: str | os.PathLike[str], *, threads: ThreadPoolExecutor) -> Self:
+    async def open(cls, path: str | os.PathLike[str], *, threads: ThreadPoolExecutor) -> Self | None:
         """Check a file and store its identity.
 
+        :returns: None if the path leads to a pipe, which can be read only once
         :raises SourceError: the file is missing, not regular, unreadable, empty or too large
         """
         path = Path(path)
@@ -62,7 +67,7 @@ class FileSource:
         except (OSError, ValueError) as exc:  # ValueError: a NUL in the path
             reason = getattr(exc, "strerror", None) or exc
             raise SourceError(f"{display_name_of(path)} cannot be read: {reason}.") from exc
-        return cls(path, facts, threads)
+        return None if facts is None else cls(path, facts, threads)
 
     @property
     def name(self) -> str:
@@ -108,11 +113,14 @@ class FileSource:
             yield PartSource(part=part, open=partial(self.reading, part), release=_nothing_to_release)
 
     @asynccontextmanager
-    async def reading(self, part: Part) -> AsyncIterator[FilePartReader]:
+    async def reading(self, part: Part) -> AsyncIterator[Reader]:
         """Open a part for one attempt.
 
         :raises SourceError: the file has changed or cannot be read
         """
+        if part.size_bytes <= _SMALL_PART_BYTES:
+            yield await self._read_small(part)
+            return
         file, ctime_ns = await self._open(part)
         reader = FilePartReader(self.verifier, wrap(file, executor=self._threads), part, ctime_ns=ctime_ns)
         try:
@@ -124,6 +132,32 @@ class FileSource:
             await reader.wait_until_idle()
             # In a thread, because close() can block. The callback closes the file if the thread did not.
             self._threads.submit(file.close).add_done_callback(lambda _: file.close())
+
+    async def _read_small(self, part: Part) -> BytesReader:
+        """Read a small part at once. Each switch to a thread and back would cost more than its bytes."""
+        loop = asyncio.get_running_loop()
+        content, before_ns, after_ns = await loop.run_in_executor(self._threads, self._read_at_once, part)
+        await self.verifier.compare_if_changed(before_ns, after_ns)
+        return BytesReader(content)
+
+    def _read_at_once(self, part: Part) -> tuple[bytes, int | None, int | None]:
+        """The bytes of a part, and the file's change times before and after the read."""
+        content = b""
+        with self._open_file(part) as file:
+            try:
+                before_ns = ctime_ns_of(os.fstat(file.fileno()))
+                while more := file.read(part.size_bytes - len(content)):
+                    content += more
+                if len(content) == part.size_bytes:
+                    # Added before the status is taken: see ReadParts.
+                    self.verifier.add_part(part, Checksum(content).digest(), ctime_ns=before_ns)
+                status = self.path.stat()
+            except OSError as exc:
+                raise self.verifier.unreadable(exc) from exc
+        self.verifier.compare_status(status)
+        if len(content) < part.size_bytes:
+            raise self.verifier.too_short()
+        return content, before_ns, ctime_ns_of(status)
 
     async def _open(self, part: Part) -> tuple[FileIO, int | None]:
         """The file at the start of a part, and its change time before anything is read."""
@@ -157,9 +191,12 @@ class FileFacts(Struct, frozen=True, kw_only=True):
     ctime_ns: int | None
 
 
-def _inspect(path: Path) -> FileFacts:
-    """Check that a file can be uploaded and read. Blocks; call it in a thread."""
-    _check_kind(path, path.stat())
+def _inspect(path: Path) -> FileFacts | None:
+    """Check that a file can be uploaded and read; None if it is a pipe. Blocks; call it in a thread."""
+    status = path.stat()
+    if stat.S_ISFIFO(status.st_mode):
+        return None
+    _check_kind(path, status)
     open_regular_file(path).close()
     status = settled_status(path)
     _check_kind(path, status)

@@ -21,6 +21,19 @@ _IDLE_TIMEOUT_SECONDS: Final = 0.4
 _HAS_NOWAIT: Final = hasattr(os, "RWF_NOWAIT")
 
 
+class BytesReader:
+    """Reads bytes that are in memory."""
+
+    def __init__(self, content: bytes) -> None:
+        self._rest = memoryview(content)
+
+    async def readinto(self, buffer: memoryview) -> int:
+        """Read into the start of the buffer; returns the number of bytes, 0 at the end."""
+        count = min(len(buffer), len(self._rest))
+        buffer[:count], self._rest = self._rest[:count], self._rest[count:]
+        return count
+
+
 class ThreadedReader:
     """Runs reads in threads, one at a time, so that a cancelled caller can wait for the current one.
 
@@ -56,6 +69,10 @@ class PartCheck(Protocol):
 
     async def check_identity(self) -> object:
         """Check that the path still leads to the same, unmodified file."""
+        ...
+
+    def too_short(self) -> SourceError:
+        """The error for a file that ends too early, although it has not changed."""
         ...
 
     async def check_part(self, part: Part, checksum: bytes, *, ctime_ns: int | None) -> None:
@@ -100,7 +117,7 @@ class FilePartReader:
             raise SourceError(f"{self._check.display_name} cannot be read: {exc.strerror}.") from exc
         if not count:
             await self._check.check_identity()  # a file that ends early was most likely truncated
-            raise SourceError(f"{self._check.display_name} ended before its reported size.")
+            raise self._check.too_short()
         self._checksum.update(buffer[:count])
         self._offset += count
         self._remaining_bytes -= count

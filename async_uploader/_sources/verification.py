@@ -95,13 +95,27 @@ class FileVerifier:
         :param ctime_ns: the file's change time before the part was read
         :raises SourceError: the file has changed or cannot be read
         """
+        # Added before the status is taken: see ReadParts.
+        self.add_part(part, checksum, ctime_ns=ctime_ns)
+        await self.compare_if_changed(ctime_ns, await self.check_identity())
+
+    def add_part(self, part: Part, checksum: bytes, *, ctime_ns: int | None) -> None:
+        """Add a part that was read, but is not checked yet. May be called in a thread.
+
+        :param ctime_ns: the file's change time before the part was read
+        :raises SourceError: the part was read before, with other bytes
+        """
         try:
-            # Added before the status is taken: see ReadParts.
             self._read_parts.add(part, checksum, ctime_ns=ctime_ns)
         except ContentsChanged as exc:
             raise self._changed(exc) from exc
-        now_ns = await self.check_identity()
-        if not now_ns == ctime_ns == self.ctime_ns:
+
+    async def compare_if_changed(self, before_ns: int | None, after_ns: int | None) -> None:
+        """Compare the parts read so far, unless the change time stayed the same while one of them was read.
+
+        :raises SourceError: the contents differ, or the file cannot be read
+        """
+        if not before_ns == after_ns == self.ctime_ns:
             await self.compare_parts()
 
     async def check_identity(self) -> int | None:
@@ -167,6 +181,10 @@ class FileVerifier:
             case _:
                 reason = "its contents differ, although its size and modification time do not"
         return SourceError(f"{self.display_name} has changed since the upload began: {reason}.")
+
+    def too_short(self) -> SourceError:
+        """The error for a file that ends too early, although it has not changed."""
+        return SourceError(f"{self.display_name} ended before its reported size.")
 
     def unreadable(self, exc: OSError) -> SourceError:
         """The error for a file that could be read when it was opened."""

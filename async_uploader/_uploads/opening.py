@@ -14,7 +14,7 @@ from async_uploader._errors import ConfigurationError, SourceError, SourceUnavai
 from async_uploader._limits import MAX_PART_BYTES
 from async_uploader._options import TransferOptions
 from async_uploader._plan import Allowance, Plan, plan_parts, plan_stream
-from async_uploader._sources.chunks import Chunks, chunks_of, is_pipe, path_of
+from async_uploader._sources.chunks import Chunks, chunks_of, path_of
 from async_uploader._sources.file import FileSource
 from async_uploader._sources.part_buffer import MemoryBudget
 from async_uploader._sources.remote import RemoteObject, RemoteSource
@@ -61,8 +61,8 @@ class SourceOpener:
         if isinstance(source, str) and (scheme := remote_scheme(source)):
             return await self._open_remote(_open_url(source, scheme, options), display_url(source), options)
         path = source if isinstance(source, str | os.PathLike) else path_of(source)
-        if path is not None and not await is_pipe(path, threads=self._threads):
-            return await FileSource.open(path, threads=self._threads)
+        if path is not None and (file := await FileSource.open(path, threads=self._threads)) is not None:
+            return file
         chunks, name, size_bytes = chunks_of(source)
         return StreamSource(
             chunks,

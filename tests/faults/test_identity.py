@@ -18,6 +18,7 @@ from async_uploader._limits import MIB
 from async_uploader._plan import Part
 from async_uploader._sources.file import FileSource
 from async_uploader._sources.read_parts import ReadParts
+from async_uploader._sources.reader import FilePartReader
 from async_uploader.events import PartBegan, RetryScheduled, UploadEvent
 from harness.world import PART, Source, check_finished, check_sentence, run_upload, service, uploads
 
@@ -176,7 +177,9 @@ async def test_check_of_a_part_covers_parts_checked_before(movie: Source) -> Non
     block = memoryview(bytearray(PART))
     with ThreadPoolExecutor(2) as threads:
         source = await FileSource.open(movie.path, threads=threads)
+        assert source is not None
         async with source.reading(first) as one, source.reading(second) as other:
+            assert isinstance(other, FilePartReader)
             while not (other._remaining_bytes <= 4096):
                 await other.readinto(block[: max(1, other._remaining_bytes - 4096)])
             while await one.readinto(block):

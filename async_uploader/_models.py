@@ -79,7 +79,7 @@ class Model(msgspec.Struct, rename=camel, frozen=True, kw_only=True):
         """
         model = _model(response, cls)
         if model is None:
-            missing = ", ".join(name for name, field in _fields(cls).items() if field.required)
+            missing = ", ".join(map(camel, sorted(_required(cls))))
             raise UploaderError(f"The service's response cannot be read as {cls.__name__}: it has no {missing}.")
         return model
 
@@ -122,9 +122,15 @@ def _model(value: object, model: type[M]) -> M | None:
         for name, field in fields.items()
         if name in value and (readable := _readable(value[name], field.type)) is not None
     }
-    if any(field.required and field.name not in read for field in fields.values()):
+    if _required(model) - read.keys():
         return None
     return model(**read, raw=value)
+
+
+@cache
+def _required(model: type[Model]) -> frozenset[str]:
+    """Return the names of the fields without which a model cannot be read."""
+    return frozenset(field.name for field in _fields(model).values() if field.required)
 
 
 def _readable(value: object, kind: Any) -> Any:

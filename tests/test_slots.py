@@ -113,7 +113,7 @@ async def test_a_part_releases_its_slot_during_the_backoff(make_file: MakeFile) 
         await asyncio.wait([first])
 
 
-async def test_another_upload_adapts_the_slots_when_the_first_one_ends() -> None:
+async def test_the_slots_adapt_until_the_last_upload_ends() -> None:
     slots = UploadSlots(RateLimiter())
     has_changed = asyncio.Event()
     changes: list[int] = []
@@ -122,14 +122,11 @@ async def test_another_upload_adapts_the_slots_when_the_first_one_ends() -> None
         changes.append(connections)
         has_changed.set()
 
-    first = asyncio.create_task(slots.adapt(lambda _: None))
-    second = asyncio.create_task(slots.adapt(on_change))
-    await has_changed.wait()
-    has_changed.clear()
-    first.cancel()
-    for _ in range(2):
-        slots.connection_failed()
-    await has_changed.wait()
-    second.cancel()
-    await asyncio.wait([first, second])
+    with slots.adapting(on_change):
+        with slots.adapting(lambda _: None):
+            pass
+        has_changed.clear()
+        for _ in range(2):
+            slots.connection_failed()
+        await has_changed.wait()
     assert changes == [2, 1]

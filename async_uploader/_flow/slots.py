@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Final
 
 import anyio
 
+from async_uploader._clock import current_time
 from async_uploader._counter import Counter
 from async_uploader._plan import MAX_ADAPTIVE_CONCURRENCY
 
@@ -49,7 +51,7 @@ class UploadSlots:
         )
         self._uploads = Counter()
         self._listeners: set[Callable[[int], None]] = set()
-        self._adapting = anyio.Lock()
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def is_adaptive(self) -> bool:
@@ -64,13 +66,16 @@ class UploadSlots:
     def count_upload(self) -> AbstractContextManager[None]:
         """Count an upload while the ``with`` block lasts."""
         if not self.active_uploads and self._controller is not None:
-            self._controller.begin(anyio.current_time())
+            self._controller.begin(current_time())
             self._slots.total_tokens = self._controller.connections
         return self._uploads.incremented()
 
     async def acquire(self, holder: object) -> None:
         """Wait for a slot and take it for ``holder``."""
-        await self._slots.acquire_on_behalf_of(holder)
+        try:
+            self._slots.acquire_on_behalf_of_nowait(holder)
+        except anyio.WouldBlock:
+            await self._slots.acquire_on_behalf_of(holder)
 
     def release(self, holder: object) -> None:
         """Return the slot of ``holder``."""
@@ -79,33 +84,44 @@ class UploadSlots:
     def connection_failed(self) -> None:
         """Count a failed connection; many failures reduce the number of slots."""
         if self._controller is not None:
-            self._controller.connection_failed(anyio.current_time())
+            self._controller.connection_failed(current_time())
 
-    async def adapt(self, on_change: Callable[[int], None]) -> None:
-        """Adapt the number of slots until cancelled; return immediately if it is fixed.
+    @contextmanager
+    def adapting(self, on_change: Callable[[int], None]) -> Iterator[None]:
+        """Adapt the number of slots while the ``with`` block lasts; do nothing if it is fixed.
 
-        Every upload runs this. One of them adapts the slots for all, and another takes over when it ends.
+        Every upload does this. A timer adapts the slots for all of them.
 
-        :param on_change: called with the number of slots, now and after each change
+        :param on_change: called with the number of slots, now and after each change. It must not raise
         """
-        if (controller := self._controller) is None:
+        if self._controller is None:
+            yield
             return
         self._listeners.add(on_change)
         try:
-            on_change(controller.connections)
-            async with self._adapting:
-                while True:
-                    step_seconds = _GROWING_STEP_SECONDS if controller.is_growing else _STEADY_STEP_SECONDS
-                    due_at = anyio.current_time() + step_seconds
-                    await anyio.sleep(step_seconds)
-                    self._step(controller, lag_seconds=max(0.0, anyio.current_time() - due_at))
+            on_change(self._controller.connections)
+            if self._timer is None:
+                self._schedule(self._controller)
+            yield
         finally:
             self._listeners.discard(on_change)
+            if not self._listeners and self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    def _schedule(self, controller: ConcurrencyController) -> None:
+        step_seconds = _GROWING_STEP_SECONDS if controller.is_growing else _STEADY_STEP_SECONDS
+        due_at = current_time() + step_seconds
+        self._timer = asyncio.get_running_loop().call_at(due_at, self._adapt, controller, due_at)
+
+    def _adapt(self, controller: ConcurrencyController, due_at: float) -> None:
+        self._step(controller, lag_seconds=max(0.0, current_time() - due_at))
+        self._schedule(controller)
 
     def _step(self, controller: ConcurrencyController, *, lag_seconds: float) -> None:
         in_flight, waiting = self._slots.borrowed_tokens, self._limiter.demand()
         connections = controller.step(
-            anyio.current_time(),
+            current_time(),
             moved_bytes=self.meter.read(),
             busy=in_flight - self.rate_limited.count,
             most=self.ready_workers.count or None,

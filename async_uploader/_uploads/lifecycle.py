@@ -223,6 +223,8 @@ class Upload:
         return (job if self._is_shared else self._fitted(job)), video_id
 
     def _fitted(self, job: Job) -> Job:
+        if job.plan.parts_total == 1:
+            return job
         allowance = self._context.retries.limiter.allowance()
         return replace(job, plan=fit_to_allowance(job.plan, allowance, files=job.slots.active_uploads))
 

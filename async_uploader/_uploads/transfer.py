@@ -35,7 +35,7 @@ class Transfer:
         self._job = job
         self._context = context
         self._state = state
-        self._next_part = anyio.Lock()
+        self._next_part = anyio.Lock(fast_acquire=True)
         self._scope = anyio.CancelScope()
         self._failure: Exception | None = None
         self._video: Video | None = None
@@ -49,13 +49,18 @@ class Transfer:
         reporter = ProgressReporter(self._state.progress, self._job.options.on_progress)
         if self._state.video_id is not None:
             self._context.events.emit(self._state.container_ready(can_resume=self._context.can_resume))
-        with self._scope, self._context.retries.limiter.counting_demand(lambda: self._state.parts_waiting):
+        limiter, slots = self._context.retries.limiter, self._job.slots
+        with (
+            self._scope,
+            limiter.counting_demand(lambda: self._state.parts_waiting),
+            slots.adapting(self._on_concurrency),
+        ):
             async with anyio.create_task_group() as group:
-                group.start_soon(self._guarded, reporter.run)
-                group.start_soon(self._guarded, self._adapt)
+                if self._job.options.on_progress is not None:
+                    group.start_soon(self._guarded, reporter.run)
                 if self._checksum is not None:
                     group.start_soon(self._guarded, self._checksum.run)
-                group.start_soon(self._guarded, self._fill)
+                await self._guarded(self._fill)
         await self._guarded(reporter.report)
         if self._failure is not None:
             raise errors.upload_failed(self._failure, self._state) from self._failure
@@ -78,9 +83,6 @@ class Transfer:
     def _fail(self, error: Exception) -> None:
         self._failure = self._failure or error
         self._scope.cancel()
-
-    async def _adapt(self) -> None:
-        await self._job.slots.adapt(self._on_concurrency)
 
     def _on_concurrency(self, concurrency: int) -> None:
         try:
@@ -105,9 +107,13 @@ class Transfer:
             concurrency = self._job.plan.concurrency
             count = min(concurrency, self._state.parts_left or concurrency)
             with self._job.slots.ready_workers.incremented(count):
+                if count == 1:
+                    await self._work(parts)
+                    return
                 async with anyio.create_task_group() as workers:
-                    for _ in range(count):
+                    for _ in range(count - 1):
                         workers.start_soon(self._guarded, partial(self._work, parts))
+                    await self._guarded(partial(self._work, parts))
 
     async def _work(self, parts: AsyncGenerator[PartSource, None]) -> None:
         with suppress(StopAsyncIteration):

@@ -10,10 +10,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from typing import Final, Self, TypeVar
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 import anyio
-import tenacity
 from msgspec import Struct
 
 from async_uploader._dispatcher import EventDispatcher
@@ -25,6 +24,9 @@ from async_uploader.events import Operation, RateLimitWait, RequestKind, RetrySc
 
 from .account_windows import MAX_WAIT_SECONDS
 from .rate_limit import RateLimiter
+
+if TYPE_CHECKING:
+    import tenacity
 
 log: Final = logging.getLogger("async_uploader")
 
@@ -148,7 +150,9 @@ class RetryRunner:
         try:
             return await attempt()
         except UploaderError as exc:
-            # Only now: tenacity inspects its callables every time, which costs more than sending a small file.
+            # Only now: tenacity inspects its callables every time, which costs more than sending a small file, and
+            # takes a while to import.
+            import tenacity  # noqa: PLC0415
             attempt = _attempts_after(exc, attempt)
 
         def should_retry(state: tenacity.RetryCallState) -> bool:
@@ -188,6 +192,8 @@ class RetryRunner:
             raise exc.with_detail(f"It asks to wait {requested}; the longest accepted wait is {longest}") from exc
 
     def _backoff_seconds(self, state: tenacity.RetryCallState) -> float:
+        import tenacity  # noqa: PLC0415
+
         if isinstance(_error_of(state), SlowConnectionError):
             return 0.0
         backoff = tenacity.wait_random_exponential(

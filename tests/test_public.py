@@ -16,6 +16,7 @@ import pytest
 from aiohttp.client_reqrep import ConnectionKey
 
 import async_uploader
+import async_uploader.emulator
 from async_uploader import (
     Failed,
     Progress,
@@ -39,13 +40,18 @@ def test_every_public_name_is_there() -> None:
     assert set(async_uploader.__all__) <= set(dir(async_uploader))
 
 
-CLASSES = [value for name in async_uploader.__all__ if isinstance(value := getattr(async_uploader, name), type)]
+CLASSES = [
+    pytest.param(value, module.__name__, id=name)
+    for module in (async_uploader, async_uploader.emulator)
+    for name in module.__all__
+    if isinstance(value := getattr(module, name), type)
+]
 
 
-@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
-def test_public_classes_have_their_public_names(cls: type) -> None:
+@pytest.mark.parametrize(("cls", "module"), CLASSES)
+def test_public_classes_have_their_public_names(cls: type, module: str) -> None:
     """In tracebacks and pickles, whichever module defines them; their annotations can be evaluated."""
-    assert (cls.__module__, cls.__qualname__) == ("async_uploader", cls.__name__)
+    assert (cls.__module__, cls.__qualname__) == (module, cls.__name__)
     assert pickle.loads(pickle.dumps(cls)) is cls
     assert get_type_hints(cls) or not getattr(cls, "__annotations__", None)
     assert cls.__doc__

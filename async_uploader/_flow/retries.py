@@ -153,6 +153,7 @@ class RetryRunner:
             # Only now: tenacity inspects its callables every time, which costs more than sending a small file, and
             # takes a while to import.
             import tenacity  # noqa: PLC0415
+
             attempt = _attempts_after(exc, attempt)
 
         def should_retry(state: tenacity.RetryCallState) -> bool:

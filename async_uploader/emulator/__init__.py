@@ -13,6 +13,8 @@ that shows this in a browser.
 
 from __future__ import annotations
 
+from typing import get_type_hints
+
 from ._config import EmulatorOptions
 from ._emulator import Emulator
 from ._faults import Fault
@@ -31,3 +33,9 @@ __all__ = [
     "Statistics",
     "VideoView",
 ]
+
+# Tracebacks and `repr()` name the classes as users import them. There, annotations could no longer be evaluated.
+for _each in (Delivery, Emulator, EmulatorOptions, Fault, RequestRecord, Shortage, Statistics, VideoView):
+    _each.__annotations__ = get_type_hints(_each)
+    _each.__module__ = __name__
+del _each

@@ -10,6 +10,7 @@ import errno
 import os
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Condition, Lock
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +18,6 @@ from async_uploader.emulator._problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 #: Never reserved: more than a block of joining, a log line per video and the small files of a few videos.
 HEADROOM_BYTES: Final = 1 << 20

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Each chunk of a response wakes up the event loop: chunks of 128 KiB take a fifth more CPU time. obstore joins each
-# chunk from the pieces that it received, so a response holds it twice, and 512 KiB take 10 MB more for 8 parts.
+# Each chunk of a response wakes up the event loop: chunks of 128 KiB take a fifth more CPU time. obstore joins
+# each chunk from the pieces that it received, so a response holds it twice: 512 KiB take 10 MB more for 8 parts.
 _CHUNK_BYTES: Final = 256 * 1024
 # obstore's default of 30 s covers a whole response. Reads have a timeout of their own.
 _CLIENT_OPTIONS: Final[Mapping[str, Any]] = {"timeout": "24h", "connect_timeout": "30s"}
@@ -41,6 +41,7 @@ _ALLOW_HTTP: Final = {"s3": "AWS_ALLOW_HTTP", "gs": "GOOGLE_ALLOW_HTTP", "az": "
 # Retries are up to the upload, which counts and reports them.
 _RETRY_CONFIG: Final[Any] = {"max_retries": 0}
 _STATUS: Final = re.compile(r"status code: (\d{3})")
+_DENIED: Final = frozenset({401, 403})
 _NOT_FOUND: Final = 404
 _UNSATISFIABLE: Final = 416
 # An empty object has no first byte. Azurite responds with a range that ends before it starts.
@@ -93,14 +94,14 @@ class StoreObject:
         """
         import obstore  # noqa: PLC0415 - an extra
 
-        _check_process()
+        check_process()
         try:
             # Not HEAD: some servers refuse it, and signed requests may allow only GET.
             result = await _completed(obstore.get_async(store, key, options={"range": (0, 1)}))
         except Exception as exc:  # noqa: BLE001 - translated
             empty = SourceError(f"{display_name} is empty; there is nothing to upload.")
             failure = empty if _EMPTY.search(str(exc)) else None
-            failure = failure or _translate(exc, display_name)
+            failure = failure or translate_error(exc, display_name)
         else:
             return cls._checked(store, key, display_name=display_name, result=result)
         raise failure  # outside the handler: the exception of obstore may contain a signed URL
@@ -130,13 +131,13 @@ class StoreObject:
                 raise SourceUnavailable(
                     f"{self.display_name} cannot be read: the store sent other bytes than the requested range."
                 )
-            async with aclosing(_chunks_of(result.stream(min_chunk_size=_CHUNK_BYTES))) as chunks:
+            async with aclosing(released_items(result.stream(min_chunk_size=_CHUNK_BYTES))) as chunks:
                 async for chunk in chunks:
-                    yield chunk
+                    yield memoryview(chunk).cast("B")
         except SourceError:
             raise
         except Exception as exc:  # noqa: BLE001 - translated
-            failure = _translate(exc, self.display_name)
+            failure = translate_error(exc, self.display_name)
         else:
             return
         raise failure
@@ -205,46 +206,6 @@ def store_of(scheme: str, bucket: str) -> ObjectStore:
         ) from None
 
 
-def list_objects(url: str) -> list[str]:
-    """The keys of all objects below a prefix, relative to it. Blocks; call it in a thread.
-
-    Placeholders of directories, which some tools create, are omitted.
-
-    :raises ConfigurationError: as in :func:`open_store_object`
-    :raises SourceError: the bucket is missing, or access was denied
-    """
-    scheme, bucket, prefix = split_store_url(url, needs_key=False)
-    store = store_of(scheme, bucket)
-    _check_process()
-    import obstore  # noqa: PLC0415 - an extra; its absence has been reported
-
-    prefix = prefix.strip("/")
-    keys: list[str] = []
-    empty: list[str] = []
-    try:
-        for page in obstore.list(store, prefix=prefix or None):
-            for meta in page:
-                (keys if meta["size"] else empty).append(meta["path"])
-    except Exception as exc:  # noqa: BLE001 - translated
-        failure = _translate(exc, url)
-    else:
-        directories = _directories_of((*keys, *empty)) if empty else set()
-        keys += (key for key in empty if key not in directories)
-        return sorted(key.removeprefix(prefix).lstrip("/") for key in keys)
-    raise failure
-
-
-def _directories_of(keys: Iterable[str]) -> set[str]:
-    """The directories above all keys."""
-    directories: set[str] = set()
-    for key in keys:
-        directory = key.rpartition("/")[0]
-        while directory and directory not in directories:
-            directories.add(directory)
-            directory = directory.rpartition("/")[0]
-    return directories
-
-
 async def _completed(call: Awaitable[T]) -> T:
     """The result of a call of obstore, once its future is released."""
     future = weakref.ref(call)
@@ -255,14 +216,14 @@ async def _completed(call: Awaitable[T]) -> T:
         await _released(future)
 
 
-async def _chunks_of(stream: AsyncIterator[Any]) -> AsyncGenerator[memoryview, None]:
-    """The chunks of a response. Ends once the future of the last call is released."""
+async def released_items(stream: AsyncIterator[T]) -> AsyncGenerator[T, None]:
+    """The items of a stream of obstore. Ends once the future of the last call is released."""
     call: Awaitable[Any] | None = None
     try:
         with suppress(StopAsyncIteration):
             while True:
                 call = stream.__anext__()
-                yield memoryview(await call).cast("B")
+                yield await call
     finally:
         if call is not None:
             future, call = weakref.ref(call), None
@@ -276,7 +237,11 @@ async def _released(future: Callable[[], object]) -> None:
             await anyio.sleep(_RELEASE_POLL_SECONDS)
 
 
-def _check_process() -> None:
+def check_process() -> None:
+    """Record that this process uses obstore.
+
+    :raises ConfigurationError: it was forked from one that has used obstore
+    """
     _processes.add(os.getpid())
     if len(_processes) > 1:
         raise ConfigurationError(
@@ -294,7 +259,7 @@ def _version_of(meta: Mapping[str, Any]) -> str:
     return str(meta.get("version") or meta.get("e_tag") or meta["last_modified"])
 
 
-def _translate(exc: Exception, display_name: str) -> SourceError:
+def translate_error(exc: Exception, display_name: str) -> SourceError:
     """Translate an exception of obstore, without quoting it."""
     from obstore import exceptions  # noqa: PLC0415 - an extra
 
@@ -307,7 +272,8 @@ def _translate(exc: Exception, display_name: str) -> SourceError:
         return changed(display_name)
     if isinstance(exc, FileNotFoundError | exceptions.NotFoundError) or status == _NOT_FOUND:
         return SourceError(f"{display_name} does not exist.")
-    if isinstance(exc, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError):
+    is_denied = isinstance(exc, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError)
+    if is_denied or status in _DENIED:  # of a listing, obstore does not classify errors
         return unreadable(f"Access to {display_name} was denied; check the credentials of the store.")
     if status is None:
         return _connection_failure(text, display_name, allow_http=_ALLOW_HTTP.get(scheme, "allow_http"))

@@ -196,7 +196,7 @@ class BarRenderer:
     def _total_rows(self, now: float) -> list[_RowText]:
         snapshot, estimator = self._display.snapshot(), self._display.estimator
         estimator.update(now, self._display.delivered_bytes(), remaining_bytes=snapshot.remaining_bytes)
-        count = f"{snapshot.count_done}/{snapshot.count} files"
+        count = f"{snapshot.count_done}/{self._display.count_text} files"
         if self._display.failed:
             count += f", {self._display.failed} failed"
         return [_RowText("all", _filled_shares(snapshot), self._columns(snapshot, estimator, count))]

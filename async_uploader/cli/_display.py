@@ -65,14 +65,23 @@ class Display:
 
     :param quiet: print nothing
     :param sizes: the sizes of the sources in bytes; None for an unknown size
+    :param is_complete: no source will be added
     :param fleet: runs the uploads; its workers have rows instead of the uploads
     :ivar rows: the uploads, workers and encodings that are in progress
     :ivar failed: number of sources that have failed
     :ivar rate_limited_until: when the longest wait for the rate limit ends, by :func:`.running_seconds`
     """
 
-    def __init__(self, *, quiet: bool, sizes: Sequence[int | None] = (None,), fleet: Fleet | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        quiet: bool,
+        sizes: Sequence[int | None] = (None,),
+        is_complete: bool = True,
+        fleet: Fleet | None = None,
+    ) -> None:
         self.quiet = quiet
+        self.is_complete = is_complete
         self.has_bars = not quiet and has_room_for_bars(sys.stderr)
         self.rows: list[Row] = []
         self.estimator = ProgressEstimator(running_seconds())
@@ -90,14 +99,19 @@ class Display:
 
     @property
     def count(self) -> int:
-        """Number of sources."""
+        """Number of sources so far."""
         return len(self._sizes)
+
+    @property
+    def count_text(self) -> str:
+        """The number of sources; with a plus sign if there may be more. Called by any thread."""
+        return f"{self.count}{'' if self.is_complete else '+'}"
 
     @property
     def is_idle(self) -> bool:
         """Whether all sources have ended, and no encoding is awaited. Called by any thread."""
         rows = [row for row in list(self.rows) if not isinstance(row, WorkerProgress)]
-        return self._ended == len(self._sizes) and not rows
+        return self.is_complete and self._ended == len(self._sizes) and not rows
 
     def add_source(self, size_bytes: int | None) -> int:
         """Add a source that was not known at the start.

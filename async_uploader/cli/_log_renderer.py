@@ -54,7 +54,7 @@ class LogRenderer:
         estimator.update(now, self._display.delivered_bytes(), remaining_bytes=snapshot.remaining_bytes)
         retries_at = {request: at for file in files for request, at in list(file.retries_at.items())}
         fields = [
-            f"{snapshot.count_done} of {snapshot.count} files",
+            f"{snapshot.count_done} of {self._display.count_text} files",
             f"{self._display.failed} failed" if self._display.failed else "",
             _workers(self._display),
             format_percent(snapshot.delivered_bytes, snapshot.total_bytes, is_complete=snapshot.is_complete),

@@ -32,34 +32,41 @@ class Job(UploadItem):
     progress: FileProgress | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitedVideo:
+    """A finished upload whose encoding is awaited.
+
+    :param number: the number of the source
+    """
+
+    number: int
+    item: Item
+    video_id: str
+
+
 class ResultRecorder:
     """Records results, and counts them.
 
-    :ivar videos: the number of each finished source, with its videoId
+    :ivar finished: number of videos
+    :ivar video_ids: the ids of the videos that the journal keeps until they are printed
+    :ivar keyed_ids: the ids of those that have an idempotency key
+    :ivar awaited: the videos that ``--wait`` waits for
     """
 
     def __init__(self, context: UploadContext, output: VideoOutput) -> None:
         self._context = context
         self._output = output
-        self.videos: list[tuple[int, str]] = []
-        self.skipped = self.failed = 0
+        # Nothing else is kept for each source: a listing may have very many.
+        self.video_ids: list[str] = []
+        self.keyed_ids: set[str] = set()
+        self.awaited: list[AwaitedVideo] = []
+        self.finished = self.skipped = self.failed = 0
 
-    @property
-    def video_ids(self) -> list[str]:
-        """The ids of all finished videos."""
-        return [video_id for _, video_id in self.videos]
-
-    @property
-    def keyed_ids(self) -> set[str]:
-        """The ids of those that have an idempotency key."""
-        items = self._context.items
-        return {video_id for number, video_id in self.videos if self._context.has_key(items[number])}
-
-    async def record_skipped(self, number: int, video: Mapping[str, Any]) -> None:
+    async def record_skipped(self, number: int, item: Item, video: Mapping[str, Any]) -> None:
         """A source was finished by an earlier run."""
         self.skipped += 1
         self._context.interrupt_advice.on_source_recorded()
-        await self._print_video(number, video)
+        await self._print_video(number, item, video)
         self._context.display.end_source(number)
 
     async def record_import_started(self, job: Job) -> None:
@@ -81,14 +88,14 @@ class ResultRecorder:
         if job.options.get("checksum"):
             self._context.display.print(f"{job.item.display_name}: SHA-256: {video.sha256}")
         await self._append_video(job, video.raw)
-        await self._print_video(job.number, video.raw)
+        await self._print_video(job.number, job.item, video.raw)
 
     async def record_result(self, result: UploadResult) -> None:
         """A job has ended. The video of an upload was recorded before, by :meth:`record_upload`."""
         job = result.item
         assert isinstance(job, Job)
         if isinstance(result, Failed):
-            self.report_failure(job.number, result.error)
+            self.report_failure(job.number, job.item, result.error)
             await self.record_error(job, result.error)
         elif job.item.is_import:
             await self._record_import(job, result.video)
@@ -98,9 +105,9 @@ class ResultRecorder:
         """Append an error to the results file."""
         await self._append(job, error=str(error))
 
-    def report_failure(self, number: int, error: UploaderError) -> None:
+    def report_failure(self, number: int, item: Item, error: UploaderError) -> None:
         """Print the failure of one of several sources."""
-        source = self._context.items[number].display_path
+        source = item.display_path
         self.failed += 1
         self._context.display.failed = self.failed
         self._output.add_error(number, {"source": source, "error": str(error)})
@@ -110,22 +117,29 @@ class ResultRecorder:
         """Record an import, and only then remove the mark from the video's metadata."""
         if self._context.has_key(job.item):
             await self._append_video(job, video.raw)
-            await self._print_video(job.number, video.raw)
+            await self._print_video(job.number, job.item, video.raw)
             return
         metadata = {each.key: each.value or "" for each in video.metadata if each.key}
         metadata.pop(MARK_SOURCE, None)
         raw = {**video.raw, "metadata": [{"key": key, "value": value} for key, value in metadata.items()]}
         await self._append_video(job, raw)
-        await self._print_video(job.number, raw)
+        await self._print_video(job.number, job.item, raw)
         if self._context.results is not None:
             try:
                 await self._context.client.update_video(video.video_id, metadata=metadata)
             except UploaderError as exc:
                 LOGGER.warning("%s: Cannot remove the mark from the metadata: %s", job.item.display_name, exc)
 
-    async def _print_video(self, number: int, video: Mapping[str, Any]) -> None:
-        self.videos.append((number, video["videoId"]))
-        await self._output.add_video(number, video)
+    async def _print_video(self, number: int, item: Item, video: Mapping[str, Any]) -> None:
+        self.finished += 1
+        video_id = video["videoId"]
+        if self._context.keeps_finished:
+            self.video_ids.append(video_id)
+        if self._context.has_key(item):
+            self.keyed_ids.add(video_id)
+        if self._context.flags.wait:
+            self.awaited.append(AwaitedVideo(number=number, item=item, video_id=video_id))
+        await self._output.add_video(number, video, item.display_name)
 
     async def _append_video(self, job: Job, video: Mapping[str, Any]) -> None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -40,13 +40,11 @@ class SidecarIndex:
         sidecars = {os.path.realpath(file) for source in sources for file in _files(self.beside(source))}
         return [path for path in paths if os.path.realpath(path) not in sidecars]
 
-    def add_to(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The items with the sidecars beside them; those of a manifest take precedence."""
-        for item in items:
-            if item.is_url or item.is_stream or item.problem:
-                yield item
-            else:
-                yield replace(item, sidecars=self.beside(item.source))
+    def added_to(self, item: Item) -> Item:
+        """An item with the sidecars beside it; those of a manifest take precedence."""
+        if item.is_url or item.is_stream or item.problem:
+            return item
+        return replace(item, sidecars=self.beside(item.source))
 
 
 def _read_directory(directory: str) -> dict[str, dict[str, Any]]:
@@ -70,7 +68,7 @@ def _is_sidecar_name(path: str) -> bool:
     return _TRACK.fullmatch(name) is not None or _PICTURE.fullmatch(name) is not None
 
 
-def _files(sidecars: SidecarOptions) -> Iterator[str]:
+def _files(sidecars: SidecarOptions) -> Iterable[str]:
     for tracks in (sidecars.get("captions"), sidecars.get("chapters")):
         yield from (os.fspath(path) for path in (tracks or {}).values())
     if (thumbnail := sidecars.get("thumbnail")) is not None:

@@ -14,15 +14,17 @@ from typing import Any, BinaryIO, Final
 from async_uploader import SourceError
 from async_uploader._catalogue.item import STDIN, STDIN_NAME, Item
 from async_uploader._catalogue.os_errors import describe_os_error
+from async_uploader._options import DEFAULT_MAX_ATTEMPTS, DEFAULT_STALL_TIMEOUT_SECONDS
 from async_uploader._urls import STORE_SCHEMES, remote_scheme
 
+from ._listing import Listing
 from ._params import usage_error
 from ._sidecar_files import SidecarIndex
 from ._upload_flags import UploadFlags
 
 
-def collect_items(flags: UploadFlags) -> list[Item]:
-    """All sources of a command, in order.
+def collect_sources(flags: UploadFlags) -> list[Item | Listing]:
+    """All sources of a command, in order. Nothing is requested.
 
     :raises SourceError: a directory, or the manifest as a whole, cannot be used
     :raises UsageError: the arguments contradict each other
@@ -39,19 +41,22 @@ def collect_items(flags: UploadFlags) -> list[Item]:
         raise usage_error("Standard input (-) cannot be used with other sources.")
     if flags.selects_files and not any(os.path.isdir(source) or _is_store(source) for source in sources):
         raise usage_error("--recursive, --include and --exclude require a directory as a source.")
-    is_fetched = flags.fetch == "here"
-    paths = (path for source in sources for path in _expand(source, flags))
-    items = _mark_duplicates(Item(source=path, is_fetched=is_fetched) for path in paths)
-    return _with_sidecars(items, flags)
+    return _with_sidecars(_mark_duplicates(each for source in sources for each in _expand(source, flags)), flags)
 
 
-def _with_sidecars(items: Iterable[Item], flags: UploadFlags) -> list[Item]:
-    return list(SidecarIndex().add_to(items) if flags.sidecars else items)
+def _with_sidecars(sources: Iterable[Item | Listing], flags: UploadFlags) -> list[Item | Listing]:
+    if not flags.sidecars:
+        return list(sources)
+    index = SidecarIndex()
+    return [index.added_to(each) if isinstance(each, Item) else each for each in sources]
 
 
-def _mark_duplicates(items: Iterable[Item]) -> Iterator[Item]:
+def _mark_duplicates(sources: Iterable[Item | Listing]) -> Iterator[Item | Listing]:
     locations: dict[str, str] = {}
-    for item in items:
+    for item in sources:
+        if isinstance(item, Listing):
+            yield item
+            continue
         path = item.real_path
         if "idempotency_key" in item.details:  # the key says whether it becomes another video
             yield item
@@ -63,10 +68,15 @@ def _mark_duplicates(items: Iterable[Item]) -> Iterator[Item]:
             yield item
 
 
-def _expand(source: str, flags: UploadFlags) -> Iterable[str]:
-    if remote_scheme(source):
-        return _objects(source, flags)
-    if not os.path.isdir(source):
+def _expand(source: str, flags: UploadFlags) -> Iterable[Item | Listing]:
+    if flags.selects_files and _is_store(source):
+        return [_listing_of(source, flags)]
+    is_fetched = flags.fetch == "here"
+    return [Item(source=path, is_fetched=is_fetched) for path in _expand_path(source, flags)]
+
+
+def _expand_path(source: str, flags: UploadFlags) -> list[str]:
+    if remote_scheme(source) or not os.path.isdir(source):
         return [source]
     if not flags.selects_files:
         raise SourceError(
@@ -85,17 +95,14 @@ def _is_store(source: str) -> bool:
     return remote_scheme(source) in STORE_SCHEMES
 
 
-def _objects(url: str, flags: UploadFlags) -> list[str]:
-    """The URL itself, or those of the selected objects below it."""
-    if not flags.selects_files or not _is_store(url):
-        return [url]
-    from async_uploader._sources.store import list_objects
-
+def _listing_of(url: str, flags: UploadFlags) -> Listing:
     is_selected = _selector(flags)
-    keys = [key for key in list_objects(url) if (flags.recursive or "/" not in key) and is_selected(key)]
-    if not keys:
-        raise SourceError(f"{url} has no objects to upload.")
-    return [f"{url.rstrip('/')}/{key}" for key in keys]
+    return Listing(
+        url,
+        is_selected=lambda key: (flags.recursive or "/" not in key) and is_selected(key),
+        stall_seconds=flags.stall_timeout or DEFAULT_STALL_TIMEOUT_SECONDS,
+        max_attempts=flags.max_attempts or DEFAULT_MAX_ATTEMPTS,
+    )
 
 
 def _raise_source_error(error: OSError) -> None:

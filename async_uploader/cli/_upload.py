@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -19,11 +19,12 @@ from ._check import check_output_paths, find_missing, find_source_errors
 from ._display import Display
 from ._hints import set_service
 from ._interrupt_advice import InterruptAdvice
+from ._listing import Sources
 from ._output import print_error, print_message
 from ._params import usage_error
 from ._sidecar_flags import SIDECAR_OPTIONS
 from ._signals import set_interrupt_advice
-from ._sources import StandardInput, collect_items
+from ._sources import StandardInput, collect_sources
 from ._upload_context import UploadContext, is_single_source
 from ._upload_flags import FleetFlags, UploadFlags
 from ._upload_runner import UploadRunner
@@ -45,9 +46,16 @@ async def upload(flags: UploadFlags) -> int:
     :returns: the exit code
     """
     split_options(flags.upload_options())  # reports invalid options once, and not for each source
-    items = await anyio.to_thread.run_sync(collect_items, flags)
-    await anyio.to_thread.run_sync(check_output_paths, items, flags)
-    if not is_single_source(items, flags):
+    async with aclosing(Sources(await anyio.to_thread.run_sync(collect_sources, flags))) as sources:
+        await sources.open()
+        await anyio.to_thread.run_sync(check_output_paths, sources.known, flags)
+        _check_flags(flags, sources)
+        return await _upload(flags, sources)
+
+
+def _check_flags(flags: UploadFlags, sources: Sources) -> None:
+    items = sources.known
+    if not is_single_source(sources, flags):
         flags.reject("several sources", "title", "video_id", "idempotency_key", *SIDECAR_OPTIONS)
     if items[0].is_stream:
         flags.reject("standard input or a FIFO, which can be read only once", "idempotency_key")
@@ -57,6 +65,10 @@ async def upload(flags: UploadFlags) -> int:
         flags.reject("a URL that the service downloads; add --fetch here", *_NOT_IMPORTED)
     if flags.checksum and any(item.is_import for item in items):
         raise usage_error("--checksum requires --fetch here: the service downloads web URLs itself.")
+
+
+async def _upload(flags: UploadFlags, sources: Sources) -> int:
+    items = sources.known
     stdin = StandardInput() if items[0].source == STDIN else None
     has_imports = flags.results is None and any(item.is_import for item in items)
     advice = InterruptAdvice(is_stream=stdin is not None, is_local=flags.local, has_imports=has_imports)
@@ -64,7 +76,7 @@ async def upload(flags: UploadFlags) -> int:
         with events.listen(advice):
             async with AsyncExitStack() as stack:
                 try:
-                    context = await _open_context(stack, flags, items, stdin=stdin, advice=advice)
+                    context = await _open_context(stack, flags, sources, stdin=stdin, advice=advice)
                 except MissingCredentialError:
                     # A missing file is more likely to be a mistake than a missing key, and easier to correct.
                     if errors := await anyio.to_thread.run_sync(find_missing, items):
@@ -80,7 +92,7 @@ async def upload(flags: UploadFlags) -> int:
 async def _open_context(
     stack: AsyncExitStack,
     flags: UploadFlags,
-    items: Sequence[Item],
+    sources: Sources,
     *,
     stdin: StandardInput | None,
     advice: InterruptAdvice,
@@ -91,7 +103,7 @@ async def _open_context(
         from . import _local
 
         emulator = await stack.enter_async_context(
-            _local.embedded_emulator(sizes=lambda: _sizes(items), data=flags.data, api_key=_local.KEY)
+            _local.embedded_emulator(sizes=lambda: _sizes(sources.known), data=flags.data, api_key=_local.KEY)
         )
         settings |= {"api_key": _local.KEY, "base_url": emulator.url}
     client = await stack.enter_async_context(Client(**settings))
@@ -112,9 +124,15 @@ async def _open_context(
     return UploadContext(
         fleet=fleet,
         flags=flags,
-        items=items,
+        sources=sources,
         client=client,
-        display=Display(quiet=flags.quiet, sizes=await _sizes_of(items), fleet=fleet),
+        display=Display(
+            quiet=flags.quiet,
+            # With a listing, a source is added when its turn comes.
+            sizes=() if sources.listings else await _sizes_of(sources.known),
+            is_complete=not sources.listings,
+            fleet=fleet,
+        ),
         interrupt_advice=advice,
         stdin=stdin,
         emulator=emulator,
@@ -147,7 +165,11 @@ async def _check_and_run(stack: AsyncExitStack, context: UploadContext) -> int:
         []
         if context.fleet is not None
         else await find_source_errors(
-            context.items, context.flags, client=context.client, stdin=context.stdin, results=context.results
+            context.sources.known,
+            context.flags,
+            client=context.client,
+            stdin=context.stdin,
+            results=context.results,
         )
     )
     if errors:
@@ -156,7 +178,6 @@ async def _check_and_run(stack: AsyncExitStack, context: UploadContext) -> int:
     output = VideoOutput(
         spool,
         is_single=context.is_single,
-        name_of=lambda number: context.items[number].display_name,
         # Without --keep-open, the emulator ends with the command.
         has_links=not context.flags.local or context.flags.keep_open,
     )

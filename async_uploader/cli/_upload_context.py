@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from async_uploader._catalogue.results import ResultsFile
 
 from ._display import Display
 from ._interrupt_advice import InterruptAdvice
+from ._listing import Sources
 from ._sources import StandardInput
 from ._upload_flags import UploadFlags
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from async_uploader.fleet import Fleet
 
 
-def is_single_source(items: Sequence[Item], flags: UploadFlags) -> bool:
+def is_single_source(sources: Sources, flags: UploadFlags) -> bool:
     """Whether the command names one source: its failure is the command's, and its JSON is not an array."""
-    return len(items) == 1 and not (flags.manifest or flags.selects_files)
+    return len(sources.known) == 1 and not (flags.manifest or flags.selects_files)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class UploadContext:
     """
 
     flags: UploadFlags
-    items: Sequence[Item]
+    sources: Sources
     client: Client
     display: Display
     interrupt_advice: InterruptAdvice
@@ -48,7 +48,7 @@ class UploadContext:
     @property
     def is_single(self) -> bool:
         """See :func:`is_single_source`."""
-        return is_single_source(self.items, self.flags)
+        return is_single_source(self.sources, self.flags)
 
     def has_key(self, item: Item) -> bool:
         """Whether a source has an idempotency key, so that the same command finds its video."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from functools import partial
+from itertools import count
 from typing import cast
 
 from async_uploader import Failed, SourceError, Uploaded, UploaderError, UploadOptions
@@ -25,10 +26,14 @@ class JobQueue:
     async def pending(self) -> AsyncIterator[Job]:
         """The jobs of all sources that are not finished. Finished ones are printed."""
         results = self._context.results
-        for number, item in enumerate(self._context.items):
+        numbers = count()
+        async for item in self._context.sources:
             key = source_key(item, self._context.flags.idempotency_key)
+            number = next(numbers)
+            if self._context.sources.listings:
+                self._context.display.add_source(key.size_bytes)
             if results is not None and results.is_finished(key):
-                await self._recorder.record_skipped(number, results.video(key))
+                await self._recorder.record_skipped(number, item, results.video(key))
             elif item.problem:  # `upload` has refused it
                 await self._recorder.record_result(self._problem_of(number, item, key))
             elif not item.is_import:
@@ -38,10 +43,13 @@ class JobQueue:
                 # With an idempotency key, the service knows whether an earlier run imported the URL.
                 if results is None or self._context.has_key(item) or not await self._has_ended(job, results):
                     yield job
+        self._context.display.is_complete = True
 
     def _problem_of(self, number: int, item: Item, key: SourceKey) -> Failed:
         job = Job(source=item.source, number=number, item=item, key=key)
-        return Failed(item=job, error=SourceError(f"{item.location}: {item.problem}"))
+        return Failed(
+            item=job, error=SourceError(f"{item.location}: {item.problem}" if item.location else item.problem)
+        )
 
     def file_job(self, number: int, item: Item, key: SourceKey) -> Job:
         """The job of a file or stream."""

@@ -9,7 +9,7 @@ from async_uploader._options import import_options
 
 from ._finished_uploads import find_kept, forget_printed
 from ._output import print_error
-from ._recorder import Job, ResultRecorder
+from ._recorder import AwaitedVideo, Job, ResultRecorder
 from ._rendering import render_progress
 from ._upload_context import UploadContext
 from ._upload_jobs import JobQueue
@@ -37,13 +37,12 @@ class UploadRunner:
         except BaseException:
             self._output.report_unprinted()
             raise
-        video_ids = self._recorder.video_ids
         if self._output.has_failed:
-            kept = await find_kept(self._context, video_ids)
+            kept = await find_kept(self._context, self._output.unprinted_ids)
             raise self._output.failure(None if kept is None else {*kept, *self._recorder.keyed_ids})
         if code == 0:
             self._context.interrupt_advice.on_all_finished()
-            await forget_printed(self._context, video_ids)
+            await forget_printed(self._context, self._recorder.video_ids)
         return code
 
     async def _run_single(self) -> int:
@@ -62,8 +61,8 @@ class UploadRunner:
                     raise
                 display.end_source(job.number)
             if self._context.flags.wait:
-                for number, video_id in self._recorder.videos:
-                    await self._wait_until_playable(number, video_id)
+                for video in self._recorder.awaited:
+                    await self._wait_until_playable(video)
         self._output.print_document()
         return 0
 
@@ -81,11 +80,11 @@ class UploadRunner:
             with render_progress(self._context.display):
                 await self._upload_many()
                 if self._context.flags.wait:
-                    for number, video_id in self._recorder.videos:
+                    for video in self._recorder.awaited:
                         try:
-                            await self._wait_until_playable(number, video_id)
+                            await self._wait_until_playable(video)
                         except UploaderError as exc:
-                            self._recorder.report_failure(number, exc)
+                            self._recorder.report_failure(video.number, video.item, exc)
         finally:
             self._output.print_document()
         self._print_summary()
@@ -104,13 +103,13 @@ class UploadRunner:
             async for result in results:
                 await self._recorder.record_result(result)
 
-    async def _wait_until_playable(self, number: int, video_id: str) -> None:
+    async def _wait_until_playable(self, video: AwaitedVideo) -> None:
         timeout = self._context.flags.wait_timeout
-        with self._context.display.show_encoding(self._context.items[number].display_name) as on_status:
-            await self._context.client.wait_until_playable(video_id, timeout=timeout, on_status=on_status)
+        with self._context.display.show_encoding(video.item.display_name) as on_status:
+            await self._context.client.wait_until_playable(video.video_id, timeout=timeout, on_status=on_status)
 
     def _print_summary(self) -> None:
-        total, skipped, failed = len(self._context.items), self._recorder.skipped, self._recorder.failed
+        total, skipped, failed = self._context.display.count, self._recorder.skipped, self._recorder.failed
         counts = [f"{total - skipped - failed} of {total} uploaded"]
         if skipped:
             counts.append(f"{skipped} already finished")

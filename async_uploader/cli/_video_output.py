@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from tempfile import TemporaryFile
 from typing import Any, Final, Self
 
@@ -62,7 +62,6 @@ class VideoOutput:
 
     :param spool: keeps JSON documents until the end; None to print videos for people, or a line for each at once
     :param is_single: there is one video, and its JSON is not an array
-    :param name_of: returns the display name of a source by its number
     :param is_endless: the command runs until it is interrupted
     :param has_links: the addresses of the videos work after the command has ended
     """
@@ -72,43 +71,42 @@ class VideoOutput:
         spool: JsonSpool | None,
         *,
         is_single: bool,
-        name_of: Callable[[int], str],
         has_links: bool = True,
         is_endless: bool = False,
     ) -> None:
         self._spool = spool
         self._is_single = is_single
-        self._name_of = name_of
         self._has_links = has_links
         self._is_for_people = spool is None and is_terminal(sys.stdout)
         self._is_table = self._is_for_people and not (is_single or is_endless)
         self._rows: dict[int, VideoRow] = {}
         self._limiter = anyio.CapacityLimiter(1)
         self._failure: OutputError | None = None
-        self._unprinted_ids: dict[int, str] = {}
+        self._unprinted: dict[int, tuple[str, str]] = {}
         self._reported: set[int] = set()
 
-    async def add_video(self, number: int, video: Mapping[str, Any]) -> None:
+    async def add_video(self, number: int, video: Mapping[str, Any], name: str) -> None:
         """Print a finished video, or keep it for the JSON document.
 
         :param video: as the service returned it
+        :param name: the display name of its source
         """
-        self._unprinted_ids[number] = video["videoId"]
+        self._unprinted[number] = video["videoId"], name
         if self._spool is not None:
             self._keep(number, video)
             return
         if self._is_for_people:
-            row = VideoRow.of(video, self._name_of(number), has_link=self._has_links)
+            row = VideoRow.of(video, name, has_link=self._has_links)
             if self._is_table:
                 self._rows[number] = row
                 return
             lines = _lines_for_people([row])
         else:
-            lines = [self._line(number, video)]
+            lines = [format_video(video, name, has_link=self._has_links)]
         # In a thread: a pager that is not scrolled stops reading, and must not block other uploads.
         await anyio.to_thread.run_sync(self._print_lines, lines, limiter=self._limiter, abandon_on_cancel=True)
         if self._failure is None:
-            del self._unprinted_ids[number]
+            del self._unprinted[number]
         elif not self._is_single:  # otherwise the message of the failure has the id
             self._report(number)
 
@@ -122,7 +120,7 @@ class VideoOutput:
         if self._rows:
             self._print_lines(_lines_for_people([row for _, row in sorted(self._rows.items())]))
             if self._failure is None:
-                self._unprinted_ids.clear()
+                self._unprinted.clear()
         if self._spool is None or self._failure is not None:
             return
         try:
@@ -130,14 +128,19 @@ class VideoOutput:
                 print_json(*self._spool)
             else:
                 print_json_array(self._spool)
-            self._unprinted_ids.clear()
+            self._unprinted.clear()
         except OutputError as exc:
             self._failure = exc
 
     def report_unprinted(self) -> None:
         """Print to standard error which finished videos have not been printed."""
-        for number in sorted(self._unprinted_ids.keys() - self._reported):
+        for number in sorted(self._unprinted.keys() - self._reported):
             self._report(number)
+
+    @property
+    def unprinted_ids(self) -> set[str]:
+        """The ids of finished videos that have not been printed."""
+        return {video_id for video_id, _ in self._unprinted.values()}
 
     @property
     def has_failed(self) -> bool:
@@ -151,7 +154,7 @@ class VideoOutput:
             that had the videos no longer exists
         """
         assert self._failure is not None
-        ids = set(self._unprinted_ids.values())
+        ids = self.unprinted_ids
         if kept_ids is None or not ids:
             return OutputError(self._failure.reason)
         if self._is_single:
@@ -169,9 +172,6 @@ class VideoOutput:
             advice = f"The same command would print them without uploading, except that it uploads again: {lost}."
         return OutputError(self._failure.reason, f"{state} {advice}")
 
-    def _line(self, number: int, video: Mapping[str, Any]) -> str:
-        return format_video(video, self._name_of(number), has_link=self._has_links)
-
     def _print_lines(self, lines: Sequence[str]) -> None:
         # Nothing is written after a failure: the buffer still has the line that failed, and would print it first.
         if self._failure is None:
@@ -186,12 +186,12 @@ class VideoOutput:
             self._spool[number] = document
         except OSError as exc:  # the disk of temporary files is full
             self._failure = self._failure or OutputError(exc)
-            if number in self._unprinted_ids and not self._is_single:
+            if number in self._unprinted and not self._is_single:
                 self._report(number)
 
     def _report(self, number: int) -> None:
         self._reported.add(number)
-        print_message(f"{self._unprinted_ids[number]}  {self._name_of(number)}")
+        print_message("  ".join(self._unprinted[number]))
 
 
 def print_video(video: Mapping[str, Any], source: str) -> None:

@@ -31,6 +31,7 @@ from ._display import Display
 from ._finished_uploads import find_kept
 from ._hints import set_service
 from ._interrupt_advice import InterruptAdvice
+from ._listing import Sources
 from ._recorder import Job, ResultRecorder
 from ._rendering import render_progress
 from ._settled_files import FileState, SettledFiles
@@ -59,7 +60,6 @@ async def watch(flags: WatchFlags) -> NoReturn:
         os.scandir(flags.directory).close()
     except OSError as exc:
         raise SourceError(f"Cannot watch {flags.directory}: {describe_os_error(exc)}.") from exc
-    items: list[Item] = []
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(Client(**upload_flags.client_options()))
         set_service(client.base_url)
@@ -68,31 +68,23 @@ async def watch(flags: WatchFlags) -> NoReturn:
             results = await stack.enter_async_context(open_results(flags.results, client.base_url))
         context = UploadContext(
             flags=upload_flags,
-            items=items,
+            sources=Sources([]),
             client=client,
             display=Display(quiet=flags.quiet, sizes=()),
             interrupt_advice=InterruptAdvice(is_stream=False, is_local=False, has_imports=False),
             results=results,
         )
-        output = VideoOutput(
-            None, is_single=False, is_endless=True, name_of=lambda number: items[number].display_name
-        )
-        await Watch(context, items, output, settle_seconds=flags.settle).run()
+        output = VideoOutput(None, is_single=False, is_endless=True)
+        await Watch(context, output, settle_seconds=flags.settle).run()
 
 
 class Watch:
-    """Uploads the files of one directory.
+    """Uploads the files of one directory."""
 
-    :param items: the sources of ``context``; a file is added when it is complete
-    """
-
-    def __init__(
-        self, context: UploadContext, items: list[Item], output: VideoOutput, *, settle_seconds: float
-    ) -> None:
+    def __init__(self, context: UploadContext, output: VideoOutput, *, settle_seconds: float) -> None:
         assert context.flags.sources
         (self._directory,) = context.flags.sources
         self._context = context
-        self._items = items
         self._output = output
         self._recorder = ResultRecorder(context, output)
         self._jobs = JobQueue(context, self._recorder)
@@ -145,7 +137,6 @@ class Watch:
         if self._context.results is not None and self._context.results.is_finished(key):
             self._files.release(path, is_uploaded=True)
             return None
-        self._items.append(item)
         job = self._jobs.file_job(self._context.display.add_source(key[1]), item, key)
         assert job.progress is not None
         job.options["on_event"] = partial(self._on_event, path, job.progress.on_event)
@@ -165,18 +156,18 @@ class Watch:
             raise result.error  # no other file would be accepted
         await self._recorder.record_result(result)
         if self._output.has_failed:
-            raise self._output.failure(await find_kept(self._context, self._recorder.video_ids))
+            raise self._output.failure(await find_kept(self._context, self._output.unprinted_ids))
         self._update_advice()
         self._files.release(job.item.source, is_uploaded=not isinstance(result, Failed))
         self._changes.wake()  # the file may have changed during its upload
 
     def _update_advice(self) -> None:
         """Prepare what an interruption prints."""
-        uploaded = len(self._recorder.videos)
+        uploaded = self._recorder.finished
         counts = [f"{uploaded} file{'' if uploaded == 1 else 's'} uploaded"]
         if self._recorder.failed:
             counts.append(f"{self._recorder.failed} failed")
-        if unfinished := len(self._items) - uploaded - self._recorder.failed:
+        if unfinished := self._context.display.count - uploaded - self._recorder.failed:
             counts.append(f"{unfinished} unfinished")
         advice = " Run the same command again to resume." if unfinished else ""
         set_interrupt_advice(f"{', '.join(counts)}.{advice}")

@@ -239,8 +239,8 @@ def test_a_full_disk_of_temporary_files() -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     async def print_video(spool: JsonSpool) -> VideoOutput:
-        output = VideoOutput(spool, is_single=False, name_of=lambda _: "a.mp4")
-        await output.add_video(0, {"videoId": "vi1"})
+        output = VideoOutput(spool, is_single=False)
+        await output.add_video(0, {"videoId": "vi1"}, "a.mp4")
         output.add_error(1, {"source": "b", "error": "x"})
         output.print_document()
         return output

@@ -46,7 +46,8 @@ DIRECTORIES = {
 @pytest.mark.parametrize(("flags", "expected"), DIRECTORIES.values(), ids=DIRECTORIES)
 def test_directories(flags: str, expected: str, tmp_path: Path) -> None:
     """Files are sorted; hidden and special files are skipped."""
-    from async_uploader.cli._sources import collect_items
+    from async_uploader._catalogue.item import Item
+    from async_uploader.cli._sources import collect_sources
     from async_uploader.cli._upload_flags import UploadFlags
 
     root = tmp_path / "root"
@@ -55,7 +56,7 @@ def test_directories(flags: str, expected: str, tmp_path: Path) -> None:
         (root / name).write_bytes(b"x")
     os.mkfifo(root / "pipe.mp4")
     words = flags.split()
-    items = collect_items(
+    items = collect_sources(
         UploadFlags(
             sources=[str(root)],
             recursive=bool({"-r", "--recursive"} & set(words)),
@@ -63,7 +64,7 @@ def test_directories(flags: str, expected: str, tmp_path: Path) -> None:
             exclude=[word.partition("=")[2] for word in words if word.startswith("--exclude")],
         )
     )
-    assert [os.path.relpath(item.source, root) for item in items] == expected.split()
+    assert [os.path.relpath(item.source, root) for item in items if isinstance(item, Item)] == expected.split()
 
 
 def test_a_directory(online: Cli, service: Service, tmp_path: Path) -> None:

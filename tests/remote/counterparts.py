@@ -61,7 +61,8 @@ def moto_bucket(endpoint: str, *, key_id: str, secret: str) -> Iterator[Bucket]:
     try:
         yield Bucket(name=name, environment=s3_environment(endpoint), s3=s3)
     finally:
-        for entry in s3.list_objects_v2(Bucket=name).get("Contents", []):
-            s3.delete_object(Bucket=name, Key=entry["Key"])
+        while entries := s3.list_objects_v2(Bucket=name).get("Contents"):
+            for entry in entries:
+                s3.delete_object(Bucket=name, Key=entry["Key"])
         s3.delete_bucket(Bucket=name)
         s3.close()

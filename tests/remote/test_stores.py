@@ -23,7 +23,7 @@ from async_uploader import (
     UploadOptions,
 )
 from async_uploader._sources import remote
-from async_uploader._sources.store import _translate
+from async_uploader._sources.store import translate_error
 from async_uploader.emulator import Emulator
 from async_uploader.events import RequestKind
 from harness.range_server import RangeServer, SourceFault, s3_environment
@@ -243,7 +243,7 @@ async def test_a_store_whose_timeout_is_shorter_than_a_part(
     ],
 )
 def test_wrong_configurations_are_not_retried(text: str, reason: str) -> None:
-    error = _translate(obstore.exceptions.GenericError(f"{text} ?{SIGNATURE}"), "s3://films/movie.mp4")
+    error = translate_error(obstore.exceptions.GenericError(f"{text} ?{SIGNATURE}"), "s3://films/movie.mp4")
     assert reason in str(error)
     assert not isinstance(error, SourceUnavailable)
     assert SIGNATURE not in str(error)

@@ -15,6 +15,7 @@ import aiohttp
 from yarl import URL
 
 from async_uploader._errors import ConfigurationError, SourceError, SourceUnavailable
+from async_uploader._limits import KIB
 from async_uploader._parsing import single_line
 from async_uploader._sources.remote import unreadable
 from async_uploader._urls import display_url, url_digest
@@ -26,6 +27,9 @@ _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
 _TRANSIENT: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 _DENIED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 _MISSING: Final = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.GONE})
+# aiohttp pauses a connection that has twice as many bytes buffered. With its default of 64 KiB, that happens so
+# often that it takes a tenth more CPU time.
+_BUFFER_BYTES: Final = 256 * KIB
 # Compressed contents have other ranges than the file.
 _HEADERS: Final = {"Accept-Encoding": "identity"}
 
@@ -79,6 +83,7 @@ class WebObject:
             # The reader limits the time without bytes.
             timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_SECONDS),
             auto_decompress=False,
+            read_bufsize=_BUFFER_BYTES,
             cookie_jar=aiohttp.DummyCookieJar(),
             requote_redirect_url=False,
         )

@@ -15,6 +15,7 @@ import re
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
@@ -65,6 +66,8 @@ _LOST_CONNECTIONS: Final = (
 # Some tools store the transfer encoding of the upload request in the metadata of the object.
 _NOT_COMPRESSED: Final = ("", "identity", "aws-chunked")
 _TRANSIENT_STATUSES: Final = frozenset({408, 429})
+# A manifest rarely has objects of more buckets at the same time.
+_MAX_STORES: Final = 8
 # The longest wait for a thread to release a future. Usually it takes a millisecond.
 _RELEASE_SECONDS: Final = 0.5
 _RELEASE_POLL_SECONDS: Final = 0.001
@@ -188,6 +191,13 @@ def store_of(scheme: str, bucket: str) -> ObjectStore:
 
     :raises ConfigurationError: obstore is not installed, or its configuration is unusable
     """
+    # By its hash, so that no secret is kept here.
+    return _store_of(scheme, bucket, hash(frozenset(os.environ.items())))
+
+
+@lru_cache(maxsize=_MAX_STORES)
+def _store_of(scheme: str, bucket: str, _environment: int) -> ObjectStore:
+    """A store has connections, and credentials of the cloud's machine, which all of its objects share."""
     try:
         from obstore.store import from_url  # noqa: PLC0415 - an extra
     except ImportError:

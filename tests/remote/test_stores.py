@@ -23,7 +23,7 @@ from async_uploader import (
     UploadOptions,
 )
 from async_uploader._sources import remote
-from async_uploader._sources.store import translate_error
+from async_uploader._sources.store import store_of, translate_error
 from async_uploader.emulator import Emulator
 from async_uploader.events import RequestKind
 from harness.range_server import RangeServer, SourceFault, s3_environment
@@ -51,6 +51,17 @@ async def test_an_object_of_s3(key: str, bucket: Bucket) -> None:
         video = await client.upload(url)
         assert video.title == key.rpartition("/")[2]
         assert (await emulator.finished(video.video_id)).sha256 == digest(b"content")
+
+
+def test_objects_share_the_connections_of_their_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the environment changes, which may have new credentials."""
+    for name, value in s3_environment("http://127.0.0.1:1").items():
+        monkeypatch.setenv(name, value)
+    shared = store_of("s3", "films")
+    assert store_of("s3", "films") is shared
+    assert store_of("s3", "other") is not shared
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "renewed")
+    assert store_of("s3", "films") is not shared
 
 
 async def test_an_object_of_a_store_that_the_caller_configured(bucket: Bucket, content: bytes) -> None:

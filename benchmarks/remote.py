@@ -7,6 +7,7 @@ discards them, and the uploader uploads a local file. Pipes of the shell do the 
 from __future__ import annotations
 
 import math
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -45,6 +46,10 @@ for n in $(seq {count}); do
             -F 'file=@-;filename=pipe' -o /dev/null "$APIVIDEO_BASE_URL/videos/$video/source"
 done
 """
+_AWS_TO_OURS: Final = (
+    "{aws} s3 cp --quiet --endpoint-url {endpoint} --ca-bundle {ca} {s3_url} - | "
+    "{python} -m async_uploader upload - --quiet > /dev/null"
+)
 _CURL_TO_OURS: Final = "curl -sSf --cacert {ca} {url} | {python} -m async_uploader upload - --quiet > /dev/null"
 
 
@@ -73,6 +78,14 @@ class RemoteCases:
             self._entry("curl to curl, part by part", size_bytes, target, lambda _: ["sh", "-c", to_curl]),
             self._entry("curl to ours, by a pipe", size_bytes, target, lambda _: ["sh", "-c", to_ours]),
         ]
+        if (aws := shutil.which("aws")) is not None:
+            piped = _AWS_TO_OURS.format(
+                aws=aws, endpoint=self._endpoint, s3_url=f"s3://near/{source.name}", **words
+            )
+            command = ["env", *self._variables, "sh", "-c", piped]
+            entries.append(self._entry("aws s3 cp to ours, by a pipe", size_bytes, target, lambda _: command))
+        else:
+            print("The command aws is not installed, so it is not measured.", file=sys.stderr)
         return Case(
             key="remote",
             title=f"{size_text(size_bytes)} from nginx over TLS to the emulator, {_PARTS} parts of "
@@ -105,18 +118,24 @@ class RemoteCases:
     def _entry(self, name: str, size_bytes: int, target: Target, command: Callable[[Address], list[str]]) -> Entry:
         return Entry(name=name, target=target, command=command, payload_bytes=size_bytes)
 
-    def _ours(self, job: Job, url: str) -> Callable[[Address], list[str]]:
+    @property
+    def _endpoint(self) -> str:
+        return self.nginx.source_url("", "").rstrip("/")
+
+    @property
+    def _variables(self) -> list[str]:
         variables = {
             "SSL_CERT_FILE": str(self.nginx.ca),
             "AWS_ACCESS_KEY_ID": "benchmark",
             "AWS_SECRET_ACCESS_KEY": "benchmark",
             "AWS_REGION": "us-east-1",
-            "AWS_ENDPOINT_URL": self.nginx.source_url("", "").rstrip("/"),
+            "AWS_ENDPOINT_URL": self._endpoint,
         }
+        return [f"{name}={text}" for name, text in variables.items()]
 
+    def _ours(self, job: Job, url: str) -> Callable[[Address], list[str]]:
         def command(address: Address) -> list[str]:
-            words = [f"{name}={text}" for name, text in variables.items()]
-            return ["env", *words, *_REMOTE(job, address), "--remote", url]
+            return ["env", *self._variables, *_REMOTE(job, address), "--remote", url]
 
         return command
 

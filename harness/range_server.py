@@ -67,6 +67,8 @@ class RangeRequest:
 class RangeServer:
     """Serves one object at every path, in the running event loop. Use as an async context manager.
 
+    :ivar connections: number of connections so far
+
     :param headers: headers of all responses, besides those of ranges; None removes one
     :param honors_conditions: whether ``If-Match`` is checked
     :param tls: serve https with this context; None: http
@@ -87,6 +89,7 @@ class RangeServer:
         self._tls = tls
         self._tasks: set[asyncio.Task[None]] = set()
         self.requests: list[RangeRequest] = []
+        self.connections = 0
         self.is_changed = False
 
     async def __aenter__(self) -> Self:
@@ -120,6 +123,7 @@ class RangeServer:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        self.connections += 1
         self._tasks.add(task)
         try:
             # Cancelled, asyncio's callback for connections would log an error.

@@ -43,6 +43,9 @@ Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
         (payload.Payload, "write_with_length", "multipart.PartBody sends itself by overriding"),
         (StreamWriter, "transport", "multipart.PartBody reads the connection from"),
         (StreamWriter, "drain", "multipart.PartBody waits for the transport by"),
+        (aiohttp.ClientResponse, "connection", "body_receiver.receive_body takes over"),
+        (aiohttp.StreamReader, "read_nowait", "body_receiver.receive_body takes what has arrived by"),
+        (aiohttp.StreamReader, "feed_eof", "body_receiver.receive_body returns the connection by"),
     ],
     ids=lambda value: value if isinstance(value, str) and " " not in value else "",
 )

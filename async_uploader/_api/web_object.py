@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from http import HTTPStatus
 from typing import Final, Self
 from urllib.parse import unquote
@@ -21,6 +22,7 @@ from async_uploader._sources.remote import unreadable
 from async_uploader._urls import display_url, url_digest
 
 from .base_url import environment_proxy
+from .body_receiver import receive_body
 from .transport_errors import CONNECT_TIMEOUT_SECONDS, translate
 
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})")
@@ -113,7 +115,7 @@ class WebObject:
             return
         raise failure
 
-    async def read(self, offset: int, size_bytes: int) -> AsyncGenerator[bytes, None]:
+    async def read(self, offset: int, size_bytes: int) -> AsyncGenerator[bytes | memoryview, None]:
         """Read a range, in chunks of any size."""
         headers = {"Range": f"bytes={offset}-{offset + size_bytes - 1}"}
         if self._etag is not None:
@@ -122,8 +124,9 @@ class WebObject:
             async with self._get(headers) as response:
                 self._check_status(response)
                 self._check_range(response, offset, size_bytes)
-                async for chunk in response.content.iter_any():
-                    yield chunk
+                async with aclosing(receive_body(response)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
         except (aiohttp.ClientError, OSError, TimeoutError) as exc:
             failure = self._failure(exc)
         else:

@@ -68,6 +68,7 @@ class RangeServer:
     """Serves one object at every path, in the running event loop. Use as an async context manager.
 
     :ivar connections: number of connections so far
+    :ivar sent_bytes: bytes of bodies that the operating system has accepted so far
 
     :param headers: headers of all responses, besides those of ranges; None removes one
     :param honors_conditions: whether ``If-Match`` is checked
@@ -89,7 +90,7 @@ class RangeServer:
         self._tls = tls
         self._tasks: set[asyncio.Task[None]] = set()
         self.requests: list[RangeRequest] = []
-        self.connections = 0
+        self.connections = self.sent_bytes = 0
         self.is_changed = False
 
     async def __aenter__(self) -> Self:
@@ -149,7 +150,7 @@ class RangeServer:
         writer.write(
             "\r\n".join((f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *lines, "", "")).encode("latin-1")
         )
-        return await _send_body(writer, body, fault)
+        return await self._send_body(writer, body, fault)
 
     def _response(
         self, request: Mapping[str, str], fault: SourceFault
@@ -189,24 +190,24 @@ class RangeServer:
         stop = min(total, last + 1 + fault.surplus_bytes + shift)
         return HTTPStatus.PARTIAL_CONTENT, range(min(first + shift, stop - 1), stop), total
 
-
-async def _send_body(writer: asyncio.StreamWriter, body: memoryview, fault: SourceFault) -> bool:
-    shares = [share for share in (fault.cut_after, fault.stall_after) if share is not None]
-    count = int(len(body) * shares[0]) if shares else len(body)
-    for start in range(0, count, _BLOCK_BYTES):
-        block = body[start : min(start + _BLOCK_BYTES, count)]
-        writer.write(block)
+    async def _send_body(self, writer: asyncio.StreamWriter, body: memoryview, fault: SourceFault) -> bool:
+        shares = [share for share in (fault.cut_after, fault.stall_after) if share is not None]
+        count = int(len(body) * shares[0]) if shares else len(body)
+        for start in range(0, count, _BLOCK_BYTES):
+            block = body[start : min(start + _BLOCK_BYTES, count)]
+            writer.write(block)
+            await writer.drain()
+            self.sent_bytes += len(block)
+            if fault.bytes_per_second is not None:
+                await asyncio.sleep(len(block) / fault.bytes_per_second)
         await writer.drain()
-        if fault.bytes_per_second is not None:
-            await asyncio.sleep(len(block) / fault.bytes_per_second)
-    await writer.drain()
-    if fault.stall_after is not None:
-        await asyncio.Event().wait()
-    if fault.cut_after is not None:
-        writer.transport.close()  # after the bytes that are buffered
-        await asyncio.sleep(0.01)
-        return False
-    return True
+        if fault.stall_after is not None:
+            await asyncio.Event().wait()
+        if fault.cut_after is not None:
+            writer.transport.close()  # after the bytes that are buffered
+            await asyncio.sleep(0.01)
+            return False
+        return True
 
 
 def s3_environment(endpoint: str) -> dict[str, str]:

@@ -19,9 +19,11 @@ from async_uploader import (
     SourceError,
     SourceFailed,
     SourceUnavailable,
+    UploadFailed,
     UploadItem,
     UploadOptions,
 )
+from async_uploader._limits import MIB
 from async_uploader._sources import remote
 from async_uploader._sources.store import store_of, translate_error
 from async_uploader.emulator import Emulator
@@ -314,3 +316,17 @@ async def test_bytes_that_waited_long_for_the_rate_limit_are_read_again(
         video = await client.upload(server.url(), fetch="here", part_size=PART)
         assert (await emulator.finished(video.video_id)).sha256 == digest(content)
         assert len(server.requests) == 1 + 2 * 3
+
+
+@pytest.mark.parametrize("kind", ["web", "s3"])
+async def test_a_stalled_service_stops_the_source(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a large part, only the buffers of the connections are read ahead."""
+    size_bytes = 64 * MIB
+    fault = "upload:stall=forever,when=early"
+    async with RangeServer(bytes(size_bytes)) as server, service(fault) as emulator, client_of(emulator) as client:
+        for name, value in server.s3_environment.items():
+            monkeypatch.setenv(name, value)
+        url = server.url() if kind == "web" else "s3://films/movie.mp4"
+        with pytest.raises(UploadFailed):
+            await client.upload(url, fetch="here", part_size=size_bytes, max_attempts=1, stall_timeout=1.0)
+        assert 0 < server.sent_bytes < size_bytes // 2

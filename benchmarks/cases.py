@@ -14,7 +14,7 @@ from .emulated import FAR_CONNECTION_RATE, FAR_RESPONSE_SECONDS, Emulated
 from .nginx import Nginx
 from .peers import Job, Peer, script
 from .peers.curl import curl
-from .remote import RemoteCases
+from .remote import FEW_CONNECTIONS, RemoteCases
 from .sink import Sink
 from .sources import Sources, evict
 from .suite import Case, Entry
@@ -95,6 +95,7 @@ class Bench:
         remote = RemoteCases(sources=self.sources, nginx=self.nginx)
         yield remote.near(self.scale.main_bytes)
         yield remote.far(self.scale.network_bytes)
+        yield remote.far(self.scale.network_bytes, connections=FEW_CONNECTIONS)
         yield self._shared()
         yield self._limited()
         yield self._growth()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from .cases import DEFAULTS, FIXED, MANY, SHARED_LINK_RATE, Scale
-from .remote import READ_ALONE, S3, UPLOAD_ALONE, WEB
+from .remote import FEW_CONNECTIONS, READ_ALONE, REMOTE_FAR, REMOTE_FEW, S3, UPLOAD_ALONE, WEB
 from .suite import Sample, Samples, Spread, ratio, spread
 from .units import MIB
 
@@ -51,8 +51,10 @@ def evaluate(results: Results, scale: Scale) -> list[Goal]:
         _far_official(results),
         _remote(results, "remote", WEB, "Web over TLS, 8 parts of 100 MiB", 1.18),
         _remote(results, "remote", S3, "S3 over TLS, 8 parts of 100 MiB", 1.18),
-        _remote(results, "remote-far", WEB, "Distant web server and service, defaults", 1.15),
-        _remote(results, "remote-far", S3, "Distant S3 and service, defaults", 1.15),
+        _remote(results, REMOTE_FAR, WEB, "Distant web server and service, defaults", 1.15),
+        _remote(results, REMOTE_FAR, S3, "Distant S3 and service, defaults", 1.15),
+        _remote(results, REMOTE_FEW, WEB, f"Distant web server and service, {FEW_CONNECTIONS} connections", 1.15),
+        _remote(results, REMOTE_FEW, S3, f"Distant S3 and service, {FEW_CONNECTIONS} connections", 1.15),
         _remote_memory(results),
         _shared_rate(results, scale),
         _shared_connections(results),

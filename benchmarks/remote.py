@@ -22,6 +22,9 @@ from .suite import Case, Entry
 from .targets import Address, Fixed, Target
 from .units import MIB, size_text
 
+REMOTE_FAR: Final = "remote-far"
+REMOTE_FEW: Final = "remote-far-few"
+FEW_CONNECTIONS: Final = 4
 READ_ALONE: Final = "curl reads the ranges, discards them"
 UPLOAD_ALONE: Final = "ours, a local file"
 WEB: Final = "ours, from the web"
@@ -93,22 +96,28 @@ class RemoteCases:
             entries=entries,
         )
 
-    def far(self, size_bytes: int) -> Case:
-        """Source and service are both far away. The uploader chooses the number of connections."""
+    def far(self, size_bytes: int, *, connections: int | None = None) -> Case:
+        """Source and service are both far away.
+
+        :param connections: number of connections; default: the uploader chooses it. Its choice may need more CPU
+            time than a small machine has, which the servers share. With few connections, only the network counts
+        """
         source = self.sources.file(size_bytes)
-        job = Job(source=source, part_bytes=None, connections=None)
+        job = Job(source=source, part_bytes=None, connections=connections)
         target = self._emulated(connection_rate=FAR_CONNECTION_RATE, latency=FAR_RESPONSE_SECONDS)
         url = self.nginx.source_url("far", source.name)
         entries = [
-            self._reading(url, source, connections=_FAR_READERS, range_bytes=_FAR_RANGE_BYTES),
+            self._reading(url, source, connections=connections or _FAR_READERS, range_bytes=_FAR_RANGE_BYTES),
             self._entry(UPLOAD_ALONE, size_bytes, target, lambda address: _OURS(job, address)),
             self._entry(WEB, size_bytes, target, self._ours(job, url)),
             self._entry(S3, size_bytes, target, self._ours(job, f"s3://far/{source.name}")),
         ]
         rate = f"{size_text(FAR_CONNECTION_RATE)}/s per connection"
+        limit = "" if connections is None else f", {connections} connections"
         return Case(
-            key="remote-far",
-            title=f"{size_text(size_bytes)} from a distant source to a distant service: {rate} on both sides",
+            key=REMOTE_FAR if connections is None else REMOTE_FEW,
+            title=f"{size_text(size_bytes)} from a distant source to a distant service: "
+            f"{rate} on both sides{limit}",
             entries=entries,
         )
 

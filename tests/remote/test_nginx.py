@@ -112,7 +112,7 @@ async def test_a_file_that_is_replaced(nginx: str, content: bytes, run_upload: R
     os.utime(tmp_path / "new", (1, 1))
     async with service("upload,part=2,times=1:stall=forever,when=early") as emulator:
         arguments = ("--part-size", str(PART), "--concurrency", "1", "--stall-timeout", "1")
-        command = asyncio.create_task(run_upload(emulator, f"{nginx}/movie.mp4", "--fetch", "here", *arguments))
+        command = asyncio.ensure_future(run_upload(emulator, f"{nginx}/movie.mp4", "--fetch", "here", *arguments))
         await emulator.wait_for(lambda emulator: any(view.pieces for view in emulator.videos.values()))
         os.replace(tmp_path / "new", path)
         ended = await command

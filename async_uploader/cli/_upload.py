@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 import anyio.to_thread
 
-from async_uploader import Client, UploaderError, events
+from async_uploader import Client, SourceError, UploaderError, events
 from async_uploader._api.credentials import MissingCredentialError
 from async_uploader._catalogue.item import STDIN, Item
 from async_uploader._catalogue.results import open_results, source_key
@@ -47,7 +47,11 @@ async def upload(flags: UploadFlags) -> int:
     """
     split_options(flags.upload_options())  # reports invalid options once, and not for each source
     async with aclosing(Sources(await anyio.to_thread.run_sync(collect_sources, flags))) as sources:
-        await sources.open()
+        try:
+            await sources.open()
+        except SourceError as exc:
+            print_error(exc)
+            return 1  # and not 2, because the store was requested
         await anyio.to_thread.run_sync(check_output_paths, sources.known, flags)
         _check_flags(flags, sources)
         return await _upload(flags, sources)

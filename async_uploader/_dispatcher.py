@@ -18,12 +18,18 @@ class EventDispatcher:
 
     :param source: the source's name
     :param on_event: the upload's own listener, in addition to those of :func:`.events.listen`
+    :ivar is_measured: whether a listener asks what bounds the upload
     """
 
     def __init__(self, source: str, on_event: events.OnEvent | None) -> None:
         self._listeners = [*events.LISTENERS, *([on_event] if on_event else ())]
+        self.is_measured: bool = bool(events.MEASURING)
         self._upload = next(_upload_numbers)
         self._source = source
+
+    def add(self, listener: events.OnEvent) -> None:
+        """Add a listener, which is called before the others."""
+        self._listeners.insert(0, listener)
 
     def emit(self, event: events.UploadEvent) -> None:
         """Call every listener with the event, to which the upload's number, the source and the time are added.

@@ -14,6 +14,7 @@ listener raises ends the upload, as one of ``on_progress`` does.
     ├── RetryScheduled       a request failed and will be retried
     ├── RateLimitWait        a request waits for the account's rate limit
     ├── ConcurrencyChanged   the maximum number of parts in flight
+    ├── UploadMeasured       what bounded the upload; only if a listener asks for it
     └── UploadEnded          the last event
 
 All enumerations are enumerations of strings: ``event.outcome == "stored"`` is the same as
@@ -22,7 +23,7 @@ All enumerations are enumerations of strings: ``event.outcome == "stored"`` is t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Final
@@ -32,6 +33,7 @@ import msgspec
 from ._errors import error_type
 
 __all__ = (
+    "Bound",
     "ConcurrencyChanged",
     "ContainerReady",
     "ContainerState",
@@ -46,6 +48,7 @@ __all__ = (
     "UploadBegan",
     "UploadEnded",
     "UploadEvent",
+    "UploadMeasured",
     "UploadOutcome",
     "listen",
 )
@@ -107,6 +110,33 @@ class UploadOutcome(StrEnum):
     FINISHED = "finished"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+
+class Bound(StrEnum):
+    """What bounds an upload: what its connections, or its next part, wait for."""
+
+    #: The account's rate limit.
+    RATE_LIMIT = "rate limit"
+    #: The option ``limit_rate``.
+    BANDWIDTH_LIMIT = "bandwidth limit"
+    #: The caller paused the upload.
+    PAUSE = "pause"
+    #: Bytes of the source: a disk, a stream or an object store.
+    SOURCE = "source"
+    #: A processor for the event loop, which also encrypts.
+    CPU = "CPU"
+    #: The network as a whole: more connections were not faster.
+    LINK = "link"
+    #: The throughput of each connection: more connections were faster, up to the largest possible number.
+    CONNECTIONS = "connections"
+    #: The network. Whether more connections would be faster was not measured, or it is not clear.
+    NETWORK = "network"
+    #: The service: new connections, and responses to requests that it has received.
+    SERVICE = "service"
+    #: Waits before retries of failed requests.
+    BACKOFF = "backoff"
+    #: Other uploads that use the same upload slots.
+    OTHER_UPLOADS = "other uploads"
 
 
 class ContainerState(StrEnum):
@@ -262,6 +292,22 @@ class ConcurrencyChanged(UploadEvent, frozen=True, kw_only=True):
     concurrency: int
 
 
+class UploadMeasured(UploadEvent, frozen=True, kw_only=True):
+    """What bounded the upload, by samples of what its connections waited for; before :class:`UploadEnded`.
+
+    Only reported if a listener was registered with ``listen(..., measure=True)``. Otherwise nothing is measured.
+
+    :ivar seconds: duration of the measurement
+    :ivar shares: share of this time by bound, the largest first; together 1
+    :ivar receive_window_share: share of the time with data in flight in which the receiver's window was full, and
+        so the receiver was slow, not the network; None if unknown
+    """
+
+    seconds: float
+    shares: Mapping[Bound, float]
+    receive_window_share: float | None = None
+
+
 class UploadEnded(UploadEvent, frozen=True, kw_only=True):
     """The last event of an upload.
 
@@ -294,14 +340,22 @@ OnEvent = Callable[[UploadEvent], object]
 LISTENERS: Final[list[OnEvent]] = []
 
 
+#: Those for which uploads are measured.
+MEASURING: Final[list[OnEvent]] = []
+
+
 @contextmanager
-def listen(listener: OnEvent) -> Iterator[None]:
+def listen(listener: OnEvent, *, measure: bool = False) -> Iterator[None]:
     """Report the events of all uploads that start in this process inside the ``with`` block.
 
     :param listener: called with each event
+    :param measure: also measure what bounds each upload, and report it as :class:`UploadMeasured` (default: False)
     """
-    LISTENERS.append(listener)
+    lists = (LISTENERS, MEASURING) if measure else (LISTENERS,)
+    for listeners in lists:
+        listeners.append(listener)
     try:
         yield
     finally:
-        LISTENERS.remove(listener)
+        for listeners in lists:
+            listeners.remove(listener)

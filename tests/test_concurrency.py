@@ -256,3 +256,30 @@ def test_noise_of_a_busy_machine_does_not_prevent_growth(condition: str) -> None
     network = Network(connection_rate=MIB, noise=(condition, "50 MiB/s"))
     runs = [simulate(network, size_bytes=SIZE, part_bytes=PART, seed=seed, max_seconds=12) for seed in range(8)]
     assert sum(run.peak_connections >= 24 for run in runs) >= 6
+
+
+@pytest.mark.parametrize(
+    ("network", "answer"),
+    [
+        ("distant server, 25 MiB/s per connection", True),
+        ("distant server, real round trips", True),
+        ("slow connections", True),
+        ("shared link of 50 MiB/s", False),
+        ("shared link, real round trips", False),
+        ("home uplink of 2 MiB/s", False),
+        ("one fast connection", False),
+        ("link that slows down", False),
+    ],
+)
+def test_whether_more_connections_are_worthwhile(network: str, answer: bool) -> None:
+    """Each connection has its own limit, or all share one."""
+    size_bytes = 8 * GIB if NETWORKS[network].link_rate > 100 * MIB else 512 * MIB
+    run = simulate(NETWORKS[network], size_bytes=size_bytes, max_seconds=9.0)
+    assert run.are_more_worthwhile is answer
+
+
+def test_whether_more_connections_are_worthwhile_is_unknown_without_a_comparison() -> None:
+    controller = ConcurrencyController(ConcurrencyPolicy(settle_seconds=0.0, measure_seconds=1.0))
+    for second in range(100):
+        assert controller.are_more_worthwhile is None
+        controller.step(second, moved_bytes=second * 2.0, busy=2, most=2)

@@ -32,6 +32,7 @@ from async_uploader._flow.bandwidth import Bandwidth
 from async_uploader._flow.tcp_info import tcp_info
 from async_uploader._limits import KIB, MIB
 from async_uploader._sources.protocol import Reader
+from async_uploader.events import Bound
 
 from .part_request import PartObserver
 
@@ -118,6 +119,8 @@ class PartBody(payload.Payload):
         #: Bytes that the peer has received, for the throughput meter: by the kernel's count, if available.
         self.delivered_bytes: int = 0
         self.acked_before_bytes: int = 0
+        #: What it waits for. Once it is written, the kernel may still be sending it.
+        self.waits_for: Bound = Bound.SERVICE
         #: Whether the source ends a read that stalls.
         self.limits_waits: bool = False
         #: Waits while the upload is paused.
@@ -179,6 +182,7 @@ class PartBody(payload.Payload):
                 await asyncio.sleep(self._hold_seconds)
             await self._write_part(writer, transport)
             await writer.write(self._tail)
+            self.waits_for = Bound.SERVICE
         except BaseException as exc:
             if isinstance(exc, UploaderError):
                 self.failure = exc
@@ -230,19 +234,24 @@ class PartBody(payload.Payload):
         if self.wait_while_paused is not None:
             began_at = asyncio.get_running_loop().time()
             self._is_paused = True
+            self.waits_for = Bound.PAUSE
             await self.wait_while_paused()
             self._is_paused = False
             self._was_paused |= asyncio.get_running_loop().time() - began_at > _SHORT_PAUSE_SECONDS
         if self._bandwidth is not None:
+            self.waits_for = Bound.BANDWIDTH_LIMIT
             await self._bandwidth.take(count_bytes)
         self.is_held_back = False
+        self.waits_for = Bound.NETWORK
 
     async def _read(self, block: memoryview) -> int:
         self.is_waiting_for_source = self.limits_waits
+        self.waits_for = Bound.SOURCE
         try:
             return await self._reader.readinto(block)
         finally:
             self.is_waiting_for_source = False
+            self.waits_for = Bound.NETWORK
 
 
 def _is_tls(transport: asyncio.WriteTransport) -> bool:

@@ -85,6 +85,8 @@ class ConcurrencyController:
         # The usual throughput in the steady state.
         self._usual: Sample | None = None
         self._is_reduced_by_failures = False
+        # The result of the last increase or probe.
+        self._was_gain_worthwhile: bool | None = None
         self._settled_at = -math.inf
         self._may_be_in_slow_start = False
         self._failures = Failures(policy)
@@ -104,6 +106,13 @@ class ConcurrencyController:
     def is_growing(self) -> bool:
         """Whether the number of connections is still being established, so that :meth:`step` is urgent."""
         return self._state in _ADAPTING
+
+    @property
+    def are_more_worthwhile(self) -> bool | None:
+        """Whether more connections than now would be faster; None if that was not measured, or not yet."""
+        if self.is_growing or self._is_reduced_by_failures or self._was_gain_worthwhile is None:
+            return None
+        return self._was_gain_worthwhile and self.connections >= self._most
 
     def step(
         self,
@@ -161,7 +170,7 @@ class ConcurrencyController:
         self._restart(now)
         is_old = now - self._settled_at > self._policy.keep_seconds
         if not self.is_growing and (is_old or self._is_reduced_by_failures):
-            self._is_reduced_by_failures, self._usual = False, None
+            self._is_reduced_by_failures, self._usual, self._was_gain_worthwhile = False, None, None
             self._use(now, self._policy.steps[0], State.BASELINE)
 
     def connection_failed(self, now: float) -> None:
@@ -308,6 +317,9 @@ class ConcurrencyController:
         later = samples.rates[self._policy.samples_until_settled // 2 :]
         is_clear = samples.is_clear and self._reference.is_clear
         gain = self._gain(sum(later) / len(later) if is_clear else samples.ceiling().lower)
+        if self.connections > self._reference.connections:
+            share = (gain - 1) / (self.connections / self._reference.connections - 1)
+            self._was_gain_worthwhile = share >= self._policy.worthwhile_share
         justified = math.ceil(self._reference.connections * gain * self._policy.spare)
         justified = max(1, min(self.connections, justified))
         self._settled_at = now
@@ -363,6 +375,8 @@ class ConcurrencyController:
         elif is_sure:
             self._settled_at = now
             fewer_suffice = self.connections < others and share < policy.worthwhile_probe_share
+            if self.connections != others:
+                self._was_gain_worthwhile = self.connections < others and not fewer_suffice
             self._use(now, self.connections if fewer_suffice else others, State.STEADY)
 
     def _is_probe_worthwhile(self, share: float, *, is_sure: bool) -> bool:

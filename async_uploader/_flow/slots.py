@@ -59,6 +59,16 @@ class UploadSlots:
         return self._controller is not None
 
     @property
+    def idle(self) -> int:
+        """Number of free slots that a worker could use."""
+        return max(0, min(int(self._slots.total_tokens), self.ready_workers.count) - self._slots.borrowed_tokens)
+
+    @property
+    def are_more_worthwhile(self) -> bool | None:
+        """Whether more connections were or would be faster, by the controller's measurements; None if unknown."""
+        return self._controller.are_more_worthwhile if self._controller is not None else None
+
+    @property
     def active_uploads(self) -> int:
         """Number of uploads in progress."""
         return self._uploads.count

@@ -18,6 +18,9 @@ from msgspec import Struct
 _SIZE_BYTES: Final = 152
 _LAYOUT: Final = struct.Struct("=24xI92xQQ8xII")
 _UNKNOWN: Final = 0xFFFFFFFF
+# tcpi_busy_time and tcpi_rwnd_limited in microseconds (since Linux 4.10).
+_TIMES_OFFSET_BYTES: Final = 168
+_TIMES_LAYOUT: Final = struct.Struct("=QQ")
 
 
 class TcpInfo(Struct, frozen=True):
@@ -53,3 +56,30 @@ def tcp_info(transport: asyncio.WriteTransport) -> TcpInfo | None:
         received_bytes=received_bytes,
         is_drained=not (unacked_segments or unsent_bytes),
     )
+
+
+class SendTimes(Struct, frozen=True):
+    """Times of a connection since it was opened.
+
+    :ivar busy_seconds: with data in flight
+    :ivar receiver_seconds: of these, the time in which the receiver's window was full
+    """
+
+    busy_seconds: float
+    receiver_seconds: float
+
+
+def send_times(transport: asyncio.WriteTransport) -> SendTimes | None:
+    """Read the times of a connection; None if it is closing or the system has none."""
+    connection = transport.get_extra_info("socket")
+    if sys.platform != "linux" or connection is None or transport.is_closing():
+        return None
+    size_bytes = _TIMES_OFFSET_BYTES + _TIMES_LAYOUT.size
+    try:
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size_bytes)
+    except OSError:
+        return None
+    if len(info) < size_bytes:
+        return None
+    busy_microseconds, receiver_microseconds = _TIMES_LAYOUT.unpack_from(info, _TIMES_OFFSET_BYTES)
+    return SendTimes(busy_microseconds / 1e6, receiver_microseconds / 1e6)

@@ -8,6 +8,8 @@ from collections import deque
 from functools import partial
 from typing import Final, Protocol
 
+from async_uploader.events import Bound
+
 from .slow_connections import SlowConnectionPolicy, SlowConnections
 from .tcp_info import tcp_info
 
@@ -23,10 +25,12 @@ class BodyInTransit(Protocol):
 
     :ivar delivered_bytes: bytes that the peer has received
     :ivar acked_before_bytes: bytes that the connection had delivered before this body
+    :ivar waits_for: what it waits for
     """
 
     delivered_bytes: int
     acked_before_bytes: int
+    waits_for: Bound
 
     @property
     def transport(self) -> asyncio.WriteTransport | None:

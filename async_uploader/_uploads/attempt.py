@@ -38,6 +38,8 @@ class PartAttempt:
         self._meter = meter
         self._can_be_replaced = can_be_replaced
         self._began_at_seconds: float | None = None
+        #: The body in transit.
+        self.body: BodyInTransit | None = None
         self._local_port: int | None = None
         # Includes bytes of bodies that were sent again: they used the network, too.
         self._sent_bytes = 0
@@ -53,6 +55,7 @@ class PartAttempt:
         """See :class:`~async_uploader._api.part_request.PartObserver`."""
         self._progress.follow_body(self._part.number, partial(self._meter.delivered_bytes, body))
         self._meter.add(current_time(), body)
+        self.body = body
 
     def sent(self, count_bytes: int) -> None:
         """See :class:`~async_uploader._api.part_request.PartObserver`."""
@@ -69,6 +72,7 @@ class PartAttempt:
     def body_ended(self, body: BodyInTransit) -> None:
         """See :class:`~async_uploader._api.part_request.PartObserver`."""
         self._meter.remove(current_time(), body)
+        self.body = None
         self._local_port = body.local_port or self._local_port
 
     def end(self, outcome: Outcome | None, error: Exception | None = None) -> None:

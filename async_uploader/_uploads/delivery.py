@@ -17,10 +17,11 @@ from async_uploader._api.part_request import PartRequest
 from async_uploader._api.responses import PartResponse
 from async_uploader._api.service import byte_range, part_range
 from async_uploader._errors import ApiError, SlowConnectionError, UploaderError
+from async_uploader._flow.throughput import BodyInTransit
 from async_uploader._options import MAX_CONCURRENCY
 from async_uploader._outcome import ALREADY_COMPLETE, Outcome, classify, is_complete, received_parts
 from async_uploader._sources.protocol import PartSource
-from async_uploader.events import Operation, RequestKind
+from async_uploader.events import Bound, Operation, RequestKind
 
 from . import errors
 from .attempt import PartAttempt
@@ -47,17 +48,28 @@ class PartDelivery:
         self._state = state
         self._has_slot = False
         self._attempts = 0
+        self._attempt_in_progress: PartAttempt | None = None
+        #: What it waits for, unless a body is in transit.
+        self.waits_for: Bound = Bound.OTHER_UPLOADS
         # An earlier attempt may have stored the part: a refusal as a duplicate then means success.
         self._maybe_received = state.is_resumed
         # An attempt of this delivery ended with an unknown outcome.
         self._is_unknown = False
 
+    @property
+    def body(self) -> BodyInTransit | None:
+        """The body that is being sent."""
+        return self._attempt_in_progress.body if self._attempt_in_progress is not None else None
+
     async def acquire_slot(self) -> None:
         """Wait until the upload is not paused, and one more part may be in flight."""
         if (control := self._job.options.control) is not None:
+            self.waits_for = Bound.PAUSE
             await control.wait_until_resumed()
+        self.waits_for = Bound.OTHER_UPLOADS
         await self._job.slots.acquire(self)
         self._has_slot = True
+        self.waits_for = Bound.SERVICE
 
     def _release_slot(self) -> None:
         if self._has_slot:
@@ -69,9 +81,11 @@ class PartDelivery:
 
         :raises UploaderError: the part cannot be delivered
         """
+        self._state.deliveries.add(self)
         try:
             await self._record(await self._send_with_retries())
         finally:
+            self._state.deliveries.discard(self)
             self._release_slot()
 
     async def _send_with_retries(self) -> PartResponse | None:
@@ -90,6 +104,7 @@ class PartDelivery:
     async def _back_off(self, seconds: float) -> None:
         """Wait before a retry. Other parts, or other uploads, can use the slot meanwhile."""
         self._release_slot()
+        self.waits_for = Bound.BACKOFF
         await anyio.sleep(seconds)
         await self.acquire_slot()
 
@@ -118,7 +133,9 @@ class PartDelivery:
         send = partial(self._send, attempt)
         rate_limited = self._job.slots.rate_limited.incremented()
         try:
+            self.waits_for = Bound.SOURCE
             async with self._source.prefetch():  # a slow source does not hold a turn in the rate limit
+                self.waits_for = Bound.RATE_LIMIT
                 response = await self._context.retries.run_once(RequestKind.UPLOAD, send, waiting=rate_limited)
         except UploaderError as exc:
             if await self._is_stored_despite(exc, attempt):
@@ -132,6 +149,7 @@ class PartDelivery:
 
     async def _send(self, attempt: PartAttempt) -> PartResponse:
         attempt.begin()
+        self.waits_for, self._attempt_in_progress = Bound.SERVICE, attempt
         request = PartRequest(
             source=self._source,
             content_range=self._content_range(),

@@ -53,6 +53,8 @@ from .transfer import Transfer
 if TYPE_CHECKING:
     from async_uploader._resume.points import ResumePoint
 
+    from .measurement import Measurement
+
 log: Final = logging.getLogger("async_uploader")
 
 # Another process may delete the container because there is an older one. After this many, there is another cause.
@@ -73,6 +75,7 @@ class Upload:
         self._was_complete = False
         # Of the bytes that this run has sent, with `checksum`.
         self._sha256: str | None = None
+        self._measurement = _measurement(job) if context.events.is_measured else None
 
     async def run(self) -> Video:
         """Upload the source, and emit the first and the last event.
@@ -82,6 +85,8 @@ class Upload:
         :raises UploadFailed: the container exists, but filling it failed
         """
         plan, slots, events = self._job.plan, self._job.slots, self._context.events
+        if self._measurement is not None:
+            self._measurement.begin(events)
         try:
             events.emit(
                 UploadBegan(
@@ -94,13 +99,19 @@ class Upload:
             )
             video = await self._upload_or_resume()
         except BaseException as exc:
+            self._report_measurement()
             events.emit(self._ended_by(exc))
             raise
+        self._report_measurement()
         is_recorded = self._context.resume is not None and self._context.resume.is_recorded
         events.emit(
             UploadEnded(video_id=video.video_id, outcome=UploadOutcome.FINISHED, error=None, resumable=is_recorded)
         )
         return video
+
+    def _report_measurement(self) -> None:
+        if self._measurement is not None:
+            self._context.events.emit(self._measurement.end())
 
     async def _upload_or_resume(self) -> Video:
         resume = self._context.resume
@@ -208,6 +219,8 @@ class Upload:
                 part_bytes=job.plan.part_bytes,
                 received=state.received,
             )
+        if self._measurement is not None:
+            self._measurement.follow(state)
         video = await Transfer(job, self._context, state).run()
         self._sha256 = state.sha256
         return video
@@ -267,6 +280,12 @@ class Upload:
             container=self._container_state,
             advice=self._advice,
         )
+
+
+def _measurement(job: Job) -> Measurement:
+    from .measurement import Measurement  # noqa: PLC0415 - few uploads are measured
+
+    return Measurement(job)
 
 
 def _resumed(job: Job, point: ResumePoint, *, is_shared: bool) -> Job:

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from async_uploader._counter import Counter
+from async_uploader._flow.throughput import BodyInTransit
 from async_uploader._models import Video
 from async_uploader._plan import Part
 from async_uploader._progress import ProgressTracker
-from async_uploader.events import ContainerReady
+from async_uploader.events import Bound, ContainerReady
 
 from .job import Job
+
+
+class PartInFlight(Protocol):
+    """A part that is sent, or waits for its retry.
+
+    :ivar waits_for: what it waits for, unless a body is in transit
+    """
+
+    waits_for: Bound
+
+    @property
+    def body(self) -> BodyInTransit | None:
+        """The body that is being sent."""
+        ...
 
 
 class TransferState:
@@ -25,6 +42,8 @@ class TransferState:
     :ivar sha256: of the source, in hexadecimal, once all parts are sent; None without ``checksum``
     :ivar failed_part: the first part that failed
     :ivar sending: the number of part requests in progress
+    :ivar deliveries: the parts in flight, and those that wait for a retry
+    :ivar next_part_waits_for: what the next part waits for; None if no part waits
     """
 
     def __init__(
@@ -46,6 +65,8 @@ class TransferState:
         self.sha256: str | None = None
         self.failed_part: Part | None = None
         self.sending = Counter()
+        self.deliveries: set[PartInFlight] = set()
+        self.next_part_waits_for: Bound | None = None
         self._part_bytes = job.plan.part_bytes
         self.progress = ProgressTracker(total_bytes=job.plan.total_bytes, parts_total=job.plan.parts_total)
         for part in job.plan.parts() if received else ():

@@ -18,7 +18,7 @@ from async_uploader._cancelled import is_being_cancelled
 from async_uploader._models import Video
 from async_uploader._progress import ProgressReporter
 from async_uploader._sources.protocol import PartSource
-from async_uploader.events import ConcurrencyChanged
+from async_uploader.events import Bound, ConcurrencyChanged
 
 from . import errors
 from .completion import Completion
@@ -130,12 +130,18 @@ class Transfer:
         The lock admits one worker at a time, so that parts are sent in order and at most one is read ahead.
         """
         async with self._next_part:
-            source = await anext(parts)
+            self._state.next_part_waits_for = Bound.SOURCE
+            try:
+                source = await anext(parts)
+            finally:
+                self._state.next_part_waits_for = None
             part, progress = source.part, self._state.progress
             if self._checksum is not None:
                 self._checksum.allow(part.number)
             if progress.parts_total is None and part.last:
                 progress.set_totals(total_bytes=part.end, parts_total=part.number)
             delivery = PartDelivery(source, job=self._job, context=self._context, state=self._state)
+            self._state.next_part_waits_for = Bound.OTHER_UPLOADS
             await delivery.acquire_slot()
+            self._state.next_part_waits_for = None
             return delivery

@@ -13,6 +13,7 @@ from async_uploader import ConfigurationError, events
 from async_uploader._catalogue.os_errors import describe_os_error
 from async_uploader._catalogue.output_file import OutputFile
 
+from ._bounds import bound_sentence
 from ._output import print_error, print_message
 
 # Browsers are slow with larger pages. Further uploads are only counted.
@@ -62,7 +63,7 @@ async def write_report(path: Path, *, quiet: bool) -> AsyncIterator[None]:
     file = await anyio.to_thread.run_sync(open_report, path)
     recorder = ReportRecorder()
     try:
-        with events.listen(recorder):
+        with events.listen(recorder, measure=True):
             yield
     finally:
         if recorder.timelines:
@@ -80,6 +81,8 @@ async def _write(recorder: ReportRecorder, file: OutputFile, *, quiet: bool) -> 
     else:
         if not quiet:
             print_message(f"Report: {file.path}")
+            if (sentence := bound_sentence(list(recorder.timelines.values()))) is not None:
+                print_message(sentence)
 
 
 def open_report(path: Path) -> OutputFile:

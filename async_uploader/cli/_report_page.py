@@ -16,6 +16,7 @@ from plotly.offline import get_plotlyjs
 from async_uploader import __version__, events
 from async_uploader._units import format_size
 
+from ._bounds import bound_rows, bound_sentence
 from ._report_figure import Span, Timeline, build_figure, events_of, merged
 
 _TEMPLATE: Final = Path(__file__).with_name("_report.html")
@@ -82,6 +83,8 @@ def _overview(timelines: Sequence[Timeline], omitted: int) -> str:
     if len(timelines) == 1:
         return table
     figure = f'<div class="figure" data-figure="{len(timelines)}"></div>'
+    sentence = bound_sentence(timelines)
+    table = (f"<p>{html.escape(sentence)}</p>" if sentence else "") + table
     return f'{table}<details id="all" open><summary>All uploads</summary>{figure}</details>'
 
 
@@ -100,10 +103,14 @@ def _summary(timeline: Timeline) -> tuple[str, ...]:
 def _section(number: int, timeline: Timeline, *, is_open: bool) -> str:
     error = _error(timeline)
     failure = f'<p class="error">{_escape(error)}</p>' if error else ""
+    sentence = bound_sentence([timeline])
+    bound = f"<p>{html.escape(sentence)}</p>" if sentence else ""
     tables = _table("Plan", _plan_rows(timeline)) + _table("Result", _result_rows(timeline))
+    if sentence:
+        tables += _table("Bound by", bound_rows([timeline]))
     opened = " open" if is_open else ""
     return (
-        f'<details id="upload-{number}"{opened}><summary>{_escape(timeline[0].source)}</summary>{failure}'
+        f'<details id="upload-{number}"{opened}><summary>{_escape(timeline[0].source)}</summary>{failure}{bound}'
         f'<div class="tables">{tables}</div><div class="figure" data-figure="{number}"></div></details>'
     )
 

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from playwright.sync_api import sync_playwright
 
 from async_uploader import ConfigurationError, SourceError, events
+from async_uploader.cli._bounds import bound_rows, bound_sentence
 from async_uploader.cli._report import MAX_UPLOADS, ReportRecorder, open_report
 from async_uploader.cli._report_page import render_page
 from async_uploader.emulator import Fault
@@ -50,9 +51,11 @@ def test_report_of_an_upload(start_service: StartService, cli: Cli, make_file: M
         path = make_file("movie.mp4", 22 * MIB)
         done = cli("upload", path, "--part-size=5MiB", "--report=r.html", **settings)
     assert done.returncode == 0, done.stderr
-    assert "Report: r.html\n" in done.stderr
     text = (tmp_path / "r.html").read_text()
     assert KEY not in text
+    sentence = re.search(r"Report: r\.html\n(Bound by: .+ \(\d+ % of the time\))\n", done.stderr)
+    assert sentence, done.stderr
+    assert f"<p>{sentence[1]}</p>" in text
     (figure,) = figures_of(text)
     traces = {trace["name"]: trace for trace in figure["data"]}
     assert len(traces["stored"]["x"]) == 5
@@ -250,3 +253,27 @@ def test_names_that_are_not_utf8_and_streams() -> None:
     assert text.encode()
     assert cells_of(text)["size"] == "unknown at the start"
     assert "The upload had not ended when the report was written." in text
+
+
+def test_sentences_about_bounds() -> None:
+    """The largest bound of all uploads together, in the words of the command line."""
+    first = events.UploadMeasured(
+        upload=1, seconds=1.0, shares={events.Bound.SOURCE: 1.0}, receive_window_share=0.25
+    )
+    second = events.UploadMeasured(
+        upload=2, seconds=3.0, shares={events.Bound.BANDWIDTH_LIMIT: 0.8266, events.Bound.SOURCE: 0.1734}
+    )
+    assert bound_sentence([]) is None
+    assert bound_sentence([[]]) is None
+    assert bound_sentence([[first]]) == "Bound by: source (100 % of the time)"
+    assert bound_sentence([[first], [second]]) == "Bound by: --limit-rate (62 % of the time)"
+    rows = dict(bound_rows([[first]]))
+    assert rows["source"].startswith("100 %: waiting for bytes")
+    assert rows["receive window full"] == "25 % of the time with data in flight"
+    assert set(dict(bound_rows([[first], [second]]))) == {"--limit-rate", "source"}
+
+
+def test_every_bound_is_explained() -> None:
+    for bound in events.Bound:
+        (row,) = bound_rows([[events.UploadMeasured(seconds=1.0, shares={bound: 1.0})]])
+        assert row[1].startswith("100 %: ")

@@ -255,6 +255,9 @@ def seen_events(event: events.UploadEvent) -> None:
         case events.UploadEnded():
             assert_type(event.outcome, events.UploadOutcome)
             assert_type(event.container, events.ContainerState | None)
+        case events.UploadMeasured():
+            assert_type(event.shares, Mapping[events.Bound, float])
+            assert_type(event.receive_window_share, float | None)
         case events.UploadBegan(total_bytes=total_bytes):
             assert_type(total_bytes, int | None)
         case _:
@@ -262,7 +265,7 @@ def seen_events(event: events.UploadEvent) -> None:
 
 
 def listeners(listener: events.OnEvent) -> None:
-    with events.listen(listener), events.listen(seen_events):
+    with events.listen(listener), events.listen(seen_events, measure=True):
         pass
 
 

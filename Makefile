@@ -8,7 +8,7 @@ PIP_OPTIONS :=
 
 .NOTPARALLEL:
 .PHONY: help demo test test-all test-lowest lint imports types chromium tests docs dist test-dist test-wheel soak \
-    bench bench-full clean
+    bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,12 +93,8 @@ $(BIN)/.bench $(BIN)/.docs $(BIN)/.dist $(BIN)/.lowest: $(BIN)/.%: $(BIN)/.ready
 	$(BIN)/python -m pip install --quiet --group $*
 	@touch $@
 
-bench: $(BIN)/.bench  ## measure the goals and compare with other clients, in about 20 minutes (needs nginx and curl)
-	$(BIN)/python -m benchmarks
-
-bench-full: $(BIN)/.bench  ## the same, and more sizes, connections, files and streams
-	$(BIN)/python -m benchmarks --full
-	$(BIN)/python -m benchmarks.stream_memory --full
+bench: $(BIN)/.bench  ## measure the goals, and compare with the committed results, in 10 minutes (needs nginx and curl)
+	$(BIN)/python -m benchmarks $(BENCH_OPTIONS)
 
 docs: $(BIN)/.docs  ## build the documentation in site/; warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -5,20 +5,23 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
+
+from harness.shaped_link import why_no_shaped_link
 
 from .emulated import FAR_CONNECTION_RATE, FAR_RESPONSE_SECONDS, Emulated
 from .nginx import Nginx
 from .peers import Job, Peer, script
 from .peers.curl import curl
 from .remote import FEW_CONNECTIONS, RemoteCases
+from .shaped import Shaped
 from .sink import Sink
 from .sources import Sources, evict
 from .suite import Case, Entry
-from .targets import Target
+from .targets import Address, Loaded, Target
 from .units import GIB, KIB, MIB, size_text
 
 OURS: Final = script("ours")
@@ -26,35 +29,55 @@ OFFICIAL: Final = script("official")
 TUTORIAL: Final = script("tutorial")
 STDLIB: Final = script("stdlib")
 
+OFFICIAL_CLIENT: Final = "official client"
+CURL: Final = "curl -Z, 4 connections"
 FIXED: Final = "ours, 4 connections"
 MANY: Final = "ours, 32 connections"
 DEFAULTS: Final = "ours, defaults"
+CHECKSUM: Final = "ours, --checksum"
+STREAM: Final = "ours, a stream"
+LIMITED: Final = "ours, --limit-rate 50 MiB/s"
+PYTHON: Final = "Python"
 
 SHARED_LINK_RATE: Final = 50 * MIB
+LINK_RATES: Final = (2 * MIB, 8 * MIB, SHARED_LINK_RATE)
+LIMIT_RATE: Final = 50 * MIB
 RATE_LIMIT: Final = 100
 LIMITED_PARTS: Final = 201
 _PROTOCOLS: Final = {"TLS": "TLS", "plain": "plain HTTP"}
 _PART_BYTES: Final = 50 * MIB
 _SMALL_PART_BYTES: Final = 5 * MIB
 _SMALL_FILE_BYTES: Final = 64 * KIB
+_SLOW_RUNS: Final = 2
+_STARTUPS: Final = 3
+_MANY_FILES: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scale:
     """The sizes of the cases.
 
-    :param growth: file sizes, from the smallest to the largest
+    :param main_bytes: the file that is compared with other clients
+    :param middle_bytes: a file for which start-up matters
+    :param link_seconds: uploads over shared links are cancelled after this time
+    :param files: numbers of small files
     :param window_seconds: the rate limit window; shorter than the service's minute
+    :param growth: file sizes, from the smallest to the largest; empty: not measured
+    :param connections: numbers of connections; empty: not measured
+    :param has_all: whether to measure further clients, targets and distant sources, too
     """
 
-    runs: int = 5
-    main_bytes: int = 2 * GIB
+    runs: int = 3
+    main_bytes: int = 4 * GIB
+    middle_bytes: int = 1 * GIB
     network_bytes: int = 512 * MIB
     cold_bytes: int = 512 * MIB
-    growth: tuple[int, ...] = (1 * GIB, 16 * GIB)
+    link_seconds: float = 6.0
+    files: tuple[int, ...] = (1_000, 10_000)
+    window_seconds: float = 4.0
+    growth: tuple[int, ...] = ()
     connections: tuple[int, ...] = ()
-    files: tuple[int, ...] = ()
-    window_seconds: float = 6.0
+    has_all: bool = False
 
     @property
     def limit_bound_seconds(self) -> float:
@@ -63,13 +86,14 @@ class Scale:
 
 
 QUICK: Final = Scale(
-    runs=3, main_bytes=256 * MIB, network_bytes=128 * MIB, cold_bytes=128 * MIB, growth=(128 * MIB, 512 * MIB),
-    window_seconds=2.0,
+    runs=2, main_bytes=256 * MIB, middle_bytes=128 * MIB, network_bytes=64 * MIB, cold_bytes=128 * MIB,
+    link_seconds=2.0, files=(20,), window_seconds=2.0,
 )  # fmt: skip
 USUAL: Final = Scale()
 FULL: Final = Scale(
-    growth=(1 * GIB, 4 * GIB, 16 * GIB), connections=(1, 2, 4, 8, 16, 32, 64), files=(1, 10, 100, 1_000, 10_000)
-)
+    runs=5, growth=(1 * GIB, 4 * GIB, 16 * GIB), connections=(1, 2, 4, 8, 16, 32, 64),
+    files=(1, 10, 100, 1_000, 10_000), window_seconds=6.0, has_all=True,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,68 +108,88 @@ class Bench:
 
     def cases(self) -> Iterator[Case]:
         """All cases, the most important ones first. Each creates its sources when it is reached."""
+        scale = self.scale
         yield self._startup()
         for transport, target in (("TLS", self.sink.tls), ("plain", self.sink.plain)):
-            yield self._peers(
-                f"sink-{transport}", f"{_PROTOCOLS[transport]} to a server that discards the bytes", target
-            )
-        for transport, target in (("TLS", self.nginx.tls), ("plain", self.nginx.plain)):
-            yield self._peers(f"nginx-{transport}", f"{_PROTOCOLS[transport]} to nginx", target, has_tutorial=True)
+            title = f"{_PROTOCOLS[transport]} to a server that discards the bytes"
+            yield self._peers(f"sink-{transport}", title, target, has_official=transport == "plain")
+        yield self._options()
+        if scale.has_all:
+            for transport, target in (("TLS", self.nginx.tls), ("plain", self.nginx.plain)):
+                title = f"{_PROTOCOLS[transport]} to nginx"
+                yield self._peers(f"nginx-{transport}", title, target, has_tutorial=True)
         yield self._far()
         remote = RemoteCases(sources=self.sources, nginx=self.nginx)
-        yield remote.near(self.scale.main_bytes)
-        yield remote.far(self.scale.network_bytes)
-        yield remote.far(self.scale.network_bytes, connections=FEW_CONNECTIONS)
+        yield replace(remote.near(scale.network_bytes), max_runs=None if scale.has_all else _SLOW_RUNS)
+        if scale.has_all:
+            yield remote.far(scale.network_bytes)
+            yield remote.far(scale.network_bytes, connections=FEW_CONNECTIONS)
         yield self._shared()
+        yield self._paced()
         yield self._limited()
-        yield self._growth()
         yield self._cold()
-        if self.scale.connections:
+        yield from map(self._files, scale.files)
+        if scale.growth:
+            yield self._growth()
+        if scale.connections:
             yield self._connections()
-        if self.scale.files:
-            yield self._files()
 
     def _startup(self) -> Case:
-        one_byte = self.sources.file(1)
-        upload = [sys.executable, "-m", "async_uploader", "upload", str(one_byte), "--no-resume"]
+        upload = [sys.executable, "-m", "async_uploader", "upload", str(self.sources.file(1)), "--no-resume"]
+        programs = {"import aiohttp": "import aiohttp", "import async_uploader": "import async_uploader"}
+        programs["import its Client"] = "from async_uploader import Client"
+        commands = {name: [sys.executable, "-c", program] for name, program in ({PYTHON: ""} | programs).items()}
         return Case(
             key="startup",
             title="Start-up (whole process)",
             entries=[
-                Entry(name="Python", target=self.sink.tls, command=lambda _: [sys.executable, "-c", ""]),
-                Entry(
-                    name="import aiohttp",
-                    target=self.sink.tls,
-                    command=lambda _: [sys.executable, "-c", "import aiohttp"],
-                ),
-                Entry(
-                    name="import async_uploader",
-                    target=self.sink.tls,
-                    command=lambda _: [sys.executable, "-c", "import async_uploader"],
-                ),
-                Entry(
-                    name="import its Client",
-                    target=self.sink.tls,
-                    command=lambda _: [sys.executable, "-c", "from async_uploader import Client"],
-                ),
-                Entry(name="1-byte upload", target=self.sink.tls, command=lambda _: upload, payload_bytes=1),
+                Entry(name=name, target=self.sink.tls, command=partial(_command, words), times=_STARTUPS)
+                for name, words in {**commands, "1-byte upload": upload}.items()
             ],
         )
 
-    def _peers(self, key: str, title: str, target: Target, *, has_tutorial: bool = False) -> Case:
+    def _peers(
+        self, key: str, title: str, target: Target, *, has_tutorial: bool = False, has_official: bool = False
+    ) -> Case:
         source = self.sources.file(self.scale.main_bytes)
         fixed = Job(source=source, part_files=tuple(self.sources.parts(source, _PART_BYTES)))
-        peers: dict[str, tuple[Peer, Job]] = {
-            **({"tutorial, requests": (TUTORIAL, fixed)} if has_tutorial else {}),
-            "official client": (OFFICIAL, fixed),
-            "curl -Z, 4 connections": (curl, fixed),
-            "standard library, 4 threads": (STDLIB, fixed),
-            FIXED: (OURS, fixed),
-            MANY: (OURS, Job(source=source, part_bytes=None, connections=32)),
-            DEFAULTS: (OURS, Job(source=source, part_bytes=None, connections=None)),
-        }
+        peers: dict[str, tuple[Peer, Job]] = {CURL: (curl, fixed), FIXED: (OURS, fixed)}
+        if has_official or self.scale.has_all:
+            peers[OFFICIAL_CLIENT] = (OFFICIAL, fixed)
+        if has_tutorial:
+            peers["tutorial, requests"] = (TUTORIAL, fixed)
+        if self.scale.has_all:
+            peers["standard library, 4 threads"] = (STDLIB, fixed)
+            peers[MANY] = (OURS, Job(source=source, part_bytes=None, connections=32))
+            peers[DEFAULTS] = (OURS, Job(source=source, part_bytes=None, connections=None))
         entries = [self._entry(name, peer, job, target) for name, (peer, job) in peers.items()]
         return Case(key=key, title=f"{size_text(self.scale.main_bytes)} over {title}", entries=entries)
+
+    def _options(self) -> Case:
+        """Options and sources that cost something, compared with the plain upload of the same file."""
+        source = self.sources.file(self.scale.middle_bytes)
+        fixed = Job(source=source, part_files=tuple(self.sources.parts(source, _PART_BYTES)))
+        peers: dict[str, tuple[Peer, Job]] = {
+            CURL: (curl, fixed),
+            FIXED: (OURS, fixed),
+            CHECKSUM: (OURS, replace(fixed, options=("--checksum",))),
+            STREAM: (OURS, replace(fixed, options=("--stream",))),
+        }
+        return Case(
+            key="options",
+            title=f"{size_text(self.scale.middle_bytes)} over TLS to a server that discards the bytes",
+            entries=[self._entry(name, peer, job, self.sink.tls) for name, (peer, job) in peers.items()],
+        )
+
+    def _paced(self) -> Case:
+        source = self.sources.file(self.scale.network_bytes)
+        job = Job(source=source, part_bytes=None, connections=None, options=("--limit-rate", str(LIMIT_RATE)))
+        return Case(
+            key="limit-rate",
+            title=f"{size_text(self.scale.network_bytes)} over TLS, limited to 50 MiB/s by the uploader",
+            entries=[self._entry(LIMITED, OURS, job, self.sink.tls)],
+            max_runs=_SLOW_RUNS,
+        )
 
     def _entry(
         self,
@@ -180,19 +224,42 @@ class Bench:
             title=f"{size_text(self.scale.network_bytes)} to a distant server: 25 MiB/s per connection, "
             "responses after 0.1 s",
             entries=[
-                self._entry("official client", OFFICIAL, Job(source=source), target),
+                *(
+                    [self._entry(OFFICIAL_CLIENT, OFFICIAL, Job(source=source), target)]
+                    if self.scale.has_all
+                    else ()
+                ),
                 self._entry(DEFAULTS, OURS, Job(source=source, part_bytes=None, connections=None), target),
                 *(self._entry(name, OURS, job, target) for name, job in fixed.items()),
             ],
         )
 
     def _shared(self) -> Case:
-        source = self.sources.file(self.scale.network_bytes)
-        target = self._emulated(connection_rate=FAR_CONNECTION_RATE, link_rate=SHARED_LINK_RATE)
+        """The connections count, so the uploads are cancelled after some seconds. Their source is long enough."""
+        rates = LINK_RATES
+        source = self.sources.sparse(int(2 * max(rates) * self.scale.link_seconds))
+        job = Job(
+            source=source,
+            part_bytes=None,
+            connections=None,
+            options=("--max-seconds", str(self.scale.link_seconds)),
+        )
+        targets: dict[str, Target] = {}
+        for rate in rates:
+            link = self._emulated(connection_rate=FAR_CONNECTION_RATE, link_rate=rate)
+            targets[f"{size_text(rate)}/s"] = link
+            targets[f"{size_text(rate)}/s, loaded"] = Loaded(link)
+            if why_no_shaped_link() is None:
+                targets[f"{size_text(rate)}/s, real TCP"] = Shaped(self.sources.folder, link_rate=rate)
+        if reason := why_no_shaped_link():
+            print(f"shared: no real TCP: {reason}", file=sys.stderr)
         return Case(
             key="shared",
-            title=f"{size_text(self.scale.network_bytes)} over a link of 50 MiB/s, 25 MiB/s per connection",
-            entries=[self._entry(DEFAULTS, OURS, Job(source=source, part_bytes=None, connections=None), target)],
+            title=f"{self.scale.link_seconds:g} s of an upload over a shared link, 25 MiB/s per connection",
+            entries=[
+                replace(self._entry(name, OURS, job, target), payload_bytes=0) for name, target in targets.items()
+            ],
+            max_runs=_SLOW_RUNS,
         )
 
     def _limited(self) -> Case:
@@ -213,6 +280,7 @@ class Bench:
                 self._entry(DEFAULTS, OURS, Job(source=source, part_bytes=None, connections=None), target),
             ],
             done=partial(self.sources.drop, source),
+            max_runs=_SLOW_RUNS,
         )
 
     def _growth(self) -> Case:
@@ -254,13 +322,21 @@ class Bench:
             ],
         )
 
-    def _files(self) -> Case:
-        entries = []
-        for count in self.scale.files:
-            job = Job(source=self.sources.many(count, _SMALL_FILE_BYTES), part_bytes=None, connections=None)
-            entries.append(self._entry(f"ours, {count:,} files", OURS, job, self.sink.tls))
-            entries.append(self._entry(f"official, {count:,} files", OFFICIAL, job, self.sink.tls))
-        return Case(key="files", title="Many files of 64 KiB, over TLS", entries=entries)
+    def _files(self, count: int) -> Case:
+        job = Job(source=self.sources.many(count, _SMALL_FILE_BYTES), part_bytes=None, connections=None)
+        return Case(
+            key=f"files-{count}",
+            title=f"{count:,} files of 64 KiB, over TLS",
+            entries=[
+                self._entry(OFFICIAL_CLIENT, OFFICIAL, job, self.sink.tls),
+                self._entry(DEFAULTS, OURS, job, self.sink.tls),
+            ],
+            max_runs=1 if count > _MANY_FILES else None,
+        )
 
     def _emulated(self, **settings: float) -> Target:
         return Emulated(self.sources.folder, **settings)
+
+
+def _command(words: list[str], _address: Address) -> list[str]:
+    return words

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,9 +23,11 @@ class Emulated:
     """An emulator with the given settings of :class:`async_uploader.emulator.Emulator`.
 
     :param folder: where it stores parts during a run
+    :ivar prefix: the beginning of its command, such as ``nsenter``
     """
 
     def __init__(self, folder: Path, **settings: float) -> None:
+        self.prefix: Sequence[str] = ()
         self._folder = folder
         self._settings = settings
         self._process: subprocess.Popen[str] | None = None
@@ -32,7 +35,7 @@ class Emulated:
 
     def __enter__(self) -> Address:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.emulator_process", json.dumps(self._settings)],
+            [*self.prefix, sys.executable, "-m", "benchmarks.emulator_process", json.dumps(self._settings)],
             cwd=ROOT,
             env={"TMPDIR": str(self._folder)},
             stdin=subprocess.PIPE,

@@ -55,7 +55,7 @@ class Entry:
         if self.before is not None:
             self.before()
         with self.target as address:
-            child = run_child(self.command(address), environment=address.environment)
+            child = run_child([*address.prefix, *self.command(address)], environment=address.environment)
         sample: Sample = {
             "seconds": float(child.report.get("seconds", child.process_seconds)),
             "process_seconds": child.process_seconds,
@@ -73,15 +73,18 @@ class Case:
     """Entries that are compared with each other.
 
     :param done: called after the last run, to clean up
+    :param max_runs: run it at most so many times, because it takes long
     """
 
     key: str
     title: str
     entries: Sequence[Entry]
     done: Callable[[], None] | None = None
+    max_runs: int | None = None
 
     def run(self, runs: int) -> Samples:
         """Run all entries ``runs`` times."""
+        runs = min(runs, self.max_runs or runs)
         samples: Samples = {entry.name: [] for entry in self.entries}
         try:
             for number in range(1, runs + 1):

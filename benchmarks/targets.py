@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
+
+_BUSY_PROCESSES_PER_CORE: Final = 2
 
 Statistics = Mapping[str, float]
 
@@ -15,10 +21,12 @@ class Address:
     """The address of a service.
 
     :param ca: the certificate to trust; None for plain HTTP
+    :param prefix: the beginning of each client's command, such as ``nsenter``
     """
 
     url: str
     ca: Path | None = None
+    prefix: tuple[str, ...] = ()
 
     @property
     def environment(self) -> dict[str, str]:
@@ -37,6 +45,28 @@ class Target(Protocol):
     def statistics(self) -> Statistics:
         """What the service counted in the last run."""
         ...
+
+
+class Loaded:
+    """A target on a busy machine: two processes per core compute while a run lasts."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Address:
+        for _ in range(_BUSY_PROCESSES_PER_CORE * (os.cpu_count() or 1)):
+            process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            self._stack.callback(process.wait)
+            self._stack.callback(process.kill)
+        return self._stack.enter_context(self._target)
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def statistics(self) -> Statistics:
+        """Those of the target."""
+        return self._target.statistics()
 
 
 class Fixed:

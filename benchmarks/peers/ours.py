@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
+from collections.abc import AsyncIterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
+import anyio
+
 from async_uploader import Client, UploadOptions
+from benchmarks.units import MIB
 
 from .task import Task, read_task, report
 
@@ -29,16 +35,23 @@ class StallMonitor:
             self.worst_seconds = max(self.worst_seconds, loop.time() - due)
 
 
+async def _blocks(path: Path) -> AsyncIterator[bytes]:
+    async with await anyio.open_file(path, "rb") as file:
+        while block := await file.read(MIB):
+            yield block
+
+
 async def upload(task: Task) -> None:
     """Upload the file, or all files of the directory."""
-    options: UploadOptions = {}
+    options: UploadOptions = {"checksum": True} if task.checksum else {}
     if task.part_bytes is not None:
         options["part_size"] = task.part_bytes
     if task.connections is not None:
         options["concurrency"] = task.connections
-    async with Client(api_key="local-key", base_url=task.url) as client:
+    async with Client(api_key="local-key", base_url=task.url, limit_rate=task.limit_rate) as client:
         if not task.source.is_dir():
-            await client.upload(task.source, **options)
+            with anyio.move_on_after(task.max_seconds or math.inf):
+                await client.upload(_blocks(task.source) if task.stream else task.source, **options)
             return
         async for result in client.upload_many(task.files, concurrency=task.connections):
             if result.error is not None:

@@ -16,6 +16,10 @@ class Task:
     """A job, as read from the command line.
 
     :ivar remote: the URL of the source, for the peer that reads URLs
+    :ivar stream: send the file as a stream of unknown length
+    :ivar checksum: record the SHA-256
+    :ivar limit_rate: bytes per second
+    :ivar max_seconds: cancel the upload after this time
     """
 
     url: str
@@ -24,6 +28,10 @@ class Task:
     connections: int | None
     ca: str | None
     remote: str | None
+    stream: bool
+    checksum: bool
+    limit_rate: float | None
+    max_seconds: float | None
 
     @property
     def files(self) -> list[Path]:
@@ -46,6 +54,10 @@ def read_task() -> Task:
     parser.add_argument("--connections", type=int)
     parser.add_argument("--ca")
     parser.add_argument("--remote")
+    parser.add_argument("--stream", action="store_true")
+    parser.add_argument("--checksum", action="store_true")
+    parser.add_argument("--limit-rate", type=float)
+    parser.add_argument("--max-seconds", type=float)
     return Task(**vars(parser.parse_args()))
 
 

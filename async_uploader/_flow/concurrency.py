@@ -1,7 +1,6 @@
 """Adaptive concurrency: how many parts to have in flight, decided from measured throughput. Pure.
 
-Time and measurements are passed in; nothing here waits or reads a clock. The states are in one module, because
-each transition concerns two of them.
+The states are in one module, because each transition concerns two of them.
 
 Problem
     A link is limited either per connection (a distant server: throughput grows in proportion to the connections)
@@ -139,6 +138,7 @@ class ConcurrencyController:
         self._most = policy.most if most is None else min(max(1, most), policy.most)
         if self._changed_at is None:
             self._changed_at = now
+        is_slow = self._reference is not None and self._is_slow(self._reference.bytes_per_second)
         is_same = busy == self._measured_connections or (
             self._early_baseline is not None and busy == self.connections
         )
@@ -153,6 +153,7 @@ class ConcurrencyController:
             now,
             moved_bytes,
             min_seconds=self._sample_seconds(rtt_seconds),
+            noisy_seconds=policy.noisy_sample_seconds(self.connections, is_slow=is_slow),
             rtt_seconds=rtt_seconds,
             lag_seconds=lag_seconds,
         ):
@@ -225,7 +226,7 @@ class ConcurrencyController:
         ):
             # New connections are slow at first, so the first ones can still be measured.
             self._early_baseline = self.connections
-            self.connections = min(self._next_step(large=True), self._most)
+            self.connections = min(policy.next_step(self.connections, large=True), self._most)
 
     def _is_baseline_known(self) -> bool:
         samples = self._samples
@@ -306,7 +307,8 @@ class ConcurrencyController:
         is_fast = reference.bytes_per_second >= self._policy.fast_bytes_per_second
         is_careful = self._is_slow(reference.bytes_per_second) or not (reference.is_clear or is_fast)
         large = by_large_step or (is_fast and not reference.is_clear)
-        self._use(now, self._next_step(large=large, is_careful=is_careful), State.GROWING, reference=reference)
+        connections = self._policy.next_step(self.connections, large=large, is_careful=is_careful)
+        self._use(now, connections, State.GROWING, reference=reference)
 
     def _is_slow(self, bytes_per_second: float) -> bool:
         return bytes_per_second < self._policy.slow_bytes_per_second and not self._may_be_in_slow_start
@@ -338,7 +340,7 @@ class ConcurrencyController:
         recent = rates[-policy.samples_per_probe :]
         is_sure = len(recent) == policy.samples_per_probe
         in_use = self._measured_connections
-        here = Sample(in_use, max(recent), is_clear=self._is_even(recent))
+        here = Sample(in_use, max(recent), is_clear=policy.is_even(recent))
         usual_rate = sum(recent) / len(recent)
         if self._usual is not None and self._usual.connections == in_use:
             usual_rate = self._usual.bytes_per_second
@@ -356,9 +358,6 @@ class ConcurrencyController:
             else:
                 self._use(now, more, State.PROBING_MORE, reference=here._replace(bytes_per_second=best))
 
-    def _is_even(self, rates: Sequence[float]) -> bool:
-        return min(rates) >= max(rates) * (1 - self._policy.clear_deviation)
-
     def _judge_probe(self, now: float) -> None:
         assert self._reference is not None
         policy, samples = self._policy, self._samples
@@ -370,7 +369,7 @@ class ConcurrencyController:
         others = self._reference.connections
         if self.connections > others and self._is_probe_worthwhile(share, is_sure=is_sure):
             self._is_reduced_by_failures = False
-            is_clear = self._reference.is_clear and self._is_even(recent)
+            is_clear = self._reference.is_clear and policy.is_even(recent)
             self._grow(now, Sample(self.connections, rate, is_clear, samples.seconds))
         elif is_sure:
             self._settled_at = now
@@ -395,11 +394,6 @@ class ConcurrencyController:
         assert self._reference is not None
         change = self.connections / self._reference.connections - 1
         return (self._gain(rate) - 1) / change if change else 0.0
-
-    def _next_step(self, *, large: bool, is_careful: bool = False) -> int:
-        steps = self._policy.careful_steps if is_careful else self._policy.steps
-        larger = [step for step in steps if step > self.connections]
-        return larger[0] if larger and (large or is_careful) else self.connections * 2
 
     def _is_accelerating(self, before: Sequence[float], latest: Sequence[float]) -> bool:
         """Whether throughput still grows from sample to sample, as in TCP slow start."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec import Struct
 
 from async_uploader._limits import MIB
@@ -24,6 +26,7 @@ class ConcurrencyPolicy(Struct, frozen=True, kw_only=True):
     :param settle_seconds: a new connection gets this long before it is measured
     :param measure_seconds: length of one sample while growing
     :param noisy_seconds: a sample that is not clear lasts at least this long
+    :param noisy_slow_seconds: the same for many connections on a slow link, where a mistake lasts long
     :param clear_deviation: a sample is clear if its bytes deviate from a constant rate by at most this ratio,
     :param clear_lag_ratio: and if measurements were late by at most this ratio of its length
     :param agreement_ratio: noisy samples confirm each other if the lowest is at least this ratio of the highest
@@ -73,6 +76,7 @@ class ConcurrencyPolicy(Struct, frozen=True, kw_only=True):
     settle_seconds: float = 0.03
     measure_seconds: float = 0.03
     noisy_seconds: float = 0.1
+    noisy_slow_seconds: float = 0.2
     clear_deviation: float = 0.15
     clear_lag_ratio: float = 0.25
     agreement_ratio: float = 0.8
@@ -102,3 +106,17 @@ class ConcurrencyPolicy(Struct, frozen=True, kw_only=True):
     forgiven_seconds: float = 10.0
     forgiven_ratio: float = 0.1
     reduction_ratio: float = 0.25
+
+    def next_step(self, connections: int, *, large: bool, is_careful: bool = False) -> int:
+        """The number of connections to try after this one."""
+        steps = self.careful_steps if is_careful else self.steps
+        larger = [step for step in steps if step > connections]
+        return larger[0] if larger and (large or is_careful) else connections * 2
+
+    def noisy_sample_seconds(self, connections: int, *, is_slow: bool) -> float:
+        """The minimum length of a sample that is not clear, of so many connections."""
+        return self.noisy_slow_seconds if is_slow and connections > self.few_connections else self.noisy_seconds
+
+    def is_even(self, rates: Sequence[float]) -> bool:
+        """Whether samples agree as if they were measured without noise."""
+        return min(rates) >= max(rates) * (1 - self.clear_deviation)

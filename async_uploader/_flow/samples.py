@@ -83,11 +83,19 @@ class Samples:
         self._lag_seconds = 0.0
 
     def add(
-        self, now: float, moved_bytes: float, *, min_seconds: float, rtt_seconds: float, lag_seconds: float
+        self,
+        now: float,
+        moved_bytes: float,
+        *,
+        min_seconds: float,
+        noisy_seconds: float,
+        rtt_seconds: float,
+        lag_seconds: float,
     ) -> bool:
         """Take a measurement; returns whether it has completed a sample.
 
         :param min_seconds: length of a clear sample
+        :param noisy_seconds: minimum length of any other sample
         :param rtt_seconds: acknowledgements arrive in bursts, one each round trip
         :param lag_seconds: how late the measurement is
         """
@@ -101,7 +109,7 @@ class Samples:
             return False
         is_on_time = self._lag_seconds <= policy.clear_lag_ratio * seconds
         is_clear = is_on_time and self._deviation(now, moved_bytes) <= policy.clear_deviation
-        if not is_clear and seconds < policy.noisy_seconds:
+        if not is_clear and seconds < noisy_seconds:
             return False
         self._noisy_later += not is_clear and bool(self.rates)
         self.is_clear = is_clear and not self._noisy_later

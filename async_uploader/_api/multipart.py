@@ -175,6 +175,7 @@ class PartBody(payload.Payload):
         try:
             if self._part_bytes <= SMALL_BLOCK_BYTES and not (self._hold_seconds or self._may_be_held_back):
                 await self._write_at_once(writer)
+                self.waits_for = Bound.SERVICE
                 return
             await writer.write(self._head)
             if self._hold_seconds:

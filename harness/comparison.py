@@ -5,8 +5,8 @@ Problem
 
 Approach
     Compare only ratios of two entries that were measured in turn in the same round, such as the uploader and
-    `curl`. The noise of a ratio is its range over the rounds. A ratio has become worse if its median has grown by
-    more than the noise of both runs together, and by at least 10 %.
+    `curl`. The noise of a ratio is its range over the rounds, relative to its median. A ratio has become worse if
+    its median has grown by more than the noise of both runs together, and by at least 10 %.
 
 Rejected
     - A fixed threshold: it is too small for some ratios, and hides changes of others.
@@ -51,7 +51,7 @@ class Change(NamedTuple):
 
     :param before: the committed median
     :param after: the median of this run
-    :param noise: by how much the ratio can change by chance, relative to the committed median
+    :param noise: by how much the median can change by chance, relative to it
     """
 
     ratio: Ratio
@@ -82,9 +82,8 @@ def compare(committed: Results, measured: Results, ratios: Sequence[Ratio]) -> l
     for ratio in ratios:
         before, after = _values(committed, ratio), _values(measured, ratio)
         if before and after:
-            median = statistics.median(before)
-            noise = (_range(before) + _range(after)) / median
-            changes.append(Change(ratio, median, statistics.median(after), noise))
+            noise = _relative_range(before) + _relative_range(after)
+            changes.append(Change(ratio, statistics.median(before), statistics.median(after), noise))
     return changes
 
 
@@ -99,5 +98,5 @@ def _values(results: Results, ratio: Ratio) -> list[float]:
     ]
 
 
-def _range(values: Sequence[float]) -> float:
-    return max(values) - min(values) if len(values) > 1 else _NOISE_OF_ONE_ROUND * values[0]
+def _relative_range(values: Sequence[float]) -> float:
+    return (max(values) - min(values)) / statistics.median(values) if len(values) > 1 else _NOISE_OF_ONE_ROUND

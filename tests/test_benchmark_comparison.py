@@ -30,6 +30,9 @@ def results(ours: list[float], curl: list[float]) -> Results:
         pytest.param(([9, 10, 11], [10, 10, 10]), ([12, 13, 14], [10, 10, 10]), False, id="within the noise"),
         pytest.param(([9, 10, 11], [10, 10, 10]), ([14, 15, 16], [10, 10, 10]), True, id="beyond the noise"),
         pytest.param(([10, 10, 10], [10, 10, 10]), ([10, 12, 30], [10, 10, 10]), False, id="one slow round"),
+        pytest.param(
+            ([9, 10, 11], [10, 10, 10]), ([36, 40, 44], [10, 10, 10]), True, id="much slower, and noisier"
+        ),
         pytest.param(([10], [10]), ([12], [10]), False, id="one round each, small change"),
         pytest.param(([10], [10]), ([17], [10]), True, id="one round each, large change"),
     ],

@@ -158,6 +158,14 @@ PROFILES: dict[str, tuple[list[BoundSample], dict[Bound, float]]] = {
     "a busy processor": ([_sample(N, SOURCE, busy_seconds=0.9)], {Bound.CPU: 1.0}),
     "a busy processor, but a wait with its own cause": ([_sample(RATE, busy_seconds=0.9)], {RATE: 1.0}),
     "an idle processor": ([_sample(SOURCE, busy_seconds=0.5)], {SOURCE: 1.0}),
+    "a stopped process": (
+        [_sample(N, seconds=100, planned_seconds=1), _sample(RATE, seconds=3)],
+        {RATE: 0.75, N: 0.25},
+    ),
+    "a late sample of a busy processor": (
+        [_sample(N, seconds=3, planned_seconds=1, busy_seconds=2.9), _sample(RATE)],
+        {Bound.CPU: 0.75, RATE: 0.25},
+    ),
     "unknown at first": ([_sample(N), _sample(N, are_more_worthwhile=False)], {Bound.LINK: 1.0}),
     "the largest number": ([_sample(N), _sample(N, are_more_worthwhile=True)], {Bound.CONNECTIONS: 1.0}),
     "fixed, one connection": ([_sample(N, moved_bytes=100)], {N: 1.0}),

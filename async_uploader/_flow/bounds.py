@@ -22,6 +22,7 @@ Rejected
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
@@ -47,6 +48,7 @@ class BoundSample(NamedTuple):
     :ivar busy_seconds: how long the event loop's thread was running or waiting for a processor
     :ivar moved_bytes: bytes that the service's host has acknowledged in this time; None if not only of this upload
     :ivar are_more_worthwhile: whether more connections would be faster, as the concurrency controller has measured
+    :ivar planned_seconds: when the sample was due
     """
 
     seconds: float
@@ -54,6 +56,12 @@ class BoundSample(NamedTuple):
     busy_seconds: float
     moved_bytes: int | None = None
     are_more_worthwhile: bool | None = None
+    planned_seconds: float = math.inf
+
+    @property
+    def running_seconds(self) -> float:
+        """The time, without that for which the process was stopped (Ctrl-Z): then it did not wait for anything."""
+        return min(self.seconds, self.planned_seconds + self.busy_seconds)
 
 
 class BoundProfile:
@@ -67,18 +75,19 @@ class BoundProfile:
 
     def add(self, sample: BoundSample) -> None:
         """Count a sample."""
-        self.seconds += sample.seconds
+        sample_seconds = sample.running_seconds
+        self.seconds += sample_seconds
         waits = sample.waits or [Bound.SERVICE]
-        is_busy = sample.busy_seconds >= _BUSY_SHARE * sample.seconds
+        is_busy = sample.busy_seconds >= _BUSY_SHARE * sample_seconds
         for bound in waits:
             if is_busy and bound in _NEEDS_CPU:
                 bound = Bound.CPU  # noqa: PLW2901
             elif bound is Bound.NETWORK and sample.are_more_worthwhile is not None:
                 bound = Bound.CONNECTIONS if sample.are_more_worthwhile else Bound.LINK  # noqa: PLW2901
-            self._seconds[bound] += sample.seconds / len(waits)
+            self._seconds[bound] += sample_seconds / len(waits)
         if sample.moved_bytes is not None and (sending := waits.count(Bound.NETWORK)) == len(waits):
             seconds, moved_bytes = self._moved[sending]
-            self._moved[sending] = (seconds + sample.seconds, moved_bytes + sample.moved_bytes)
+            self._moved[sending] = (seconds + sample_seconds, moved_bytes + sample.moved_bytes)
 
     def shares(self) -> dict[Bound, float]:
         """The share of the time by bound, the largest first; together 1."""

@@ -43,7 +43,7 @@ class Measurement:
         self._state: TransferState | None = None
         self._profile = BoundProfile()
         self._timer: asyncio.TimerHandle | None = None
-        self._sampled_at = self._busy_seconds = 0.0
+        self._sampled_at = self._busy_seconds = self._planned_seconds = 0.0
         self._moved_bytes: int | None = None
         # Of the latest wait of a request other than a part.
         self._waits_until, self._waits_for = 0.0, Bound.SERVICE
@@ -82,8 +82,9 @@ class Measurement:
 
     def _schedule(self) -> None:
         is_first = self._profile.seconds < _FIRST_SECONDS
-        seconds = (_FIRST_SAMPLES_SECONDS if is_first else _SAMPLE_SECONDS) * random.uniform(0.5, 1.5)
-        self._timer = self._loop.call_later(seconds, self._on_timer)
+        usual_seconds = _FIRST_SAMPLES_SECONDS if is_first else _SAMPLE_SECONDS
+        self._planned_seconds = usual_seconds * random.uniform(0.5, 1.5)
+        self._timer = self._loop.call_later(self._planned_seconds, self._on_timer)
 
     def _on_timer(self) -> None:
         self._sample()
@@ -98,6 +99,7 @@ class Measurement:
                 busy_seconds=busy_seconds - self._busy_seconds,
                 moved_bytes=self._newly_moved_bytes(),
                 are_more_worthwhile=self._slots.are_more_worthwhile,
+                planned_seconds=self._planned_seconds,
             )
         )
         self._sampled_at, self._busy_seconds = now, busy_seconds

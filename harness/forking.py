@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import importlib
 import inspect
 import json
 import os
+import pkgutil
 import runpy
 import socket
 import subprocess
@@ -28,6 +30,10 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 #: Prefixes of variables that Python or a library reads only while it starts.
 _READ_AT_START: Final = ("PYTHON", "SSL_", "LC_", "LANG")
 _HIDDEN: Final = ("APIVIDEO_", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
+#: What most programs import while they run, in addition to everything in `async_uploader`.
+_NEEDED: Final = ("anyio._backends._asyncio", "click._textwrap", "pytest")
+#: Modules that run a program, import pytest's or OpenTelemetry's, or import Dask, which few programs need.
+_NOT_IMPORTED: Final = {f"async_uploader.{name}" for name in ("__main__", "fleet", "pytest_plugin", "telemetry")}
 
 
 class Forks:
@@ -179,21 +185,18 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> None:
     exec(compile(text, "<string>" if kind == "-c" else kind, "exec", dont_inherit=True), program.__dict__)
 
 
+def _import_all(name: str) -> None:
+    """Import a package and everything in it that most programs need."""
+    for module in pkgutil.iter_modules(importlib.import_module(name).__path__, f"{name}."):
+        if module.name not in _NOT_IMPORTED:
+            (_import_all if module.ispkg else importlib.import_module)(module.name)
+
+
 def main() -> None:
     """Import everything, then wait for requests."""
-    import importlib
-    import pkgutil
-
-    import pytest  # noqa: F401 - programs run it
-
-    import async_uploader
-    import async_uploader.cli
-    import async_uploader.emulator
-
-    for package in (async_uploader, async_uploader.cli):
-        for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-            if module.name.rpartition(".")[2] not in ("__main__", "telemetry", "pytest_plugin"):
-                importlib.import_module(module.name)
+    for name in _NEEDED:
+        importlib.import_module(name)
+    _import_all("async_uploader")
     gc.collect()
     gc.freeze()  # otherwise each fork would traverse, and thereby copy, all of this when it ends
     with socket.socket(fileno=int(sys.argv[1])) as requests:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import random
 import shutil
@@ -24,6 +25,14 @@ MIB = 1024 * 1024
 LOOPS = {"asyncio": ("asyncio", {}), "uvloop": ("asyncio", {"use_uvloop": True})}
 
 _NO_CHROMIUM: Final = "Chromium is not installed. Install it with `make chromium` to run the browser tests."
+
+
+def pytest_collection_finish() -> None:
+    """Exclude everything that was imported from garbage collection, which would traverse it again and again."""
+    import hypothesis  # noqa: F401 - pytest's plugin imports it later, and it looks for references that are hidden then
+
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,11 @@ import yaml
 from async_uploader.emulator._api.unimplemented import unimplemented_rows
 
 DOCS: Final = Path(__file__).parents[2] / "docs" / "emulator.md"
-DESCRIPTION: Final[Any] = yaml.safe_load((Path(__file__).parent / "openapi.yaml").read_text(encoding="utf-8"))
+#: The service's OpenAPI description. The loader in C takes a tenth of the time.
+DESCRIPTION: Final[Any] = yaml.load(
+    (Path(__file__).parent / "openapi.yaml").read_bytes(),
+    Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader),
+)
 _BLOCK: Final = re.compile(r"(?<=<!-- endpoints -->\n).*?(?=<!-- end of endpoints -->)", re.DOTALL)
 
 

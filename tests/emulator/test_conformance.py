@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import re
-from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
-import yaml
 
 from async_uploader.emulator import Emulator, Fault
 
 from .conftest import PART, Api, Reply, basic, content, form
+from .endpoint_table import DESCRIPTION
 
 pytestmark = pytest.mark.anyio
 
@@ -33,7 +32,6 @@ def _nullable(schema: Any) -> Any:
     return schema
 
 
-DESCRIPTION: Any = yaml.safe_load((Path(__file__).parent / "openapi.yaml").read_text())
 SCHEMAS: Any = _nullable(DESCRIPTION["components"]["schemas"])
 
 

@@ -21,7 +21,7 @@ import subprocess
 import sys
 import threading
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -70,15 +70,19 @@ class Forks:
         options |= {"cwd": directory, "env": {**command_environment(directory), **environment}}
         return self.python("-m", "async_uploader", *map(str, arguments), **options)
 
-    def python(self, *words: str, cwd: Path, env: Mapping[str, str], **options: Any) -> subprocess.Popen[Any]:
+    def python(
+        self, *words: str, cwd: Path, env: Mapping[str, str], closed: Collection[int] = (), **options: Any
+    ) -> subprocess.Popen[Any]:
         """Start ``python -W error -c PROGRAM …``, ``-m MODULE …`` or ``FILE …``.
 
+        :param closed: standard streams that are closed, as with ``<&- >&- 2>&-`` in a shell
         :param options: options of ``Popen``
         """
         command = [sys.executable, "-W", "error", *words]
         if _read_at_start(env) != _read_at_start(self._environment):
+            assert not closed
             return subprocess.Popen(command, cwd=cwd, env=env, **options)
-        return Forked(self, command, cwd=cwd, env=env, **options)
+        return Forked(self, command, closed, cwd=cwd, env=env, **options)
 
     def run(self, *words: str, timeout: float = 30, **options: Any) -> subprocess.CompletedProcess[str]:
         """Run a program like :meth:`python` until it ends, and capture its output as text."""
@@ -107,14 +111,18 @@ def command_environment(directory: Path) -> dict[str, str]:
 class Forked(subprocess.Popen[Any]):
     """A fork that becomes a Python program. Everything else works as in ``Popen``."""
 
-    def __init__(self, forks: Forks, words: list[str], **options: Any) -> None:
+    def __init__(self, forks: Forks, words: list[str], closed: Collection[int], **options: Any) -> None:
         self._forks = forks
+        self._closed = list(closed)
         super().__init__(words, **options)
 
     def _execute_child(self, *arguments: Any) -> None:
         given = inspect.signature(super()._execute_child).bind(*arguments).arguments  # type: ignore[misc]
         ends = [given[name] for name in ("p2cread", "c2pwrite", "errwrite")]
-        request = {"words": given["args"][3:], "cwd": str(given["cwd"]), "environment": dict(given["env"])}
+        request = {
+            "words": given["args"][3:], "cwd": str(given["cwd"]), "environment": dict(given["env"]),
+            "closed": self._closed,
+        }  # fmt: skip
         self.pid = self._forks.start(request, [number if end < 0 else end for number, end in enumerate(ends)])
         self._child_created = True
         self._close_pipe_fds(*(given[name] for name in _PIPES))  # type: ignore[attr-defined]
@@ -161,9 +169,7 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> None:
     for number, descriptor in enumerate(descriptors):
         os.dup2(descriptor, number)
         os.close(descriptor)
-    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
-    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-    sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
+    _open_streams(request["closed"])
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["environment"])
@@ -183,6 +189,17 @@ def _become(request: dict[str, Any], descriptors: list[int]) -> None:
         sys.path.insert(0, str(Path(kind).resolve().parent))
     sys.argv = [kind, *words]
     exec(compile(text, "<string>" if kind == "-c" else kind, "exec", dont_inherit=True), program.__dict__)
+
+
+def _open_streams(closed: Collection[int]) -> None:
+    """Open the standard streams as Python does when it starts: a closed one is None."""
+    out: dict[str, Any] = {"mode": "w", "encoding": "utf-8", "closefd": False}
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, **out)  # noqa: SIM115
+    sys.stderr = open(2, **out, errors="backslashreplace", buffering=1)  # noqa: SIM115
+    for number in closed:
+        setattr(sys, ("stdin", "stdout", "stderr")[number], None)
+        os.close(number)
 
 
 def _import_all(name: str) -> None:

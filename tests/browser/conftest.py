@@ -27,8 +27,14 @@ def no_errors_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     assert [record for record in caplog.get_records("call") if record.levelno >= logging.ERROR] == []
 
 
-@pytest.fixture
-async def browser(chromium: str) -> AsyncIterator[Browser]:
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """The scope of the tests' event loop is that of the browser, which needs it."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="package")
+async def running_browser(chromium: str) -> AsyncIterator[Browser]:
     """The system's Chromium: Playwright's own browsers are not downloaded. `*.example` is this machine."""
     arguments = ["--host-resolver-rules=MAP *.example 127.0.0.1"]
     if os.geteuid() == 0:
@@ -37,6 +43,14 @@ async def browser(chromium: str) -> AsyncIterator[Browser]:
         browser = await playwright.chromium.launch(executable_path=chromium, args=arguments)
         yield browser
         await browser.close()
+
+
+@pytest.fixture
+async def browser(running_browser: Browser) -> AsyncIterator[Browser]:
+    """One browser for all tests. Each page has cookies, storage and a cache of its own."""
+    yield running_browser
+    for context in running_browser.contexts:
+        await context.close()
 
 
 @pytest.fixture

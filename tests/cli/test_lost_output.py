@@ -19,7 +19,7 @@ import pytest
 
 from async_uploader.cli._video_output import JsonSpool, VideoOutput
 from async_uploader.emulator import Fault
-from harness.forking import Forks
+from harness.forking import Forks, command_environment
 from harness.service import KEY, Service
 from harness.terminal import at_terminal
 
@@ -30,35 +30,57 @@ StartService = Callable[..., AbstractContextManager[Service]]
 IDS = re.compile(r"\bvi[0-9A-Za-z]{20,}")
 
 
-class Shell(Protocol):
+class Redirected(Protocol):
     def __call__(
         self, redirections: str, *arguments: object, **environment: str
     ) -> subprocess.CompletedProcess[str]: ...
 
 
 @pytest.fixture
-def shell(service: Service, tmp_path: Path) -> Shell:
-    """Run a command in a shell, which can close its streams."""
+def settings(service: Service, tmp_path: Path) -> dict[str, str]:
+    """The environment of a command that uses the emulator and its API key."""
+    where = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
+    return command_environment(tmp_path) | where
+
+
+@pytest.fixture
+def shell(settings: dict[str, str], tmp_path: Path) -> Redirected:
+    """Run a command in a real shell, with redirections such as `>&-`."""
 
     def run(redirections: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
         command = shlex.join([sys.executable, "-m", "async_uploader", *map(str, arguments)])
-        settings = {
-            "XDG_STATE_HOME": str(tmp_path / "state"),
-            "XDG_CONFIG_HOME": str(tmp_path / "config"),
-            "APIVIDEO_BASE_URL": service.emulator.url,
-            "APIVIDEO_API_KEY": KEY,
-        }
-        surroundings = {name: value for name, value in os.environ.items() if not name.startswith("APIVIDEO_")}
         done = subprocess.run(
             ["sh", "-c", f"{command} {redirections}"],
             cwd=tmp_path,
-            env=surroundings | settings | environment,
+            env=settings | environment,
             capture_output=True,
             text=True,
             timeout=40,
             check=False,
         )
         assert "Traceback" not in done.stderr + done.stdout
+        return done
+
+    return run
+
+
+@pytest.fixture
+def redirected(forks: Forks, settings: dict[str, str], tmp_path: Path) -> Redirected:
+    """Run a command in a fork, with streams that are closed (`>&-`) or full (`>/dev/full`)."""
+
+    def run(redirections: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        names = {"<": "stdin", ">": "stdout", "2": "stderr"}
+        targets = {names[word[0]]: word.lstrip("<>2") for word in redirections.split()}
+        closed = [number for number, name in enumerate(names.values()) if targets.get(name) == "&-"]
+        with open("/dev/full", "wb") as full:
+            streams: dict[str, Any] = {
+                name: full if target == "/dev/full" else subprocess.DEVNULL for name, target in targets.items()
+            }
+            done = forks.run(
+                *("-m", "async_uploader", *map(str, arguments)),
+                cwd=tmp_path, env=settings | environment, closed=closed, **streams,
+            )  # fmt: skip
+        assert "Traceback" not in (done.stderr or "") + (done.stdout or "")
         return done
 
     return run
@@ -130,7 +152,7 @@ def test_no_video_is_lost(
 
 
 @pytest.mark.usefixtures("files")
-def test_no_video_is_lost_without_standard_output(shell: Shell, online: Cli, service: Service) -> None:
+def test_no_video_is_lost_without_standard_output(shell: Redirected, online: Cli, service: Service) -> None:
     """The shell has closed standard output."""
     failed = shell(">&-", "upload", "a.mp4", "--json")
     assert (failed.returncode, failed.stdout) == (1, "")
@@ -313,7 +335,7 @@ OTHER_COMMANDS = {
 
 @pytest.mark.usefixtures("files")
 @pytest.mark.parametrize(("command", "code"), OTHER_COMMANDS.items(), ids=OTHER_COMMANDS)
-def test_every_command_without_streams(shell: Shell, service: Service, command: str, code: int) -> None:
+def test_every_command_without_streams(redirected: Redirected, service: Service, command: str, code: int) -> None:
     """Only a result that cannot be printed is a failure; lost messages and a closed standard input are not."""
     expected = {"<&- >&- 2>&-": code, ">/dev/full 2>/dev/full": code}
     if command.startswith("upload"):  # writes messages as well as a result
@@ -321,12 +343,12 @@ def test_every_command_without_streams(shell: Shell, service: Service, command: 
     for redirections, wanted in expected.items():
         video_id = service.request(lambda client: client.create_video(title="x")).video_id
         with within(30):
-            done = shell(redirections, *command.replace("VIDEO", video_id).split())
+            done = redirected(redirections, *command.replace("VIDEO", video_id).split())
         assert done.returncode == wanted, (redirections, done.stderr)
 
 
 @pytest.mark.usefixtures("files")
-def test_no_message_is_written_to_a_file(shell: Shell, online: Cli, tmp_path: Path) -> None:
+def test_no_message_is_written_to_a_file(shell: Redirected, online: Cli, tmp_path: Path) -> None:
     """No opened file gets the descriptor of a closed stream."""
     done = shell("<&- >&- 2>&-", "upload", "a.mp4", "missing", "--results=r.jsonl", "-vv")
     assert done.returncode == 2
@@ -339,16 +361,16 @@ def test_no_message_is_written_to_a_file(shell: Shell, online: Cli, tmp_path: Pa
 
 
 @pytest.mark.usefixtures("files")
-def test_a_report_to_a_closed_stream(shell: Shell, service: Service, tmp_path: Path) -> None:
+def test_a_report_to_a_closed_stream(redirected: Redirected, service: Service, tmp_path: Path) -> None:
     """It is refused before anything is sent: the page would be lost. The null device is still accepted."""
     (tmp_path / "stdout").symlink_to("/proc/self/fd/1")
     (tmp_path / "stderr").symlink_to("/proc/self/fd/2")
-    done = shell(">&-", "upload", "a.mp4", "--report=stdout")
+    done = redirected(">&-", "upload", "a.mp4", "--report=stdout")
     assert done.returncode == 2
     assert done.stderr == "error: Cannot write the report to stdout: standard output is closed.\n"
-    assert shell("2>&-", "upload", "a.mp4", "--report=stderr").returncode == 2
+    assert redirected("2>&-", "upload", "a.mp4", "--report=stderr").returncode == 2
     assert not service.emulator.requests
-    assert shell("2>&-", "upload", "a.mp4", "--report=/dev/null").returncode == 0
+    assert redirected("2>&-", "upload", "a.mp4", "--report=/dev/null").returncode == 0
 
 
 # In a terminal

@@ -108,7 +108,7 @@ def check_works(model: Model) -> None:
 
 
 @pytest.mark.parametrize("kind", REQUIRED)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_an_unreadable_field_does_not_affect_the_others(
     kind: type[Model], responses: dict[type[Model], dict[str, Any]], data: st.DataObject
@@ -135,7 +135,7 @@ def test_an_unreadable_field_does_not_affect_the_others(
 
 
 @pytest.mark.parametrize("kind", REQUIRED)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     response=st.dictionaries(st.sampled_from(["videoId", "token", "ingest", "assets", "metadata", "tags"]), JSON)
 )

@@ -11,6 +11,7 @@ import random
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -84,8 +85,14 @@ KINDS: dict[str, Callable[[bytes, Path], contextlib.AbstractContextManager[Any]]
 }
 
 
-@pytest.mark.parametrize("size_bytes", SIZES)
-@pytest.mark.parametrize("kind", KINDS)
+def kinds_and_sizes() -> Iterator[Any]:
+    """Every kind with three sizes, alternately; the other combinations have the marker `soak`."""
+    for number, (kind, (position, size_bytes)) in enumerate(product(KINDS, enumerate(SIZES))):
+        marks = [pytest.mark.soak] if (number // len(SIZES) + position) % 2 else []
+        yield pytest.param(kind, size_bytes, marks=marks)
+
+
+@pytest.mark.parametrize(("kind", "size_bytes"), [*kinds_and_sizes()])
 async def test_every_byte_arrives(
     emulator: Emulator, client: Client, data: bytes, tmp_path: Path, kind: str, size_bytes: int
 ) -> None:

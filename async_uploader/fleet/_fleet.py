@@ -49,7 +49,7 @@ class Fleet:
 
         from async_uploader.fleet import Fleet
 
-        async with Fleet(workers=4) as fleet:
+        async with Fleet(workers=2) as fleet:
             async for result in fleet.upload_many(paths):
                 print(result.item.source, result.video or result.error)
 

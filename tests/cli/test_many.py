@@ -324,7 +324,7 @@ def test_killed_between_an_import_and_its_line(online: Cli, service: Service, tm
 
 
 FILES = [
-    pytest.param(300, 60, id="300"),
+    pytest.param(120, 24, id="120"),
     pytest.param(10_000, 600, id="10,000", marks=[pytest.mark.soak, pytest.mark.timeout(3600)]),
 ]
 

@@ -18,7 +18,7 @@ from .raw import Raw
 
 pytestmark = pytest.mark.anyio
 
-many_examples = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+many_examples = settings(max_examples=75, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module")

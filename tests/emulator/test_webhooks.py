@@ -17,7 +17,8 @@ from aiohttp import web
 from async_uploader.emulator import Emulator, _webhook_sender
 
 from .conftest import Api, basic
-from .test_conformance import DESCRIPTION, CheckedApi
+from .endpoint_table import DESCRIPTION
+from .test_conformance import CheckedApi
 
 pytestmark = pytest.mark.anyio
 

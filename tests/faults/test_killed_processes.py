@@ -85,7 +85,7 @@ def _is_lost(uploader: Uploader) -> bool:
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("case", ["key", "marks", "token", "token, one part"])
 @pytest.mark.parametrize(
-    "step", [3, pytest.param(1, marks=pytest.mark.soak)], ids=["every third call", "every call"]
+    "step", [5, pytest.param(1, marks=pytest.mark.soak)], ids=["every fifth call", "every call"]
 )
 async def test_killed_at_calls(case: str, step: int, forks: Forks, source_of: SourceOf, tmp_path: Path) -> None:
     """Killed before or after requests and writes of the journal: one video, no part sent twice."""

@@ -1,8 +1,8 @@
 """Each fault at each place: one video with the source's bytes, or an error after which the upload can be resumed.
 
 The product is fault × place × kind of source × kind of range × concurrency × resume mode. The default run is a
-covering subset: every fault at every place, and every pair of other values. The full product has the marker
-`soak`.
+covering subset: every fault in a single part, in the last of several, and in the first or a middle one; and every
+pair of other values. The full product has the marker `soak`.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ _SETTINGS = settings(
 )
 
 
-@settings(_SETTINGS, max_examples=15)
+@settings(_SETTINGS, max_examples=10)
 @given(scenario=SCENARIOS)
 def test_random_scenarios(scenario: Scenario, source_of: SourceOf) -> None:
     """A few scenarios, the same ones in every run."""

@@ -40,7 +40,7 @@ CASES = [
     ("kills", "key 1 part --resume elsewhere: before Service.update_video 1"),
     ("kills", "key 4 parts elsewhere s3: after Service.send_part 2"),
     ("kills", "key 4 parts --key-from-source elsewhere web: after RemotePartReader.fetch 3"),
-    *(("machines", str(seed)) for seed in (17, 18)),
+    ("machines", "17"),
     ("cancellations", "Ctrl-C default 2 parts 80 ms: during Http.exchange 3"),
     ("cancellations", "SIGTERM --resume 1 part 300 ms: after Http.exchange 4"),
     ("cancellations", "cancel() --no-resume 1 part 80 ms: during Http.exchange 3"),
@@ -50,10 +50,9 @@ CASES = [
     ("deletes", "upload --no-resume, response lost, not killed"),
     ("certificates", "expired: upload"),
     ("certificates", "expired: during an upload"),
-    *(("journal", str(seed)) for seed in (0, 1, 3)),
-    *(("responses", str(seed)) for seed in range(4)),
-    *(("terminals", str(seed)) for seed in range(2)),
-    *(("batch", str(seed)) for seed in (2,)),
+    ("journal", "0"),
+    ("responses", "0"),
+    ("terminals", "0"),
 ]
 
 

@@ -6,7 +6,6 @@ import asyncio
 import os
 import random
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +14,7 @@ import pytest
 
 from async_uploader.pytest_plugin import RunningEmulator, running_emulator
 from harness.forking import Forks
+from harness.shells import commands_for_shells
 
 T = TypeVar("T")
 
@@ -73,12 +73,19 @@ def folder(tmp_path: Path, movie: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def commands(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A `PATH` with the package's commands: `async-uploader` is a fork."""
+    with commands_for_shells(forks, tmp_path_factory.mktemp("commands")) as variables:
+        yield variables
+
+
 @pytest.fixture
-def env(account: RunningEmulator, tmp_path: Path) -> dict[str, str]:
+def env(account: RunningEmulator, tmp_path: Path, commands: dict[str, str]) -> dict[str, str]:
     """The reader's environment: the package's commands on the PATH, a key, and a service."""
     return {
         **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        **commands,
         "XDG_STATE_HOME": str(tmp_path / "state"),
         "COLUMNS": "200",
         **account.env,

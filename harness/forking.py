@@ -28,7 +28,7 @@ from typing import Any, Final, Self
 _MAX_REQUEST_BYTES: Final = 256 * 1024
 _PR_SET_CHILD_SUBREAPER: Final = 36
 #: Prefixes of variables that Python or a library reads only while it starts.
-_READ_AT_START: Final = ("PYTHON", "SSL_", "LC_", "LANG")
+_READ_AT_START: Final = ("PYTHON", "SSL_", "LC_", "LANG", "DASK_")
 _HIDDEN: Final = ("APIVIDEO_", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
 #: What most programs import while they run, in addition to everything in `async_uploader`.
 _NEEDED: Final = ("anyio._backends._asyncio", "click._textwrap", "pytest")
@@ -37,7 +37,13 @@ _NOT_IMPORTED: Final = {f"async_uploader.{name}" for name in ("__main__", "fleet
 
 
 class Forks:
-    """The process that forks on request. Use as a context manager."""
+    """The process that forks on request. Use as a context manager.
+
+    :param modules: what it imports in addition to what most programs need
+    """
+
+    def __init__(self, *modules: str) -> None:
+        self._modules = modules
 
     def __enter__(self) -> Self:
         self._environment = dict(os.environ)
@@ -47,7 +53,7 @@ class Forks:
         with far_end:
             self._process = subprocess.Popen(
                 # -P: no module of this directory hides another one.
-                [sys.executable, "-P", __file__, str(far_end.fileno())],
+                [sys.executable, "-P", __file__, str(far_end.fileno()), *self._modules],
                 pass_fds=[far_end.fileno()],
                 env=os.environ | {"PYTHONWARNINGS": "error"},
             )
@@ -211,9 +217,9 @@ def _import_all(name: str) -> None:
 
 def main() -> None:
     """Import everything, then wait for requests."""
-    for name in _NEEDED:
-        importlib.import_module(name)
     _import_all("async_uploader")
+    for name in (*_NEEDED, *sys.argv[2:]):
+        importlib.import_module(name)
     gc.collect()
     gc.freeze()  # otherwise each fork would traverse, and thereby copy, all of this when it ends
     with socket.socket(fileno=int(sys.argv[1])) as requests:

@@ -9,12 +9,20 @@ from pathlib import Path
 import pytest
 
 from harness.cluster import Cluster, Nursery, running_cluster
+from harness.forking import Forks
 from harness.service import KEY
 
 # Re-exported: fixtures of the command line's tests.
 from tests.cli.conftest import cli, make_file, online, portal, service, start_cli, start_online, start_service
 
 __all__ = ("cli", "make_file", "online", "portal", "service", "start_cli", "start_online", "start_service")
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """Starts commands that need Dask quickly."""
+    with Forks("distributed", "async_uploader.fleet._cluster") as forks:
+        yield forks
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ adopts the orphaned fork (``PR_SET_CHILD_SUBREAPER``).
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import importlib
@@ -31,7 +32,9 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 _READ_AT_START: Final = ("PYTHON", "SSL_", "LC_", "LANG", "DASK_")
 _HIDDEN: Final = ("APIVIDEO_", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
 #: What most programs import while they run, in addition to everything in `async_uploader`.
-_NEEDED: Final = ("anyio._backends._asyncio", "click._textwrap", "pytest")
+_NEEDED: Final = ("anyio._backends._asyncio", "click._textwrap", "pytest", "tenacity.asyncio")
+#: Modules that Python uses while it ends: to write streams, and to print warnings and exceptions.
+_USED_AT_THE_END: Final = {*sys.builtin_module_names, "codecs", "io", "linecache", "os", "traceback", "warnings"}
 #: Modules that run a program, import pytest's or OpenTelemetry's, or import Dask, which few programs need.
 _NOT_IMPORTED: Final = {f"async_uploader.{name}" for name in ("__main__", "fleet", "pytest_plugin", "telemetry")}
 
@@ -208,6 +211,16 @@ def _open_streams(closed: Collection[int]) -> None:
         os.close(number)
 
 
+def _leave_modules(names: Iterable[str]) -> None:
+    """Hide modules from Python's finalization, which would clear them, and thereby copy their memory to the fork.
+
+    The program's own modules and objects are still finalized.
+    """
+    for name in names:
+        if (module := sys.modules.pop(name, None)) is not None:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(module))
+
+
 def _import_all(name: str) -> None:
     """Import a package and everything in it that most programs need."""
     for module in pkgutil.iter_modules(importlib.import_module(name).__path__, f"{name}."):
@@ -217,9 +230,12 @@ def _import_all(name: str) -> None:
 
 def main() -> None:
     """Import everything, then wait for requests."""
+    shared: set[str] = set()
+    atexit.register(_leave_modules, shared)  # the first one is called last
     _import_all("async_uploader")
     for name in (*_NEEDED, *sys.argv[2:]):
         importlib.import_module(name)
+    shared |= {*sys.modules} - {"__main__", *_USED_AT_THE_END}
     gc.collect()
     gc.freeze()  # otherwise each fork would traverse, and thereby copy, all of this when it ends
     with socket.socket(fileno=int(sys.argv[1])) as requests:

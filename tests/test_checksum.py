@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,14 @@ KINDS: dict[str, tuple[Callable[[Path], Any], UploadOptions]] = {
 }
 
 
-@pytest.mark.parametrize(("source", "options"), KINDS.values(), ids=KINDS)
-@pytest.mark.parametrize("anyio_backend", LOOPS.values(), ids=LOOPS)
+def kinds_and_loops() -> Iterator[Any]:
+    """Every kind with asyncio, and with uvloop those that differ in where the bytes come from."""
+    for (kind, (source, options)), (loop, backend) in product(KINDS.items(), LOOPS.items()):
+        marks = [pytest.mark.soak] if options and loop != "asyncio" else []
+        yield pytest.param(source, options, backend, id=f"{loop}-{kind}", marks=marks)
+
+
+@pytest.mark.parametrize(("source", "options", "anyio_backend"), [*kinds_and_loops()])
 async def test_despite_faults(source: Callable[[Path], Any], options: UploadOptions, make_file: MakeFile) -> None:
     """Parts are sent at the same time and again, but each byte is hashed once, in order."""
     path = make_file(4 * PART + 7)

@@ -137,7 +137,7 @@ def test_an_import_is_quick(statement: str) -> None:
     """The fastest of five imports takes less than 250 ms (pytest is loaded already)."""
     script = f"import pytest, time; began = time.perf_counter(); {statement}; print(time.perf_counter() - began)"
     command = [sys.executable, "-c", script]
-    assert min(float(subprocess.check_output(command)) for _ in range(5)) < 0.250
+    assert any(float(subprocess.check_output(command)) < 0.250 for _ in range(5))
 
 
 @pytest.mark.parametrize("module", ["events", "emulator", "pytest_plugin", "telemetry"])

@@ -45,7 +45,7 @@ def example(*arguments: str, service: Service) -> Iterator[subprocess.Popen[str]
 
 def test_demo(tmp_path: Path) -> None:
     """It renders, uploads and verifies a video, and ends with the command by which it can be watched."""
-    command = [sys.executable, "demo.py", "--directory", str(tmp_path / "demo"), "--seconds", "4"]
+    command = [sys.executable, "demo.py", "--directory", str(tmp_path / "demo"), "--seconds", "2"]
     done = subprocess.run(command, cwd=EXAMPLES, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "part 1: stored" in done.stderr

@@ -110,10 +110,11 @@ def left_in(directory: Path) -> list[Path]:
     return list(directory.iterdir())
 
 
+# SIGHUP is handled like SIGTERM. The other tests here send it, too.
 @pytest.mark.parametrize(
     ("kind", "number", "times"),
     [
-        pytest.param(kind, *SIGNALS[name], id=f"{name}-{kind}")
+        pytest.param(kind, *SIGNALS[name], id=f"{name}-{kind}", marks=[pytest.mark.soak] if name == "HUP" else [])
         for kind, names in {
             "upload": SIGNALS,
             "program": SIGNALS,

@@ -160,7 +160,7 @@ def test_interrupted_while_waiting(
     command = ("upload", make_file("movie.mp4", 10), "--wait", *flags)
     with start_service() as service:
         settings = {"APIVIDEO_BASE_URL": service.emulator.url, "APIVIDEO_API_KEY": KEY}
-        service.portal.call(service.emulator.add_fault, Fault.parse("status,attempt=2:stall=forever"))
+        service.portal.call(service.emulator.add_fault, Fault.parse("status,attempt=1:stall=forever"))
         process = start_cli(*command, **settings)
         service.wait_for(has_stalled)
         process.send_signal(signal.SIGINT)

@@ -25,6 +25,7 @@ def flags(cls: type[F]) -> type[F]:
     """Make a class a dataclass for :func:`command`.
 
     It gets only an ``__init__``: generating the other methods of fifteen classes takes 20 ms at every start.
+    The fields named in its attribute ``NOT_OFFERED`` are no options of the command, and keep their defaults.
     """
     return dataclass(kw_only=True, eq=False, repr=False, match_args=False)(cls)
 
@@ -182,7 +183,8 @@ def _create_params(flags: type) -> list[click.Parameter]:
     defaults = {field.name: field.default for field in fields(flags)}
     # The help lists a class's own fields before those that it inherits.
     names = dict.fromkeys(name for kind in flags.__mro__ for name in get_annotations(kind))
-    return [_create_param(name, hints[name], defaults[name]) for name in names]
+    not_offered = getattr(flags, "NOT_OFFERED", ())
+    return [_create_param(name, hints[name], defaults[name]) for name in names if name not in not_offered]
 
 
 def _create_param(name: str, annotation: Any, default: object) -> click.Parameter:

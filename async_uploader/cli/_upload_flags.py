@@ -225,7 +225,13 @@ class UploadFlags(DetailFlags, SidecarFlags, ManyFlags, TransferFlags, WaitFlags
 
 @flags
 class FleetFlags(UploadFlags):
-    """Options of `fleet`: those of `upload`, of which it refuses some."""
+    """Options of `fleet`: those of `upload` that apply to a manifest and to workers on other machines."""
+
+    NOT_OFFERED = (
+        *("sources", "recursive", "include", "exclude", "max_latency", "buffer", "local", "data", "keep_open"),
+        *("title", "captions", "chapters", "thumbnail", "video_id", "idempotency_key"),
+        *("report", "upload_token", "resume"),
+    )
 
     workers: Annotated[
         int | None,
@@ -240,9 +246,6 @@ class FleetFlags(UploadFlags):
         if self.manifest is None or self.results is None:
             raise usage_error("A fleet needs --manifest and --results.")
         super().__post_init__()
-        self.reject(
-            "a fleet", "local", "report", "upload_token", "resume", "buffer", "idempotency_key", "video_id"
-        )
         if self.workers is not None and self.scheduler is not None:
             raise usage_error("--workers and --scheduler cannot be used together.")
         if self.workers is not None and self.workers < 1:

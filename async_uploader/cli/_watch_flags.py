@@ -16,6 +16,9 @@ from ._upload_flags import UploadFlags
 class WatchFlags(DescriptionFlags, SelectionFlags, ConnectionFlags, QuietFlags):
     """Options of `watch`. Those that `upload` has, too, have the same meaning there."""
 
+    # They apply to objects in stores and on the web.
+    NOT_OFFERED = ("fetch", "key_from_source")
+
     directory: Annotated[str, argument(metavar="DIR", help="Directory to watch")]
     settle: Annotated[
         float,

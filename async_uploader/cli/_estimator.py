@@ -7,6 +7,9 @@ The first second is excluded: buffers of the network swallow the first bytes at 
 connections. After that, the throughput is that of the last 10 seconds. The remaining time comes from a longer
 span, because waits for the rate limit come and go; the end that it predicts is followed slowly, so that the
 countdown does not jump.
+
+If the process was stopped, its buffers were delivered meanwhile, and are filled again afterwards. So the estimator
+starts over, and until it has a new throughput, the last one before the stop is shown.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ import threading
 from collections import deque
 from math import exp
 from typing import Final
+
+from ._stops import CLOCK
 
 _BURST_SECONDS: Final = 1.0
 # Any earlier value would be a guess.
@@ -38,15 +43,16 @@ class ProgressEstimator:
     """
 
     def __init__(self, now: float) -> None:
-        self._lock = threading.Lock()
-        self._updated_at = now
+        self._lock = threading.RLock()
+        self._sampled_at = self._updated_at = now
         self._began_at: float | None = None
-        self._last_bytes: int | None = None
-        self._total_bytes = 0
+        self._last_bytes = self._total_bytes = 0
         # Times, and the bytes delivered until then, also those of attempts that failed later.
         self._samples: deque[tuple[float, int]] = deque()
         self._ends_at: float | None = None
         self._is_complete = False
+        self._stops = CLOCK.stops
+        self._rate_before_stop: float | None = None
 
     def sample(self, now: float, delivered_bytes: int) -> None:
         """Add a sample.
@@ -55,8 +61,10 @@ class ProgressEstimator:
             still count for the throughput, because the network has delivered them
         """
         with self._lock:
-            new_bytes = delivered_bytes - (self._last_bytes or 0)
-            self._last_bytes = delivered_bytes
+            if self._stops != CLOCK.stops:
+                self._start_over(now, delivered_bytes)
+            new_bytes = delivered_bytes - self._last_bytes
+            self._last_bytes, self._sampled_at = delivered_bytes, now
             if self._began_at is None and new_bytes > 0:
                 # The time before the first byte does not count.
                 self._began_at = now
@@ -67,40 +75,48 @@ class ProgressEstimator:
             while len(self._samples) > 2 and self._samples[1][0] < now - _FORECAST_SECONDS[1]:
                 self._samples.popleft()
 
+    def _start_over(self, now: float, delivered_bytes: int) -> None:
+        self._stops, self._rate_before_stop = CLOCK.stops, self.bytes_per_second
+        self._last_bytes, self._total_bytes, self._ends_at = delivered_bytes, 0, None
+        self._samples.clear()
+        if self._began_at is not None:
+            self._began_at = now
+            self._samples.append((now, 0))
+
     def update(self, now: float, delivered_bytes: int, *, remaining_bytes: int | None) -> None:
         """Add a sample, and update the estimates.
 
         :param remaining_bytes: bytes still to deliver; None if that is unknown
         """
-        self.sample(now, delivered_bytes)
-        seconds, self._updated_at = now - self._updated_at, now
-        self._is_complete = remaining_bytes == 0
-        self._ends_at = self._smoothed_end(now, seconds, remaining_bytes)
+        with self._lock:
+            self.sample(now, delivered_bytes)
+            seconds, self._updated_at = now - self._updated_at, now
+            self._is_complete = remaining_bytes == 0
+            self._ends_at = None if remaining_bytes is None else self._smoothed_end(now, seconds, remaining_bytes)
 
-    def _smoothed_end(self, now: float, seconds: float, remaining_bytes: int | None) -> float | None:
-        if remaining_bytes is None or self._began_at is None or self._is_warming_up:
-            return None
-        shortest, longest = _FORECAST_SECONDS
-        rate = self._rate(now, min(max(shortest, (now - self._began_at) * _FORECAST_SHARE), longest))
-        if remaining_bytes > rate * _MAX_REMAINING_SECONDS:
+    def _smoothed_end(self, now: float, seconds: float, remaining_bytes: int) -> float | None:
+        rate = self._rate_before_stop
+        if self._began_at is not None and not self._is_warming_up:
+            shortest, longest = _FORECAST_SECONDS
+            rate = self._rate(min(max(shortest, (now - self._began_at) * _FORECAST_SHARE), longest))
+        if rate is None or remaining_bytes > rate * _MAX_REMAINING_SECONDS:
             return None
         end = now + (remaining_bytes / rate if remaining_bytes else 0.0)
-        if self._ends_at is None:
+        if self._ends_at is None or self._began_at is None or self._is_warming_up:
             return end
         smoothing_seconds = min(_SMOOTHING_SECONDS, (now - self._began_at) * _FORECAST_SHARE)
         return self._ends_at + (end - self._ends_at) * (1 - exp(-seconds / smoothing_seconds))
 
-    def _rate(self, now: float, over_seconds: float) -> float:
+    def _rate(self, over_seconds: float) -> float:
         """Bytes per second of the last ``over_seconds``, without the first second of the upload."""
         assert self._began_at is not None
-        start = max(now - over_seconds, self._began_at + _BURST_SECONDS)
-        with self._lock:
-            return max(0.0, self._total_bytes - self._bytes_at(start)) / (now - start)
+        start = max(self._sampled_at - over_seconds, self._began_at + _BURST_SECONDS)
+        return max(0.0, self._total_bytes - self._bytes_at(start)) / (self._sampled_at - start)
 
     def _bytes_at(self, at: float) -> float:
         """Bytes delivered until a time, interpolated between samples."""
         before_at, before_bytes = self._samples[0]
-        for sampled_at, count_bytes in (*self._samples, (self._updated_at, self._total_bytes)):
+        for sampled_at, count_bytes in (*self._samples, (self._sampled_at, self._total_bytes)):
             if sampled_at >= at:
                 share = (at - before_at) / (sampled_at - before_at) if sampled_at > before_at else 0.0
                 return before_bytes + (count_bytes - before_bytes) * share
@@ -109,16 +125,18 @@ class ProgressEstimator:
 
     @property
     def _is_warming_up(self) -> bool:
-        return self._began_at is None or self._updated_at - self._began_at < _WARM_UP_SECONDS
+        return self._began_at is None or self._sampled_at - self._began_at < _WARM_UP_SECONDS
 
     @property
     def bytes_per_second(self) -> float | None:
         """Throughput of about the last 10 seconds; None during the first moments."""
-        return None if self._is_warming_up else self._rate(self._updated_at, _THROUGHPUT_SECONDS)
+        with self._lock:
+            return self._rate_before_stop if self._is_warming_up else self._rate(_THROUGHPUT_SECONDS)
 
     @property
     def remaining_seconds(self) -> float | None:
         """Estimated time until the end; None if it cannot be estimated."""
-        if self._ends_at is None:
-            return None
-        return max(0.0 if self._is_complete else 1.0, self._ends_at - self._updated_at)
+        with self._lock:
+            if self._ends_at is None:
+                return None
+            return max(0.0 if self._is_complete else 1.0, self._ends_at - self._updated_at)

@@ -1,4 +1,9 @@
-"""Ctrl-Z: removes the bars before the process stops, and excludes the stop from rates and remaining times."""
+"""Stops of the process: removes the bars before Ctrl-Z stops it, and excludes stops from rates and times.
+
+A process cannot notice SIGSTOP before it continues. So a timer notes the time four times per second, and a longer
+gap before SIGCONT is a stop. A frozen container gets no signal: there, a gap is a stop if it is longer than the
+delays of a busy machine.
+"""
 
 from __future__ import annotations
 
@@ -10,41 +15,99 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Final
 
-#: Entered before the process stops, and left when it continues.
+#: Entered before Ctrl-Z stops the process, and left when it continues.
 STOP_CONTEXTS: Final[list[Callable[[], AbstractContextManager[object]]]] = []
 
-_stopped_seconds = 0.0
+_TICK_SECONDS: Final = 0.25
+# Shorter stops hardly change a rate.
+_MIN_STOP_SECONDS: Final = 1.0
+_MAX_DELAY_SECONDS: Final = 5.0
+
+
+class RunningClock:
+    """The monotonic clock, without the time for which the process was stopped.
+
+    :ivar stops: number of stops so far
+    """
+
+    def __init__(self) -> None:
+        self.stops = 0
+        self._stopped_seconds = 0.0
+        self._ticked_at: float | None = None
+        self._is_continued = False
+
+    def seconds(self) -> float:
+        """Seconds from any moment on. Called by any thread."""
+        now = time.monotonic()
+        if self._ticked_at is not None:
+            # After a stop, another thread may call this before the next tick.
+            now = min(now, self._ticked_at + _TICK_SECONDS)
+        return now - self._stopped_seconds
+
+    def tick(self) -> None:
+        """Note the time. Called by the event loop."""
+        before, self._ticked_at = self._ticked_at, time.monotonic()
+        gap_seconds = 0.0 if before is None else self._ticked_at - before
+        if gap_seconds >= (_MIN_STOP_SECONDS if self._is_continued else _MAX_DELAY_SECONDS):
+            self._stopped_seconds += gap_seconds - _TICK_SECONDS
+            self.stops += 1
+        self._is_continued = False
+
+    def on_continue(self) -> None:
+        """The process has received SIGCONT."""
+        self._is_continued = True
+
+    @contextmanager
+    def ticking(self) -> Iterator[None]:
+        """Recognise stops during a block in the running event loop."""
+        loop = asyncio.get_running_loop()
+        timer: asyncio.Handle
+
+        def tick() -> None:
+            nonlocal timer
+            self.tick()
+            timer = loop.call_later(_TICK_SECONDS, tick)
+
+        tick()
+        before = signal.signal(signal.SIGCONT, lambda *_: self.on_continue())
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGCONT, before)
+            timer.cancel()
+            self._ticked_at = None
+
+
+CLOCK: Final = RunningClock()
 
 
 def running_seconds() -> float:
-    """The monotonic clock, without the time for which Ctrl-Z has stopped the process."""
-    return time.monotonic() - _stopped_seconds
+    """The monotonic clock, without the time for which the process was stopped."""
+    return CLOCK.seconds()
 
 
 @contextmanager
 def handling_stops() -> Iterator[None]:
-    """Handle SIGTSTP in the running event loop, unless it is ignored."""
-    if signal.getsignal(signal.SIGTSTP) is signal.SIG_IGN:
-        yield
-        return
-    loop = asyncio.get_running_loop()
-    # In a callback: a handler could interrupt the drawing of the bars.
-    before = signal.signal(signal.SIGTSTP, lambda *_: loop.call_soon_threadsafe(_stop))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTSTP, before)
+    """Handle stops in the running event loop: those of Ctrl-Z, unless SIGTSTP is ignored, and all others."""
+    with CLOCK.ticking():
+        if signal.getsignal(signal.SIGTSTP) is signal.SIG_IGN:
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        # In a callback: a handler could interrupt the drawing of the bars.
+        before = signal.signal(signal.SIGTSTP, lambda *_: loop.call_soon_threadsafe(_stop))
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTSTP, before)
 
 
 def _stop() -> None:
     """Stop the process as the signal does by default, until it continues."""
-    global _stopped_seconds  # noqa: PLW0603 - the clock of the process
     with ExitStack() as stack:
         for context in STOP_CONTEXTS:
             stack.enter_context(context())
         handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
-        began_at = time.monotonic()
         # To this thread: it stops before the call returns.
         signal.pthread_kill(threading.get_ident(), signal.SIGTSTP)
-        _stopped_seconds += time.monotonic() - began_at
         signal.signal(signal.SIGTSTP, handler)

@@ -20,7 +20,8 @@ from pathlib import Path
 import pyte
 import pytest
 
-from async_uploader.cli import _stops
+from async_uploader.cli._estimator import ProgressEstimator
+from async_uploader.cli._stops import CLOCK, RunningClock
 from harness.service import KEY
 from harness.terminal import Screen, Terminal
 
@@ -28,6 +29,7 @@ from .conftest import MIB
 from .test_upload import MakeFile, StartService
 
 STALL_SECONDS = 0.5
+STOP_SECONDS = 1.5
 BAR = re.compile("[━─·]{3}")
 
 
@@ -79,11 +81,14 @@ def test_stop_and_continue(start_service: StartService, make_file: MakeFile, tmp
         command += f" --concurrency 2 --stall-timeout {STALL_SECONDS}"
         with shell(tmp_path, **environment) as terminal:
             terminal.read_until(has("READY"))
+            began_at = time.monotonic()
             os.write(terminal.descriptor, f"clear; {command}\n".encode())
             terminal.read_until(bars)
             os.write(terminal.descriptor, b"\x1a")
             assert not bars(terminal.read_until(has("Stopped")))
-            time.sleep(2 * STALL_SECONDS)  # the time that must not count as a stall
+            stopped_at = time.monotonic()
+            time.sleep(STOP_SECONDS)  # must not count as a stall, nor as duration of the upload
+            stopped_seconds = time.monotonic() - stopped_at
             os.write(terminal.descriptor, b"bg\n")
             terminal.read_until(has("&"))
             os.write(terminal.descriptor, b"echo still $((40 + 2))\n")
@@ -94,18 +99,56 @@ def test_stop_and_continue(start_service: StartService, make_file: MakeFile, tmp
             os.write(terminal.descriptor, b"echo code $?\n")
             last = terminal.read_until(has("code 0"))
             assert not has("retr")(last)
+            summary = re.search(r"parts, in ([\d.]+) s", " ".join(last))
+            assert summary
+            assert float(summary[1]) < time.monotonic() - began_at - stopped_seconds + 0.5
             assert b"\x1b[?25l" not in terminal.written.rpartition(b"\x1b[?25h")[2], "the cursor is hidden"
         assert sum(record.endpoint == "upload" for record in service.emulator.requests) == 2
 
 
-def test_the_clock_leaves_out_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An hour's stop changes neither rates nor remaining times."""
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time of the monotonic clock."""
     now = [100.0]
-    monkeypatch.setattr(_stops, "_stopped_seconds", 0.0)
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    monkeypatch.setattr(signal, "pthread_kill", lambda *_: now.__setitem__(0, now[0] + 3600))
-    _stops._stop()
-    assert _stops.running_seconds() == 100.0
-    now[0] += 5
-    assert _stops.running_seconds() == 105.0
+    return now
+
+
+@pytest.mark.parametrize(
+    ("seconds", "is_continued", "excluded"),
+    [(3600.0, True, 3599.75), (1.5, True, 1.25), (0.5, True, 0), (3.0, False, 0), (3600.0, False, 3599.75)],
+)
+def test_the_clock_excludes_stops(now: list[float], seconds: float, is_continued: bool, excluded: float) -> None:
+    """Those of Ctrl-Z, SIGSTOP and frozen containers, but not the delays of a busy machine."""
+    clock = RunningClock()
+    clock.tick()
+    now[0] += seconds
+    assert clock.seconds() <= 100.25, "a thread asks before the event loop runs"
+    if is_continued:
+        clock.on_continue()
+    clock.tick()
+    assert clock.seconds() == 100 + seconds - excluded
+    assert clock.stops == (excluded > 0)
+    now[0] += 0.25
+    clock.tick()
+    assert clock.seconds() == 100.25 + seconds - excluded
+
+
+def test_an_estimate_starts_over_after_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The buffers that were delivered during the stop, and are filled again after it, count as no throughput."""
+    monkeypatch.setattr(CLOCK, "stops", 0)
+    estimator, rate, total = ProgressEstimator(0.0), 4 * MIB, 400 * MIB
+    delivered = 0.0
+    for tick in range(200):
+        now = tick / 10
+        if tick == 100:
+            CLOCK.stops += 1
+            delivered += 20 * MIB
+        if tick == 105:
+            delivered += 8 * MIB
+        delivered += rate / 10
+        remaining = int(total - delivered)
+        estimator.update(now, int(delivered), remaining_bytes=remaining)
+        if now > 3:
+            assert estimator.bytes_per_second == pytest.approx(rate, rel=0.01)
+            assert estimator.remaining_seconds == pytest.approx(remaining / rate, rel=0.05)

@@ -146,8 +146,8 @@ class TransportError(UploaderError):
     :ivar reason: cause, as part of a sentence
     :ivar maybe_received: whether the service may have received the request, so that its outcome is unknown
     :ivar retryable: whether a retry can succeed; False for an untrusted certificate, for example
-    :ivar unreachable: whether the connection was refused, and the service has never responded to this client, so
-        that the base URL is probably wrong
+    :ivar unreachable: whether the host name was not found or the connection was refused, and the service has never
+        responded to this client, so that the base URL is probably wrong
     :ivar unreadable: whether there was a 2xx response with an unexpected body, such as the page of a proxy
     """
 

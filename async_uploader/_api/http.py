@@ -19,7 +19,13 @@ from async_uploader._parsing import json_object, retry_after_seconds, single_lin
 
 from .base_url import environment_proxy
 from .stall import RESPONSE_STALLS, StallDetector
-from .transport_errors import CONNECT_TIMEOUT_SECONDS, LostConnectionError, is_refused, translate, without_request
+from .transport_errors import (
+    CONNECT_TIMEOUT_SECONDS,
+    LostConnectionError,
+    has_no_server,
+    translate,
+    without_request,
+)
 
 if TYPE_CHECKING:
     from aiohttp.connector import Connection
@@ -225,7 +231,7 @@ class Http:
     ) -> tuple[UploaderError, BaseException | None]:
         failure, cause = _failure_and_cause(exc, body)
         if isinstance(failure, TransportError):
-            failure.unreachable = not self._has_responded and is_refused(exc)
+            failure.unreachable = not self._has_responded and has_no_server(exc)
         return failure, cause
 
 

@@ -39,10 +39,12 @@ def without_request(exc: BaseException | None) -> BaseException | None:
     return exc
 
 
-def is_refused(exc: BaseException) -> bool:
-    """Whether the other machine has refused the connection: nothing listens on this port."""
+def has_no_server(exc: BaseException) -> bool:
+    """Whether the host name was not found, or the other machine has refused the connection."""
     lost = exc.__cause__ if isinstance(exc, LostConnectionError) else exc
-    return isinstance(lost, aiohttp.ClientConnectorError) and lost.os_error.errno == errno.ECONNREFUSED
+    return isinstance(lost, aiohttp.ClientConnectorDNSError) or (
+        isinstance(lost, aiohttp.ClientConnectorError) and lost.os_error.errno == errno.ECONNREFUSED
+    )
 
 
 def translate(exc: BaseException | None) -> TransportError:

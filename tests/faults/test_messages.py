@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 
 from async_uploader._api.transport_errors import translate
-from async_uploader._errors import UploaderError
+from async_uploader._errors import TransportError, UploaderError
 from async_uploader._limits import MIB
 from async_uploader.emulator import Fault
 from async_uploader.emulator._credentials import Credentials
@@ -188,6 +188,8 @@ async def test_unreachable_service(host: str, reason: str, source_of: SourceOf) 
         with pytest.raises(UploaderError) as caught:
             await client.upload(source_of(SEVERAL_BYTES).path, part_size=PART, max_attempts=1)
     assert str(caught.value) == f"{_LOST} {reason}"
+    assert isinstance(caught.value, TransportError)
+    assert caught.value.unreachable
     check_sentence(str(caught.value))
 
 

@@ -33,6 +33,18 @@ SUFFIXES: Final = {
     SidecarKind.CAPTIONS: (".vtt", ".srt"),
     SidecarKind.CHAPTERS: (".vtt",),
 }
+# How the files of each kind begin. SubRip has no header, but times soon.
+_START_BYTES: Final = 4096
+_FORMATS: Final = {
+    SidecarKind.THUMBNAIL: re.compile(rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n"),
+    SidecarKind.CAPTIONS: re.compile(rb"(\xef\xbb\xbf)?WEBVTT|.*?-->", re.DOTALL),
+    SidecarKind.CHAPTERS: re.compile(rb"(\xef\xbb\xbf)?WEBVTT"),
+}
+_FORMAT_NAMES: Final = {
+    SidecarKind.THUMBNAIL: "a JPEG or PNG file",
+    SidecarKind.CAPTIONS: "a WebVTT or SubRip file",
+    SidecarKind.CHAPTERS: "a WebVTT file",
+}
 
 
 class Sidecar(Struct, frozen=True, kw_only=True):
@@ -53,11 +65,12 @@ class Sidecar(Struct, frozen=True, kw_only=True):
     def check_file(self) -> None:
         """Check that the file can be sent. Blocks.
 
-        :raises SourceError: it is missing, empty, unreadable or too large, or not a regular file
+        :raises SourceError: it is missing, empty, unreadable, too large, not a regular file, or in a wrong format
         """
         try:
             with self.path.open("rb") as file:
                 status = os.fstat(file.fileno())
+                start = file.read(_START_BYTES) if stat.S_ISREG(status.st_mode) else b""
         except OSError as exc:
             reason = "there is no such file" if isinstance(exc, FileNotFoundError) else _lowered(exc)
             raise SourceError(f"Cannot read {self.path} ({self.label}): {reason}.") from exc
@@ -68,6 +81,8 @@ class Sidecar(Struct, frozen=True, kw_only=True):
         if self.kind is SidecarKind.THUMBNAIL and status.st_size > MAX_THUMBNAIL_BYTES:
             limit = format_size(MAX_THUMBNAIL_BYTES)
             raise SourceError(f"{self.path} is too large for a thumbnail: the limit is {limit}.")
+        if not _FORMATS[self.kind].match(start):
+            raise SourceError(f"{self.path} ({self.label}) is not {_FORMAT_NAMES[self.kind]}.")
 
 
 def _lowered(error: OSError) -> str:

@@ -140,6 +140,9 @@ def test_local(cli: Cli, write: Callable[..., None]) -> None:
         (["--captions=en_US=movie.en.vtt"], "--captions has 'en_US' as a language; use a tag with dashes"),
         (["--chapters=/=movie.en.vtt"], "--chapters has '/' as a language; use a tag with dashes"),
         (["--captions=movie.en.vtt"], "--captions must be LANG=FILE, not 'movie.en.vtt'."),
+        (["--captions=en=bad.vtt"], "bad.vtt (captions en) is not a WebVTT or SubRip file."),
+        (["--chapters=en=srt.vtt"], "srt.vtt (chapters en) is not a WebVTT file."),
+        (["--thumbnail=bad.png"], "bad.png (thumbnail) is not a JPEG or PNG file."),
         (["--captions=en=a.vtt", "--captions=en=b.vtt"], "--captions has the language 'en' twice."),
         (["fr.srt", "--captions=en=movie.en.vtt"], "--captions cannot be used with several sources."),
     ],
@@ -148,6 +151,7 @@ def test_refused(
     online: Cli, service: Service, write: Callable[..., None], tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     write({**MOVIE, "empty.vtt": b"", "big.png": PNG + bytes(8 * MIB)})
+    write({"bad.vtt": b"not WebVTT", "bad.png": b"GIF89a", "srt.vtt": SRT})
     (tmp_path / "dir.vtt").mkdir()
     done = online("upload", "movie.mp4", *arguments)
     assert done.returncode == 2
@@ -284,7 +288,7 @@ async def test_python(client: Client, write: Callable[..., None], tmp_path: Path
 async def test_an_invalid_file_fails_after_the_upload(
     client: Client, write: Callable[..., None], tmp_path: Path
 ) -> None:
-    write({**MOVIE, "bad.vtt": b"not WebVTT"})
+    write({**MOVIE, "bad.vtt": b"-->"})  # only the service reads the whole file
     captions = {"en": tmp_path / "bad.vtt", "fr": tmp_path / "movie.en.vtt"}
     with pytest.raises(UploadFailed, match=r"neither WebVTT nor SRT") as caught:
         await client.upload(tmp_path / "movie.mp4", captions=captions, resume="local")

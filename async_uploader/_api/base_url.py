@@ -37,7 +37,7 @@ def parse_base_url(text: str, *, allow_plain_http: bool) -> URL:
     if url.scheme == "http" and not is_loopback(url.host) and not allow_plain_http:
         raise ConfigurationError(
             f"The base URL {_display(text)} would send credentials unencrypted; use https://, or pass "
-            "allow_plain_http=True (--allow-plain-http)."
+            "allow_plain_http=True."
         )
     return url.with_path(url.path.rstrip("/") + "/")
 

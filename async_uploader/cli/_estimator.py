@@ -50,7 +50,6 @@ class ProgressEstimator:
         # Times, and the bytes delivered until then, also those of attempts that failed later.
         self._samples: deque[tuple[float, int]] = deque()
         self._ends_at: float | None = None
-        self._is_complete = False
         self._stops = CLOCK.stops
         self._rate_before_stop: float | None = None
 
@@ -91,7 +90,6 @@ class ProgressEstimator:
         with self._lock:
             self.sample(now, delivered_bytes)
             seconds, self._updated_at = now - self._updated_at, now
-            self._is_complete = remaining_bytes == 0
             self._ends_at = None if remaining_bytes is None else self._smoothed_end(now, seconds, remaining_bytes)
 
     def _smoothed_end(self, now: float, seconds: float, remaining_bytes: int) -> float | None:
@@ -139,4 +137,5 @@ class ProgressEstimator:
         with self._lock:
             if self._ends_at is None:
                 return None
-            return max(0.0 if self._is_complete else 1.0, self._ends_at - self._updated_at)
+            # Bytes that are delivered but not confirmed yet take some time, too.
+            return max(1.0, self._ends_at - self._updated_at)

@@ -9,6 +9,17 @@ from async_uploader import Progress
 from async_uploader._limits import GIB, KIB, MIB
 from async_uploader._units import format_size
 
+# What has failed, by operation; a part is `part 3`.
+_REQUESTS: Final = {
+    "create": "creation of the video",
+    "find": "search for the unfinished video",
+    "status": "request for the status",
+    "video": "request for the video",
+    "delete": "deletion of the unfinished video",
+    "update": "update of the metadata",
+    "sidecar": "upload of captions, chapters or thumbnail",
+    "source": "request for the source",
+}
 _UNITS: Final = ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB"))
 
 
@@ -62,7 +73,8 @@ def format_retries(retries_at: dict[str, float], now: float) -> str:
         return ""
     seconds = max(1, ceil(min(pending.values()) - now))
     if len(pending) == 1:
-        return f"{next(iter(pending))} failed; retrying in {seconds} s"
+        request = next(iter(pending))
+        return f"{_REQUESTS.get(request, request)} failed; retrying in {seconds} s"
     return f"{len(pending)} requests failed; next retry in {seconds} s"
 
 

@@ -18,7 +18,10 @@ from ._signals import exit_interrupted
 from ._upload_flags import UploadFlags
 
 # The library's words for what is an option here.
-_KEY_PARAMETERS: Final = "pass api_key or upload_token"
+_OPTIONS: Final = {
+    "pass api_key or upload_token": "use --upload-token",
+    "pass allow_plain_http=True": "add --allow-plain-http",
+}
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -70,10 +73,12 @@ def _is_wrong_usage(error: UploaderError) -> bool:
 
 def _with_option_name(error: UploaderError) -> UploaderError:
     """Turn ``part_size must be …`` into ``--part-size must be …``: the library's keywords are options here."""
-    if isinstance(error, ConfigurationError) and _KEY_PARAMETERS in str(error):
-        text = str(error).replace(_KEY_PARAMETERS, "use --upload-token")
-        return ConfigurationError(text).with_traceback(error.__traceback__)
-    name, _, rest = str(error).partition(" ")
-    if isinstance(error, ConfigurationError) and name in UploadFlags.__dataclass_fields__:
-        return ConfigurationError(f"--{name.replace('_', '-')} {rest}").with_traceback(error.__traceback__)
-    return error
+    if not isinstance(error, ConfigurationError):
+        return error
+    text = str(error)
+    for parameter, option in _OPTIONS.items():
+        text = text.replace(parameter, option)
+    name, _, rest = text.partition(" ")
+    if name in UploadFlags.__dataclass_fields__:
+        text = f"--{name.replace('_', '-')} {rest}"
+    return ConfigurationError(text).with_traceback(error.__traceback__)

@@ -55,7 +55,8 @@ def print_error(error: Exception, *, source: str | None = None) -> None:
     :param source: the source that failed, if there are several
     """
     text = f"{error} {hint_for(error)}".rstrip()
-    print_message(f"error: {text}" if source is None else f"error: {source}: {text}")
+    is_named = source is None or text.startswith(f"{source} ")
+    print_message(f"error: {text}" if is_named else f"error: {source}: {text}")
     LOGGER.debug("Traceback of the error:", exc_info=error)
 
 

@@ -115,6 +115,14 @@ class Command(_ShortHelpOption, click.Command):
     def params(self, _: list[click.Parameter]) -> None:
         """Ignore the empty list that click's constructor sets."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments. Each error knows its command, for the hint to ``--help``."""
+        try:
+            return super().parse_args(ctx, args)
+        except UsageError as exc:
+            exc.ctx = exc.ctx or ctx
+            raise
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the groups in the order of :data:`PANELS`."""
         rows: dict[str, list[tuple[str, str]]] = {}

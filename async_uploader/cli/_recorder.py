@@ -146,7 +146,8 @@ class ResultRecorder:
             sha256 = Video.from_response(video).sha256
             await self._append(job, video=video, **({} if sha256 is None else {"sha256": sha256}))
         except UploaderError as exc:
-            raise UploaderError(f"{exc} Video {video['videoId']} is finished.") from exc
+            advice = "" if job.item.is_import else " Run the same command again to record it without uploading."
+            raise UploaderError(f"{exc} Video {video['videoId']} is uploaded.{advice}") from exc
         if self._context.results is not None:
             self._context.interrupt_advice.on_source_recorded()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from async_uploader import SourceError, Uploaded, UploaderError
 from async_uploader._options import import_options
@@ -53,7 +53,8 @@ class UploadRunner:
                 try:
                     await self._send(job)
                 except UploaderError as exc:
-                    await self._recorder.record_error(job, exc)
+                    with suppress(UploaderError):  # the file cannot be written, which may be the failure itself
+                        await self._recorder.record_error(job, exc)
                     display.end_source(job.number)
                     if job.item.is_remote and isinstance(exc, SourceError):
                         print_error(exc)

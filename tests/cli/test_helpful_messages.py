@@ -13,6 +13,7 @@ import pytest
 
 from async_uploader import AuthenticationError
 from async_uploader.cli import _hints
+from async_uploader.cli._format import format_retries
 from harness.service import KEY, Service
 
 from .conftest import Cli, StartCli, finish
@@ -83,6 +84,22 @@ def test_environments_have_names(monkeypatch: pytest.MonkeyPatch, url: str, name
     monkeypatch.setattr(_hints, "_base_url", url)
     error = AuthenticationError(status=401, title="No")
     assert _hints.hint_for(error) == f"The request was sent to {name}; each environment has its own keys."
+
+
+def test_options_have_their_names(cli: Cli, make_file: MakeFile) -> None:
+    """Messages name options, and not parameters; the hint to the help names the command."""
+    path = make_file("a.mp4", 10)
+    plain = cli("upload", path, APIVIDEO_BASE_URL="http://example.com", APIVIDEO_API_KEY="key").stderr
+    assert plain.endswith("would send credentials unencrypted; use https://, or add --allow-plain-http.\n")
+    missing = cli("upload", path, "--title", APIVIDEO_API_KEY="key").stderr
+    assert missing == "error: Option '--title' requires an argument.\nTry 'async-uploader upload --help'.\n"
+
+
+def test_a_pending_retry_has_words() -> None:
+    """The names of operations are for programs."""
+    text = format_retries({"find": 10.0}, 8.0)
+    assert text == "search for the unfinished video failed; retrying in 2 s"
+    assert format_retries({"part 3": 10.0}, 8.0) == "part 3 failed; retrying in 2 s"
 
 
 def test_a_port_in_use(cli: Cli) -> None:

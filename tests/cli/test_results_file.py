@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import random
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from async_uploader import SourceError, UploaderError
 from async_uploader._catalogue.item import Item
 from async_uploader._catalogue.results import ResultsFile, SourceKey, source_key
-from harness.service import Service
+from async_uploader.cli import _commands
+from async_uploader.cli._main import run
+from harness.service import KEY, Service
 
 from .conftest import Cli, StartCli, within
 
@@ -210,6 +215,36 @@ def test_mutated_results_at_the_command_line(online: Cli, service: Service, tmp_
             assert done.returncode == 0, done.stderr
             assert "vi1" in done.stdout
     assert not service.emulator.videos
+
+
+def test_a_full_disk(
+    service: Service,
+    online: Cli,
+    make_file: MakeFile,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The message has the id; the same command records the video without uploading."""
+    path = make_file("a.mp4", 10)
+    command = ("upload", str(path), "--results", str(path.with_name("r.jsonl")))
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setenv("APIVIDEO_BASE_URL", service.emulator.url)
+    monkeypatch.setenv("APIVIDEO_API_KEY", KEY)
+    # Without handlers of signals, and without changes to the log of the tests.
+    monkeypatch.setattr(_commands, "run_async", anyio.run)
+    monkeypatch.setattr(_commands, "set_up_logging", lambda *_, **__: None)
+    monkeypatch.setattr(ResultsFile, "_append", fail)
+    assert run(command) == 1
+    (video_id,) = service.emulator.videos
+    reason = f"Cannot write the results to {command[-1]}: no space left on device."
+    advice = "Run the same command again to record it without uploading."
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {reason} Video {video_id} is uploaded. {advice}"
+    done = online(*command, XDG_STATE_HOME=os.environ["XDG_STATE_HOME"])
+    assert done.stdout.split()[0] == video_id
+    assert list(service.emulator.videos) == [video_id]
 
 
 async def test_results_after_a_failed_write(tmp_path: Path) -> None:

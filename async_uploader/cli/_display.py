@@ -14,7 +14,7 @@ from async_uploader import Progress, events
 from async_uploader._units import format_size
 
 from ._estimator import ProgressEstimator
-from ._format import format_acknowledged
+from ._format import format_acknowledged, format_rate
 from ._outage import OutageReporter
 from ._output import has_room_for_bars, print_message
 from ._stops import running_seconds
@@ -331,10 +331,10 @@ class FileProgress:
         self.is_uploaded = True
         size, parts, retries = self._progress.acknowledged_bytes, self._progress.parts_done, self._retries
         seconds = running_seconds() - self._began_at
-        throughput = format_size(int((size - self._resumed_bytes) / seconds))
+        throughput = format_rate((size - self._resumed_bytes) / seconds)
         self._display.print(
             f"{self.name}: uploaded {format_size(size)}, {parts} part{'' if parts == 1 else 's'}, "
-            f"in {seconds:.1f} s ({throughput}/s)"
+            f"in {seconds:.1f} s ({throughput})"
             + (f"; {retries} {'retry' if retries == 1 else 'retries'}" if retries else "")
         )
 

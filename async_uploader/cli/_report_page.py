@@ -17,6 +17,7 @@ from async_uploader import __version__, events
 from async_uploader._units import format_size
 
 from ._bounds import bound_rows, bound_sentence
+from ._format import format_rate
 from ._report_figure import Span, Timeline, build_figure, events_of, merged
 
 _TEMPLATE: Final = Path(__file__).with_name("_report.html")
@@ -94,7 +95,7 @@ def _summary(timeline: Timeline) -> tuple[str, ...]:
     return (
         format_size(stored),
         f"{seconds:.1f}",
-        f"{format_size(int(stored / seconds))}/s",
+        format_rate(stored / seconds),
         str(retries),
         "failed" if _error(timeline) else "",
     )
@@ -141,7 +142,7 @@ def _result_rows(timeline: Timeline) -> Iterator[Row]:
     failed = [each for each in attempts if each.outcome not in _NOT_FAILED]
     yield "stored", f"{format_size(stored)} in {sum(map(_is_stored, attempts))} parts"
     yield "time", f"{seconds:.2f} s"
-    yield "throughput", f"{format_size(int(stored / seconds))}/s"
+    yield "throughput", format_rate(stored / seconds)
     yield "retries", str(len(events_of(timeline, events.RetryScheduled)))
     yield "failed attempts", f"{len(failed)}, {format_size(sum(each.size_bytes for each in failed))}"
     yield "rate limit waits", f"{len(waits)}, {sum(each.wait_seconds for each in waits):.1f} s"

@@ -32,7 +32,7 @@ from ._log import set_up_logging
 from ._loop import Interrupted, run_async
 from ._output import OutputError, print_columns, print_json, print_line, print_message
 from ._params import Group, command
-from ._signals import set_interrupt_advice
+from ._signals import NOTHING_CREATED, set_interrupt_advice
 from ._upload_flags import FleetFlags, ImportFlags, UploadFlags
 from ._watch_flags import WatchFlags
 
@@ -81,6 +81,7 @@ def upload(flags: UploadFlags) -> int:
     Each source becomes a video. Files are checked before anything is sent. If one of several uploads fails,
     the others continue.
     """
+    set_interrupt_advice(NOTHING_CREATED)
     from ._upload import upload as run
 
     set_up_logging(-1 if flags.quiet else flags.verbose, reports_outages=True)

@@ -6,9 +6,8 @@ from typing import Final
 
 from async_uploader import events
 
-from ._signals import set_interrupt_advice
+from ._signals import NOTHING_CREATED, set_interrupt_advice
 
-_NOTHING: Final = "Nothing was created yet."
 _UPLOADED: Final = "All sources were uploaded."
 _RESUME: Final = "Run the same command again to resume."
 _STREAM: Final = "Standard input cannot be resumed; send it again."
@@ -76,7 +75,7 @@ class InterruptAdvice:
 
     def _advice(self) -> str:
         if not (self._is_resumable or self._unfinished_uploads or self._containers or self._has_finished):
-            return "" if self._has_imports else _NOTHING
+            return "" if self._has_imports else NOTHING_CREATED
         if self._is_stream:
             return _STREAM if self._unfinished_uploads or self._containers else ""
         if self._is_resumable:

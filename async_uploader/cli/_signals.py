@@ -17,6 +17,8 @@ SIGNALS: Final = tuple(
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
 )
+#: The advice before an upload has sent its first request.
+NOTHING_CREATED: Final = "Nothing was created yet."
 _PREFIX: Final = "Interrupted."
 #: Called before the process exits without unwinding the stack.
 EXIT_HOOKS: Final[list[Callable[[], object]]] = []

@@ -121,6 +121,20 @@ def test_interrupted_before_anything_was_created(
             assert interrupt(process) == [expected]
 
 
+def test_interrupted_before_the_first_request(start_online: StartCli, service: Service) -> None:
+    """The manifest is still being read."""
+    process = start_online("upload", "--manifest", "/dev/stdin", stdin=subprocess.PIPE)
+    assert process.stdin is not None
+    # More than the pipe holds, so that this returns when the command reads.
+    process.stdin.write("source\n" + "x" * 200_000)
+    process.stdin.flush()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == 130
+    assert process.stderr is not None
+    assert process.stderr.read() == "Interrupted. Nothing was created yet.\n"
+    assert not service.emulator.requests
+
+
 def test_interrupted_among_several(
     start_service: StartService, start_cli: StartCli, cli: Cli, make_file: MakeFile
 ) -> None:

@@ -81,6 +81,17 @@ async def test_many_connections_share_an_even_rate(tls: bool) -> None:
     assert all(rate == pytest.approx(2 * MIB, rel=0.5) for rate in arrivals.rates(1))
 
 
+async def test_without_a_limit_no_write_is_delayed(make_file: MakeFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An option that is not used costs nothing."""
+
+    async def held_back(*_: object) -> None:
+        pytest.fail("a write was held back")
+
+    monkeypatch.setattr(PartBody, "_hold_back", held_back)
+    async with Emulator() as emulator, Client(api_key=KEY, base_url=emulator.url) as client:
+        await client.upload(make_file(6 * MIB))
+
+
 async def test_uploads_of_a_client_share_the_limit(make_file: MakeFile) -> None:
     paths = [make_file(6 * MIB, f"{number}.mp4") for number in range(3)]
     received: list[events.UploadEvent] = []

@@ -62,6 +62,9 @@ def test_an_outage_of_many_parts(
     assert re.fullmatch(rf"Connection to 127\.0\.0\.1:{free_port} lost; retrying [2-6] parts…\n", lost[0])
     assert len([line for line in lines if re.fullmatch(r"Connection restored after \d+ s\.\n", line)]) == 1
     assert any(line.startswith("warning:") for line in lines) == verbose
+    assert not re.search(r"[A-Z][a-z]+[A-Z][a-z]\w*(Error|Exception)|Traceback", "".join(lines)), (
+        "names of classes"
+    )
 
 
 def _retry(error: Exception = LOST, part_number: int | None = 1) -> events.RetryScheduled:

@@ -125,6 +125,20 @@ def test_pictures_are_there() -> None:
     }
 
 
+def test_the_readme_begins_with_the_installation() -> None:
+    """Then come the commands that need nothing else. All examples are linked."""
+    readme = TEXTS["README.md"]
+    first, second, *_ = re.findall(r"^## (.*)", readme, flags=re.MULTILINE)
+    assert (first, second) == ("Install", "Demo and tests")
+    linked = {path for _, path in LINKS if path.startswith("examples/")}
+    assert linked == {f"examples/{path.name}" for path in (ROOT / "examples").iterdir() if path.is_file()}
+
+
+def test_the_home_of_the_site_explains_the_search() -> None:
+    """It needs a web server: browsers let no page read files."""
+    assert "run `python -m http.server --directory site`" in TEXTS["docs/index.md"]
+
+
 def test_measured() -> None:
     """The documentation shows the goals of the committed results, and the README some of them."""
     _, goals, *_ = (ROOT / "benchmarks" / "results" / "table.md").read_text(encoding="utf-8").split("\n\n")

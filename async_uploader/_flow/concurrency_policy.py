@@ -12,59 +12,81 @@ from async_uploader._limits import MIB
 class ConcurrencyPolicy(Struct, frozen=True, kw_only=True):
     """Limits, durations and thresholds of a :class:`~.concurrency.ConcurrencyController`.
 
-    "Share" is the relative gain in throughput divided by the relative increase in connections: 1 means growth in
-    proportion.
+    A *share* is the relative gain in throughput, divided by the relative increase in connections: a share of 1 is
+    growth in proportion, a share of 0 is no growth. *Clear* and *noisy* samples are explained in :mod:`.samples`,
+    probes and the steady state in :mod:`.concurrency`.
 
-    :param steps: numbers of connections to try while throughput grows in proportion; beyond them the number
-        doubles
-    :param careful_steps: the same for noisy or slow links. It takes two mistakes in a row to exceed 8
-    :param few_connections: so many do no harm, so there is time to measure
-    :param slow_bytes_per_second: below this throughput, a part takes long, and too many in flight last long
-    :param fast_bytes_per_second: from this throughput on, a part takes less than a second, so large steps do
-        little harm
-    :param most: upper limit for the number of connections
-    :param settle_seconds: a new connection gets this long before it is measured
-    :param measure_seconds: length of one sample while growing
-    :param noisy_seconds: a sample that is not clear lasts at least this long
-    :param noisy_slow_seconds: the same for many connections on a slow link, where a mistake lasts long
-    :param clear_deviation: a sample is clear if its bytes deviate from a constant rate by at most this ratio,
-    :param clear_lag_ratio: and if measurements were late by at most this ratio of its length
-    :param agreement_ratio: noisy samples confirm each other if the lowest is at least this ratio of the highest
-    :param certain_seconds: a reference that was measured for this long is not low by accident
-    :param probe_seconds: length of one sample in the steady state and while probing. Longer, because a change
-        there is not urgent and noise matters more
-    :param samples_per_probe: samples before a probe begins, and before it is judged
+    Numbers of connections:
+
+    :param steps: numbers of connections to try while throughput grows in proportion. After the last one, the
+        number doubles
+    :param careful_steps: the same on noisy or slow links. The steps are smaller: only two wrong measurements
+        in a row lead to more than 8 connections
+    :param few_connections: up to this number, connections do no harm, so the controller measures longer before it
+        stops growing
+    :param slow_bytes_per_second: below this throughput, a link is slow: a part takes long, so a wrong increase
+        lasts long
+    :param fast_bytes_per_second: from this throughput on, a link is fast: a part takes less than a second, so a
+        wrong increase is soon corrected
+    :param most: maximum number of connections
+
+    Durations:
+
+    :param settle_seconds: minimum time between a change of the connections and the next sample
+    :param measure_seconds: length of a clear sample during growth
+    :param noisy_seconds: minimum length of a noisy sample
+    :param noisy_slow_seconds: the same for many connections on a slow link, where a wrong increase lasts long
+    :param clear_deviation: a sample is clear if its bytes deviate from a constant rate by at most this ratio of
+        all its bytes,
+    :param clear_lag_ratio: and if its measurements were late by at most this ratio of its length
+    :param agreement_ratio: noisy samples agree if the lowest is at least this ratio of the highest
+    :param certain_seconds: a reference that was measured for at least this long is not too low by chance
+    :param probe_seconds: length of a sample in the steady state and in probes. It is longer than during growth,
+        because a change is less urgent and noise costs more
+    :param samples_per_probe: number of samples before a probe begins, and before its result is judged
     :param remembered_seconds: a probe is compared with the best sample of this time
-    :param keep_seconds: an unconfirmed result is valid this long for the next upload
-    :param worthwhile_share: an increase is worthwhile from this share on. Parts in flight cannot be taken back, so
-        an increase must bring more than noise
-    :param proportional_share: from this share on, growth counts as proportional, as far as it can be measured
-    :param credible_share: no link gives more than this. Beyond it, new connections are filling buffers on the
-        path, or something other than the link held the earlier throughput down
-    :param worthwhile_probe_share: a probe must bring at least this share. More, because growth is no longer urgent
-    :param spare: connections to keep for each one that the throughput justifies, to bridge the pauses between
-        parts
-    :param samples_until_buffers_full: samples to distrust after an increase, while buffers may be filling
-    :param samples_of_gain: samples that must confirm a gain that is less than proportional
-    :param samples_of_noisy_gain: noisy samples before an increase; ``samples_until_settled`` for a small one
-    :param samples_until_settled: samples before growth is given up. More than for an increase: many connections
-        that open at once keep the computers at both ends busy for a while, and giving up too early costs more
-    :param probe_step: relative size of a probe's increase
+    :param keep_seconds: the next upload begins with the number of connections of the last one, if growth or the
+        last probe ended at most this long ago
+
+    Thresholds of growth:
+
+    :param worthwhile_share: minimum share of an increase that is worth its connections. It is well above 0,
+        because parts in flight cannot be taken back
+    :param proportional_share: from this share on, growth counts as proportional; measurements are not exact
+    :param credible_share: no link has a larger share. Beyond it, new connections fill buffers of the network, or
+        the earlier throughput was low for another reason
+    :param worthwhile_probe_share: minimum share of a probe that is worth its connections. It is higher than
+        ``worthwhile_share``, because growth is no longer urgent
+    :param spare: connections to use for each one that the throughput justifies, to bridge the pauses between parts
+    :param samples_until_buffers_full: number of samples to ignore after an increase, because they may only show
+        that buffers are filled
+    :param samples_of_gain: number of clear samples that must confirm a gain that is not proportional
+    :param samples_of_noisy_gain: number of noisy samples that must confirm a gain. A small step, whose gain is
+        small compared to noise, needs ``samples_until_settled``
+    :param samples_until_settled: number of samples without a gain before growth ends. It is higher than for a
+        gain, because connections that open together keep both computers busy for a while, and because ending
+        too early costs more than ending too late
+    :param probe_step: relative increase of a probe
     :param slower_ratio: throughput below this ratio of the usual one is a change, not noise
-    :param faster_ratio: the same for faster
-    :param handshake_round_trips: round trips until a connection sends: TCP and TLS handshakes
-    :param slow_start_ratio: throughput that grows by more than this ratio from sample to sample is still in slow
-        start
-    :param slow_start_doublings: no connection doubles its throughput more often: 12 doublings are 60 MB in flight
-    :param distant_samples: a link is distant if the baseline still grows after this many samples
-    :param distant_ratio: and if the last one grew by at least this ratio, so that it is safe to open more
-        connections early
-    :param few_rounds: a round is one part per connection. With more rounds left than this, an incomplete last
-        round costs little
-    :param forgiven_seconds: one failure per connection in this time is normal and forgiven
-    :param forgiven_ratio: failures come in bursts; a burst of up to this ratio of the connections is forgiven
-    :param reduction_ratio: failures reduce the connections by at most this ratio per second, because a short
-        outage of the service must not reduce them to one
+    :param faster_ratio: throughput above this ratio of the usual one is a change, not noise
+
+    TCP, and the last parts:
+
+    :param handshake_round_trips: number of round trips before a new connection sends data: TCP and TLS handshakes
+    :param slow_start_ratio: throughput that grows by more than this ratio from sample to sample may still be in
+        slow start
+    :param slow_start_doublings: maximum number of samples in slow start. After 12 doublings, 60 MB are in flight
+    :param distant_samples: a link is distant if its first connections still accelerate after this many samples,
+    :param distant_ratio: and if their throughput has just grown by at least this ratio
+    :param few_rounds: a round is one part per connection. If more rounds are left than this number, an incomplete
+        last round costs little
+
+    Failures:
+
+    :param forgiven_seconds: one failure per connection in this time is normal, and is forgiven
+    :param forgiven_ratio: failures come in bursts. A burst of up to this ratio of the connections is forgiven
+    :param reduction_ratio: failures reduce the connections by at most this ratio per second, so that a short
+        outage of the service does not leave only one
     """
 
     steps: tuple[int, ...] = (2, 6, 32)

@@ -20,7 +20,7 @@ import pytest
 from rich.live import Live
 from wcwidth import wcswidth
 
-from async_uploader.cli._bar_renderer import BarRenderer
+from async_uploader.cli._bar_renderer import BarRenderer, _RowText
 from async_uploader.cli._display import Display
 from async_uploader.cli._estimator import ProgressEstimator
 from async_uploader.cli._rendering import render_progress
@@ -296,6 +296,27 @@ def test_a_line_is_printed_while_bars_are_drawn(monkeypatch: pytest.MonkeyPatch)
     assert first == "warning: a line"
     assert second.startswith("all ")
     assert not any(others)
+
+
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_columns_stay_where_they_are(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    """Rows are aligned with each other and, once the widest values were shown, with later frames."""
+    _replace_stderr(monkeypatch)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    renderer = BarRenderer(Display(quiet=False, sizes=(1, 2)))
+    renderer.close()
+
+    def places(*rows: tuple[str, ...]) -> set[tuple[int, ...]]:
+        texts = [_RowText("movie.mp4", (0.5, 0.7), row) for row in rows]
+        lines = [line.plain for line in renderer._lines(texts)]
+        return {(len(line), line.find("MiB"), line.find("parts")) for line in lines}
+
+    wide = ("99 %", "1024 of 1024 MiB", "100/100 parts", "102.4 MiB/s", "1:02:03")
+    (expected,) = places(wide)
+    short = ("", "1 of 1024 MiB", "0/100 parts", "0.1 MiB/s", "0:01")
+    assert places(wide, short) == {expected}
+    ((_, size, parts),) = places(short)
+    assert (size, parts) == expected[1:]
 
 
 # The estimator

@@ -12,7 +12,7 @@ import click
 import pytest
 
 from async_uploader import Client
-from async_uploader.cli import _commands, _local, _upload
+from async_uploader.cli import _commands, _hints, _local, _upload
 from async_uploader.cli._check import find_source_errors
 from async_uploader.cli._commands import app
 from async_uploader.cli._flags import ServiceFlags
@@ -126,6 +126,7 @@ def _stops_before_the_first_request(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     def run(work: Callable[[], Awaitable[object]], **_: object) -> object:
         return anyio.run(work)
 
+    monkeypatch.setattr(_hints, "_base_url", "")
     monkeypatch.setattr(UploadRunner, "run", stop)
     monkeypatch.setattr(Watch, "run", stop)
     monkeypatch.setattr(_local, "serve", stop)

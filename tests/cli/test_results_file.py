@@ -17,7 +17,7 @@ import pytest
 from async_uploader import SourceError, UploaderError
 from async_uploader._catalogue.item import Item
 from async_uploader._catalogue.results import ResultsFile, SourceKey, source_key
-from async_uploader.cli import _commands
+from async_uploader.cli import _commands, _hints
 from async_uploader.cli._main import run
 from harness.service import KEY, Service
 
@@ -236,6 +236,7 @@ def test_a_full_disk(
     # Without handlers of signals, and without changes to the log of the tests.
     monkeypatch.setattr(_commands, "run_async", anyio.run)
     monkeypatch.setattr(_commands, "set_up_logging", lambda *_, **__: None)
+    monkeypatch.setattr(_hints, "_base_url", "")
     monkeypatch.setattr(ResultsFile, "_append", fail)
     assert run(command) == 1
     (video_id,) = service.emulator.videos

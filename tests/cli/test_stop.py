@@ -28,8 +28,8 @@ from harness.terminal import Screen, Terminal
 from .conftest import MIB
 from .test_upload import MakeFile, StartService
 
-STALL_SECONDS = 0.5
-STOP_SECONDS = 1.5
+STALL_SECONDS = 1.0
+STOP_SECONDS = 1.75
 BAR = re.compile("[━─·]{3}")
 
 

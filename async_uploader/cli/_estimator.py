@@ -60,6 +60,8 @@ class ProgressEstimator:
             still count for the throughput, because the network has delivered them
         """
         with self._lock:
+            if CLOCK.may_have_stopped:
+                return
             if self._stops != CLOCK.stops:
                 self._start_over(now, delivered_bytes)
             new_bytes = delivered_bytes - self._last_bytes

@@ -32,26 +32,33 @@ class RunningClock:
 
     def __init__(self) -> None:
         self.stops = 0
-        self._stopped_seconds = 0.0
-        self._ticked_at: float | None = None
+        # The time of the last tick, and the length of all stops until then. Assigned together, for other threads.
+        self._state: tuple[float | None, float] = (None, 0.0)
         self._is_continued = False
 
     def seconds(self) -> float:
         """Seconds from any moment on. Called by any thread."""
         now = time.monotonic()
-        if self._ticked_at is not None:
-            # After a stop, another thread may call this before the next tick.
-            now = min(now, self._ticked_at + _TICK_SECONDS)
-        return now - self._stopped_seconds
+        ticked_at, stopped_seconds = self._state
+        if ticked_at is not None:
+            # After a stop, this may be called before the next tick.
+            now = min(now, ticked_at + _TICK_SECONDS)
+        return now - stopped_seconds
+
+    @property
+    def may_have_stopped(self) -> bool:
+        """Whether the next tick is late, so that it is not known yet whether the process was stopped."""
+        ticked_at, _ = self._state
+        return ticked_at is not None and time.monotonic() - ticked_at > _MIN_STOP_SECONDS / 2
 
     def tick(self) -> None:
         """Note the time. Called by the event loop."""
-        before, self._ticked_at = self._ticked_at, time.monotonic()
-        gap_seconds = 0.0 if before is None else self._ticked_at - before
+        now, (ticked_at, stopped_seconds) = time.monotonic(), self._state
+        gap_seconds = 0.0 if ticked_at is None else now - ticked_at
         if gap_seconds >= (_MIN_STOP_SECONDS if self._is_continued else _MAX_DELAY_SECONDS):
-            self._stopped_seconds += gap_seconds - _TICK_SECONDS
+            stopped_seconds += gap_seconds - _TICK_SECONDS
             self.stops += 1
-        self._is_continued = False
+        self._state, self._is_continued = (now, stopped_seconds), False
 
     def on_continue(self) -> None:
         """The process has received SIGCONT."""
@@ -75,7 +82,7 @@ class RunningClock:
         finally:
             signal.signal(signal.SIGCONT, before)
             timer.cancel()
-            self._ticked_at = None
+            self._state = (None, self._state[1])
 
 
 CLOCK: Final = RunningClock()

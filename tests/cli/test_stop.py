@@ -124,11 +124,13 @@ def test_the_clock_excludes_stops(now: list[float], seconds: float, is_continued
     clock.tick()
     now[0] += seconds
     assert clock.seconds() <= 100.25, "a thread asks before the event loop runs"
+    assert clock.may_have_stopped == (seconds > 0.5)
     if is_continued:
         clock.on_continue()
     clock.tick()
     assert clock.seconds() == 100 + seconds - excluded
     assert clock.stops == (excluded > 0)
+    assert not clock.may_have_stopped
     now[0] += 0.25
     clock.tick()
     assert clock.seconds() == 100.25 + seconds - excluded
@@ -142,8 +144,12 @@ def test_an_estimate_starts_over_after_a_stop(monkeypatch: pytest.MonkeyPatch) -
     for tick in range(200):
         now = tick / 10
         if tick == 100:
-            CLOCK.stops += 1
             delivered += 20 * MIB
+            # The bytes are counted before it is known that there was a stop.
+            with monkeypatch.context() as late:
+                late.setattr(RunningClock, "may_have_stopped", True)
+                estimator.update(now, int(delivered), remaining_bytes=int(total - delivered))
+            CLOCK.stops += 1
         if tick == 105:
             delivered += 8 * MIB
         delivered += rate / 10

@@ -189,7 +189,9 @@ def _check(
             )
         if has_failed:
             findings.check(
-                any(line.startswith(f"error: {name}: ") for line in result.errors), f"no message about {title}"
+                # A sentence that begins with the name does not name the file twice.
+                any(line.startswith((f"error: {name}: ", f"error: {name} ")) for line in result.errors),
+                f"no message about {title}",
             )
     failed = sum("error" in one for one in reported)
     findings.check(result.code == (1 if failed else 0), f"{failed} failed: {result.summary}")
